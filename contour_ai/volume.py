@@ -1,0 +1,131 @@
+"""An image or a set of structures together with the grid it lies on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.errors import GeometryError, InputError
+from contour_ai.grid import Grid
+
+MAX_ROIS = 64
+"""Structures hold one bit a ROI; the widest unsigned integer has 64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A CT image: `hu` (k, i, j) int16 or float32 in Hounsfield units, on `grid`."""
+
+    hu: NDArray[np.generic]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        if self.hu.shape != self.grid.shape_kij:
+            raise GeometryError(
+                "An image must have the shape of its grid.",
+                found=self.hu.shape,
+                expected=self.grid.shape_kij,
+            )
+
+
+def bits_dtype(number_of_rois: int) -> np.dtype[np.generic]:
+    """The smallest unsigned integer type with a bit for every ROI.
+
+    Raises:
+        InputError: more than `MAX_ROIS`.
+    """
+    for dtype in (np.uint8, np.uint16, np.uint32, np.uint64):
+        if number_of_rois <= np.iinfo(dtype).bits:
+            return np.dtype(dtype)
+    raise InputError(
+        "Too many ROIs for one set of structures.",
+        found=number_of_rois,
+        expected=f"at most {MAX_ROIS}",
+        fix="name the ROIs you need",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """ROIs on a grid: bit r of `bits` (k, i, j) says whether the voxel centre lies in ROI `names[r]`.
+
+    `presence[r]` is False where the ROI was not contoured in this patient: unknown, not empty.
+    """
+
+    bits: NDArray[np.unsignedinteger]
+    grid: Grid
+    names: tuple[str, ...]
+    presence: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        if self.bits.shape != self.grid.shape_kij:
+            raise GeometryError(
+                "Structures must have the shape of their grid.",
+                found=self.bits.shape,
+                expected=self.grid.shape_kij,
+            )
+        if self.bits.dtype.kind != "u" or self.bits.dtype.itemsize * 8 < len(self.names):
+            raise InputError(
+                "Structures need an unsigned integer with one bit a ROI.",
+                found=f"{self.bits.dtype} for {len(self.names)} ROIs",
+            )
+        if len(self.presence) != len(self.names) or len(set(self.names)) != len(self.names):
+            raise InputError("ROI names must be unique and have one presence flag each.", found=self.names)
+
+    @classmethod
+    def empty(cls, grid: Grid, names: Sequence[str]) -> Structures:
+        """No voxel in any ROI, and no ROI contoured."""
+        return cls(
+            np.zeros(grid.shape_kij, bits_dtype(len(names))), grid, tuple(names), (False,) * len(names)
+        )
+
+    @classmethod
+    def from_masks(
+        cls, masks: Mapping[str, NDArray[np.generic]], grid: Grid, names: Sequence[str] | None = None
+    ) -> Structures:
+        """From {ROI name: boolean (k, i, j)}; `names` fixes the order and adds ROIs that are not contoured."""
+        order = tuple(masks) if names is None else tuple(names)
+        unknown = [n for n in masks if n not in order]
+        if unknown:
+            raise InputError("Masks for ROIs that were not asked for.", found=unknown, expected=order)
+        bits = np.zeros(grid.shape_kij, bits_dtype(len(order)))
+        for r, name in enumerate(order):
+            if name not in masks:
+                continue
+            mask = np.asarray(masks[name])
+            if mask.shape != grid.shape_kij:
+                raise GeometryError(
+                    "A mask must have the shape of its grid.",
+                    where=name,
+                    found=mask.shape,
+                    expected=grid.shape_kij,
+                )
+            np.bitwise_or(bits, bits.dtype.type(1 << r), out=bits, where=mask.astype(bool))
+        return cls(bits, grid, order, tuple(n in masks for n in order))
+
+    def index(self, name: str) -> int:
+        """Bit number of a ROI.
+
+        Raises:
+            InputError: no such ROI.
+        """
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise InputError("No such ROI.", found=name, expected=", ".join(self.names)) from None
+
+    def mask(self, name: str) -> NDArray[np.bool_]:
+        """(k, i, j) boolean mask of one ROI, all False where it was not contoured."""
+        return (self.bits & self.bits.dtype.type(1 << self.index(name))) != 0
+
+    def contoured(self) -> tuple[str, ...]:
+        """Names of the ROIs that were contoured."""
+        return tuple(n for n, p in zip(self.names, self.presence, strict=True) if p)
+
+    def masks(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """(name, mask) of every contoured ROI, one at a time."""
+        for name in self.contoured():
+            yield name, self.mask(name)
