@@ -141,11 +141,7 @@ class Grid:
     @cached_property
     def spacing_mm(self) -> tuple[float, float, float]:
         """(k, i, j) voxel size in mm; for unequally spaced slices the median slice spacing."""
-        dk = (
-            float(np.median(self.slice_spacings_mm))
-            if self.shape_kij[0] > 1
-            else self.slice_thickness_mm
-        )
+        dk = float(np.median(self.slice_spacings_mm)) if self.shape_kij[0] > 1 else self.slice_thickness_mm
         return dk, float(np.linalg.norm(self.step_i_lps)), float(np.linalg.norm(self.step_j_lps))
 
     @cached_property

@@ -1,0 +1,80 @@
+"""What the commands print with: results to stdout, messages and progress bars to stderr."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # rich takes 50 ms to import, which --help must not pay
+    from rich.console import Console
+
+    from contour_ai.progress import OnProgress, ProgressEvent
+
+
+@cache
+def out() -> Console:
+    """The console for results (stdout)."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+@cache
+def err() -> Console:
+    """The console for messages (stderr)."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def start_logging(verbose: bool) -> None:
+    """Sends the library's log to stderr: warnings and above, everything with `verbose`."""
+    handler = _ConsoleHandler()
+    logger = logging.getLogger("contour_ai")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    logger.propagate = False
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints log records above any running progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from rich.markup import escape
+
+        style = (
+            "red"
+            if record.levelno >= logging.ERROR
+            else "yellow"
+            if record.levelno >= logging.WARNING
+            else "dim"
+        )
+        err().print(f"[{style}]{record.levelname.lower()}[/]: {escape(record.getMessage())}")
+
+
+@contextmanager
+def progress_bar() -> Iterator[OnProgress]:
+    """A rich progress display on stderr, one line a stage; yields the `on_progress` callback that feeds it."""
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    tasks: dict[str, TaskID] = {}
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[facts]}"),
+        console=err(),
+    ) as progress:
+
+        def on_progress(event: ProgressEvent) -> None:
+            facts = "  ".join(f"{name} {value}" for name, value in event.facts.items())
+            if event.stage not in tasks:
+                tasks[event.stage] = progress.add_task(event.stage, total=event.total, facts=facts)
+            progress.update(tasks[event.stage], completed=event.done, total=event.total, facts=facts)
+
+        yield on_progress

@@ -1,0 +1,109 @@
+"""The command group: loads commands on first use and turns errors into messages and exit statuses."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from contour_ai import __version__
+from contour_ai.errors import (
+    ContourAIError,
+    InputError,
+    ModelError,
+    OutputError,
+    VerificationError,
+)
+
+COMMANDS = {
+    "predict": "contour_ai.cli.predict",
+    "train": "contour_ai.cli.train",
+    "evaluate": "contour_ai.cli.evaluate",
+    "inspect": "contour_ai.cli.inspect",
+    "rois": "contour_ai.cli.rois",
+    "to-masks": "contour_ai.cli.to_masks",
+    "to-rtstruct": "contour_ai.cli.to_rtstruct",
+    "check": "contour_ai.cli.check",
+    "models": "contour_ai.cli.models",
+    "sample": "contour_ai.cli.sample",
+    "import-openkbp": "contour_ai.cli.import_openkbp",
+}
+"""Command name: module that holds it, as an attribute named `command`."""
+
+EXIT_STATUS: tuple[tuple[type[ContourAIError], int], ...] = (
+    (OutputError, 2),
+    (InputError, 3),
+    (ModelError, 4),
+    (VerificationError, 5),
+)
+"""Error class to exit status; 1 is for anything unforeseen. Documented in README.md."""
+
+INTERRUPTED = 130
+REPORT_HERE = "This is a fault of contour-ai, not of your data. Please report it, with the lines above."
+
+
+def exit_status(error: BaseException) -> int:
+    """The exit status that stands for an error."""
+    for cls, status in EXIT_STATUS:
+        if isinstance(error, cls):
+            return status
+    return 1
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            status = super().invoke(ctx)
+        except ContourAIError as error:
+            click.echo(f"{click.style('error', fg='red')}: {error}", err=True)
+            status = exit_status(error)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo(
+                "interrupted: no partial file was left. Run the same command again to go on.", err=True
+            )
+            status = INTERRUPTED
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except Exception:
+            import traceback
+
+            click.echo(traceback.format_exc(), err=True)
+            click.echo(f"contour-ai {__version__}, Python {sys.version.split()[0]}. {REPORT_HERE}", err=True)
+            status = 1
+        if isinstance(status, int) and status:
+            ctx.exit(status)
+        return status
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(__version__, prog_name="contour-ai")
+@click.option("-v", "--verbose", is_flag=True, help="Also print what the library logs while it works.")
+def cli(verbose: bool) -> None:
+    """Auto-contouring for radiotherapy: DICOM CT in, DICOM RTSTRUCT out.
+
+    Not a medical device; for research and local commissioning. Every contour needs review by a qualified person.
+    """
+    from contour_ai.cli.console import start_logging
+
+    start_logging(verbose)
+
+
+def main() -> None:
+    """Entry point of the ``contour-ai`` console script."""
+    cli(prog_name="contour-ai")
