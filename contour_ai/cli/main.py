@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
             status = INTERRUPTED
         except (click.ClickException, click.exceptions.Exit):
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - the last resort: shown in full, with exit status 1
             import traceback
 
             click.echo(traceback.format_exc(), err=True)
