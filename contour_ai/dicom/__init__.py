@@ -1,0 +1,1 @@
+"""Reading and writing DICOM: CT series and structure sets. Imports no torch."""
