@@ -1,0 +1,89 @@
+"""The command line as a whole: instant help, every command documented, errors as exit statuses."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from contour_ai import errors
+from contour_ai.cli.main import COMMANDS, LazyGroup, cli, exit_status
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "SimpleITK", "skimage", "cv2", "pydicom", "numpy", "scipy", "rich", "PIL")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from contour_ai.cli.main import cli\n"
+        "try: cli(['--help'])\n"
+        "except SystemExit: pass\n"
+        f"print('loaded:', [m for m in {HEAVY!r} if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "loaded: []" in done.stdout
+    assert "predict" in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help_and_stands_in_the_readme(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None and command.help, f"{name} has no help"
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.help, f"{name} {parameter.opts} has no help"
+    shown = CliRunner().invoke(cli, [name, "--help"])
+    assert shown.exit_code == 0 and "Usage:" in shown.output
+    assert re.search(rf"contour-ai {name}\b", (ROOT / "README.md").read_text(encoding="utf-8")), name
+
+
+def test_unknown_commands_are_wrong_usage() -> None:
+    assert CliRunner().invoke(cli, ["predcit"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.OutputError("x"), 2),
+        (errors.InputError("x"), 3),
+        (errors.GeometryError("x"), 3),
+        (errors.ModelError("x"), 4),
+        (errors.ConfigError("x"), 4),
+        (errors.VerificationError("x"), 5),
+        (errors.ContourAIError("x"), 1),
+        (ZeroDivisionError(), 1),
+    ],
+)
+def test_errors_become_exit_statuses(error: Exception, status: int) -> None:
+    assert exit_status(error) == status
+
+    @click.command()
+    def failing() -> None:
+        raise error
+
+    group = LazyGroup("x")
+    group.get_command = lambda ctx, name: failing  # type: ignore[method-assign]
+    result = CliRunner().invoke(group, ["failing"])
+    assert result.exit_code == status
+    if isinstance(error, errors.ContourAIError):
+        assert result.stderr == "error: x\n"
+    else:
+        assert "Please report it" in result.stderr and "ZeroDivisionError" in result.stderr
+
+
+def test_interrupting_says_how_to_go_on() -> None:
+    @click.command()
+    def slow() -> None:
+        raise KeyboardInterrupt
+
+    group = LazyGroup("x")
+    group.get_command = lambda ctx, name: slow  # type: ignore[method-assign]
+    result = CliRunner().invoke(group, ["slow"])
+    assert result.exit_code == 130
+    assert "no partial file" in result.stderr

@@ -1,0 +1,101 @@
+"""Imports go one way, and heavy packages stay in the rooms that need them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "contour_ai"
+
+LAYERS = (
+    ("errors", "files", "progress"),
+    ("grid", "polygons"),
+    ("volume",),
+    ("structures",),
+    ("dicom", "mask_files", "render", "network", "losses", "preprocess"),
+    ("evaluation", "sample"),
+    ("bundle",),
+    ("inference",),
+    ("training",),
+    ("pipeline",),
+    ("cli",),
+    ("__main__",),
+)
+"""From the ground up: a room may import its own layer and the layers before it."""
+
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+
+FORBIDDEN = {
+    "torch": (
+        "dicom",
+        "polygons",
+        "preprocess",
+        "render",
+        "mask_files",
+        "evaluation",
+        "structures",
+        "sample",
+    ),
+    "pydicom": (
+        "network",
+        "losses",
+        "inference",
+        "training",
+        "polygons",
+        "preprocess",
+        "evaluation",
+        "bundle",
+    ),
+    "rich": tuple(room for room in LEVEL if room != "cli"),
+    "click": tuple(room for room in LEVEL if room != "cli"),
+}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def modules() -> list[Path]:
+    return sorted(
+        p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py" and "_models" not in p.parts
+    )
+
+
+def imported_names(path: Path) -> Iterator[tuple[str, int]]:
+    """Every absolute module name a file imports, anywhere in it, with its line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import; write the whole name"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node.lineno
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    room = room_of(path)
+    assert room in LEVEL, f"{room} has no layer: give it one in tests/test_layering.py and ARCHITECTURE.md"
+    for name, line in imported_names(path):
+        parts = name.split(".")
+        if parts[0] == "contour_ai" and len(parts) > 1 and parts[1] in LEVEL:
+            assert LEVEL[parts[1]] <= LEVEL[room], f"{path}:{line}: {room} must not import {parts[1]}"
+        banned = FORBIDDEN.get(parts[0], ())
+        assert room not in banned, f"{path}:{line}: {room} must not import {parts[0]}"
+
+
+def test_one_file_imports_rt_utils() -> None:
+    importers = [
+        p.name for p in modules() if any(n.split(".")[0] == "rt_utils" for n, _ in imported_names(p))
+    ]
+    assert importers == ["rtstruct_header.py"]
+
+
+def test_the_test_sees_a_forbidden_import(tmp_path: Path) -> None:
+    path = tmp_path / "x.py"
+    path.write_text("def f():\n    from torch import nn\n    import pydicom.uid\n", encoding="utf-8")
+    assert [name for name, _ in imported_names(path)] == ["torch.nn", "pydicom.uid"]
