@@ -11,11 +11,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "contour_ai"
 
 LAYERS = (
-    ("errors", "files", "progress"),
+    ("errors", "files", "progress", "settings"),
     ("grid", "polygons"),
     ("volume",),
     ("structures",),
-    ("dicom", "mask_files", "render", "network", "losses", "preprocess"),
+    ("dicom", "mask_files", "render", "network_config", "network", "losses", "preprocess"),
     ("evaluation", "sample"),
     ("bundle",),
     ("inference",),

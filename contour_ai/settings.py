@@ -1,0 +1,218 @@
+"""Reads frozen dataclasses from plain mappings (YAML) and writes them back, typed and explained."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import itertools
+import textwrap
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from contour_ai.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def from_mapping(cls: type[T], mapping: object, *, where: object = None, path: str = "") -> T:
+    """A dataclass from a mapping; fields without a value keep their defaults.
+
+    Args:
+        cls: a dataclass whose fields are bool, int, float, str, Literal, tuples, dicts with str keys,
+            dataclasses, or one of these with None.
+        mapping: what `yaml.safe_load` or `to_mapping` gives.
+        where: the file concerned, for messages.
+        path: dotted name of the mapping inside the file, for messages.
+
+    Raises:
+        ConfigError: not a mapping, an unknown key (the nearest valid one is named), a missing key, a wrong type.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(
+            f"{path or 'The file'} must be a mapping of keys to values.",
+            where=where,
+            found=type(mapping).__name__,
+        )
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    types_of = get_type_hints(cls)
+    for key in mapping:
+        if key not in fields:
+            _refuse_key(str(key), list(fields), where, path)
+    values = {
+        name: _converted(mapping[name], types_of[name], where, _joined(path, name))
+        for name in fields
+        if name in mapping
+    }
+    for name, field in fields.items():
+        if (
+            name not in values
+            and field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+        ):
+            raise ConfigError(f"The key {_joined(path, name)} is missing.", where=where)
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        if error.where is None and where is not None:
+            raise ConfigError(
+                error.what, where=where, found=error.found, expected=error.expected, fix=error.fix
+            ) from error
+        raise
+
+
+def to_mapping(value: Any) -> Any:
+    """A dataclass (or tuple, dict, plain value) as what YAML can hold; the inverse of `from_mapping`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_mapping(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+    if isinstance(value, Mapping):
+        return {str(k): to_mapping(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_mapping(v) for v in value]
+    return value
+
+
+def to_yaml(mapping: object) -> str:
+    """YAML in the order of the keys, with short lists on one line."""
+    return yaml.dump(mapping, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def commented_yaml(value: Any) -> str:
+    """A dataclass as YAML, every key under a comment that is the docstring of its field."""
+    lines: list[str] = []
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        lines += [f"# {line}" for line in textwrap.wrap(field_docs(type(value)).get(field.name, ""), 100)]
+        if dataclasses.is_dataclass(item) and not isinstance(item, type):
+            lines += [f"{field.name}:", textwrap.indent(commented_yaml(item).rstrip(), "  "), ""]
+        else:
+            lines += [to_yaml({field.name: to_mapping(item)}).rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """{field name: the docstring that follows it in the source of the dataclass}."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    docs: dict[str, str] = {}
+    statements = body.body if isinstance(body, ast.ClassDef) else []
+    for statement, after in itertools.pairwise(statements):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+            and isinstance(after.value.value, str)
+        ):
+            docs[statement.target.id] = " ".join(after.value.value.split())
+    return docs
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style for mappings and for lists of mappings, flow style for lists of plain values."""
+
+    def represent_sequence(
+        self, tag: str, sequence: Any, flow_style: bool | None = None
+    ) -> yaml.SequenceNode:
+        plain = all(not isinstance(item, (dict, list)) or _short_list(item) for item in sequence)
+        return super().represent_sequence(tag, sequence, flow_style=plain)
+
+
+def _short_list(item: object) -> bool:
+    return isinstance(item, list) and all(isinstance(x, (int, float)) for x in item)
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _refuse_key(key: str, valid: list[str], where: object, path: str) -> None:
+    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+    raise ConfigError(
+        f"Unknown key {_joined(path, key)!r}.",
+        where=where,
+        expected=", ".join(valid),
+        fix=f"did you mean {_joined(path, near[0])!r}?" if near else "remove it",
+    )
+
+
+def _wrong(value: object, expected: str, where: object, path: str) -> ConfigError:
+    return ConfigError(
+        f"The value of {path} does not fit.",
+        where=where,
+        found=f"{value!r} ({type(value).__name__})",
+        expected=expected,
+    )
+
+
+def _converted(value: Any, wanted: Any, where: object, path: str) -> Any:
+    """`value` as the annotated type `wanted`, or a ConfigError."""
+    origin, args = get_origin(wanted), get_args(wanted)
+    if wanted is Any or wanted is object:
+        return value
+    if origin in (Union, types.UnionType):
+        return _one_of(value, args, where, path)
+    if origin is Literal:
+        if value in args:
+            return value
+        near = difflib.get_close_matches(str(value), [str(a) for a in args], n=1, cutoff=0.5)
+        hint = f"{', '.join(map(str, args))}" + (f" (did you mean {near[0]}?)" if near else "")
+        raise _wrong(value, hint, where, path)
+    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
+        return from_mapping(wanted, value, where=where, path=path)
+    if origin is tuple:
+        return _tuple(value, args, where, path)
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise _wrong(value, "a mapping", where, path)
+        return {str(k): _converted(v, args[1], where, _joined(path, str(k))) for k, v in value.items()}
+    return _plain(value, wanted, where, path)
+
+
+def _one_of(value: Any, choices: tuple[Any, ...], where: object, path: str) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    errors: list[ConfigError] = []
+    for choice in choices:
+        if choice is type(None):
+            continue
+        try:
+            return _converted(value, choice, where, path)
+        except ConfigError as error:
+            errors.append(error)
+    raise errors[-1]
+
+
+def _tuple(value: Any, args: tuple[Any, ...], where: object, path: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise _wrong(value, "a list", where, path)
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(_converted(v, args[0], where, f"{path}[{n}]") for n, v in enumerate(value))
+    if len(value) != len(args):
+        raise _wrong(value, f"a list of {len(args)} values", where, path)
+    return tuple(
+        _converted(v, a, where, f"{path}[{n}]") for n, (v, a) in enumerate(zip(value, args, strict=True))
+    )
+
+
+def _plain(value: Any, wanted: Any, where: object, path: str) -> Any:
+    if wanted is float:
+        # YAML 1.1 reads 1e-3 as text: a number without a dot in the mantissa is still meant as a number.
+        if isinstance(value, str):
+            try:
+                return float(value)
+            except ValueError:
+                raise _wrong(value, "a number", where, path) from None
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        raise _wrong(value, "a number", where, path)
+    if wanted is int and (isinstance(value, bool) or not isinstance(value, int)):
+        raise _wrong(value, "a whole number", where, path)
+    if not isinstance(value, wanted):
+        raise _wrong(
+            value, {"str": "text", "bool": "true or false"}.get(wanted.__name__, wanted.__name__), where, path
+        )
+    return value
