@@ -1,0 +1,396 @@
+"""Masks and level fields to polygons and back, exactly: no voxel centre ever changes side.
+
+Points are (i, j) = (row, column) in slice coordinates, float64, with voxel centres at integers, so that the outermost
+voxel edges of an (I, J) slice lie at -0.5 and I - 0.5 (J - 0.5). A polygon's first point is not repeated at its end.
+
+Tracing is marching squares between voxel centres: every pair of neighbouring voxels that differ gives one vertex, and
+in every square of four voxel centres the vertices are joined so that the inside lies to the right. Where two voxels
+touch only by a corner they are kept apart. Rasterising asks for every voxel centre whether it lies inside, even-odd
+over all polygons together. The two are inverse to each other for any mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.errors import InputError
+
+Polygon = NDArray[np.float64]
+HoleStyle = Literal["keyhole", "separate"]
+
+CLEARANCE = 0.05
+"""Voxels: a level crossing keeps at least this distance from both voxel centres, so that rounding the coordinates of a
+file (at most 0.01 voxel, see `dicom.rtstruct_write`) can never put a centre on the other side."""
+
+SAME_POINT = 4
+"""Decimals (of a voxel) to which two polygons must agree to count as the same one: far below what can be drawn."""
+
+SLICES_AT_ONCE = 16
+"""Slices traced in one go: enough to keep NumPy busy, few enough that work arrays stay small."""
+
+
+def mask_to_polygons(
+    mask_ij: NDArray[np.bool_], *, outline: float = 0.5, holes: HoleStyle = "keyhole"
+) -> list[Polygon]:
+    """Polygons around the True voxels of one slice.
+
+    Args:
+        mask_ij: (I, J) boolean.
+        outline: how far outside the voxel centres the outline runs, in voxels (0.05 to 0.95). 0.5 keeps the
+            enclosed area; readers that count touched voxels as inside want less.
+        holes: "keyhole" joins every hole to its outline by a channel of no width, "separate" gives it its own polygon.
+
+    Returns:
+        (N, 2) float64 polygons, within [-0.5, I - 0.5] x [-0.5, J - 0.5]; none for an empty mask.
+    """
+    return stack_to_polygons(np.asarray(mask_ij)[None], outline=outline, holes=holes).get(0, [])
+
+
+def level_to_polygons(level_ij: NDArray[np.floating], *, holes: HoleStyle = "keyhole") -> list[Polygon]:
+    """Polygons along the zero level of one slice, inside where `level_ij` (I, J) is above zero.
+
+    Vertices lie where the level, linear between neighbouring voxel centres, is zero, but `CLEARANCE` away from both; so
+    rasterising gives `level_ij > 0` back.
+    """
+    return stack_to_polygons(np.asarray(level_ij)[None], holes=holes).get(0, [])
+
+
+def stack_to_polygons(
+    field_kij: NDArray[np.generic], *, outline: float = 0.5, holes: HoleStyle = "keyhole"
+) -> dict[int, list[Polygon]]:
+    """{k: polygons} of every slice that has any, of a boolean mask or a float level field (k, i, j).
+
+    Same as `mask_to_polygons` (for boolean arrays) or `level_to_polygons` (for floats) slice by slice, and faster.
+    """
+    if field_kij.ndim != 3:
+        raise InputError("Tracing needs a stack of slices.", found=field_kij.shape, expected="(k, i, j)")
+    if not CLEARANCE <= outline <= 1 - CLEARANCE:
+        raise InputError(
+            "The outline cannot run so close to a voxel centre.",
+            found=outline,
+            expected=f"{CLEARANCE} to {1 - CLEARANCE} voxel",
+        )
+    if holes not in ("keyhole", "separate"):
+        raise InputError("Unknown way to write holes.", found=holes, expected="keyhole or separate")
+    found: dict[int, list[Polygon]] = {}
+    for start in range(0, field_kij.shape[0], SLICES_AT_ONCE):
+        chunk = field_kij[start : start + SLICES_AT_ONCE]
+        level = chunk.astype(np.float32, copy=False) if chunk.dtype.kind == "f" else None
+        inside = np.pad(chunk != 0 if level is None else level > 0, ((0, 0), (1, 1), (1, 1)))
+        for k, polygons in _Tracing(inside, level, outline).polygons(holes).items():
+            found[start + k] = polygons
+    return found
+
+
+class _Tracing:
+    """The vertices of a chunk of slices, each with the number of the one that follows it.
+
+    Everything is in indices of the padded chunk (one False voxel around every slice). A vertex on a "down" edge lies
+    between (i, j) and (i + 1, j), one on an "across" edge between (i, j) and (i, j + 1). Down vertices come first.
+    """
+
+    def __init__(self, inside: NDArray[np.bool_], level: NDArray[np.float32] | None, outline: float) -> None:
+        self.inside = inside
+        self.down = np.nonzero(inside[:, 1:] != inside[:, :-1])
+        self.across = np.nonzero(inside[:, :, 1:] != inside[:, :, :-1])
+        self.slices = np.concatenate([self.down[0], self.across[0]])
+        self.points = self._points(level, outline)
+        self.following = self._following()
+
+    def _points(self, level: NDArray[np.float32] | None, outline: float) -> Polygon:
+        """(N, 2) slice coordinates of every vertex."""
+        (k1, i1, j1), (k2, i2, j2) = self.down, self.across
+        shift1 = self._shift(level, outline, self.down, (0, 1, 0))
+        shift2 = self._shift(level, outline, self.across, (0, 0, 1))
+        points = np.empty((len(k1) + len(k2), 2))
+        points[: len(k1), 0] = i1 + shift1
+        points[: len(k1), 1] = j1
+        points[len(k1) :, 0] = i2
+        points[len(k1) :, 1] = j2 + shift2
+        sizes = np.array(self.inside.shape[1:]) - 2
+        return np.clip(points - 1, -0.5, sizes - 0.5)
+
+    def _shift(
+        self,
+        level: NDArray[np.float32] | None,
+        outline: float,
+        at: tuple[NDArray[np.intp], ...],
+        step: tuple[int, int, int],
+    ) -> NDArray[np.float64]:
+        """How far along its edge every vertex lies, 0 to 1."""
+        k, i, j = at
+        first = self.inside[k, i, j]
+        if level is None:
+            return np.where(first, outline, 1 - outline)
+        rows, columns = level.shape[1:]
+
+        def value(di: int, dj: int) -> NDArray[np.float64]:
+            a, b = i + di - 1, j + dj - 1
+            beyond = (a < 0) | (b < 0) | (a >= rows) | (b >= columns)
+            found = level[k, np.clip(a, 0, rows - 1), np.clip(b, 0, columns - 1)].astype(np.float64)
+            return np.where(beyond, np.nan, found)
+
+        one, two = value(0, 0), value(step[1], step[2])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shift = one / (one - two)
+        # Beyond the slice, and where the field is not finite, there is nothing to interpolate: half-way.
+        return np.clip(np.where(np.isfinite(shift), shift, 0.5), CLEARANCE, 1 - CLEARANCE)
+
+    def _following(self) -> NDArray[np.int32]:
+        """(N,) number of the vertex that follows each one, the inside to its right."""
+        (k1, i1, j1), (k2, i2, j2) = self.down, self.across
+        n1, n2 = len(k1), len(k2)
+        depth, rows, columns = self.inside.shape
+        number_down = np.empty((depth, rows - 1, columns), np.int32)
+        number_down[self.down] = np.arange(n1, dtype=np.int32)
+        number_across = np.empty((depth, rows, columns - 1), np.int32)
+        number_across[self.across] = np.arange(n1, n1 + n2, dtype=np.int32)
+        following = np.empty(n1 + n2, np.int32)
+        inside = self.inside
+        # Walking through a square of four centres, with the inside behind us to the right: turn right if the voxel
+        # ahead to the right is outside, go straight on if the one ahead to the left is outside, else turn left.
+        first1, first2 = inside[self.down], inside[self.across]
+        for going, at, (right, left), (turn_right, straight, turn_left) in (
+            (  # down edge, outside above: to the right, through square (i, j)
+                np.flatnonzero(~first1), (k1, i1, j1), ((1, 1), (0, 1)), (("a", 1, 0), ("d", 0, 1), ("a", 0, 0))
+            ),
+            (  # down edge, inside above: to the left, through square (i, j - 1)
+                np.flatnonzero(first1), (k1, i1, j1), ((0, -1), (1, -1)), (("a", 0, -1), ("d", 0, -1), ("a", 1, -1))
+            ),
+            (  # across edge, inside left: downwards, through square (i, j)
+                np.flatnonzero(first2), (k2, i2, j2), ((1, 0), (1, 1)), (("d", 0, 0), ("a", 1, 0), ("d", 0, 1))
+            ),
+            (  # across edge, inside right: upwards, through square (i - 1, j)
+                np.flatnonzero(~first2), (k2, i2, j2), ((-1, 1), (-1, 0)), (("d", -1, 1), ("a", -1, 0), ("d", -1, 0))
+            ),
+        ):  # fmt: skip
+            k, i, j = (a[going] for a in at)
+            in_right = inside[k, i + right[0], j + right[1]]
+            in_left = inside[k, i + left[0], j + left[1]]
+            target = np.empty(len(going), np.int32)
+            for choice, (kind, di, dj) in (
+                (~in_right, turn_right),
+                (in_right & ~in_left, straight),
+                (in_right & in_left, turn_left),
+            ):
+                numbers = number_down if kind == "d" else number_across
+                target[choice] = numbers[k[choice], i[choice] + di, j[choice] + dj]
+            following[going if at[0] is k1 else going + n1] = target
+        return following
+
+    def polygons(self, holes: HoleStyle) -> dict[int, list[Polygon]]:
+        if not len(self.points):
+            return {}
+        order, starts = _loops(self.following)
+        if holes == "keyhole":
+            tops = self._hole_tops(order, starts)
+            if len(tops):
+                order, starts = self._join(tops)
+        points = self.points[order]
+        lengths = np.diff(np.append(starts, len(order)))
+        keep = _corners(points, starts, lengths)
+        kept = np.add.reduceat(keep.astype(np.intp), starts)
+        ends = np.cumsum(kept)
+        points = points[keep]
+        slices = self.slices[order[starts]]
+        found: dict[int, list[Polygon]] = {}
+        for k, start, end in zip(slices.tolist(), (ends - kept).tolist(), ends.tolist(), strict=True):
+            found.setdefault(k, []).append(points[start:end].copy())
+        return dict(sorted(found.items()))
+
+    def _hole_tops(self, order: NDArray[np.intp], starts: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The uppermost down vertex of every loop that bounds a hole: there the inside is above."""
+        n1 = len(self.down[0])
+        key = np.full(len(order), np.iinfo(np.int64).max)
+        is_down = order < n1
+        numbers = order[is_down]
+        key[is_down] = self.down[1][numbers].astype(np.int64) * n1 + numbers
+        tops = np.minimum.reduceat(key, starts) % n1
+        return tops[self.inside[self.down][tops]]
+
+    def _join(self, tops: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Joins every hole to the loop above it; returns the new order and starts.
+
+        The channel leaves the hole at its uppermost down vertex (a, j), goes half-way between the columns j and j + 1
+        straight up through squares whose four centres are all inside, and ends at a down vertex of the first square
+        that is not. It never comes near a voxel centre, crosses no polygon, and no two channels meet. Every channel
+        leads to a loop that reaches higher, so all of them end at an outline.
+        """
+        rows, columns = self.inside.shape[1:]
+        flat = (self.down[0] * (rows - 1) + self.down[1]) * columns + self.down[2]  # ascending
+        ks, tops_i, tops_j = (a[tops] for a in self.down)
+        ends_i = np.empty_like(tops_i)  # the uppermost row of the channel
+        for n, (k, i, j) in enumerate(zip(ks.tolist(), tops_i.tolist(), tops_j.tolist(), strict=True)):
+            full = self.inside[k, : i + 1, j] & self.inside[k, : i + 1, j + 1]
+            ends_i[n] = (
+                i + 1 - full[::-1].argmin()
+            )  # row 0 is padding, so there is always one that is not full
+        at_left = ~self.inside[ks, ends_i - 1, tops_j]
+        ends = np.searchsorted(flat, (ks * (rows - 1) + ends_i - 1) * columns + tops_j + ~at_left)
+
+        following: list[int] = self.following.tolist()
+        before_array = np.empty(len(following), np.intp)
+        before_array[self.following] = np.arange(len(following))
+        before: list[int] = before_array.tolist()
+        extra_points: list[tuple[float, float]] = []
+        extra_slices: list[int] = []
+        # Two channels may end at the same vertex, from the left and from the right: the loop runs to the right
+        # there, so the left one must come first; each is put directly after the vertex, so the right one goes in first.
+        for n in np.lexsort((-tops_j, ends)).tolist():
+            v, q, k = int(tops[n]), int(ends[n]), int(ks[n])
+            middle = float(tops_j[n]) - 0.5  # less the padding
+            down = [(float(ends_i[n]) - 1, middle)]
+            if tops_i[n] != ends_i[n]:
+                down.append((float(tops_i[n]) - 1, middle))
+            up = [self._point(v), *down[::-1], self._point(q)]
+            first = len(self.points) + len(extra_points)
+            extra_points += [*down, *up]
+            extra_slices += [k] * (len(down) + len(up))
+            # q, down the channel, v, around the hole, v again, up the channel, q again, what followed q
+            numbers = list(range(first, first + len(down) + len(up)))
+            following += [0] * len(numbers)
+            before += [0] * len(numbers)
+            after_q, before_v = following[q], before[v]
+            for path in ([q, *numbers[: len(down)], v], [before_v, *numbers[len(down) :], after_q]):
+                for one, two in pairwise(path):
+                    following[one] = two
+                    before[two] = one
+        self.points = np.concatenate([self.points, np.array(extra_points)])
+        self.slices = np.concatenate([self.slices, np.array(extra_slices, self.slices.dtype)])
+        return _loops(following)
+
+    def _point(self, vertex: int) -> tuple[float, float]:
+        return float(self.points[vertex, 0]), float(self.points[vertex, 1])
+
+
+def _loops(following: NDArray[np.int32] | list[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Vertex numbers loop after loop, and where in them each loop starts."""
+    after = following if isinstance(following, list) else following.tolist()
+    seen = bytearray(len(after))
+    order: list[int] = []
+    starts: list[int] = []
+    add = order.append
+    start = 0
+    while start >= 0:
+        starts.append(len(order))
+        vertex = start
+        while not seen[vertex]:
+            seen[vertex] = 1
+            add(vertex)
+            vertex = after[vertex]
+        start = seen.find(0, start)
+    return np.array(order, dtype=np.intp), np.array(starts, dtype=np.intp)
+
+
+def _corners(points: Polygon, starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(N,) False for points on the straight line between their neighbours."""
+    previous = np.arange(len(points)) - 1
+    previous[starts] = starts + lengths - 1
+    incoming = points - points[previous]
+    outgoing = np.empty_like(incoming)
+    outgoing[previous] = incoming
+    cross = incoming[:, 0] * outgoing[:, 1] - incoming[:, 1] * outgoing[:, 0]
+    along = (incoming * outgoing).sum(axis=1)
+    return ~((np.abs(cross) < 1e-12) & (along > 0))
+
+
+# -- polygons to masks -------------------------------------------------------------------------------------------
+
+
+def polygons_to_mask(polygons: Sequence[Polygon], shape_ij: tuple[int, int]) -> NDArray[np.bool_]:
+    """(I, J) boolean: the voxel centres that lie inside an odd number of the polygons.
+
+    Polygons that occur more than once (whatever their first point and direction) count once: some systems export
+    every contour twice. Centres exactly on an edge count as inside on the sides of lower row and column only.
+    """
+    mask = np.zeros(shape_ij, dtype=bool)
+    fill_polygons(mask, polygons)
+    return mask
+
+
+def fill_polygons(mask_ij: NDArray[np.bool_], polygons: Sequence[Polygon]) -> None:
+    """Sets the voxels of `polygons` (even-odd, see `polygons_to_mask`) in `mask_ij`; leaves all others as they are."""
+    edges = [_edges(p) for p in distinct_polygons(polygons) if len(p) >= 3]
+    if not edges:
+        return
+    i0, j0, i1, j1 = np.concatenate(edges, axis=1)
+    # Always from the upper end to the lower: the two sides of a keyhole channel then cross a row at the very same place.
+    upside = i0 > i1
+    i0, i1 = np.where(upside, i1, i0), np.where(upside, i0, i1)
+    j0, j1 = np.where(upside, j1, j0), np.where(upside, j0, j1)
+    rows, columns = mask_ij.shape
+    first = np.clip(np.ceil(i0), 0, rows).astype(np.intp)  # rows r with i0 <= r < i1
+    count = np.clip(np.ceil(i1), 0, rows).astype(np.intp) - first
+    crossing = count > 0
+    if not crossing.any():
+        return
+    i0, j0, first, count = i0[crossing], j0[crossing], first[crossing], count[crossing]
+    slope = (j1[crossing] - j0) / (i1[crossing] - i0)
+    edge = np.repeat(np.arange(len(count)), count)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
+    column = np.clip(np.ceil(j0[edge] + (row - i0[edge]) * slope[edge]), 0, columns).astype(np.intp)
+    top, left, right = int(row.min()), int(column.min()), int(column.max())
+    # Every crossing changes the side of all centres from its column on: mark the changes, then add them up.
+    changes = np.zeros((int(row.max()) - top + 1, right - left + 1), dtype=np.uint8)
+    np.bitwise_xor.at(changes.reshape(-1), (row - top) * changes.shape[1] + column - left, np.uint8(1))
+    inside = np.bitwise_xor.accumulate(changes, axis=1)[:, :-1].view(bool)
+    mask_ij[top : top + inside.shape[0], left:right] |= inside
+
+
+def _edges(polygon: Polygon) -> NDArray[np.float64]:
+    """(4, N): row and column of both ends of every edge."""
+    after = np.roll(polygon, -1, axis=0)
+    return np.concatenate([polygon, after], axis=1).T
+
+
+def distinct_polygons(polygons: Sequence[Polygon]) -> list[Polygon]:
+    """The polygons without repetitions, whatever the first point and the direction of each."""
+    if len(polygons) < 2:
+        return list(polygons)
+    groups: dict[tuple[float, ...], list[int]] = {}
+    for n, p in enumerate(polygons):
+        size = (0.0, 0.0) if not len(p) else np.round(p.max(axis=0) + p.min(axis=0), SAME_POINT - 1).tolist()
+        groups.setdefault((len(p), *size), []).append(n)
+    repeated: set[int] = set()
+    for group in groups.values():
+        seen: set[bytes] = set()
+        for n in group if len(group) > 1 else ():
+            key = _canonical(polygons[n])
+            if key in seen:
+                repeated.add(n)
+            seen.add(key)
+    return [p for n, p in enumerate(polygons) if n not in repeated]
+
+
+def _canonical(polygon: Polygon) -> bytes:
+    """The same bytes for every way to write one closed polygon."""
+    p = np.round(polygon, SAME_POINT) + 0.0  # no negative zero
+    if not len(p):
+        return b""
+    least = p[np.lexsort((p[:, 1], p[:, 0]))[0]]
+    ways = []
+    for start in np.flatnonzero((p == least).all(axis=1)):
+        turned = np.roll(p, -start, axis=0)
+        ways += [turned.tobytes(), np.roll(turned[::-1], 1, axis=0).tobytes()]
+    return min(ways)
+
+
+def polygon_area(polygon: Polygon) -> float:
+    """Signed area in voxels of one polygon (keyholes count as holes): positive where the inside lies to the right."""
+    i, j = polygon.T
+    return float(np.dot(j, np.roll(i, -1)) - np.dot(i, np.roll(j, -1))) / 2
+
+
+def stack_from_polygons(
+    polygons: Mapping[int, Sequence[Polygon]], shape_kij: tuple[int, int, int]
+) -> NDArray[np.bool_]:
+    """(k, i, j) mask of {k: polygons}."""
+    mask = np.zeros(shape_kij, dtype=bool)
+    for k, of_slice in polygons.items():
+        fill_polygons(mask[k], of_slice)
+    return mask
