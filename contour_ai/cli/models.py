@@ -1,0 +1,81 @@
+"""`contour-ai models`: what models are installed, and what one of them is."""
+
+from __future__ import annotations
+
+import click
+
+from contour_ai.cli.console import out
+
+
+@click.group("models", invoke_without_command=True, short_help="List the installed models, or show one.")
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """List the installed models, or show one.
+
+    Models are looked for in the folders of $CONTOUR_AI_MODELS and in those that came with contour-ai.
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_models)
+
+
+@command.command("list")
+def list_models() -> None:
+    """List the installed models."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from contour_ai.bundle import list_bundles
+
+    table = Table("name", "version", "kind", "default", "ROIs", "spacing mm (k, i, j)", box=SIMPLE)
+    bundles = list_bundles()
+    for bundle in bundles:
+        spacing = " x ".join(f"{s:g}" for s in bundle.preprocess.spacing_mm_kij)
+        table.add_row(
+            bundle.name,
+            bundle.version,
+            bundle.kind,
+            "yes" if bundle.default else "",
+            str(len(bundle.rois)),
+            spacing,
+        )
+    if bundles:
+        out().print(table)
+    else:
+        out().print("no models installed; train one with `contour-ai train`")
+
+
+@command.command("show")
+@click.argument("name")
+def show(name: str) -> None:
+    """Show the model NAME: a name from the list, or the folder of a bundle. Checks its weights, too."""
+    from rich.markup import escape
+
+    from contour_ai.bundle import CARD_FILE, load_bundle
+    from contour_ai.settings import to_yaml
+
+    bundle = load_bundle(name)
+    facts = {
+        "folder": str(bundle.folder),
+        "version": bundle.version,
+        "kind": bundle.kind + (" (phantoms only, never patients)" if bundle.kind == "phantom" else ""),
+        "default": "yes" if bundle.default else "no",
+        "ROIs": ", ".join(bundle.roi_names),
+        "spacing": " x ".join(f"{s:g}" for s in bundle.preprocess.spacing_mm_kij) + " mm (k, i, j)",
+        "windows": ", ".join(f"{low:g} to {high:g} HU" for low, high in bundle.preprocess.windows_hu),
+        "network": f"{bundle.network.name}, {bundle.network.levels} levels, "
+        f"{bundle.network.base_filters} filters, {bundle.network.norm} norm",
+        "weights": f"{bundle.weights_path.stat().st_size / 1e6:.1f} MB, SHA-256 {bundle.weights_sha256}",
+    }
+    out().print(f"[bold]{escape(bundle.name)}[/] {escape(bundle.description)}")
+    for key, value in facts.items():
+        out().print(f"  {key:9}{escape(value)}")
+    for title in ("data", "training", "results", "provenance"):
+        values = getattr(bundle, title)
+        if values:
+            out().print(f"[bold]{title}[/]\n{escape(_indented(to_yaml(dict(values))))}")
+    if (bundle.folder / CARD_FILE).is_file():
+        out().print(f"card: {bundle.folder / CARD_FILE}")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.rstrip().splitlines())

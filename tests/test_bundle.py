@@ -1,0 +1,186 @@
+"""Bundles come back as they were saved, and damaged ones are refused by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+
+from contour_ai import bundle as bundle_module
+from contour_ai.bundle import (
+    MODELS_VARIABLE,
+    ModelBundle,
+    RoiPostprocess,
+    default_bundle,
+    describe,
+    list_bundles,
+    load_bundle,
+    read_description,
+    save_bundle,
+)
+from contour_ai.cli.models import command
+from contour_ai.errors import ModelError, OutputError
+from contour_ai.network import ResidualUNet3d, build_network, preset
+from contour_ai.preprocess import PreprocessSettings
+from contour_ai.structures import roi_info
+
+
+def small_bundle(name: str = "small", **changes: object) -> tuple[ModelBundle, ResidualUNet3d]:
+    """A description and a network with random weights that fit each other."""
+    torch.manual_seed(3)
+    config = preset("resunet3d", in_channels=2, out_channels=3, base_filters=4, dropout=0.0)
+    bundle = ModelBundle(
+        folder=Path(),
+        name=name,
+        version="1.2",
+        kind="phantom",
+        rois=tuple(roi_info(n) for n in ("Brainstem", "Parotid_L", "Parotid_R")),
+        preprocess=PreprocessSettings((4.0, 3.0, 3.0), ((-160.0, 240.0), (-500.0, 1500.0))),
+        network=config,
+        postprocess={"Brainstem": RoiPostprocess(largest_component=True)},
+        training={"steps": 10},
+    )
+    return replace(bundle, **changes), build_network(config)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of bundles that is the only one searched, with one bundle `small` in it."""
+    folder = tmp_path / "models"
+    monkeypatch.setenv(MODELS_VARIABLE, str(folder))
+    monkeypatch.setattr(bundle_module, "__file__", str(tmp_path / "elsewhere" / "bundle.py"))
+    bundle, network = small_bundle()
+    save_bundle(folder / "small", bundle, network.state_dict(), model_card="# small\n")
+    return folder
+
+
+def test_round_trip(models: Path) -> None:
+    bundle, network = small_bundle()
+    loaded = load_bundle("small")
+    assert replace(loaded, folder=Path(), weights_sha256="") == bundle
+    assert loaded == load_bundle(models / "small") == load_bundle(str(models / "small" / "model.yaml"))
+    assert loaded.mirror_channels == (0, 2, 1)
+    assert loaded.postprocess_of("Brainstem").largest_component
+    assert loaded.postprocess_of("Parotid_L").threshold_logit == 0
+    rebuilt = loaded.build_network()
+    x = torch.randn(1, 2, 8, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(rebuilt(x), network.eval()(x), rtol=2e-2, atol=2e-2)
+    assert (models / "small" / "MODEL_CARD.md").read_text(encoding="utf-8") == "# small\n"
+
+
+def test_weights_are_half_the_size_and_norms_are_exact(models: Path) -> None:
+    _, network = small_bundle()
+    size = sum(p.numel() for p in network.parameters())
+    assert (models / "small" / "weights.safetensors").stat().st_size < 2.3 * size
+    rebuilt = load_bundle("small").build_network().state_dict()
+    for name, value in network.state_dict().items():
+        assert rebuilt[name].dtype == value.dtype
+        if value.ndim == 1:
+            assert torch.equal(rebuilt[name], value), name
+
+
+def test_an_existing_bundle_is_not_overwritten_unasked(models: Path) -> None:
+    bundle, network = small_bundle()
+    with pytest.raises(OutputError):
+        save_bundle(models / "small", bundle, network.state_dict(), model_card="")
+
+
+def test_unknown_model_names_what_there_is(models: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_bundle("smal")
+    assert "There is no such model." in str(caught.value) and "one of: small" in str(caught.value)
+    with pytest.raises(ModelError, match=r"This folder is no model bundle"):
+        load_bundle(models)
+
+
+def test_corrupt_weights_are_refused(models: Path) -> None:
+    path = models / "small" / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"weights of the model small are missing or damaged"):
+        load_bundle("small")
+    path.unlink()
+    with pytest.raises(ModelError, match=r"cannot be read: No such file"):
+        load_bundle("small")
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ModelError, match=r"git lfs pull"):
+        load_bundle("small")
+
+
+def test_weights_of_another_network_are_refused(models: Path) -> None:
+    path = models / "small" / "model.yaml"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("base_filters: 4", "base_filters: 8"), encoding="utf-8"
+    )
+    with pytest.raises(ModelError, match=r"of another network than model.yaml describes"):
+        load_bundle("small").build_network()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nmae": "x"}, "Unknown key 'nmae'"),
+        ({"format": 7}, "another format"),
+        ({"kind": "clinic"}, "did you mean clinical?"),
+        ({"default": True}, "A phantom model cannot be the default"),
+        ({"name": "a/b"}, "must be a plain file name"),
+        ({"postprocess": {"Heart": {}}}, "Post-processing for ROIs the model does not have"),
+        ({"preprocess": {"windows_hu": [[-160, 240]]}}, "input channels and its windows differ"),
+        ({"network": {"name": "resunet3d"}}, "The key network.in_channels is missing"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(models: Path, change: dict, message: str) -> None:
+    path = models / "small" / "model.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump(content | change), encoding="utf-8")
+    with pytest.raises(ModelError) as caught:
+        read_description(models / "small")
+    assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_default_is_a_marked_clinical_one_only(models: Path) -> None:
+    with pytest.raises(ModelError, match=r"No trained clinical model is installed(.|\n)*small \(phantom\)"):
+        default_bundle()
+    for name in ("a", "b"):
+        bundle, network = small_bundle(name, kind="clinical", default=True)
+        save_bundle(models / name, bundle, network.state_dict(), model_card="")
+        if name == "a":
+            assert default_bundle().name == "a"
+    with pytest.raises(ModelError, match="More than one model is marked"):
+        default_bundle()
+
+
+def test_a_broken_bundle_does_not_hide_the_others(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (models / "broken").mkdir()
+    (models / "broken" / "model.yaml").write_text(": :", encoding="utf-8")
+    assert [b.name for b in list_bundles()] == ["small"]
+    assert "Left out of the list of models" in caplog.text
+
+
+def test_description_is_readable() -> None:
+    text = describe(small_bundle()[0])
+    assert "spacing_mm_kij: [4.0, 3.0, 3.0]" in text
+    assert yaml.safe_load(text)["rois"][0]["name"] == "Brainstem"
+
+
+def test_listing_imports_no_torch(models: Path) -> None:
+    code = "import sys; from contour_ai.bundle import list_bundles; list_bundles(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_command_lists_and_shows(models: Path) -> None:
+    listed = CliRunner().invoke(command, [])
+    assert listed.exit_code == 0 and "small" in listed.output and "phantom" in listed.output
+    shown = CliRunner().invoke(command, ["show", "small"])
+    assert shown.exit_code == 0
+    for words in ("never patients", "Parotid_L", "4 x 3 x 3 mm", "steps: 10", "SHA-256"):
+        assert words in shown.output
