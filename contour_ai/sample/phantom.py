@@ -1,0 +1,106 @@
+"""Draws a phantom patient from a seed: CT image and structures, the same voxels everywhere for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from contour_ai.errors import InputError
+from contour_ai.grid import Grid
+from contour_ai.sample import headneck, pelvis
+from contour_ai.sample.shapes import Canvas, Dice, Points
+from contour_ai.volume import Structures, Volume
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the body that can be drawn.
+
+    Args:
+        draw: paints a patient on a canvas at given points of the standard patient.
+        rois: the structures, in the order of the structure set.
+        key: keeps the random numbers of different regions apart; never change it.
+        extent_mm: lowest and highest point of the scan in the standard patient.
+        pixels: rows and columns; few, because noise does not compress and sample patients must stay small.
+        pixel_mm: smallest and largest pixel size.
+        sex: PatientSex.
+    """
+
+    draw: Callable[[Points, Canvas, Dice], None]
+    rois: tuple[str, ...]
+    key: int
+    extent_mm: tuple[float, float]
+    pixels: tuple[int, int]
+    pixel_mm: tuple[float, float]
+    sex: str
+
+
+REGIONS = {
+    "headneck": Region(headneck.draw, headneck.ROIS, 1, headneck.EXTENT_MM, (96, 112), (2.95, 3.2), "O"),
+    "pelvis": Region(pelvis.draw, pelvis.ROIS, 2, pelvis.EXTENT_MM, (80, 108), (3.85, 4.1), "M"),
+}
+
+SLICE_MM = (4.0, 4.5, 5.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """A drawn patient."""
+
+    name: str
+    region: str
+    seed: int
+    volume: Volume
+    structures: Structures
+
+
+def draw_phantom(region: str, seed: int, *, missing: float = 0.0) -> Phantom:
+    """Draws the patient `phantom-<region>-<seed>`.
+
+    Args:
+        region: one of `REGIONS`.
+        seed: any whole number from 0; another seed gives another anatomy, pose, noise, pixel and slice size.
+        missing: probability that a ROI was not contoured in this patient, to practise on incomplete archives.
+            The image does not depend on it. At least one ROI is always contoured.
+
+    Raises:
+        InputError: unknown region, negative seed, or a probability outside 0 to 1.
+    """
+    if region not in REGIONS:
+        raise InputError("Unknown body region.", found=region, expected=", ".join(REGIONS))
+    if not 0 <= seed < 2**32 or not 0 <= missing <= 1:
+        raise InputError(
+            "A phantom needs a seed of 0 or more and a probability from 0 to 1.", found=f"{seed}, {missing}"
+        )
+    part = REGIONS[region]
+    dice = Dice(np.random.RandomState([part.key, seed]))
+    grid, points = _scan(part, dice)
+    canvas = Canvas(points, softness_mm=(grid.spacing_mm[0] + grid.spacing_mm[1]) / 2)
+    part.draw(points, canvas, dice)
+    canvas.add_noise(dice, dice.between(8, 14))
+    hu = np.clip(np.rint(canvas.hu), -1024, 3071).astype(np.int16)
+    left_out = np.random.RandomState([part.key, seed, 1]).random_sample(len(part.rois)) < missing
+    left_out[seed % len(part.rois)] &= not left_out.all()
+    masks = {n: canvas.rois[n] for n, out in zip(part.rois, left_out, strict=True) if not out}
+    name = f"phantom-{region}-{seed:02d}"
+    return Phantom(name, region, seed, Volume(hu, grid), Structures.from_masks(masks, grid))
+
+
+def _scan(part: Region, dice: Dice) -> tuple[Grid, Points]:
+    """The CT's grid, and where its voxel centres lie in the standard patient."""
+    pixel_mm = round(dice.between(*part.pixel_mm), 3)
+    slice_mm = dice.pick(SLICE_MM)
+    low, high = (end + dice.about(0, 3) for end in part.extent_mm)
+    shape = (int((high - low) / slice_mm) + 1, *part.pixels)
+    steps = (slice_mm, pixel_mm, pixel_mm)
+    middle = [(n - 1) / 2 * step for n, step in zip(shape[1:], steps[1:], strict=True)]
+    first = (low, -middle[0] + dice.about(0, 4), -middle[1] + dice.about(0, 5))
+    z, y, x = (
+        start + step * index
+        for start, step, index in zip(first, steps, np.indices(shape, dtype=np.float64), strict=True)
+    )
+    # Where the scanner has its origin is another matter than where the patient lies.
+    origin = (-middle[1], round(-middle[0] - dice.between(100, 160), 1), round(dice.between(-900, -200), 1))
+    return Grid.axial(shape, steps, origin), Points(x, y, z)
