@@ -1,0 +1,131 @@
+"""Reads a CT series: files in any order to Hounsfield units on a checked grid."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from contour_ai.dicom.header import read_header, text
+from contour_ai.dicom.pixels import read_hu, same_image
+from contour_ai.dicom.scan import CTSeriesFiles, find_patient
+from contour_ai.dicom.slices import Slice, check_alike, check_gaps, read_slices, stack, without_repeats
+from contour_ai.grid import Grid
+from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class CTSeries:
+    """A CT series, slices in the order of `grid`: k ascends along the slice normal.
+
+    Args:
+        grid: where its voxels lie.
+        volume: Hounsfield units, int16 where that is exact, else float32; None where read without pixels.
+        header: everything that the file of slice 0 says, without its pixels.
+        sop_class_uid: of the files, empty where they have none.
+        sop_instance_uids: one a slice; the same for all in a multi-frame file; empty where a file has none.
+        paths: one a slice.
+        frame_numbers: frame of its file, from 1, one a slice; empty for single-frame files.
+        notes: sentences on what is unusual, for the user.
+    """
+
+    grid: Grid
+    volume: Volume | None
+    header: Dataset
+    sop_class_uid: str
+    sop_instance_uids: tuple[str, ...]
+    paths: tuple[Path, ...]
+    frame_numbers: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def patient_id(self) -> str:
+        """PatientID, empty where there is none."""
+        return text(self.header, "PatientID")
+
+    @property
+    def series_instance_uid(self) -> str:
+        """SeriesInstanceUID, empty where there is none."""
+        return text(self.header, "SeriesInstanceUID")
+
+
+def read_ct(
+    source: Path | Sequence[Path] | CTSeriesFiles,
+    *,
+    series_uid: str | None = None,
+    with_pixels: bool = True,
+    on_progress: OnProgress = no_progress,
+) -> CTSeries:
+    """Reads one CT series from a folder, files, or what `scan` found.
+
+    Slices are sorted by the projection of ImagePositionPatient on the slice normal (PS3.3 C.7.6.2.1.1), whatever the
+    files are called. A slice that is there twice is used once.
+
+    Raises:
+        InputError: there is not exactly one CT series to choose, or a file is damaged.
+        GeometryError: the slices do not form one whole stack: they differ in size, direction or spacing, two different
+            ones share a place, or one is missing.
+    """
+    files = source if isinstance(source, CTSeriesFiles) else find_patient(source, series_uid=series_uid).ct
+    found = read_slices(files.paths, _progress(on_progress, "reading CT headers", len(files.paths)))
+    check_alike(found)
+    slices, notes = without_repeats(found, same_image)
+    check_gaps(slices)
+    grid = stack(slices)
+    volume = None
+    if with_pixels:
+        number_of_files = len({s.path for s in slices})
+        volume = Volume(read_hu(slices, _progress(on_progress, "reading CT", number_of_files)), grid)
+    return CTSeries(
+        grid,
+        volume,
+        read_header(slices[0].path),
+        slices[0].sop_class_uid,
+        tuple(s.sop_instance_uid for s in slices),
+        tuple(s.path for s in slices),
+        tuple(s.frame for s in slices if s.frame is not None),
+        (*notes, *_notes(slices, grid)),
+    )
+
+
+def _progress(on_progress: OnProgress, stage: str, total: int) -> Callable[[int], None]:
+    return lambda done: on_progress(ProgressEvent(stage, done, total))
+
+
+def _notes(slices: Sequence[Slice], grid: Grid) -> list[str]:
+    """What is unusual in a stack that can be used."""
+    notes = []
+    if not grid.is_uniform:
+        gaps = grid.slice_spacings_mm
+        notes.append(
+            f"the slices are not equally spaced ({gaps.min():g} to {gaps.max():g} mm); "
+            "each is used at its own position"
+        )
+    if grid.is_sheared:
+        notes.append(
+            f"the stack is sheared by {_tilt_degrees(grid):.1f} degrees (gantry tilt); "
+            "each slice is used at its own position"
+        )
+    if grid.shape_kij[0] == 1 and not slices[0].thickness_mm:
+        notes.append("a single slice without SliceThickness: 1 mm is assumed, volumes depend on it")
+    if any(s.slope is None or s.intercept is None for s in slices):
+        notes.append("slices without RescaleSlope or RescaleIntercept: their stored values are taken as HU")
+    uids = Counter(s.sop_instance_uid for s in slices if s.frame is None)
+    if uids.pop("", 0):
+        notes.append("slices without SOPInstanceUID: a structure set cannot refer to them by UID")
+    if any(count > 1 for count in uids.values()):
+        notes.append("slices that share a SOPInstanceUID: contours are placed by position alone")
+    if not grid.frame_of_reference_uid:
+        notes.append("no FrameOfReferenceUID: a structure set of this CT will have to be given one")
+    return notes
+
+
+def _tilt_degrees(grid: Grid) -> float:
+    along = grid.positions_lps[-1] - grid.positions_lps[0]
+    cosine = float(along @ grid.normal) / float(np.linalg.norm(along))
+    return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))

@@ -1,0 +1,537 @@
+"""Finds the CT series and structure sets in folders, and pairs them by UID, never by folder or file name."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    RTStructureSetStorage,
+)
+
+from contour_ai.dicom.header import NOT_DICOM, UNREADABLE, read_header, text
+from contour_ai.errors import InputError
+from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+
+CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+
+THREADS = 8
+"""Waiting for a network share takes longer than reading a header; more threads than cores hide it."""
+
+KEYWORDS = (
+    "SpecificCharacterSet",
+    "ImageType",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "SeriesDescription",
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "NumberOfFrames",
+    "StructureSetLabel",
+    "StructureSetDate",
+    "StructureSetTime",
+    "ReferencedFrameOfReferenceSequence",
+    "StructureSetROISequence",
+)
+
+
+@dataclass(frozen=True)
+class CTSeriesFiles:
+    """The files of one CT series. `sop_instance_uids` are in the order of `paths`, which is that of the file names."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    patient_id: str
+    frame_of_reference_uid: str
+    description: str
+    paths: tuple[Path, ...]
+    sop_instance_uids: tuple[str, ...]
+    slices: int
+    """Number of slices: of files, or of frames in a multi-frame series."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.series_instance_uid or 'series without UID'}: {self.slices} slices, "
+            f'"{self.description or "no description"}", patient {self.patient_id or "without ID"}'
+        )
+
+
+@dataclass(frozen=True)
+class StructureSetFile:
+    """An RTSTRUCT file: whose it is, what it refers to, and which ROIs it names."""
+
+    path: Path
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    patient_id: str
+    frame_of_reference_uid: str
+    referenced_series_uids: tuple[str, ...]
+    referenced_sop_uids: tuple[str, ...]
+    label: str
+    roi_names: tuple[str, ...]
+    created: str
+    """StructureSetDate and StructureSetTime as they are written, joined by a space."""
+
+    def __str__(self) -> str:
+        return f'{self.path}: "{self.label}", {self.created or "no date"}, {len(self.roi_names)} ROIs'
+
+
+@dataclass(frozen=True)
+class OtherFile:
+    """A DICOM file that is neither a CT slice nor a structure set."""
+
+    path: Path
+    kind: str
+    series_instance_uid: str = ""
+    patient_id: str = ""
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that was left out, and why."""
+
+    path: Path
+    reason: str
+    is_dicom: bool = False
+    """Whether it was meant to be a DICOM file: those are worth a warning."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What lies in a folder."""
+
+    ct_series: tuple[CTSeriesFiles, ...]
+    structure_sets: tuple[StructureSetFile, ...]
+    others: tuple[OtherFile, ...]
+    skipped: tuple[SkippedFile, ...]
+
+    def __str__(self) -> str:
+        """What was found, in a line."""
+        kinds = Counter(other.kind for other in self.others)
+        parts = [
+            f"{len(self.ct_series)} CT series",
+            f"{len(self.structure_sets)} RTSTRUCT",
+            *(f"{n} {kind}" for kind, n in sorted(kinds.items())),
+        ]
+        foreign = sum(not skipped.is_dicom for skipped in self.skipped)
+        damaged_files = len(self.skipped) - foreign
+        if damaged_files:
+            parts.append(f"{damaged_files} unreadable DICOM file(s)")
+        if foreign:
+            parts.append(f"{foreign} other file(s)")
+        return ", ".join(parts)
+
+
+def scan(
+    paths: Path | Sequence[Path], on_progress: OnProgress = no_progress, *, stage: str = "looking for DICOM"
+) -> Archive:
+    """Looks at every file in folders and their subfolders; only headers are read.
+
+    Raises:
+        InputError: a path does not exist.
+    """
+    files = _list_files([paths] if isinstance(paths, Path) else paths)
+    slices: dict[tuple[str, str, str], list[_Slice]] = {}
+    structure_sets: list[StructureSetFile] = []
+    others: list[OtherFile] = []
+    skipped: list[SkippedFile] = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done, found in enumerate(pool.map(_look, files), start=1):
+            if isinstance(found, _Slice):
+                slices.setdefault((found.patient_id, found.study_uid, found.series_uid), []).append(found)
+            elif isinstance(found, StructureSetFile):
+                structure_sets.append(found)
+            elif isinstance(found, OtherFile):
+                others.append(found)
+            else:
+                skipped.append(found)
+            if done % 64 == 0 or done == len(files):
+                on_progress(ProgressEvent(stage, done, len(files)))
+    series = tuple(_series(slices[key]) for key in sorted(slices))
+    return Archive(series, tuple(structure_sets), tuple(others), tuple(skipped))
+
+
+# -- pairing ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PatientFiles:
+    """A CT series and the structure sets drawn on it; `problems` are sentences for the user."""
+
+    ct: CTSeriesFiles
+    structure_sets: tuple[StructureSetFile, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def pair(archive: Archive) -> tuple[PatientFiles, ...]:
+    """Every CT series with the structure sets that belong to it.
+
+    A structure set belongs to the series that it names; where it names none, to the series with the SOP instances that
+    it names; else to the only series with its frame of reference; else, where it refers to nothing at all, to
+    the only CT series of its study. It never belongs to another patient's.
+    """
+    belonging: dict[int, list[StructureSetFile]] = {n: [] for n in range(len(archive.ct_series))}
+    for structure_set in archive.structure_sets:
+        for n in _matches(structure_set, archive.ct_series):
+            belonging[n].append(structure_set)
+    return tuple(PatientFiles(ct, tuple(belonging[n])) for n, ct in enumerate(archive.ct_series))
+
+
+def find_patients(path: Path | Sequence[Path], on_progress: OnProgress = no_progress) -> list[PatientFiles]:
+    """The CT series of an archive with their structure sets, sorted by patient ID; what is ambiguous is in `problems`.
+
+    Raises:
+        InputError: there is no CT series at all.
+    """
+    archive = scan(path, on_progress)
+    if not archive.ct_series:
+        raise _no_ct(path, archive)
+    patients = []
+    for patient in pair(archive):
+        problems = list(patient.problems)
+        if len(patient.structure_sets) > 1:
+            listing = "; ".join(str(s) for s in patient.structure_sets)
+            problems.append(
+                f"{len(patient.structure_sets)} structure sets belong to this CT series: {listing}"
+            )
+        problems += [
+            reason
+            for structure_set in archive.structure_sets
+            if structure_set.patient_id == patient.ct.patient_id
+            and not _matches(structure_set, archive.ct_series)
+            and (reason := why_not(structure_set, patient.ct))
+        ]
+        patients.append(replace(patient, problems=tuple(problems)))
+    return patients
+
+
+def find_patient(
+    path: Path | Sequence[Path],
+    *,
+    series_uid: str | None = None,
+    rtstruct: Path | None = None,
+    needs_rtstruct: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> PatientFiles:
+    """The one CT series in a folder, with the one structure set that belongs to it, if there is one.
+
+    Args:
+        path: folder or files.
+        series_uid: SeriesInstanceUID of the CT to take where there are several.
+        rtstruct: the structure set to take; it may lie elsewhere, and chooses its CT series where there are several.
+        needs_rtstruct: refuse where there is no structure set, or more than one. Otherwise several are as none, which
+            is said in `problems`.
+
+    Raises:
+        InputError: there is no CT series or more than one to choose from; the structure set asked for is missing,
+            ambiguous or of another patient or series.
+    """
+    archive = scan(path, on_progress)
+    chosen = None if rtstruct is None else _the_structure_set(rtstruct)
+    ct = _choose_ct(path, archive, series_uid, chosen)
+    if chosen is not None:
+        return _explicit_pair(ct, chosen)
+    belonging = tuple(s for s in archive.structure_sets if ct in _matched_series(s, archive))
+    if len(belonging) == 1 or (not belonging and not needs_rtstruct):
+        return PatientFiles(ct, belonging)
+    if len(belonging) > 1:
+        listing = "; ".join(str(s) for s in belonging)
+        if not needs_rtstruct:
+            return PatientFiles(
+                ct, (), (f"{len(belonging)} structure sets belong to this CT; none was used: {listing}",)
+            )
+        raise InputError(
+            "Several structure sets belong to this CT series.",
+            where=_place(path),
+            found=listing,
+            fix="choose one with --rtstruct FILE",
+        )
+    reasons = [why_not(s, ct) for s in archive.structure_sets]
+    raise InputError(
+        "No structure set belongs to this CT series.",
+        where=_place(path),
+        found="; ".join(r for r in reasons if r) or str(archive),
+        expected=f"an RTSTRUCT that refers to CT series {ct.series_instance_uid}",
+        fix="put the RTSTRUCT drawn on this CT into the folder, or name it with --rtstruct FILE",
+    )
+
+
+def why_not(structure_set: StructureSetFile, ct: CTSeriesFiles) -> str | None:
+    """A sentence that says why a structure set is not taken for one of this CT series; None where it is."""
+    if _matches(structure_set, [ct]):
+        return None
+    where = f"{structure_set.path}"
+    if not _same_patient(structure_set, ct):
+        return f"{where} is of patient {structure_set.patient_id}, the CT of patient {ct.patient_id}"
+    frame, study = structure_set.frame_of_reference_uid, structure_set.study_instance_uid
+    if structure_set.referenced_series_uids:
+        same = "the same" if frame and frame == ct.frame_of_reference_uid else "another"
+        return (
+            f"{where} was drawn on CT series {', '.join(structure_set.referenced_series_uids)}, not on "
+            f"{ct.series_instance_uid} ({same} frame of reference)"
+        )
+    if frame:
+        return f"{where} has frame of reference {frame}, the CT {ct.frame_of_reference_uid or 'none'}"
+    return f"{where} refers to no CT, and is of study {study}, the CT of {ct.study_instance_uid}"
+
+
+def _matches(structure_set: StructureSetFile, series: Sequence[CTSeriesFiles]) -> list[int]:
+    """Numbers of the series that a structure set belongs to (see `pair`)."""
+    same = [n for n, ct in enumerate(series) if _same_patient(structure_set, ct)]
+    named = set(structure_set.referenced_series_uids)
+    if by_series := [n for n in same if series[n].series_instance_uid in named]:
+        return by_series
+    sops = set(structure_set.referenced_sop_uids)
+    if by_sop := [n for n in same if sops.intersection(filter(None, series[n].sop_instance_uids))]:
+        return by_sop
+    if named:  # drawn on a series that is not here: equal frames of reference would not make it this one's
+        return []
+    frame = structure_set.frame_of_reference_uid
+    study = structure_set.study_instance_uid
+    if frame and any(series[n].frame_of_reference_uid for n in same):
+        last = [n for n in same if series[n].frame_of_reference_uid == frame]
+    else:
+        last = [n for n in same if study and series[n].study_instance_uid == study]
+    return last if len(last) == 1 else []
+
+
+def _matched_series(structure_set: StructureSetFile, archive: Archive) -> list[CTSeriesFiles]:
+    return [archive.ct_series[n] for n in _matches(structure_set, archive.ct_series)]
+
+
+def _same_patient(structure_set: StructureSetFile, ct: CTSeriesFiles) -> bool:
+    """Whether the patient IDs agree; an empty one (anonymised) agrees with any."""
+    return not structure_set.patient_id or not ct.patient_id or structure_set.patient_id == ct.patient_id
+
+
+def _choose_ct(
+    path: Path | Sequence[Path], archive: Archive, series_uid: str | None, chosen: StructureSetFile | None
+) -> CTSeriesFiles:
+    if not archive.ct_series:
+        raise _no_ct(path, archive)
+    candidates = list(archive.ct_series)
+    if series_uid is not None:
+        candidates = [ct for ct in candidates if ct.series_instance_uid == series_uid]
+        if not candidates:
+            raise InputError(
+                "There is no CT series with this UID.",
+                where=_place(path),
+                found="; ".join(map(str, archive.ct_series)),
+                expected=series_uid,
+            )
+    if len(candidates) > 1 and chosen is not None:
+        matched = _matches(chosen, candidates)
+        candidates = [candidates[n] for n in matched] or candidates
+    if len(candidates) == 1:
+        return candidates[0]
+    patients = {ct.patient_id for ct in candidates}
+    raise InputError(
+        f"There are {len(candidates)} CT series here"
+        + (f", of {len(patients)} patients" if len(patients) > 1 else "")
+        + "; which one is meant?",
+        where=_place(path),
+        found="; ".join(map(str, candidates)),
+        expected="one CT series",
+        fix="choose one with --series UID, or give a folder with one CT series",
+    )
+
+
+def _explicit_pair(ct: CTSeriesFiles, chosen: StructureSetFile) -> PatientFiles:
+    """The pair that the user asked for: refused only where it cannot be right."""
+    reason = why_not(chosen, ct)
+    if reason is None:
+        return PatientFiles(ct, (chosen,))
+    frames = {chosen.frame_of_reference_uid, ct.frame_of_reference_uid} - {""}
+    if not _same_patient(chosen, ct) or len(frames) > 1:
+        raise InputError(
+            "This structure set does not belong to this CT series.",
+            where=chosen.path,
+            found=reason,
+            fix="give the CT series that it was drawn on, or the structure set drawn on this CT",
+        )
+    return PatientFiles(ct, (chosen,), (f"{reason}; used because it was asked for",))
+
+
+def _the_structure_set(path: Path) -> StructureSetFile:
+    found = scan(path)
+    if len(found.structure_sets) != 1:
+        reasons = "; ".join(f"{s.path}: {s.reason}" for s in found.skipped)
+        raise InputError(
+            "This is not one RTSTRUCT file.", where=path, found=reasons or found, expected="an RTSTRUCT file"
+        )
+    return found.structure_sets[0]
+
+
+def _no_ct(path: Path | Sequence[Path], archive: Archive) -> InputError:
+    broken = [f"{s.path}: {s.reason}" for s in archive.skipped if s.is_dicom]
+    return InputError(
+        "There is no CT series here.",
+        where=_place(path),
+        found="; ".join([str(archive), *broken[:3]]),
+        expected="the DICOM files of one CT series",
+        fix="give the folder that holds the CT slices; contour-ai inspect PATH shows what is in a folder",
+    )
+
+
+def _place(path: Path | Sequence[Path]) -> str:
+    if isinstance(path, Path):
+        return str(path)
+    return str(path[0]) if len(path) == 1 else f"{path[0]} and {len(path) - 1} more" if path else "no path"
+
+
+# -- looking at one file ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """One CT file."""
+
+    path: Path
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+    patient_id: str
+    frame_of_reference_uid: str
+    description: str
+    frames: int
+
+
+def _list_files(paths: Iterable[Path]) -> list[Path]:
+    """Every file, once, sorted within its folder."""
+    files: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            for folder, folders, names in os.walk(path):
+                folders.sort()
+                files.update({Path(folder, name): None for name in sorted(names)})
+        elif path.exists():
+            files[path] = None
+        else:
+            raise InputError("No such file or folder.", where=path)
+    return list(files)
+
+
+def _look(path: Path) -> _Slice | StructureSetFile | OtherFile | SkippedFile:
+    """What one file is."""
+    try:
+        header = read_header(path, KEYWORDS)
+        return _classify(path, header)
+    except InputError as error:
+        is_dicom = error.what != NOT_DICOM
+        return SkippedFile(path, error.what + (f" {error.found}" if error.found else ""), is_dicom)
+    except UNREADABLE as error:  # values are converted when they are first asked for
+        return SkippedFile(path, f"This DICOM file is damaged. {error}", True)
+
+
+def _classify(path: Path, header: Dataset) -> _Slice | StructureSetFile | OtherFile | SkippedFile:
+    sop_class, modality = text(header, "SOPClassUID"), text(header, "Modality")
+    if not sop_class and not modality:
+        return SkippedFile(path, "It has neither SOP class nor modality; it may be cut short.", True)
+    if sop_class == RTStructureSetStorage or (not sop_class and modality == "RTSTRUCT"):
+        return _structure_set(path, header)
+    if sop_class in CT_CLASSES or (not sop_class and modality == "CT"):
+        if "LOCALIZER" in _values(header, "ImageType"):
+            return _other(path, header, "CT localizer (scout)")
+        return _slice(path, header)
+    name = UID(sop_class).name if sop_class else modality
+    kind = name.removesuffix(" Storage") if name != sop_class else (modality or "DICOM file of unknown class")
+    return _other(path, header, kind)
+
+
+def _other(path: Path, header: Dataset, kind: str) -> OtherFile:
+    return OtherFile(path, kind, text(header, "SeriesInstanceUID"), text(header, "PatientID"))
+
+
+def _slice(path: Path, header: Dataset) -> _Slice:
+    return _Slice(
+        path,
+        text(header, "SOPInstanceUID"),
+        text(header, "SeriesInstanceUID"),
+        text(header, "StudyInstanceUID"),
+        text(header, "PatientID"),
+        text(header, "FrameOfReferenceUID"),
+        text(header, "SeriesDescription"),
+        int(text(header, "NumberOfFrames") or 1),
+    )
+
+
+def _series(slices: Sequence[_Slice]) -> CTSeriesFiles:
+    first = slices[0]
+    return CTSeriesFiles(
+        first.series_uid,
+        first.study_uid,
+        first.patient_id,
+        next((s.frame_of_reference_uid for s in slices if s.frame_of_reference_uid), ""),
+        next((s.description for s in slices if s.description), ""),
+        tuple(s.path for s in slices),
+        tuple(s.sop_uid for s in slices),
+        sum(s.frames for s in slices),
+    )
+
+
+def _structure_set(path: Path, header: Dataset) -> StructureSetFile:
+    frames = list(_items(header, "ReferencedFrameOfReferenceSequence"))
+    rois = list(_items(header, "StructureSetROISequence"))
+    named_series = [
+        series
+        for frame in frames
+        for study in _items(frame, "RTReferencedStudySequence")
+        for series in _items(study, "RTReferencedSeriesSequence")
+    ]
+    sops = [
+        text(i, "ReferencedSOPInstanceUID") for s in named_series for i in _items(s, "ContourImageSequence")
+    ]
+    uids = (
+        *(text(frame, "FrameOfReferenceUID") for frame in frames),
+        *(text(roi, "ReferencedFrameOfReferenceUID") for roi in rois),
+        text(header, "FrameOfReferenceUID"),
+    )
+    return StructureSetFile(
+        path,
+        text(header, "SOPInstanceUID"),
+        text(header, "SeriesInstanceUID"),
+        text(header, "StudyInstanceUID"),
+        text(header, "PatientID"),
+        next(filter(None, uids), ""),
+        _unique(text(series, "SeriesInstanceUID") for series in named_series),
+        _unique(sops) or _contour_image_uids(path),
+        text(header, "StructureSetLabel"),
+        tuple(text(roi, "ROIName") for roi in rois),
+        f"{text(header, 'StructureSetDate')} {text(header, 'StructureSetTime')}".strip(),
+    )
+
+
+def _contour_image_uids(path: Path) -> tuple[str, ...]:
+    """SOP instances that single contours name: all there is in files without a list of images."""
+    return _unique(
+        text(image, "ReferencedSOPInstanceUID")
+        for roi in _items(read_header(path, ["ROIContourSequence"]), "ROIContourSequence")
+        for contour in _items(roi, "ContourSequence")
+        for image in _items(contour, "ContourImageSequence")
+    )
+
+
+def _items(data_set: Dataset, keyword: str) -> Iterator[Dataset]:
+    yield from data_set.get(keyword) or ()
+
+
+def _values(data_set: Dataset, keyword: str) -> list[str]:
+    value = data_set.get(keyword) or ()
+    return [value] if isinstance(value, str) else [str(v) for v in value]
+
+
+def _unique(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in values if value))
