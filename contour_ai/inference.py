@@ -1,0 +1,197 @@
+"""Runs a network over a patient: in one piece where it fits, in overlapping windows where it does not."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+
+from contour_ai.bundle import RoiPostprocess
+from contour_ai.errors import ConfigError
+from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+
+logger = logging.getLogger(__name__)
+
+Triple = tuple[int, int, int]
+
+GAUSSIAN_SIGMA = 1 / 8
+"""Width of a window's weight as a share of its size, as in nnU-Net: windows know little at their borders."""
+SMALLEST_WEIGHT = 1e-3
+"""Corners of the volume are covered by one window's corner only: its weight must not vanish in fp32."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device to compute on: `auto` takes CUDA where there is one.
+
+    Raises:
+        ConfigError: no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    index = name.removeprefix("cuda:")
+    if name not in ("cpu", "cuda") and not (name.startswith("cuda:") and index.isdigit()):
+        raise ConfigError("There is no such device.", found=name, expected="auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name != "cpu" and (int(index) if index.isdigit() else 0) >= count:
+        raise ConfigError(
+            "This CUDA device is not available.",
+            found=f"{name}; {count} CUDA devices, torch {torch.__version__}",
+            fix="use --device cpu, or install torch for CUDA and the driver",
+        )
+    return torch.device(name)
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the device computes in it faster than in fp32; None for fp32.
+
+    That is CUDA from Ampere on and CPUs with AMX or AVX512-BF16 units; other CPUs emulate it slowly.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return None
+    # The first two say what the CPU has, the third what oneDNN was told to use (ONEDNN_MAX_CPU_ISA).
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    has_units = any(getattr(torch.cpu, name, lambda: False)() for name in names)
+    return torch.bfloat16 if has_units and torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
+
+
+@torch.inference_mode()
+def predict_logits(
+    network: nn.Module,
+    image: Tensor,
+    *,
+    window_kij: Triple,
+    overlap: float = 0.5,
+    max_voxels: int = 6_000_000,
+    device: torch.device | str = "cpu",
+    autocast: torch.dtype | None = None,
+    mirror_channels: Sequence[int] | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Tensor:
+    """(R, K, I, J) float32 logits on the CPU for an image (C, K, I, J).
+
+    The same input gives the same bits on the same machine with the same number of threads.
+
+    Args:
+        network: (N, C, K, I, J) to (N, R, K, I, J), for any K, I, J; put into evaluation mode.
+        window_kij: size of the windows of volumes of more than `max_voxels`.
+        overlap: share of a window that the next one covers again, 0 to below 1.
+        autocast: what `autocast_dtype` gives; None for fp32.
+        mirror_channels: channel that each channel becomes in a left-right mirror (axis J); given, the mean of
+            the image's and its mirror's logits is returned.
+        on_progress: stage "network", one step a window.
+    """
+    device = torch.device(device)
+    network = network.eval().to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    run = _Run(network, device, autocast, None if mirror_channels is None else list(mirror_channels))
+    size = tuple(image.shape[1:])
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
+        if image[0].numel() <= max_voxels or all(n <= w for n, w in zip(size, window_kij, strict=True)):
+            on_progress(ProgressEvent("network", 0, 1))
+            try:
+                logits = run(image)
+            except torch.cuda.OutOfMemoryError:
+                logger.warning("The whole volume does not fit the GPU's memory: going on in windows.")
+                torch.cuda.empty_cache()
+            else:
+                on_progress(ProgressEvent("network", 1, 1))
+                return logits
+        return _in_windows(run, image, window_kij, overlap, on_progress)
+
+
+class _Run:
+    """The network applied to one piece of an image: (C, K, I, J) on the CPU to (R, K, I, J) float32 on the CPU."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        autocast: torch.dtype | None,
+        mirror_channels: list[int] | None,
+    ) -> None:
+        self.network, self.device, self.autocast = network, device, autocast
+        self.mirror_channels = mirror_channels
+
+    def __call__(self, image: Tensor) -> Tensor:
+        logits = self._forward(image)
+        if self.mirror_channels is not None:
+            mirrored = self._forward(image.flip(-1)).flip(-1)  # (R, K, I, J)
+            logits = (logits + mirrored[self.mirror_channels]) / 2
+        return logits
+
+    def _forward(self, image: Tensor) -> Tensor:
+        x = image[None].to(self.device, torch.float32)  # (1, C, K, I, J)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            logits: Tensor = self.network(x)
+        return logits[0].float().cpu().contiguous()  # (R, K, I, J)
+
+
+def _in_windows(
+    run: _Run, image: Tensor, window_kij: Triple, overlap: float, on_progress: OnProgress
+) -> Tensor:
+    """Gaussian-weighted mean of the windows' logits."""
+    size = tuple(image.shape[1:])
+    window = tuple(min(w, n) for w, n in zip(window_kij, size, strict=True))
+    boxes = list(itertools.product(*(_starts(n, w, overlap) for n, w in zip(size, window, strict=True))))
+    weight = _gaussian(window)
+    total: Tensor | None = None
+    weights = torch.zeros(size)
+    for done, starts in enumerate(boxes):
+        on_progress(ProgressEvent("network", done, len(boxes)))
+        box = tuple(slice(s, s + w) for s, w in zip(starts, window, strict=True))
+        logits = run(image[(slice(None), *box)])
+        if total is None:
+            total = torch.zeros((logits.shape[0], *size))
+        total[(slice(None), *box)] += logits * weight
+        weights[box] += weight
+    assert total is not None
+    on_progress(ProgressEvent("network", len(boxes), len(boxes)))
+    return total.div_(weights)
+
+
+def _starts(size: int, window: int, overlap: float) -> list[int]:
+    """Where windows start along one axis: evenly, from end to end, overlapping by at least `overlap`."""
+    step = max(1.0, window * (1 - overlap))
+    count = int(np.ceil((size - window) / step)) + 1
+    return [int(s) for s in np.linspace(0, size - window, count).round()]
+
+
+def _gaussian(window: tuple[int, ...]) -> Tensor:
+    """Weight of a window's voxels, 1 in the middle."""
+    weight = torch.ones(())
+    for n in window:
+        x = (torch.arange(n) - (n - 1) / 2) / (GAUSSIAN_SIGMA * n)
+        weight = weight[..., None] * torch.exp(-0.5 * x**2)
+    return weight.clamp_(min=SMALLEST_WEIGHT)
+
+
+def keep_components(
+    logit: NDArray[np.float32], rule: RoiPostprocess, voxel_cm3: float
+) -> NDArray[np.float32]:
+    """A ROI's logits with the parts that `rule` refuses pushed below its threshold; the same array where none is.
+
+    Parts are connected over faces. Refused voxels are mirrored at the threshold, so that the surface of what stays
+    does not move.
+    """
+    threshold = np.float32(rule.threshold_logit)
+    if not rule.largest_component and rule.min_volume_cm3 <= 0:
+        return logit
+    inside = logit > threshold
+    labels, count = ndimage.label(inside)
+    if count == 0:
+        return logit
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    kept = sizes * voxel_cm3 >= rule.min_volume_cm3
+    if rule.largest_component:
+        kept &= np.arange(count + 1) == sizes.argmax()
+    refused = inside & ~kept[labels]
+    return np.where(refused, 2 * threshold - logit, logit) if refused.any() else logit

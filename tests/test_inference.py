@@ -1,0 +1,130 @@
+"""Running networks: whole and in windows alike, mirrored with the sides swapped, the same bits every time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from contour_ai.bundle import RoiPostprocess
+from contour_ai.errors import ConfigError
+from contour_ai.inference import autocast_dtype, choose_device, keep_components, predict_logits
+from contour_ai.network import build_network
+from contour_ai.progress import ProgressEvent
+
+WINDOW = (16, 16, 16)
+
+
+class Pointwise(nn.Module):
+    """Logits that depend on one voxel alone: windows must change nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x * 3 - 1, -x], dim=1)
+
+
+class LeftRight(nn.Module):
+    """Channel 0 answers at the lower half of J, channel 1 at the upper, channel 2 everywhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        lower = torch.zeros_like(x)
+        lower[..., : x.shape[-1] // 2] = 1
+        return torch.cat([lower, 1 - lower, x], dim=1)
+
+
+def tiny() -> nn.Module:
+    torch.manual_seed(0)
+    network = build_network("resunet3d", in_channels=1, out_channels=3, base_filters=4)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return network
+
+
+def image(*shape: int) -> Tensor:
+    return torch.rand((1, *shape), generator=torch.Generator().manual_seed(4)) * 2 - 1
+
+
+@pytest.mark.parametrize("shape", [(40, 33, 18), (16, 50, 16), (7, 5, 60)])
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.75])
+def test_windows_join_without_a_seam(shape: tuple[int, int, int], overlap: float) -> None:
+    x = image(*shape)
+    logits = predict_logits(Pointwise(), x, window_kij=WINDOW, overlap=overlap, max_voxels=1)
+    assert logits.shape == (2, *shape) and logits.dtype == torch.float32
+    assert torch.allclose(logits[0], x[0] * 3 - 1, atol=1e-5)
+    assert torch.allclose(logits[1], -x[0], atol=1e-5)
+
+
+def test_windows_tell_how_far_they_are() -> None:
+    events: list[ProgressEvent] = []
+    predict_logits(Pointwise(), image(32, 16, 16), window_kij=WINDOW, max_voxels=1, on_progress=events.append)
+    assert [(e.stage, e.done, e.total) for e in events] == [("network", n, 3) for n in range(4)]
+
+
+def test_a_volume_that_fits_goes_in_one_piece() -> None:
+    network = tiny()
+    x = image(20, 24, 28)
+    whole = predict_logits(network, x, window_kij=WINDOW, max_voxels=20 * 24 * 28)
+    with torch.inference_mode():
+        assert torch.equal(whole, network.eval()(x[None])[0])
+    windows = predict_logits(network, x, window_kij=WINDOW, max_voxels=100)
+    assert windows.shape == whole.shape and not torch.equal(windows, whole)
+
+
+def test_dropout_is_off_and_the_same_input_gives_the_same_bits() -> None:
+    network = tiny().train()
+    x = image(18, 20, 22)
+    for autocast in (None, torch.bfloat16):
+        first = predict_logits(network, x, window_kij=WINDOW, autocast=autocast)
+        assert torch.equal(first, predict_logits(network, x, window_kij=WINDOW, autocast=autocast))
+        assert first.dtype == torch.float32
+
+
+def test_bfloat16_is_close_to_float32() -> None:
+    network, x = tiny(), image(24, 24, 24)
+    full = predict_logits(network, x, window_kij=WINDOW)
+    half = predict_logits(network, x, window_kij=WINDOW, autocast=torch.bfloat16)
+    assert (full - half).abs().max() < 0.05 * full.abs().max() + 0.02
+    assert not torch.equal(full, half)
+
+
+def test_mirroring_swaps_the_sides() -> None:
+    x = image(4, 6, 10)
+    logits = predict_logits(LeftRight(), x, window_kij=WINDOW, mirror_channels=(1, 0, 2))
+    assert torch.equal(logits[0, ..., :5], torch.ones(4, 6, 5)) and not logits[0, ..., 5:].any()
+    assert torch.equal(logits[1], 1 - logits[0])
+    assert torch.allclose(logits[2], x[0])
+    wrong = predict_logits(LeftRight(), x, window_kij=WINDOW, mirror_channels=(0, 1, 2))
+    assert torch.equal(wrong[0], torch.full((4, 6, 10), 0.5))
+
+
+def test_devices() -> None:
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda")
+    for name in ("gpu", "cuda:x", "cuda:"):
+        with pytest.raises(ConfigError) as caught:
+            choose_device(name)
+        assert "auto, cpu, cuda or cuda:N" in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        choose_device("cuda:99")
+    assert "--device cpu" in str(caught.value)
+    assert autocast_dtype(torch.device("cpu")) in (None, torch.bfloat16)
+    assert autocast_dtype(torch.device("meta")) is None
+
+
+def test_components() -> None:
+    logit = np.full((6, 12, 12), -4.0, np.float32)
+    logit[1:5, 1:5, 1:5] = 3.0  # 64 voxels
+    logit[1:3, 8:10, 8:10] = 2.0  # 8
+    logit[5, 11, 11] = 1.0  # 1
+    assert keep_components(logit, RoiPostprocess(), 0.01) is logit
+    largest = keep_components(logit, RoiPostprocess(largest_component=True), 0.01)
+    assert (largest > 0).sum() == 64 and largest[1, 8, 8] == -2.0 and largest[5, 11, 11] == -1.0
+    volume = keep_components(logit, RoiPostprocess(min_volume_cm3=0.05), 0.01)
+    assert (volume > 0).sum() == 72
+    everything = keep_components(logit, RoiPostprocess(largest_component=True, min_volume_cm3=1.0), 0.01)
+    assert not (everything > 0).any()
+    shifted = keep_components(logit, RoiPostprocess(threshold=0.8, largest_component=True), 0.01)
+    limit = RoiPostprocess(threshold=0.8).threshold_logit
+    assert (shifted > limit).sum() == 64 and shifted[5, 11, 11] == 1.0 and shifted[1, 8, 8] < limit
