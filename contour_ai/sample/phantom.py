@@ -49,7 +49,6 @@ SLICE_MM = (4.0, 4.5, 5.0)
 class Phantom:
     """A drawn patient."""
 
-    name: str
     region: str
     seed: int
     volume: Volume
@@ -57,7 +56,7 @@ class Phantom:
 
 
 def draw_phantom(region: str, seed: int, *, missing: float = 0.0) -> Phantom:
-    """Draws the patient `phantom-<region>-<seed>`.
+    """Draws one patient.
 
     Args:
         region: one of `REGIONS`.
@@ -84,8 +83,7 @@ def draw_phantom(region: str, seed: int, *, missing: float = 0.0) -> Phantom:
     left_out = np.random.RandomState([part.key, seed, 1]).random_sample(len(part.rois)) < missing
     left_out[seed % len(part.rois)] &= not left_out.all()
     masks = {n: canvas.rois[n] for n, out in zip(part.rois, left_out, strict=True) if not out}
-    name = f"phantom-{region}-{seed:02d}"
-    return Phantom(name, region, seed, Volume(hu, grid), Structures.from_masks(masks, grid))
+    return Phantom(region, seed, Volume(hu, grid), Structures.from_masks(masks, grid))
 
 
 def _scan(part: Region, dice: Dice) -> tuple[Grid, Points]:
