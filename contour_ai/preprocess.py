@@ -51,6 +51,13 @@ SPECK_MM2 = 30.0
 """Smaller parts of the body within a slice are noise or bits of the couch."""
 
 
+VOID_HU = -1010
+VOID_SHARE = 0.95
+"""An image was cut out of its background before if nearly all of what is air (below `AIR_HU`) has one value, and one
+lower than real air, whose values scatter around -1000."""
+AIR_HU = -900
+
+
 # -- settings -----------------------------------------------------------------------------------------------
 
 
@@ -141,8 +148,17 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
     sheets; the largest connected part and arm-like others are kept, grown back by the opening within the
     tissue, and holes are filled slice by slice. The shape is found in pixels of about `BODY_PIXEL_MM`, the
     surface at full resolution. Empty where nothing is above the threshold.
+
+    An image that was cut out of its background before (one value below air everywhere outside) keeps the outline
+    that it was given, all parts of it.
     """
     order, _ = _patient_order(volume.grid)
+    void = _void_hu(volume.hu)
+    if void is not None:
+        given = np.transpose(volume.hu, order) > void
+        for n in np.flatnonzero(given.any(axis=(1, 2))):
+            given[n] = _filled(given[n])
+        return np.ascontiguousarray(np.transpose(given, np.argsort(order)))
     tissue = np.ascontiguousarray(np.transpose(volume.hu, order) > threshold_hu)
     spacing = [volume.grid.spacing_mm[axis] for axis in order]
     factors = [max(1, round(BODY_PIXEL_MM / spacing[axis])) for axis in (1, 2)]
@@ -157,6 +173,15 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
         for k in range(boxes[0][0].start, boxes[0][0].stop):
             body[k] = _body_slice(tissue[k], near[k], core[k], factors, least)
     return np.ascontiguousarray(np.transpose(body, np.argsort(order)))
+
+
+def _void_hu(hu: NDArray[np.generic]) -> float | None:
+    """The value outside the patient of an image that was cut out of its background; None for other images."""
+    sample = hu[:, ::2, ::2]
+    air = sample[np.less(sample, AIR_HU)]
+    if air.size == 0 or air.min() > VOID_HU:
+        return None
+    return float(air.min()) if np.count_nonzero(air == air.min()) >= VOID_SHARE * air.size else None
 
 
 def _majority(tissue: Bool, factors: list[int]) -> Bool:

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from contour_ai.errors import ConfigError, GeometryError, InputError
 from contour_ai.grid import Grid
@@ -402,6 +403,19 @@ def test_body_without_couch(couch: str, pixel_mm: float) -> None:
     hu = np.where(drawn & ~body, 150, hu)
     hu = (hu + np.random.default_rng(1).normal(0, 20, hu.shape)).astype(np.int16)
     assert dice(body_mask(Volume(hu, grid)), body) > 0.985
+
+
+def test_an_image_cut_out_before_keeps_its_outline() -> None:
+    """As in OpenKBP: below the irradiated part only the organs themselves are left, and some have air around."""
+    grid = Grid.axial((12, 64, 64), (2.5, 3.9, 3.9))
+    body, hu = patient(grid)
+    body = ndimage.binary_dilation(body, np.ones((1, 3, 3)))
+    body[:5] = False
+    body[:5, 30:33, 20:23] = True
+    hu[~body] = -1024
+    hu[:5, 30:33, 20:23] = 40
+    hu[:5, 31, 21] = -1024
+    assert (body_mask(Volume(hu, grid)) == body).all()
 
 
 def test_body_where_outside_is_already_air() -> None:
