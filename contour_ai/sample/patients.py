@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contour_ai.dicom.ct_write import PatientIdentity, write_ct
-from contour_ai.dicom.rtstruct_write import Provenance, write_structures
+from contour_ai.dicom.rtstruct_header import Provenance
+from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import OutputError
 from contour_ai.files import atomic_folder
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
