@@ -315,20 +315,29 @@ def polygons_to_mask(polygons: Sequence[Polygon], shape_ij: tuple[int, int]) -> 
 
 def fill_polygons(mask_ij: NDArray[np.bool_], polygons: Sequence[Polygon]) -> None:
     """Sets the voxels of `polygons` (even-odd, see `polygons_to_mask`) in `mask_ij`; leaves all others as they are."""
+    box, inside = filled_box(polygons, (mask_ij.shape[0], mask_ij.shape[1]))
+    mask_ij[box] |= inside
+
+
+def filled_box(
+    polygons: Sequence[Polygon], shape_ij: tuple[int, int]
+) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+    """The part of an (I, J) slice that `polygons` reach, and the filled voxels in it."""
+    nothing = (slice(0, 0), slice(0, 0)), np.zeros((0, 0), dtype=bool)
     edges = [_edges(p) for p in distinct_polygons(polygons) if len(p) >= 3]
     if not edges:
-        return
+        return nothing
     i0, j0, i1, j1 = np.concatenate(edges, axis=1)
-    # Always from the upper end to the lower: the two sides of a keyhole channel then cross a row at the very same place.
+    # Always from the upper end to the lower: the two sides of a keyhole channel then cross a row at the same place.
     upside = i0 > i1
     i0, i1 = np.where(upside, i1, i0), np.where(upside, i0, i1)
     j0, j1 = np.where(upside, j1, j0), np.where(upside, j0, j1)
-    rows, columns = mask_ij.shape
+    rows, columns = shape_ij
     first = np.clip(np.ceil(i0), 0, rows).astype(np.intp)  # rows r with i0 <= r < i1
     count = np.clip(np.ceil(i1), 0, rows).astype(np.intp) - first
     crossing = count > 0
     if not crossing.any():
-        return
+        return nothing
     i0, j0, first, count = i0[crossing], j0[crossing], first[crossing], count[crossing]
     slope = (j1[crossing] - j0) / (i1[crossing] - i0)
     edge = np.repeat(np.arange(len(count)), count)
@@ -339,7 +348,7 @@ def fill_polygons(mask_ij: NDArray[np.bool_], polygons: Sequence[Polygon]) -> No
     changes = np.zeros((int(row.max()) - top + 1, right - left + 1), dtype=np.uint8)
     np.bitwise_xor.at(changes.reshape(-1), (row - top) * changes.shape[1] + column - left, np.uint8(1))
     inside = np.bitwise_xor.accumulate(changes, axis=1)[:, :-1].view(bool)
-    mask_ij[top : top + inside.shape[0], left:right] |= inside
+    return (slice(top, top + inside.shape[0]), slice(left, right)), inside
 
 
 def _edges(polygon: Polygon) -> NDArray[np.float64]:

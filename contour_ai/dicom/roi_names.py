@@ -1,0 +1,66 @@
+"""ROI names that an importing system accepts: allowed characters, length, uniqueness; left and right survive."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from contour_ai.dicom.profile import Profile
+
+TELLING_END = re.compile(
+    r"(?:[_ .-]?(?:left|right|lt|rt|li|re)|[_ .-][lr]|[_ .-]?\d{1,5}|(?<=[a-z])[LR])$", re.IGNORECASE
+)
+"""What tells one ROI from its siblings stands at the end of a name: the side, or a dose or a number."""
+
+
+def written_names(names: Iterable[str], profile: Profile) -> dict[str, str]:
+    """{name asked for: name to write}: allowed characters, short enough, and unique ignoring case.
+
+    Names that are fine stay as they are, also where another one would be shortened to the same.
+    """
+    asked = list(names)
+    cleaned = {name: _cleaned(name, profile) for name in asked}
+    result: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in asked:
+        if (
+            cleaned[name] == name
+            and len(name) <= profile.roi_name_characters
+            and name.casefold() not in taken
+        ):
+            result[name] = name
+            taken.add(name.casefold())
+    for name in asked:
+        if name not in result:
+            result[name] = _free(cleaned[name], profile.roi_name_characters, taken)
+            taken.add(result[name].casefold())
+    return {name: result[name] for name in asked}
+
+
+def _cleaned(name: str, profile: Profile) -> str:
+    allowed = re.compile(profile.roi_name_pattern)
+
+    def character(c: str) -> str:
+        if allowed.fullmatch(c):
+            return c
+        plain = unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode()
+        return plain if plain and all(allowed.fullmatch(p) for p in plain) else "_"
+
+    return "".join(map(character, name)).strip() or "ROI"
+
+
+def _free(name: str, longest: int, taken: set[str]) -> str:
+    for number in range(1, len(taken) + 3):
+        candidate = _shortened(name, longest, "" if number == 1 else f"~{number}")
+        if candidate.casefold() not in taken:
+            return candidate
+    raise AssertionError("one of the numbers is free")
+
+
+def _shortened(name: str, longest: int, tag: str) -> str:
+    """`name` with `tag` in at most `longest` characters; the tag goes before the side, so that it stays last."""
+    match = TELLING_END.search(name)
+    end = match.group() if match and len(match.group()) + len(tag) < longest else ""
+    stem = name[: len(name) - len(end)]
+    return stem[: longest - len(end) - len(tag)].rstrip("_ .-") + tag + end

@@ -1,0 +1,283 @@
+"""The header of a structure set: everything but the contours. rt-utils makes the skeleton, the rest is put right here.
+
+The only file that imports rt_utils. What its skeleton lacks or gets wrong (measured with dciodvfy): no
+FrameOfReferenceUID, type 2 attributes missing, another maker's name, the wrong dates, a private creator that is none.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RTStructureSetStorage,
+    generate_uid,
+)
+
+from contour_ai import __version__
+from contour_ai.structures.roi_info import RoiInfo
+
+if TYPE_CHECKING:
+    from contour_ai.dicom.ct import CTSeries
+
+IMPLEMENTATION_CLASS_UID = generate_uid(entropy_srcs=["contour-ai", "implementation class"])
+IMPLEMENTATION_VERSION_NAME = "CONTOUR_AI"
+PRODUCT = "contour-ai"
+
+FROM_CT = (
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyDescription",
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "StudyInstanceUID",
+    "StudyID",
+)
+"""Patient and study attributes, copied as they are."""
+
+TYPE_2 = (
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "OperatorsName",
+    "PositionReferenceIndicator",
+)
+"""Attributes that must be present, empty where unknown (DICOM PS3.3 A.19)."""
+
+DEFAULT_CHARACTER_SET = "ISO_IR 192"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a structure set comes from, so that a file can be traced years later.
+
+    Args:
+        label: StructureSetLabel; at most 16 characters are written, the whole text goes to StructureSetName.
+        series_description: SeriesDescription.
+        description: StructureSetDescription, to which software and model are added.
+    """
+
+    label: str
+    series_description: str = ""
+    description: str = ""
+    model: str = ""
+    model_version: str = ""
+    weights_sha256: str = ""
+
+    @property
+    def software(self) -> str:
+        """Tool and model with their versions, in one line."""
+        parts = [f"{PRODUCT} {__version__}"]
+        if self.model:
+            parts.append(f"model {self.model} {self.model_version}".strip())
+        if self.weights_sha256:
+            parts.append(f"weights SHA-256 {self.weights_sha256}")
+        return ", ".join(parts)
+
+
+def structure_set_header(
+    ct: CTSeries, provenance: Provenance, *, label_characters: int, uid_seed: str | None, texts: Sequence[str]
+) -> Dataset:
+    """A structure set on `ct` with empty ROI sequences.
+
+    Args:
+        label_characters: longest StructureSetLabel.
+        uid_seed: makes UIDs and dates the same in every run (the CT's study date); None: new ones.
+        texts: ROI names and descriptions to come, for choosing the character set.
+    """
+    skeleton = _rt_utils_skeleton(ct)
+    d = Dataset()
+    d.update(skeleton)
+    d.SpecificCharacterSet = _character_set(ct.header, [*texts, provenance.label, provenance.description])
+    for keyword in FROM_CT:
+        if keyword in d:
+            del d[keyword]
+        if keyword in ct.header:
+            setattr(d, keyword, _clean(keyword, ct.header.get(keyword)))
+    for keyword in TYPE_2:
+        if keyword not in d:
+            setattr(d, keyword, "")
+    d.FrameOfReferenceUID = frame_of_reference_uid(ct)
+    d.PositionReferenceIndicator = _text(ct.header.get("PositionReferenceIndicator"), 64)
+    d.SOPClassUID = RTStructureSetStorage
+    d.SOPInstanceUID = _uid(uid_seed, "structure set", ct)
+    d.SeriesInstanceUID = _uid(uid_seed, "structure set series", ct)
+    d.SeriesNumber = d.InstanceNumber = "1"
+    d.SeriesDescription = _text(provenance.series_description or provenance.label, 64)
+    d.Manufacturer = d.ManufacturerModelName = PRODUCT
+    d.SoftwareVersions = _software_versions(provenance)
+    if "InstitutionName" in d:
+        del d.InstitutionName
+    d.StructureSetLabel = _text(provenance.label, label_characters) or "RTSTRUCT"
+    d.StructureSetName = _text(provenance.label, 64)
+    d.StructureSetDescription = _text(
+        "\n".join(filter(None, (provenance.description, provenance.software))), 1024
+    )
+    date, time = _when(ct.header, uid_seed)
+    for name in ("InstanceCreation", "Series", "StructureSet"):
+        setattr(d, f"{name}Date", date)
+        setattr(d, f"{name}Time", time)
+    d.ApprovalStatus = "UNAPPROVED"
+    for reference in d.ReferencedFrameOfReferenceSequence:
+        reference.FrameOfReferenceUID = d.FrameOfReferenceUID
+    return d
+
+
+def file_meta(dataset: Dataset, *, explicit: bool) -> FileMetaDataset:
+    """The file meta information of a structure set."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return meta
+
+
+def roi_items(
+    number: int, name: str, info: RoiInfo, *, frame_of_reference_uid: str, algorithm: str, description: str
+) -> tuple[Dataset, Dataset]:
+    """The items of one ROI in StructureSetROISequence and in RTROIObservationsSequence."""
+    from rt_utils.ds_helper import create_rtroi_observation, create_structure_set_roi
+    from rt_utils.utils import ROIData
+
+    data = ROIData(
+        mask="",
+        color=list(info.color),
+        number=number,
+        name=name,
+        frame_of_reference_uid=frame_of_reference_uid,
+        description=_text(description, 1024),
+        roi_generation_algorithm=algorithm,
+    )
+    roi, observation = Dataset(), Dataset()
+    roi.update(create_structure_set_roi(data))
+    if not data.description:
+        del roi.ROIDescription
+    observation.update(create_rtroi_observation(data))
+    del observation.ROIObservationDescription  # the settings of another viewer
+    observation.ROIObservationLabel = _text(name, 16)
+    observation.RTROIInterpretedType = info.interpreted_type
+    observation.ROIInterpreter = ""
+    return roi, observation
+
+
+def frame_of_reference_uid(ct: CTSeries) -> str:
+    """The CT's; where it has none, one that depends on its series alone."""
+    known = ct.grid.frame_of_reference_uid or ct.header.get("FrameOfReferenceUID")
+    return str(
+        known or generate_uid(entropy_srcs=[PRODUCT, "frame", str(ct.header.get("SeriesInstanceUID"))])
+    )
+
+
+def _rt_utils_skeleton(ct: CTSeries) -> Dataset:
+    """Module and reference sequences as rt-utils makes them."""
+    from rt_utils.ds_helper import create_rtstruct_dataset
+
+    first = Dataset()
+    for keyword in ("StudyDate", "StudyTime", "StudyID"):
+        setattr(first, keyword, "")  # rt-utils needs them; the real ones are copied afterwards
+    first.StudyInstanceUID = ct.header.StudyInstanceUID
+    first.SeriesInstanceUID = ct.header.SeriesInstanceUID
+    first.FrameOfReferenceUID = frame_of_reference_uid(ct)
+    first.SOPClassUID, first.SOPInstanceUID = ct.sop_class_uid, ct.sop_instance_uids[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it still sets what pydicom 3 does not need
+        skeleton = create_rtstruct_dataset([first])
+    study = skeleton.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    images = [image_reference(ct, k) for k, uid in enumerate(ct.sop_instance_uids) if uid]
+    study.RTReferencedSeriesSequence[0].ContourImageSequence = images
+    return skeleton
+
+
+def image_reference(ct: CTSeries, k: int) -> Dataset:
+    """The item that refers to slice k, by frame number where the CT is one multi-frame file."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = ct.sop_class_uid
+    item.ReferencedSOPInstanceUID = ct.sop_instance_uids[k]
+    if ct.frame_numbers:
+        item.ReferencedFrameNumber = ct.frame_numbers[k]
+    return item
+
+
+def _uid(uid_seed: str | None, what: str, ct: CTSeries) -> UID:
+    if uid_seed is None:
+        return generate_uid()
+    return generate_uid(entropy_srcs=[PRODUCT, uid_seed, what, str(ct.header.SeriesInstanceUID)])
+
+
+def _when(header: Dataset, uid_seed: str | None) -> tuple[str, str]:
+    if uid_seed is None:
+        now = datetime.datetime.now()
+        return now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    date = str(_clean("StudyDate", header.get("StudyDate"))) or "20000101"
+    return date, str(_clean("StudyTime", header.get("StudyTime"))) or "120000"
+
+
+def _software_versions(provenance: Provenance) -> list[str]:
+    versions = [f"{PRODUCT} {__version__}"]
+    if provenance.model:
+        versions.append(_text(f"{provenance.model} {provenance.model_version}", 64))
+    if provenance.weights_sha256:
+        versions.append(_text(provenance.weights_sha256, 64))
+    return versions
+
+
+def _text(value: object, longest: int) -> str:
+    """A text without what LO, SH and ST do not allow, cut to its length."""
+    lines = [" ".join(line.replace("\\", "/").split()) for line in str(value or "").splitlines()]
+    joined = ("\n" if longest > 64 else " ").join(lines)
+    return joined[:longest].strip()
+
+
+def _clean(keyword: str, value: object) -> object:
+    """A value of the CT, or nothing where it is no valid date or time (found in real exports)."""
+    if value is None:
+        return ""
+    patterns = {"Date": r"\d{8}", "Time": r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"}
+    for end, pattern in patterns.items():
+        if keyword.endswith(end) and not re.fullmatch(pattern, str(value).strip()):
+            return ""
+    return str(value) if keyword.endswith("Name") else value
+
+
+def _character_set(header: Dataset, texts: Sequence[str]) -> str | list[str]:
+    """The CT's character set where it has all characters needed, else UTF-8."""
+    ours = "".join(texts)
+    names = "".join(str(header.get(keyword) or "") for keyword in FROM_CT)
+    if ours.isascii() and names.isascii():
+        return (
+            "ISO_IR 100" if header.get("SpecificCharacterSet") in (None, "", "ISO_IR 6") else _charset(header)
+        )
+    if ours.isascii() and header.get("SpecificCharacterSet"):
+        return _charset(header)
+    return DEFAULT_CHARACTER_SET
+
+
+def _charset(header: Dataset) -> str | list[str]:
+    value = header.SpecificCharacterSet
+    return value if isinstance(value, str) else list(value)

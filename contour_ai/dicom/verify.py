@@ -1,0 +1,93 @@
+"""Reads a structure set that was just written and compares every voxel with what was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.dicom.rtstruct_read import contours_on_slices, load_structure_set
+from contour_ai.errors import VerificationError
+from contour_ai.polygons import fill_polygons
+
+if TYPE_CHECKING:
+    from contour_ai.dicom.ct import CTSeries
+
+Box = tuple[slice, slice, slice]
+ExpectedMask = NDArray[np.bool_] | tuple[Box, NDArray[np.bool_]]
+"""A mask (k, i, j) on the whole CT grid, or a box of it with the mask inside; outside the box there is nothing."""
+
+
+def verify_structure_set(
+    path: Path,
+    ct: CTSeries,
+    expected: Mapping[str, ExpectedMask] | Callable[[str], ExpectedMask],
+    names: Mapping[str, str],
+    *,
+    where: Path | None = None,
+) -> None:
+    """Compares the file at `path`, read as any other structure set, with the masks it was made from.
+
+    Args:
+        names: {name of a mask: ROI name in the file}.
+        where: the path that messages name, while `path` is a temporary one.
+
+    Raises:
+        VerificationError: a ROI is missing, a voxel differs, or a contour could not be used on reading.
+    """
+    expected_of = expected if callable(expected) else expected.__getitem__
+    where = where or path
+    structure_set = load_structure_set(path)
+    rois = {roi.name: roi for roi in structure_set.rois}
+    notes = list(structure_set.notes)
+    for asked, written in names.items():
+        if written not in rois:
+            raise _failed("a ROI is missing", where, asked, f"only {', '.join(rois)}", written)
+        slices = contours_on_slices(rois[written], ct, notes.append)
+        wanted = expected_of(asked)
+        whole = tuple(slice(0, n) for n in ct.grid.shape_kij)
+        box, mask = wanted if isinstance(wanted, tuple) else ((whole[0], whole[1], whole[2]), wanted)
+        wrong, first = _wrong_voxels(slices, box, np.asarray(mask, dtype=bool), ct.grid.shape_kij)
+        if wrong:
+            raise _failed("voxels differ", where, asked, f"{wrong} wrong voxels, first on slice {first}", "0")
+    if notes:
+        raise _failed("contours could not be used", where, None, "; ".join(notes), "no remarks on reading")
+
+
+def _wrong_voxels(
+    slices: Mapping[int, list[NDArray[np.float64]]],
+    box: Box,
+    mask: NDArray[np.bool_],
+    shape_kij: tuple[int, int, int],
+) -> tuple[int, int]:
+    """(number of voxels that differ, first slice where one does)."""
+    starts, stops, _ = zip(*(s.indices(n) for s, n in zip(box, shape_kij, strict=True)), strict=True)
+    if mask.shape != tuple(b - a for a, b in zip(starts, stops, strict=True)):
+        raise ValueError(f"a mask of shape {mask.shape} does not fill its box {box}")
+    wrong, first = 0, -1
+    for k in sorted(set(slices) | set(range(starts[0], stops[0]))):
+        read = np.zeros(shape_kij[1:], dtype=bool)
+        fill_polygons(read, slices.get(k, []))
+        differ = 0
+        if starts[0] <= k < stops[0]:
+            part = read[box[1:]]
+            differ += int(np.count_nonzero(part != mask[k - starts[0]]))
+            part[:] = False
+        differ += int(np.count_nonzero(read))
+        if differ and first < 0:
+            first = k
+        wrong += differ
+    return wrong, first
+
+
+def _failed(what: str, where: Path, roi: str | None, found: str, expected: str) -> VerificationError:
+    return VerificationError(
+        f"The structure set did not pass its own verification: {what}. It was not kept.",
+        where=where if roi is None else f"{where}, ROI {roi}",
+        found=found,
+        expected=expected,
+        fix="this is a fault of contour-ai: please report it with the geometry of the CT (contour-ai inspect)",
+    )
