@@ -27,8 +27,11 @@ class _Entry:
     """What an alias stands for."""
 
     name: str
-    """TG-263 name, or its base without _L and _R where `paired`."""
+    """TG-263 name, without _L and _R for pairs."""
+    single: bool
+    """Whether the name without a side is a structure (Brainstem, SeminalVes)."""
     paired: bool
+    """Whether it is one with a side (Parotid, SeminalVes)."""
     languages: frozenset[str]
 
 
@@ -40,8 +43,8 @@ class _Vocabulary:
     """Key of an alias (see `_keys`): what it stands for."""
     words: Mapping[str, Side]
     """Words for left and right in any language."""
-    letters: Mapping[str, Mapping[str, Side]]
-    """Language: letters that mean left and right in that language only."""
+    words_of_one_language: Mapping[str, Mapping[str, Side]]
+    """Language: words for left and right in that language that mean something else in others."""
 
 
 def tg263_name(name: str) -> str | None:
@@ -94,7 +97,7 @@ def _look_up(words: Words) -> str | None:
     """The TG-263 name of a name cut into words."""
     vocabulary = _vocabulary()
     whole = _find(words)
-    if whole is not None and not whole.paired:
+    if whole is not None and whole.single:
         return whole.name
     for rest, side, language in _without_side(words):
         entry = _find(rest)
@@ -117,11 +120,11 @@ def _without_side(words: Words) -> Iterator[tuple[Words, Side, str | None]]:
         yield tuple(w for w in words if w not in vocabulary.words), found.pop(), None
     if found or len(words) < 2:
         return
-    for language, letters in vocabulary.letters.items():
+    for language, sides in vocabulary.words_of_one_language.items():
         for place in (-1, 0):
-            if words[place] in letters:
+            if words[place] in sides:
                 rest = words[:-1] if place else words[1:]
-                yield rest, letters[words[place]], language
+                yield rest, sides[words[place]], language
 
 
 def _find(words: Words) -> _Entry | None:
@@ -159,7 +162,7 @@ def _vocabulary() -> _Vocabulary:
     words: dict[str, Side] = {}
     for side, name in (("L", "left"), ("R", "right")):
         words.update({_words(word)[0]: side for word in data["sides"][name]})  # type: ignore[misc]
-    return _Vocabulary(_entries(data["names"]), words, data["sides"]["letters"])
+    return _Vocabulary(_entries(data["names"]), words, data["sides"]["words_of_one_language"])
 
 
 def _entries(aliases: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, _Entry]:
@@ -172,7 +175,7 @@ def _entries(aliases: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, _E
     paired = {name[:-2] for name, info in table.items() if info.mirror}
     entries: dict[str, _Entry] = {}
     for name in (*table, *sorted(paired)):
-        entry = _Entry(name, name in paired and name not in table, frozenset())
+        entry = _Entry(name, name in table, name in paired, frozenset())
         for key in _keys(_words(name)):
             entries.setdefault(key, entry)
     for name, by_language in aliases.items():
@@ -180,7 +183,7 @@ def _entries(aliases: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, _E
             raise ConfigError("aliases.yaml names a structure that tg263.yaml lacks.", found=name)
         languages: dict[str, set[str]] = {}
         for language, texts in by_language.items():
-            for text in (*texts, name):
+            for text in texts:
                 for spelling in (text, _umlauts_written_out(text)):
                     for key in _keys(_words(spelling)):
                         languages.setdefault(key, set()).add(language)
@@ -188,7 +191,7 @@ def _entries(aliases: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, _E
             known = entries.get(key)
             if known is not None and known.name != name:
                 raise ConfigError("An alias stands for two structures.", where=key, found=(known.name, name))
-            entries[key] = _Entry(name, name not in table, frozenset(spoken))
+            entries[key] = _Entry(name, name in table, name in paired, frozenset(spoken))
     return entries
 
 

@@ -134,13 +134,14 @@ def _entry_infos(name: str, entry: dict[str, Any], region: str) -> list[RoiInfo]
     unknown = set(entry) - {"color", "left", "right", "type"}
     if unknown:
         raise ConfigError("Unknown key in tg263.yaml.", where=f"{region}, {name}", found=sorted(unknown))
-    if "color" in entry:
-        return [RoiInfo(name, _rgb(entry["color"]), kind)]
-    left, right = f"{name}_L", f"{name}_R"
-    return [
-        RoiInfo(left, _rgb(entry["left"]), kind, mirror=right),
-        RoiInfo(right, _rgb(entry["right"]), kind, mirror=left),
-    ]
+    infos = [RoiInfo(name, _rgb(entry["color"]), kind)] if "color" in entry else []
+    if "left" in entry:
+        left, right = f"{name}_L", f"{name}_R"
+        infos += [
+            RoiInfo(left, _rgb(entry["left"]), kind, mirror=right),
+            RoiInfo(right, _rgb(entry["right"]), kind, mirror=left),
+        ]
+    return infos
 
 
 def _rgb(text: str) -> tuple[int, int, int]:

@@ -1,0 +1,119 @@
+"""Aliases to TG-263 names, and left/right partners."""
+
+from __future__ import annotations
+
+import pytest
+
+from contour_ai.structures import flip_pairs, split_side, tg263_name, tg263_table
+from contour_ai.structures.roi_info import read_table
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("LT PAROTID", "Parotid_L"),
+        ("parotis li", "Parotid_L"),
+        ("Parotis re.", "Parotid_R"),
+        ("Glnd_Parotid_L", "Parotid_L"),
+        ("ParotidRt", "Parotid_R"),
+        ("lparotid", "Parotid_L"),
+        ("PAROTIDR", "Parotid_R"),
+        ("Parotide D", "Parotid_R"),
+        ("parotide G", "Parotid_L"),
+        ("Polmone sx", "Lung_L"),
+        ("RIÑÓN DER", "Kidney_R"),
+        ("Oog li", "Eye_L"),
+        ("FemoralHead_L", "Femur_Head_L"),
+        ("Femur_Head_R", "Femur_Head_R"),
+        ("FEMUR HEAD RT", "Femur_Head_R"),
+        ("Hüftkopf links", "Femur_Head_L"),
+        ("Hueftkopf_re", "Femur_Head_R"),
+        ("tête fémorale gauche", "Femur_Head_L"),
+        ("Rectum", "Rectum"),
+        ("REKTUM", "Rectum"),
+        ("Bladder", "Bladder"),
+        ("Blase", "Bladder"),
+        ("vessie", "Bladder"),
+        ("Prostate", "Prostate"),
+        ("prostata", "Prostate"),
+        ("spinal cord", "SpinalCord"),
+        ("Spinal_Cord", "SpinalCord"),
+        ("SPINALCORD", "SpinalCord"),
+        ("Rückenmark", "SpinalCord"),
+        ("Mandible", "Bone_Mandible"),
+        ("Oesophagus", "Esophagus"),
+        ("brain stem", "Brainstem"),
+        ("BODY", "External"),
+        ("SV", "SeminalVes"),
+        ("seminal vesicle left", "SeminalVes_L"),
+        ("both lungs", "Lungs"),
+        ("Left Ventricle", "Ventricle_L"),
+        ("n. opticus re", "OpticNrv_R"),
+        ("Cord PRV 5mm", "SpinalCord_PRV05"),
+        ("SpinalCord_PRV05", "SpinalCord_PRV05"),
+        ("parotid_l prv3", "Parotid_L_PRV03"),
+    ],
+)
+def test_alias_gives_its_tg263_name(name: str, expected: str) -> None:
+    assert tg263_name(name) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Parotid",  # which side?
+        "Lung",
+        "Parotid L R",
+        "Brainstem L",  # has no sides
+        "contralateral parotid",
+        "Bereich der Lunge",  # "der" is right in Spanish only
+        "Parotid D",  # "D" is right in French, Italian and Spanish only
+        "1,SUV_primair",
+        "Parotid_L_1",
+        "Kidney_L PRV",
+        "SpinalCord_PRV500",
+        "PTV 70",
+        "",
+        "   ",
+        "耳下腺",
+    ],
+)
+def test_no_proposal_is_better_than_a_guess(name: str) -> None:
+    assert tg263_name(name) is None
+
+
+def test_every_tg263_name_is_its_own_proposal_in_any_case() -> None:
+    for name in tg263_table():
+        assert tg263_name(name) == name
+        assert tg263_name(f" {name.upper()} ") == name
+        assert tg263_name(name.replace("_", " ")) == name
+
+
+def test_every_alias_means_its_structure() -> None:
+    table = tg263_table()
+    for name, languages in read_table("aliases.yaml")["names"].items():
+        for aliases in languages.values():
+            for alias in aliases:
+                if name in table:
+                    assert tg263_name(alias) == name, alias
+                else:
+                    assert tg263_name(alias) is None, alias
+                    assert tg263_name(f"{alias} left") == f"{name}_L"
+                    assert tg263_name(f"Right_{alias}") == f"{name}_R"
+
+
+def test_split_side() -> None:
+    assert split_side("Parotis li") == (("parotis",), "L")
+    assert split_side("Femur_Head_R") == (("femur", "head"), "R")
+    assert split_side("Brainstem") == (("brainstem",), None)
+    assert split_side("L and R Eye") == (("l", "and", "r", "eye"), None)
+
+
+def test_flip_pairs_finds_partners_in_any_language_and_order() -> None:
+    names = ["Parotid_R", "Brainstem", "Parotid_L", "Auge li", "Auge re", "LT lung", "Lung_R"]
+    assert flip_pairs(names) == ((2, 0), (3, 4), (5, 6))
+
+
+def test_flip_pairs_leaves_single_sides_and_heart_chambers_alone() -> None:
+    assert flip_pairs(["Parotid_L", "Lung_R"]) == ()
+    assert flip_pairs(["Ventricle_L", "Ventricle_R", "Lung_LUL", "Lung_RUL"]) == ()
