@@ -45,8 +45,9 @@ SPACING_TOL_MM = 1e-4
 UNIT_TOL = 0.01
 """Direction cosines are written with few digits; a length further from 1 is no rounding."""
 
-MULTIPLE_TOL = 0.04
-"""A gap counts as n slice spacings when it is within this part of one spacing of it (positions rounded to 0.1 mm)."""
+MULTIPLE_TOL, ROUNDING_MM = 0.04, 0.11
+"""A gap counts as n slice spacings when it is within this part of one of them, or within what positions rounded to
+0.1 mm make of it."""
 
 ZONE = 3
 """As many equal wide gaps in a row are a coarser part of the scan, not missing slices."""
@@ -297,8 +298,8 @@ def _instance_order(one: Slice) -> tuple[int, str, int]:
 def check_gaps(slices: Sequence[Slice]) -> None:
     """Refuses a stack with missing slices.
 
-    A slice is missing where a gap is a whole multiple of the spacing that all others have, unless at least `ZONE` such
-    gaps follow each other: scans with coarser parts, and stacks with unequal spacing of any other kind, are whole.
+    A slice is missing where a gap is a whole multiple of the spacing that most others have, unless at least `ZONE`
+    such gaps follow each other: scans with coarser parts, and stacks with unequal spacing of any other kind, are whole.
 
     Args:
         slices: sorted along the normal, none twice.
@@ -332,7 +333,8 @@ def missing_slices(heights: NDArray[np.float64]) -> dict[int, int]:
         return {}
     unit = float(np.median(gaps[gaps < 1.5 * gaps.min()]))
     multiples = np.rint(gaps / unit).astype(int)
-    if (np.abs(gaps - multiples * unit) > MULTIPLE_TOL * unit).any():
+    uneven = np.abs(gaps - multiples * unit) > max(MULTIPLE_TOL * unit, ROUNDING_MM)
+    if uneven.any() or np.count_nonzero(multiples == 1) < np.count_nonzero(multiples > 1):
         return {}
     edges = np.flatnonzero(np.diff(multiples)) + 1
     runs = np.split(np.arange(len(gaps)), edges)
