@@ -1,0 +1,1 @@
+"""How well contours agree: measures in millimetres, and tables of them."""

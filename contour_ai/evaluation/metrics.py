@@ -1,0 +1,180 @@
+"""How well one ROI's prediction agrees with its reference: pure functions of masks on a grid, in mm and cm³."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.errors import GeometryError
+from contour_ai.evaluation.surface import bounding_box, surface_distances, surface_of
+from contour_ai.grid import Grid
+
+Mask = NDArray[np.bool_]
+NAN = float("nan")
+
+DEFAULT_TAU_MM = 2.0
+"""Tolerance of the surface DSC where none is asked for."""
+
+BOTH = "both"
+REFERENCE_MISSING = "reference missing"
+PREDICTION_MISSING = "prediction missing"
+NEITHER = "neither"
+
+DEFINITIONS = {
+    "dsc": "Dice similarity coefficient 2|A∩B| / (|A|+|B|), by volume.",
+    "surface_dsc": "share of both surfaces, by area, within tau_mm of the other (Nikolov 2021; surface elements as in "
+    "DeepMind's surface-distance).",
+    "hd95_mm": "larger of the two directed 95th percentiles of surface distance, by area.",
+    "hd100_mm": "Hausdorff distance: the largest surface distance.",
+    "masd_mm": "mean of the two directed mean surface distances, by area.",
+    "assd_mm": "mean surface distance over both surfaces pooled, by area.",
+    "added_path_mm": "added path length: edge pixels of the reference that are not edge pixels of the prediction, "
+    "summed over the slices, times the pixel size; no tolerance (Vaassen 2020).",
+    "volume_ratio": "predicted over reference volume.",
+    "shift_mm": "predicted minus reference centroid: left (+) / right, posterior (+) / anterior, head (+) / feet.",
+    "missed_slices": "slices with reference but no prediction.",
+    "extra_slices": "slices with prediction but no reference.",
+    "status": "reference missing: excluded from every average, and counted. prediction missing: DSC and surface DSC 0, "
+    "distances infinite, never left out of an average. neither: undefined, excluded.",
+}
+"""What each figure means; printed with every report, because tools differ."""
+
+
+@dataclass(frozen=True)
+class RoiMetrics:
+    """The figures of one ROI in one patient (see `DEFINITIONS`); NaN is undefined, inf is without a prediction."""
+
+    roi: str
+    status: str
+    reference_cm3: float
+    predicted_cm3: float
+    dsc: float = NAN
+    tau_mm: float = DEFAULT_TAU_MM
+    surface_dsc: float = NAN
+    hd95_mm: float = NAN
+    hd100_mm: float = NAN
+    masd_mm: float = NAN
+    assd_mm: float = NAN
+    added_path_mm: float = NAN
+    volume_ratio: float = NAN
+    shift_left_mm: float = NAN
+    shift_posterior_mm: float = NAN
+    shift_superior_mm: float = NAN
+    missed_slices: int = 0
+    extra_slices: int = 0
+
+
+def dice(a: Mask, b: Mask) -> float:
+    """2|A∩B| / (|A|+|B|) by voxels; NaN where both are empty."""
+    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 2 * int(np.count_nonzero(np.logical_and(a, b))) / total if total else NAN
+
+
+def roi_metrics(
+    predicted: Mask | None,
+    reference: Mask | None,
+    grid: Grid,
+    *,
+    roi: str = "",
+    tau_mm: float = DEFAULT_TAU_MM,
+) -> RoiMetrics:
+    """All figures of one ROI.
+
+    Args:
+        predicted: (k, i, j) on `grid`; None where the ROI was not predicted, which counts as empty.
+        reference: (k, i, j) on `grid`; None where it was not contoured. An empty one counts as not contoured.
+
+    Raises:
+        GeometryError: a mask has not the grid's shape.
+    """
+    pair = [_checked(mask, grid) for mask in (predicted, reference)]
+    boxes = [bounding_box(mask) for mask in pair]
+    found = [box for box in boxes if box is not None]
+    if not found:
+        return RoiMetrics(roi, NEITHER, 0.0, 0.0, tau_mm=tau_mm)
+    box = _around(found)
+    part = grid.crop(box)
+    a, b = (mask[box] for mask in pair)
+    volumes = [volume_cm3(mask, part) for mask in (a, b)]
+    slices_a, slices_b = a.any(axis=(1, 2)), b.any(axis=(1, 2))
+    missed, extra = int((slices_b & ~slices_a).sum()), int((slices_a & ~slices_b).sum())
+    if boxes[1] is None:
+        return RoiMetrics(roi, REFERENCE_MISSING, 0.0, volumes[0], tau_mm=tau_mm, extra_slices=extra)
+    distances = surface_distances(surface_of(a, part), surface_of(b, part), part)
+    shift = np.full(3, NAN) if boxes[0] is None else centroid_lps(a, part) - centroid_lps(b, part)
+    return RoiMetrics(
+        roi=roi,
+        status=PREDICTION_MISSING if boxes[0] is None else BOTH,
+        reference_cm3=volumes[1],
+        predicted_cm3=volumes[0],
+        dsc=2 * volume_cm3(a & b, part) / (volumes[0] + volumes[1]),
+        tau_mm=tau_mm,
+        surface_dsc=distances.surface_dsc(tau_mm),
+        hd95_mm=distances.percentile(95),
+        hd100_mm=distances.percentile(100),
+        masd_mm=distances.masd(),
+        assd_mm=distances.assd(),
+        added_path_mm=added_path_mm(a, b, part),
+        volume_ratio=volumes[0] / volumes[1],
+        shift_left_mm=float(shift[0]),
+        shift_posterior_mm=float(shift[1]),
+        shift_superior_mm=float(shift[2]),
+        missed_slices=missed,
+        extra_slices=extra,
+    )
+
+
+def volume_cm3(mask: Mask, grid: Grid) -> float:
+    """Volume of a (k, i, j) mask; every slice counts for the length of patient it stands for."""
+    return float(np.count_nonzero(mask, axis=(1, 2)) @ grid.voxel_volumes_cm3)
+
+
+def centroid_lps(mask: Mask, grid: Grid) -> NDArray[np.float64]:
+    """(3,) centre of mass of a (k, i, j) mask in LPS mm, slices weighted by the length they stand for.
+
+    Raises:
+        GeometryError: the mask is empty.
+    """
+    of_slice = grid.slice_widths_mm * np.count_nonzero(mask, axis=(1, 2))
+    if not of_slice.any():
+        raise GeometryError("An empty mask has no centroid.")
+    rows = np.count_nonzero(mask, axis=2) @ np.arange(mask.shape[1]) * grid.slice_widths_mm
+    columns = np.count_nonzero(mask, axis=1) @ np.arange(mask.shape[2]) * grid.slice_widths_mm
+    total = of_slice @ grid.positions_lps + rows.sum() * grid.step_i_lps + columns.sum() * grid.step_j_lps
+    return total / of_slice.sum()
+
+
+def added_path_mm(predicted: Mask, reference: Mask, grid: Grid) -> float:
+    """Length of reference contour still to be drawn: its edge pixels off the predicted edge, times the pixel size.
+
+    An edge pixel is inside and has one of its four neighbours in the slice outside. The pixel size is the mean of row
+    and column spacing.
+    """
+    missing = _edges(reference) & ~_edges(predicted)
+    return int(np.count_nonzero(missing)) * (grid.spacing_mm[1] + grid.spacing_mm[2]) / 2
+
+
+def _edges(mask: Mask) -> Mask:
+    inner = np.zeros_like(mask)
+    inner[:, 1:-1, 1:-1] = mask[:, :-2, 1:-1] & mask[:, 2:, 1:-1] & mask[:, 1:-1, :-2] & mask[:, 1:-1, 2:]
+    return mask & ~inner
+
+
+def _checked(mask: Mask | None, grid: Grid) -> Mask:
+    if mask is None:
+        return np.zeros(grid.shape_kij, bool)
+    if mask.shape != grid.shape_kij:
+        raise GeometryError(
+            "A mask must have the shape of its grid.", found=mask.shape, expected=grid.shape_kij
+        )
+    return mask.astype(bool, copy=False)
+
+
+def _around(boxes: list[tuple[slice, slice, slice]]) -> tuple[slice, slice, slice]:
+    """The smallest box around boxes."""
+    k, i, j = (
+        slice(min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes)) for axis in range(3)
+    )
+    return k, i, j

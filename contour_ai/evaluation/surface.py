@@ -1,0 +1,213 @@
+"""Distances between the surfaces of two masks, weighted by surface area as DeepMind's surface-distance does.
+
+A surface element sits at every voxel corner whose eight voxels are neither all inside nor all outside; its area is that
+of the triangles of `surface_elements.txt`. Distances go from element to nearest element of the other surface. Unlike
+its model, this takes each element's place in the patient from the grid, so unequal slice distances are right too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+
+from contour_ai.errors import GeometryError
+from contour_ai.grid import Grid
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Surface elements of a mask.
+
+    `corners` (N, 3), sorted: corner (k, i, j) is where voxels k - 1 and k, i - 1 and i, j - 1 and j meet.
+    `areas_mm2` (N,).
+    """
+
+    corners: NDArray[np.int64]
+    areas_mm2: Float
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceDistances:
+    """Distances (mm) of every element of one surface to the other, with the elements' areas (mm²), by distance.
+
+    Where a surface is empty its own arrays are empty, and the other's distances infinite.
+    """
+
+    predicted_mm: Float
+    predicted_mm2: Float
+    reference_mm: Float
+    reference_mm2: Float
+
+    def percentile(self, percent: float) -> float:
+        """HD: the larger of both directed percentiles (by area) in mm; 100 gives the Hausdorff distance.
+
+        Infinite where one surface is empty, NaN where both are.
+        """
+        directed = [
+            _percentile(d, a, percent)
+            for d, a in ((self.predicted_mm, self.predicted_mm2), (self.reference_mm, self.reference_mm2))
+            if d.size
+        ]
+        return max(directed, default=float("nan"))
+
+    def directed_means(self) -> tuple[float, float]:
+        """(predicted to reference, reference to predicted) mean distance in mm; NaN for an empty surface."""
+        return _mean(self.predicted_mm, self.predicted_mm2), _mean(self.reference_mm, self.reference_mm2)
+
+    def masd(self) -> float:
+        """Mean of the two directed means, mm."""
+        both = [m for m in self.directed_means() if not np.isnan(m)]
+        return float(np.mean(both)) if both else float("nan")
+
+    def assd(self) -> float:
+        """Mean over the elements of both surfaces pooled, mm."""
+        return _mean(
+            np.concatenate([self.predicted_mm, self.reference_mm]),
+            np.concatenate([self.predicted_mm2, self.reference_mm2]),
+        )
+
+    def surface_dsc(self, tau_mm: float) -> float:
+        """Share of both surfaces, by area, that lies within `tau_mm` of the other; NaN where both are empty."""
+        total = self.predicted_mm2.sum() + self.reference_mm2.sum()
+        if not total:
+            return float("nan")
+        near = self.predicted_mm2[self.predicted_mm <= tau_mm].sum()
+        near += self.reference_mm2[self.reference_mm <= tau_mm].sum()
+        return float(near / total)
+
+
+def surface_of(mask: NDArray[np.bool_], grid: Grid) -> Surface:
+    """The surface elements of a (k, i, j) mask; the outside of the array counts as outside the mask.
+
+    Raises:
+        GeometryError: mask and grid differ in shape.
+    """
+    if mask.shape != grid.shape_kij:
+        raise GeometryError(
+            "A mask must have the shape of its grid.", found=mask.shape, expected=grid.shape_kij
+        )
+    box = bounding_box(mask)
+    if box is None:
+        return Surface(np.empty((0, 3), np.int64), np.empty(0))
+    codes = _neighbour_codes(np.pad(mask[box], 1))
+    at = np.nonzero((codes != 0) & (codes != 255))
+    corners = np.stack([a + s.start for a, s in zip(at, box, strict=True)], axis=1)
+    gaps = _slice_gaps_mm(grid)
+    which, table = np.unique(gaps, return_inverse=True)
+    areas = np.stack([_areas_mm2(float(gap), *grid.spacing_mm[1:]) for gap in which])
+    return Surface(corners, areas[table[corners[:, 0]], codes[at]])
+
+
+def surface_distances(predicted: Surface, reference: Surface, grid: Grid) -> SurfaceDistances:
+    """Distances between two surfaces on the same grid, both ways."""
+    forth = _nearest_mm(predicted.corners, reference.corners, grid)
+    back = _nearest_mm(reference.corners, predicted.corners, grid)
+    p, r = _by_distance(forth, predicted.areas_mm2), _by_distance(back, reference.areas_mm2)
+    return SurfaceDistances(forth[p], predicted.areas_mm2[p], back[r], reference.areas_mm2[r])
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    """The smallest box around a mask; None for an empty one."""
+    along_k = mask.any(axis=(1, 2))
+    if not along_k.any():
+        return None
+    k0, k1 = _first_and_last(along_k)
+    flat: NDArray[np.bool_] = np.any(mask[k0 : k1 + 1], axis=0)
+    i0, i1 = _first_and_last(flat.any(axis=1))
+    j0, j1 = _first_and_last(flat.any(axis=0))
+    return slice(k0, k1 + 1), slice(i0, i1 + 1), slice(j0, j1 + 1)
+
+
+def _first_and_last(occupied: ArrayLike) -> tuple[int, int]:
+    found = np.flatnonzero(occupied)
+    return int(found[0]), int(found[-1])
+
+
+def _neighbour_codes(padded: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """For every corner between voxels, which of its eight voxels are inside, as bits."""
+    voxels = padded.view(np.uint8)
+    k, i, j = (n - 1 for n in padded.shape)
+    codes = np.zeros((k, i, j), np.uint8)
+    for bit in range(8):
+        a, b, c = (1 - (bit >> 2 & 1), 1 - (bit >> 1 & 1), 1 - (bit & 1))
+        codes |= voxels[a : a + k, b : b + i, c : c + j] << np.uint8(bit)
+    return codes
+
+
+def _slice_gaps_mm(grid: Grid) -> Float:
+    """(K + 1,) mm between slices k - 1 and k, for every corner k; the ends take the gap beside them."""
+    if grid.is_regular:
+        return np.full(grid.shape_kij[0] + 1, grid.spacing_mm[0])
+    gaps = grid.slice_spacings_mm
+    return np.concatenate([gaps[:1], gaps, gaps[-1:]])
+
+
+@cache
+def _area_vectors() -> Float:
+    """(256, 4, 3): area vectors of the triangles of every neighbourhood code, in voxel face areas."""
+    vectors = np.zeros((256, 4, 3))
+    text = resources.files("contour_ai.evaluation").joinpath("surface_elements.txt").read_text("utf-8")
+    for line in text.splitlines():
+        code, _, triangles = line.partition(":")
+        if not line.startswith("#"):
+            for n, triangle in enumerate(triangles.split(",")):
+                vectors[int(code), n] = [int(number) / 8 for number in triangle.split()]
+    return vectors
+
+
+def _areas_mm2(dk: float, di: float, dj: float) -> Float:
+    """(256,) surface area of every neighbourhood code for voxels of dk x di x dj mm."""
+    return np.linalg.norm(_area_vectors() * (di * dj, dk * dj, dk * di), axis=2).sum(axis=1)
+
+
+def _nearest_mm(start: NDArray[np.int64], end: NDArray[np.int64], grid: Grid) -> Float:
+    """(N,) distance in mm from every corner in `start` to the nearest in `end`."""
+    if not len(end) or not len(start):
+        return np.full(len(start), np.inf)
+    distances = np.zeros(len(start))
+    # Similar masks share most of their surface: those elements need no search.
+    numbers, others = _number(start, grid), _number(end, grid)
+    apart = np.flatnonzero(others[np.searchsorted(others[:-1], numbers)] != numbers)
+    if apart.size:
+        tree = cKDTree(_places_mm(end, grid), balanced_tree=False, compact_nodes=False)
+        found, nearest = tree.query(_places_mm(start[apart], grid), workers=-1)
+        if grid.is_regular:
+            # From whole steps, so that distances which ought to equal a tolerance do.
+            steps = np.abs(start[apart] - end[nearest]) * np.array(grid.spacing_mm)
+            found = np.sqrt((steps**2).sum(axis=1))
+        distances[apart] = found
+    return distances
+
+
+def _number(corners: NDArray[np.int64], grid: Grid) -> NDArray[np.int64]:
+    """(N,) one number a corner."""
+    _, i, j = grid.shape_kij
+    return (corners[:, 0] * (i + 1) + corners[:, 1]) * (j + 1) + corners[:, 2]
+
+
+def _places_mm(corners: NDArray[np.int64], grid: Grid) -> Float:
+    """(N, 3) where corners lie, in mm."""
+    if grid.is_regular:
+        return corners * np.array(grid.spacing_mm)
+    return grid.index_to_lps(corners - 0.5)
+
+
+def _by_distance(distances: Float, areas: Float) -> NDArray[np.intp]:
+    return np.lexsort((areas, distances))
+
+
+def _percentile(distances: Float, areas: Float, percent: float) -> float:
+    """The distance within which `percent` of the area lies."""
+    share = np.cumsum(areas) / areas.sum()
+    return float(distances[min(int(np.searchsorted(share, percent / 100)), len(distances) - 1)])
+
+
+def _mean(distances: Float, areas: Float) -> float:
+    return float((distances * areas).sum() / areas.sum()) if distances.size else float("nan")
