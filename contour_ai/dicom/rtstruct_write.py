@@ -84,16 +84,9 @@ def contours_of_mask(
         box: where `mask` lies on the CT's grid; None where it covers the whole grid.
         outline, holes: see `polygons.mask_to_polygons`.
     """
-    mask = np.asarray(mask, dtype=bool)
-    inner = occupied_box(mask)
-    if inner is None:
-        return RoiContours(info, {}, description, algorithm)
-    # One voxel around, so that only the border of the image itself clamps an outline.
-    rows, columns = (
-        slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(inner[1:], mask.shape[1:], strict=True)
-    )
-    field_kij = mask[inner[0], rows, columns]
-    offset = _offset((inner[0], rows, columns), _starts(box))
+    inner, field_kij = cropped(np.asarray(mask, dtype=bool))
+    own, outer = _starts(inner), _starts(box)
+    offset = own[0] + outer[0], own[1] + outer[1], own[2] + outer[2]
     return RoiContours(
         info,
         _moved(stack_to_polygons(field_kij, outline=outline, holes=holes), offset),
@@ -116,15 +109,22 @@ def contours_of_level(
     return RoiContours(info, contours, description, algorithm)
 
 
-def occupied_box(mask: NDArray[np.bool_]) -> Box | None:
-    """The smallest box with all True voxels, None for an empty mask."""
+def cropped(mask: NDArray[np.bool_]) -> tuple[Box, NDArray[np.bool_]]:
+    """(box, mask[box]): all True voxels of a mask (k, i, j), and one more all around where the image has one.
+
+    The one around lets outlines run outside the box, so that only the border of the image clamps them.
+    """
     in_k = np.flatnonzero(np.any(mask, axis=(1, 2)))
-    if not len(in_k):
-        return None
-    ks = slice(int(in_k[0]), int(in_k[-1]) + 1)
+    ks = slice(int(in_k[0]), int(in_k[-1]) + 1) if len(in_k) else slice(0, 0)
     flat = np.any(mask[ks], axis=0)
-    in_i, in_j = np.flatnonzero(np.any(flat, axis=1)), np.flatnonzero(np.any(flat, axis=0))
-    return ks, slice(int(in_i[0]), int(in_i[-1]) + 1), slice(int(in_j[0]), int(in_j[-1]) + 1)
+    sides = []
+    for axis, n in ((1, mask.shape[1]), (0, mask.shape[2])):
+        found = np.flatnonzero(np.any(flat, axis=axis))
+        sides.append(
+            slice(max(int(found[0]) - 1, 0), min(int(found[-1]) + 2, n)) if len(found) else slice(0, 0)
+        )
+    box = ks, sides[0], sides[1]
+    return box, mask[box].copy()
 
 
 def write_structure_set(
@@ -261,11 +261,6 @@ def _masked(structures: Structures, name: str, box: Box) -> NDArray[np.bool_]:
 
 def _starts(box: Box | None) -> tuple[int, int, int]:
     return (0, 0, 0) if box is None else (box[0].start or 0, box[1].start or 0, box[2].start or 0)
-
-
-def _offset(box: Box, starts: tuple[int, int, int]) -> tuple[int, int, int]:
-    own = _starts(box)
-    return own[0] + starts[0], own[1] + starts[1], own[2] + starts[2]
 
 
 def _moved(slices: Mapping[int, Sequence[Polygon]], offset: tuple[int, int, int]) -> dict[int, list[Polygon]]:

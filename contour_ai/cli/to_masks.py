@@ -1,0 +1,110 @@
+"""``contour-ai to-masks``: a structure set as masks on its CT's voxels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from contour_ai.cli.console import err, out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@click.command("to-masks")
+@click.argument("patient_dir", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--rtstruct", type=click.Path(path_type=Path), help="The structure set, where there are several."
+)
+@click.option(
+    "--out", "output", required=True, type=click.Path(path_type=Path), help="FILE.npz, or a folder to make."
+)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["npz", "nifti", "nrrd"]),
+    help="Default: npz for a FILE.npz, else nifti.",
+)
+@click.option("--rois", help="Only these ROIs, with commas between them.")
+@click.option(
+    "--roi-map", type=click.Path(path_type=Path), help="Names to write instead (see contour-ai rois)."
+)
+@click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where there are several.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+def command(
+    patient_dir: Path,
+    rtstruct: Path | None,
+    output: Path,
+    file_format: str | None,
+    rois: str | None,
+    roi_map: Path | None,
+    series_uid: str | None,
+    overwrite: bool,
+) -> None:
+    """Write the contours of PATIENT_DIR (CT and RTSTRUCT) as masks on the CT's own voxels.
+
+    Arrays are (slice, row, column), slices ascending along the slice normal. A voxel is inside where its centre is.
+    """
+    from contour_ai.dicom.ct import read_ct
+    from contour_ai.dicom.rtstruct_read import iter_masks, load_structure_set
+    from contour_ai.dicom.scan import find_patient
+    from contour_ai.mask_files import save_masks
+
+    chosen = file_format or ("npz" if output.suffix == ".npz" else "nifti")
+    if chosen == "npz" and output.suffix != ".npz":
+        raise click.UsageError("--format npz writes one file: give --out a name that ends in .npz")
+    patient = find_patient(patient_dir, series_uid=series_uid, rtstruct=rtstruct, needs_rtstruct=True)
+    ct = read_ct(patient.ct, with_pixels=False)
+    for note in ct.notes:
+        _note(f"CT: {note}")
+    structure_set = load_structure_set(patient.structure_sets[0].path)
+    renamed = _names(structure_set.names, rois, roi_map)
+    voxels: dict[str, int] = {}
+
+    def masks() -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        for name, mask in iter_masks(structure_set, ct, list(renamed), on_note=_note):
+            voxels[renamed[name]] = int(mask.sum())
+            yield renamed[name], mask
+
+    files = save_masks(output, masks(), ct.grid, format=chosen, overwrite=overwrite)  # type: ignore[arg-type]
+    for name, count in voxels.items():
+        out().print(f"{name}: {count} voxels", markup=False)
+    out().print(f"{len(files)} masks {ct.grid.shape_kij} in {output}", markup=False)
+
+
+def _names(in_file: tuple[str, ...], rois: str | None, roi_map: Path | None) -> dict[str, str]:
+    """{name in the structure set: name to write}."""
+    from contour_ai.errors import InputError
+
+    wanted = list(in_file)
+    if rois is not None:
+        asked = [name.strip() for name in rois.split(",") if name.strip()]
+        if ",".join(asked) in in_file:  # real names may have commas
+            asked = [",".join(asked)]
+        unknown = [name for name in asked if name not in in_file]
+        if unknown:
+            raise InputError(
+                "The structure set has no such ROI.", found=", ".join(unknown), expected=", ".join(in_file)
+            )
+        wanted = asked
+    if roi_map is None:
+        return {name: name for name in wanted}
+    from contour_ai.structures.roi_map import RoiMap
+
+    mapped = RoiMap.load(roi_map).apply(wanted)
+    renamed = {name: mapped.rois[name] for name in wanted if name in mapped.rois}
+    for name in mapped.unmapped:
+        _note(f"ROI {name} is not in the map and is left out")
+    twice = sorted({n for n in renamed.values() if list(renamed.values()).count(n) > 1})
+    if twice:
+        raise InputError("The map gives several ROIs the same name.", where=roi_map, found=", ".join(twice))
+    return renamed
+
+
+def _note(text: str) -> None:
+    err().print(f"note: {text}", style="yellow", markup=False)
