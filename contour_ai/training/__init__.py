@@ -1,0 +1,1 @@
+"""Training: configuration, cache, augmentation on the device, one loop, checkpoints."""

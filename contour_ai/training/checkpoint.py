@@ -1,0 +1,57 @@
+"""Where a training stands, on disk: written as a whole or not at all, read without pickle's code execution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from contour_ai.errors import ModelError
+from contour_ai.files import atomic_file
+
+LAST = "last.pt"
+BEST = "best.pt"
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Writes tensors, numbers, text, lists and dicts of them; an older file stays until the new one is complete.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with atomic_file(path, overwrite=True) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What `save_checkpoint` wrote, on the CPU.
+
+    Raises:
+        ModelError: it is not there or cannot be read.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ModelError(
+            "There is no checkpoint to go on from.", where=path, fix="start without --resume"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ModelError("The checkpoint cannot be read.", where=path, found=error) from error
+    return content
+
+
+def random_state() -> dict[str, Any]:
+    """The state of torch's generators: what dropout draws from."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Sets torch's generators; those of GPUs only where there are as many now as then."""
+    torch.set_rng_state(state["cpu"])
+    saved = state.get("cuda", [])
+    if torch.cuda.is_available() and len(saved) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(saved)

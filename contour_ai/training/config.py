@@ -1,0 +1,326 @@
+"""The training configuration: every key explained, unknown keys refused, the resolved one saved with the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from contour_ai.errors import ConfigError
+from contour_ai.network_config import LEVELS_OF_PRESET
+from contour_ai.settings import commented_yaml, from_mapping
+
+Triple = tuple[int, int, int]
+Range = tuple[float, float]
+
+
+def _check(ok: bool, key: str, found: object, expected: str) -> None:
+    if not ok:
+        raise ConfigError(f"The value of {key} makes no sense.", found=found, expected=expected)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the bundle will be called and be for."""
+
+    name: str = "model"
+    """Name of the model; letters, digits, '.', '-' and '_'."""
+    version: str = "1.0"
+    """Version of the model, written into every structure set that it makes."""
+    kind: Literal["clinical", "phantom"] = "clinical"
+    """`phantom` marks a model trained on drawn phantoms, which must never contour a patient."""
+    description: str = ""
+    """One line for `contour-ai models`."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which ROIs and patients are used."""
+
+    rois: tuple[str, ...] | None = None
+    """ROIs to learn, by their names after the ROI map; null for all that are mapped."""
+    min_patients: int = 1
+    """ROIs contoured in fewer patients are left out, and named."""
+    validation_share: float = 0.15
+    """Share of the patients held out for validation, chosen by a fixed hash of the patient ID."""
+
+    def __post_init__(self) -> None:
+        _check(
+            0 < self.validation_share < 1, "data.validation_share", self.validation_share, "between 0 and 1"
+        )
+        _check(self.rois is None or len(self.rois) > 0, "data.rois", self.rois, "null or a list of names")
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """How images are brought to the model's grid; null values are planned from the data."""
+
+    spacing_mm_kij: tuple[float, float, float] | None = None
+    """Voxel size (superior, posterior, left) in mm; null for the median of the patients, but see finest_mm."""
+    finest_mm: float = 2.0
+    """A planned voxel is at least this large along every axis: finer ones cost much and gain little."""
+    windows_hu: tuple[Range, ...] = ((-160.0, 240.0), (-500.0, 1500.0))
+    """One (low, high) intensity window per input channel: soft tissue, and a wider one for bone and lung."""
+    body_threshold_hu: float = -300.0
+    """Tissue is above, air below."""
+    margin_mm: float = 10.0
+    """Air kept around the body on every side."""
+    outside_hu: int = -1024
+    """What everything outside the body is set to."""
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """The residual U-Net."""
+
+    name: Literal["resunet3d", "deeper_resunet3d"] = "resunet3d"
+    """`resunet3d` has 4 levels, `deeper_resunet3d` 5."""
+    base_filters: int = 16
+    """Feature channels at full resolution, doubling at every level."""
+    max_filters: int | None = 320
+    """Upper limit of the doubling; null for none."""
+    norm: Literal["batch", "instance"] = "batch"
+    """Normalisation; `instance` does not depend on the batch."""
+    dropout: float = 0.0
+    """Dropout in the blocks while training. The presets' own value is 0.2; with batch normalisation and the
+    augmentation below it slows training on a CPU and gains nothing."""
+    strides: tuple[Triple, ...] | None = None
+    """(k, i, j) stride of each step down; null to plan them from the spacing, so that thick slices are kept."""
+    kernels: tuple[Triple, ...] | None = None
+    """(k, i, j) kernel of each level; null for 3, 3, 3."""
+    deep_supervision: int = 0
+    """Coarser decoder levels that get a loss of their own."""
+
+    def __post_init__(self) -> None:
+        _check(self.base_filters >= 1, "network.base_filters", self.base_filters, "at least 1")
+        _check(0 <= self.dropout < 1, "network.dropout", self.dropout, "0 or more, below 1")
+        _check(self.levels - 2 >= self.deep_supervision >= 0, "network.deep_supervision", self.deep_supervision,
+               f"0 to {self.levels - 2}")  # fmt: skip
+
+    @property
+    def levels(self) -> int:
+        """Resolutions of the preset."""
+        return LEVELS_OF_PRESET[self.name]
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """What one training step sees."""
+
+    patch_kij: Triple | None = None
+    """Voxels per sample; null to plan: the whole body where it fits, a patch of its proportions where not."""
+    batch_size: int | None = None
+    """Samples per step; null to plan."""
+    roi_share: float = 0.5
+    """Share of the patches centred on a ROI, each contoured ROI equally often; no matter for whole bodies."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.batch_size is None or self.batch_size >= 1, "input.batch_size", self.batch_size, "1 or more"
+        )
+        _check(0 <= self.roi_share <= 1, "input.roi_share", self.roi_share, "0 to 1")
+        _check(
+            self.patch_kij is None or min(self.patch_kij) >= 8,
+            "input.patch_kij",
+            self.patch_kij,
+            "at least 8 each",
+        )
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Random changes of every sample, made on the training device. A probability of 0 switches one off."""
+
+    flip: bool = True
+    """Mirror left-right with probability 0.5, swapping paired ROIs and their presence."""
+    rotation_probability: float = 0.2
+    """Chance of a rotation about each patient axis."""
+    rotation_deg: float = 30.0
+    """Largest rotation about each patient axis."""
+    scale_probability: float = 0.2
+    """Chance of scaling."""
+    scale: Range = (0.7, 1.4)
+    """Smallest and largest scale of the patient."""
+    shift_mm: float = 20.0
+    """Largest shift of whole-body samples along each axis."""
+    cut_probability: float = 0.2
+    """Chance of cutting off the top of the scan, and of the bottom: clinics scan less than data sets show."""
+    cut_share: float = 0.35
+    """Largest share of the slices cut off at each end."""
+    noise_probability: float = 0.1
+    """Chance of Gaussian noise."""
+    noise_hu: float = 60.0
+    """Largest standard deviation of the noise in HU (variance 0.1 of a soft-tissue window's half width)."""
+    blur_probability: float = 0.2
+    """Chance of a Gaussian blur."""
+    blur_voxels: Range = (0.5, 1.0)
+    """Smallest and largest standard deviation of the blur in voxels."""
+    brightness_probability: float = 0.15
+    """Chance of multiplying the windowed image (0 to 1)."""
+    brightness: Range = (0.75, 1.25)
+    """Smallest and largest factor."""
+    contrast_probability: float = 0.15
+    """Chance of stretching the windowed image about its mean."""
+    contrast: Range = (0.75, 1.25)
+    """Smallest and largest factor."""
+    low_resolution_probability: float = 0.25
+    """Chance of simulating a coarser scan."""
+    low_resolution: Range = (0.5, 1.0)
+    """Smallest and largest share of the resolution left."""
+    gamma_probability: float = 0.3
+    """Chance of a power of the windowed image (0 to 1)."""
+    gamma: Range = (0.7, 1.5)
+    """Smallest and largest exponent."""
+
+    def __post_init__(self) -> None:
+        for key, value in vars(self).items():
+            if key.endswith("_probability"):
+                _check(0 <= value <= 1, f"augmentation.{key}", value, "0 to 1")
+            if isinstance(value, tuple):
+                _check(
+                    0 < value[0] <= value[1], f"augmentation.{key}", value, "low, high with 0 < low <= high"
+                )
+        _check(0 <= self.cut_share <= 0.45, "augmentation.cut_share", self.cut_share, "0 to 0.45")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The loss: batch Dice + binary cross-entropy over the ROIs contoured in each patient."""
+
+    dice_weight: float = 1.0
+    """Weight of the Dice term."""
+    bce_weight: float = 1.0
+    """Weight of the cross-entropy."""
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How weights are changed."""
+
+    name: Literal["adamw", "sgd", "adam"] = "adamw"
+    """AdamW, SGD with Nesterov momentum, or Adam."""
+    learning_rate: float = 2e-3
+    """Highest learning rate; the schedule takes a share of it. 1e-2 is usual for sgd."""
+    weight_decay: float = 1e-2
+    """Decay of convolution weights (norms and biases are left alone). 3e-5 is usual for sgd and adam."""
+    momentum: float = 0.99
+    """Momentum of sgd."""
+    betas: Range = (0.9, 0.999)
+    """Averaging of adamw and adam."""
+    clip_norm: float | None = 12.0
+    """Largest norm of the gradient, to which larger ones are scaled; null for none."""
+    ema_decay: float = 0.999
+    """Averaging of the weights that are validated and shipped; 0 takes them as they are."""
+
+    def __post_init__(self) -> None:
+        _check(self.learning_rate > 0, "optimiser.learning_rate", self.learning_rate, "above 0")
+        _check(0 <= self.ema_decay < 1, "optimiser.ema_decay", self.ema_decay, "0 or more, below 1")
+        _check(self.clip_norm is None or self.clip_norm > 0, "optimiser.clip_norm", self.clip_norm, "above 0")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How the learning rate goes from the first step to the last."""
+
+    name: Literal["constant", "poly", "one-cycle", "cosine", "multi-step", "exponential"] = "one-cycle"
+    """`one-cycle` rises for rise_share of the training and falls; the others start at the highest value."""
+    warmup_steps: int = 0
+    """Steps in which the rate rises linearly from nothing, on top of any schedule."""
+    power: float = 0.9
+    """Exponent of poly."""
+    rise_share: float = 0.25
+    """Share of the training in which one-cycle rises."""
+    start_share: float = 0.04
+    """Share of the highest rate that one-cycle starts with."""
+    final_share: float = 1e-3
+    """Share of the highest rate at the end of one-cycle, cosine and exponential."""
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    """Shares of the training after which multi-step lowers the rate."""
+    factor: float = 0.1
+    """What multi-step lowers it by."""
+
+    def __post_init__(self) -> None:
+        _check(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "0 or more")
+        _check(0 < self.rise_share < 1, "schedule.rise_share", self.rise_share, "between 0 and 1")
+        _check(0 < self.final_share <= 1, "schedule.final_share", self.final_share, "above 0, at most 1")
+        _check(0 < self.start_share <= 1, "schedule.start_share", self.start_share, "above 0, at most 1")
+        _check(
+            all(0 < m < 1 for m in self.milestones), "schedule.milestones", self.milestones, "between 0 and 1"
+        )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, and how often to look."""
+
+    steps: int = 4000
+    """Training steps; with a time budget as many as fit instead."""
+    validate_every: int = 500
+    """Steps between validations on whole patients; the last step is always validated."""
+    checkpoint_minutes: float = 10.0
+    """Longest time between two checkpoints that --resume can go on from."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of the network; auto takes bf16 on CUDA and on CPUs with units for it. The loss is always fp32."""
+    threads: int | None = None
+    """CPU threads; null for all."""
+    seed: int = 1
+    """Fixes the weights at the start and every random choice."""
+
+    def __post_init__(self) -> None:
+        _check(self.steps >= 1, "run.steps", self.steps, "1 or more")
+        _check(self.validate_every >= 1, "run.validate_every", self.validate_every, "1 or more")
+        _check(self.threads is None or self.threads >= 1, "run.threads", self.threads, "1 or more")
+        _check(self.seed >= 0, "run.seed", self.seed, "0 or more")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that `contour-ai train` can be told in a file."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """What the bundle will be called and be for."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Which ROIs and patients are used."""
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    """How images are brought to the model's grid; it goes into the bundle."""
+    network: NetworkChoice = field(default_factory=NetworkChoice)
+    """The residual U-Net."""
+    input: InputConfig = field(default_factory=InputConfig)
+    """What one training step sees."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """Random changes of every sample. A probability of 0 switches one off."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Dice + binary cross-entropy over the ROIs contoured in each patient."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """How weights are changed."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """How the learning rate goes."""
+    run: RunConfig = field(default_factory=RunConfig)
+    """How long, and how often to look."""
+
+
+def load_config(path: Path | None) -> TrainConfig:
+    """A configuration from a YAML file; keys that are not there keep their defaults, None gives all defaults.
+
+    Raises:
+        ConfigError: the file cannot be read, has unknown keys (the nearest valid one is named) or values that do
+            not fit.
+    """
+    if path is None:
+        return TrainConfig()
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            "The configuration cannot be read.", where=path, found=error.strerror, fix="check --config"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError("The configuration is not YAML.", where=path, found=error) from error
+    return from_mapping(TrainConfig, {} if content is None else content, where=path)
+
+
+def print_config(config: TrainConfig) -> str:
+    """A configuration as YAML with every key explained in a comment."""
+    return commented_yaml(config)

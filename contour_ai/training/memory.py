@@ -1,0 +1,31 @@
+"""How much memory a training uses."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+
+def used_bytes(device: torch.device) -> int | None:
+    """Peak memory allocated on a GPU, or the memory the process holds now; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    statm = Path("/proc/self/statm")
+    if statm.is_file():
+        import resource
+
+        return int(statm.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    if sys.platform == "darwin":
+        import resource
+
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return None
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Free memory of a GPU; None for the CPU, whose steps are limited in voxels instead."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return None

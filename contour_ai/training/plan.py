@@ -1,0 +1,154 @@
+"""What a training will do: derived from the data where the configuration leaves it open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from contour_ai.grid import Grid
+from contour_ai.network_config import NetworkConfig, anisotropic_strides
+from contour_ai.preprocess import PreprocessSettings
+from contour_ai.structures import flip_pairs
+from contour_ai.training.config import NetworkChoice, TrainConfig
+
+Triple = tuple[int, int, int]
+
+SIZE_PERCENTILE = 75
+"""Whole-body samples have the size of this patient: padding the small ones up to the largest would waste time."""
+
+WHOLE_VOXELS = {"cpu": 1_000_000, "cuda": 6_000_000}
+"""A body of up to this many voxels is one sample; larger ones are cut into patches of half as many."""
+
+STEP_VOXELS = {"cpu": 1_200_000, "cuda": 24_000_000}
+"""Most voxels in one step: more would make steps few, and on a GPU no faster a voxel."""
+
+BYTES_PER_VOXEL_AND_FILTER = 80
+"""Memory of a step: about twenty activations at full resolution and their gradients, in bf16."""
+
+BATCH_LIMIT = 4
+"""Samples a step where memory does not limit them."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The decisions of one training."""
+
+    rois: tuple[str, ...]
+    settings: PreprocessSettings
+    network: NetworkConfig
+    patch_kij: Triple
+    batch_size: int
+    whole_body: bool
+    """Whether a sample holds the whole body of most patients."""
+
+    @property
+    def mirror(self) -> tuple[int, ...]:
+        """Channel each ROI becomes in a mirror."""
+        channels = list(range(len(self.rois)))
+        for a, b in flip_pairs(self.rois):
+            channels[a], channels[b] = b, a
+        return tuple(channels)
+
+    def facts(self) -> dict[str, str]:
+        """What is worth printing before a long training."""
+        spacing = " x ".join(f"{s:g}" for s in self.settings.spacing_mm_kij)
+        patch = " x ".join(map(str, self.patch_kij))
+        windows = ", ".join(f"{low:g} to {high:g}" for low, high in self.settings.windows_hu)
+        pairs = [f"{self.rois[a]}/{self.rois[b]}" for a, b in flip_pairs(self.rois)]
+        strides = ", ".join("x".join(map(str, s)) for s in self.network.level_strides)
+        return {
+            "ROIs": ", ".join(self.rois),
+            "swapped in a mirror": ", ".join(pairs) or "none",
+            "voxel size": f"{spacing} mm (k, i, j)",
+            "windows": f"{windows} HU",
+            "network": f"{self.network.name}, {self.network.base_filters} filters, {self.network.norm} norm, "
+            f"strides {strides}",
+            "sample": f"{patch} voxels ({'the whole body' if self.whole_body else 'a patch'})",
+            "samples a step": str(self.batch_size),
+        }
+
+
+def plan_settings(config: TrainConfig, grids: Sequence[Grid]) -> PreprocessSettings:
+    """The preprocessing: as configured, the voxel size by default the median of the patients' CTs."""
+    wanted = config.preprocess
+    spacing = wanted.spacing_mm_kij
+    if spacing is None:
+        median = np.median([patient_spacing_mm(grid) for grid in grids], axis=0)
+        k, i, j = (round(max(float(s), wanted.finest_mm), 2) for s in median)
+        spacing = (k, i, j)
+    return PreprocessSettings(
+        spacing, wanted.windows_hu, wanted.body_threshold_hu, wanted.margin_mm, wanted.outside_hu
+    )
+
+
+def patient_spacing_mm(grid: Grid) -> tuple[float, float, float]:
+    """Voxel size along superior, posterior and left of a CT of any orientation."""
+    axes = np.abs([grid.normal, grid.step_i_lps, grid.step_j_lps])
+    axes /= axes.sum(axis=1, keepdims=True)
+    # The axis of the CT that runs most along z, then y, then x: the columns of LPS backwards.
+    k, i, j = (grid.spacing_mm[int(axes[:, column].argmax())] for column in (2, 1, 0))
+    return k, i, j
+
+
+def plan_network(choice: NetworkChoice, settings: PreprocessSettings, rois: int) -> NetworkConfig:
+    """The network for these windows and ROIs; strides keep thick slices until voxels are nearly cubes."""
+    return NetworkConfig(
+        name=choice.name,
+        in_channels=len(settings.windows_hu),
+        out_channels=rois,
+        base_filters=choice.base_filters,
+        levels=choice.levels,
+        max_filters=choice.max_filters,
+        norm=choice.norm,
+        dropout=choice.dropout,
+        strides=choice.strides or anisotropic_strides(settings.spacing_mm_kij, choice.levels),
+        kernels=choice.kernels,
+        deep_supervision=choice.deep_supervision,
+    )
+
+
+def plan_input(
+    config: TrainConfig,
+    rois: tuple[str, ...],
+    settings: PreprocessSettings,
+    network: NetworkConfig,
+    shapes: Sequence[Triple],
+    device_type: str,
+    memory_bytes: int | None = None,
+) -> Plan:
+    """The size of a sample and how many make a step.
+
+    Args:
+        config: what is fixed.
+        rois: in the order of the network's channels.
+        settings: the preprocessing.
+        network: the network.
+        shapes: (k, i, j) of the prepared patients.
+        device_type: `cpu` or `cuda`.
+        memory_bytes: free memory of the device; None not to be limited by it.
+    """
+    multiple = network.multiple_kij
+    typical = np.percentile(np.array(shapes), SIZE_PERCENTILE, axis=0)
+    patch = config.input.patch_kij or _patch(typical, multiple, WHOLE_VOXELS[device_type])
+    voxels = math.prod(patch)
+    batch_size = config.input.batch_size
+    if batch_size is None:
+        most = STEP_VOXELS[device_type]
+        if memory_bytes is not None:
+            most = min(most, int(0.6 * memory_bytes / (BYTES_PER_VOXEL_AND_FILTER * network.base_filters)))
+        batch_size = min(max(most // voxels, 1), BATCH_LIMIT)
+    whole = all(p >= n for p, n in zip(patch, typical, strict=True))
+    return Plan(rois, settings, network, patch, batch_size, bool(whole))
+
+
+def _patch(typical: np.ndarray, multiple: Triple, limit: int) -> Triple:
+    """The typical body rounded up to what the network divides, or a smaller box of its proportions."""
+    whole = [math.ceil(n / m) * m for n, m in zip(typical, multiple, strict=True)]
+    if math.prod(whole) <= limit:
+        return whole[0], whole[1], whole[2]
+    shrink = (limit / 2 / math.prod(whole)) ** (1 / 3)
+    k, i, j = (max(int(n * shrink) // m, 2) * m for n, m in zip(whole, multiple, strict=True))
+    return k, i, j

@@ -1,0 +1,56 @@
+"""Every key is explained, unknown ones are refused, the printed default is the default."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+
+from contour_ai.errors import ConfigError
+from contour_ai.settings import field_docs
+from contour_ai.training.config import TrainConfig, load_config, print_config
+
+
+def test_the_printed_default_is_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(print_config(TrainConfig()), encoding="utf-8")
+    assert load_config(path) == TrainConfig() == load_config(None)
+
+
+def test_every_key_is_explained() -> None:
+    def check(value: object) -> None:
+        for field in fields(value):  # type: ignore[arg-type]
+            assert field_docs(type(value)).get(field.name), (
+                f"{type(value).__name__}.{field.name} has no docstring"
+            )
+            if is_dataclass(getattr(value, field.name)):
+                check(getattr(value, field.name))
+
+    check(TrainConfig())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimiser: {learning_rat: 1}", "did you mean 'optimiser.learning_rate'?"),
+        ("optimizer: {}", "did you mean 'optimiser'?"),
+        ("schedule: {name: polly}", "did you mean poly?"),
+        ("data: {validation_share: 1.5}", "data.validation_share makes no sense"),
+        ("augmentation: {gamma: [2, 1]}", "augmentation.gamma makes no sense"),
+        ("run: {steps: 1.5}", "The value of run.steps does not fit.\n"),
+        ("- a", "must be a mapping"),
+        ("a: [", "The configuration is not YAML."),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_file(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="The configuration cannot be read"):
+        load_config(tmp_path / "none.yaml")

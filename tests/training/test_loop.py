@@ -1,0 +1,160 @@
+"""The loop learns, resumes bit for bit, keeps to its time, and stops where the loss is no number."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from synthetic import ROIS, case
+
+from contour_ai.errors import ContourAIError, ModelError
+from contour_ai.network import build_network
+from contour_ai.preprocess import PreprocessSettings
+from contour_ai.progress import ProgressEvent
+from contour_ai.training.config import (
+    AugmentationConfig,
+    InputConfig,
+    NetworkChoice,
+    OptimiserConfig,
+    RunConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from contour_ai.training.loop import Job, Progress, case_dice, train_network
+from contour_ai.training.plan import plan_input, plan_network
+
+SETTINGS = PreprocessSettings((4.0, 4.0, 4.0), ((-160.0, 240.0),))
+CONFIG = TrainConfig(
+    network=NetworkChoice(base_filters=4, dropout=0.1),
+    input=InputConfig(patch_kij=(16, 24, 24), batch_size=2),
+    augmentation=AugmentationConfig(shift_mm=4.0),
+    optimiser=OptimiserConfig(learning_rate=5e-3, ema_decay=0.9),
+    run=RunConfig(steps=8, validate_every=4, precision="fp32", threads=1),
+)
+
+
+def job(run_dir: Path, config: TrainConfig = CONFIG, **changes: object) -> Job:
+    cases = [case(n, presence=(True, n % 2 == 0, True)) for n in range(5)]
+    network = plan_network(config.network, SETTINGS, len(ROIS))
+    plan = plan_input(config, ROIS, SETTINGS, network, [c.hu.shape for c in cases], "cpu")  # type: ignore[misc]
+    made = Job(config, plan, cases[:4], cases[4:], run_dir, torch.device("cpu"), fingerprint="data")
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def run(work: Job, on_progress=lambda event: None) -> tuple[dict[str, torch.Tensor], Progress]:  # type: ignore[no-untyped-def]
+    torch.manual_seed(11)
+    return train_network(work, build_network(work.plan.network), on_progress)
+
+
+def last(run_dir: Path) -> dict:  # type: ignore[type-arg]
+    return torch.load(run_dir / "checkpoints" / "last.pt", weights_only=True)
+
+
+def assert_same(a: object, b: object, path: str = "") -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            if key not in ("elapsed_s", "scores"):
+                assert_same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list):
+        for n, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}[{n}]")
+    else:
+        assert a == b, path
+
+
+class InterruptedHereError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_resuming_continues_bit_for_bit(tmp_path: Path, name: str) -> None:
+    config = replace(CONFIG, optimiser=replace(CONFIG.optimiser, name=name))
+    run(job(tmp_path / "whole", config))
+
+    def interrupt(event: ProgressEvent) -> None:
+        if event.stage == "training" and event.facts["step"] == 8:
+            raise InterruptedHereError
+
+    with pytest.raises(InterruptedHereError):
+        run(job(tmp_path / "parts", config), interrupt)
+    assert last(tmp_path / "parts")["step"] == 4
+    run(job(tmp_path / "parts", config, resume=True))
+    assert_same(last(tmp_path / "whole"), last(tmp_path / "parts"))
+    assert [s["step"] for s in last(tmp_path / "parts")["scores"]] == [4, 8]
+
+
+def test_what_a_run_leaves(tmp_path: Path) -> None:
+    seen: list[ProgressEvent] = []
+    weights, at = run(job(tmp_path), seen.append)
+    assert at.step == 8 and at.best_step in (4, 8)
+    with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["4", "8"]
+    assert float(rows[1]["mean_dice"]) == pytest.approx(at.scores[1].mean, abs=1e-4)
+    assert set(weights) == set(build_network(job(tmp_path).plan.network).state_dict())
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+    facts = [event.facts for event in seen if event.stage == "training"][-1]
+    assert {"loss", "steps/s", "left", "step"} <= set(facts)
+    assert {event.stage for event in seen} == {"training", "validation"}
+
+
+def test_it_learns_left_from_right(tmp_path: Path) -> None:
+    config = replace(
+        CONFIG,
+        network=NetworkChoice(base_filters=8),
+        augmentation=AugmentationConfig(shift_mm=4.0, rotation_deg=10.0, cut_probability=0.0),
+        optimiser=OptimiserConfig(learning_rate=1e-2, ema_decay=0.9),
+        schedule=ScheduleConfig("one-cycle"),
+        run=RunConfig(steps=120, validate_every=120, threads=1),
+    )
+    _, at = run(job(tmp_path, config))
+    assert at.scores[-1].dice["Parotid_L"] > 0.7 and at.scores[-1].dice["Brainstem"] > 0.7
+    assert math.isfinite(at.scores[-1].loss)
+
+
+def test_a_time_budget_is_kept_and_ends_with_a_validation(tmp_path: Path) -> None:
+    config = replace(CONFIG, run=replace(CONFIG.run, steps=10**6, validate_every=10**6))
+    started = time.monotonic()
+    _, at = run(job(tmp_path, config, time_budget_s=8.0))
+    assert time.monotonic() - started < 12
+    assert 1 < at.step < 10**5 and at.scores[-1].step == at.step
+
+
+def test_resuming_another_training_is_refused(tmp_path: Path) -> None:
+    config = replace(CONFIG, run=replace(CONFIG.run, steps=1, validate_every=1))
+    run(job(tmp_path, config))
+    with pytest.raises(ModelError, match="other patients, ROIs or settings"):
+        run(job(tmp_path, config, resume=True, fingerprint="other"))
+    with pytest.raises(ModelError, match="There is no checkpoint to go on from"):
+        run(job(tmp_path / "none", config, resume=True))
+    (tmp_path / "checkpoints" / "last.pt").write_bytes(b"half a file")
+    with pytest.raises(ModelError, match="The checkpoint cannot be read"):
+        run(job(tmp_path, config, resume=True))
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_patients(tmp_path: Path) -> None:
+    work = job(tmp_path)
+    network = build_network(work.plan.network)
+    with torch.no_grad():
+        network.head.bias.fill_(float("nan"))
+    with pytest.raises(
+        ContourAIError, match=r"(?s)The training diverged.*step 1, patients patient-\d, patient-\d"
+    ):
+        train_network(work, network)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_dice_by_hand() -> None:
+    one = case(0, presence=(True, True, False))
+    predicted = np.zeros((3, *one.hu.shape), bool)
+    predicted[0] = one.bits & 1
+    assert case_dice(predicted, one) == {"Parotid_L": 1.0, "Parotid_R": 0.0}
