@@ -315,6 +315,16 @@ def test_archive_of_patients(tmp_path: Path) -> None:
     assert f"was drawn on CT series {uid('lost')}" in unmatched
 
 
+def test_damaged_files_are_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_stack(tmp_path, A)
+    for n in range(12):
+        (tmp_path / f"x{n:02d}.dcm").touch()
+    scan(tmp_path)
+    assert len(caplog.messages) == 11
+    assert caplog.messages[0] == f"left out {tmp_path / 'x00.dcm'}: This file is empty (0 bytes)."
+    assert caplog.messages[-1] == "left out 2 more DICOM files that cannot be read"
+
+
 def test_progress(tmp_path: Path) -> None:
     write_stack(tmp_path, A)
     events = []
