@@ -453,7 +453,7 @@ def prepare(volume: Volume, settings: PreprocessSettings, *, body: Bool | None =
     if body is None:
         body = body_mask(volume, settings.body_threshold_hu)
     frame = _Frame.of(volume.grid)
-    box = _bounding_box(body)
+    box = bounding_box(body)
     if box is None:
         raise InputError(
             "No patient was found in this CT.",
@@ -492,7 +492,7 @@ def resample_structures(structures: Structures, model_grid: Grid) -> Structures:
     align = _Alignment.of(model_grid, frame)
     bits = np.zeros(model_grid.shape_kij, structures.bits.dtype)
     for name, mask in structures.masks():
-        found = _bounding_box(mask)
+        found = bounding_box(mask)
         if found is None:
             continue
         box = _grown(found, structures.grid, np.abs(align.step_mm))
@@ -509,7 +509,7 @@ def resample_structures(structures: Structures, model_grid: Grid) -> Structures:
     return Structures(bits, model_grid, structures.names, structures.presence)
 
 
-def _bounding_box(mask: Bool) -> Box | None:
+def bounding_box(mask: Bool) -> Box | None:
     """The smallest box that holds every True voxel; None where there is none."""
     k = np.flatnonzero(mask.any(axis=(1, 2)))
     if k.size == 0:
@@ -659,7 +659,7 @@ def restore_level(
     Raises:
         GeometryError: the grids' axes do not run along each other.
     """
-    found = _bounding_box(logit > threshold)
+    found = bounding_box(logit > threshold)
     if found is None:
         return None
     frame = _Frame.of(ct_grid)
@@ -678,7 +678,7 @@ def restore_level(
         return None
     level = _from_model(np.ascontiguousarray(field, np.float32), centres, box, frame, np.abs(align.step_mm))
     level -= np.float32(threshold)
-    tight = _bounding_box(level > 0)
+    tight = bounding_box(level > 0)
     if tight is None:
         return None
     inner = (tight[0], *(slice(max(0, s.start - 1), s.stop + 1) for s in tight[1:]))

@@ -1,0 +1,139 @@
+"""`contour-ai predict`: contours patients, one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from contour_ai.cli import console
+
+if TYPE_CHECKING:
+    from contour_ai.bundle import ModelBundle
+    from contour_ai.pipeline.predict import PredictOptions
+    from contour_ai.pipeline.result import Prediction
+
+
+@click.command("predict")
+@click.argument(
+    "patient_dirs", metavar="PATIENT_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--out",
+    "out_dir",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where results go.",
+)
+@click.option("--model", help="Name or folder of a model; without it the default one.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--rois", help="Only these ROIs of the model, as in A,B.")
+@click.option("--tta", is_flag=True, help="Average with the left-right mirror: slower, a little better.")
+@click.option("--profile", default="generic", show_default=True, help="Limits of the importing system.")
+@click.option("--no-overlays", is_flag=True, help="Draw the montage only, no picture for every slice.")
+@click.option("--overwrite", is_flag=True, help="Replace earlier predictions of the same patients.")
+@click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where a folder has several.")
+def command(
+    patient_dirs: tuple[Path, ...],
+    out_dir: Path,
+    model: str | None,
+    device: str,
+    rois: str | None,
+    tta: bool,
+    profile: str,
+    no_overlays: bool,
+    overwrite: bool,
+    series_uid: str | None,
+) -> int:
+    """Contour the CT in each PATIENT_DIR and write the structure set, pictures and a summary.
+
+    Results go to OUT/<PatientID>/. A structure set that does not read back exactly as it was meant is not kept. Where
+    the patient has an RTSTRUCT with the same ROIs, the pictures show both and the Dice is given.
+
+    Not a medical device; for research and local commissioning. Every contour needs review by a qualified person.
+    """
+    from contour_ai.bundle import default_bundle, load_bundle
+    from contour_ai.pipeline.predict import PredictOptions
+
+    bundle = load_bundle(model) if model else default_bundle()
+    names = None if rois is None else tuple(name.strip() for name in rois.split(",") if name.strip())
+    options = PredictOptions(
+        device=device,
+        rois=names,
+        tta=tta,
+        profile=profile,
+        overlays=not no_overlays,
+        overwrite=overwrite,
+        series_uid=series_uid,
+    )
+    _say_which(bundle, chosen=model is not None)
+    return _predict_all(patient_dirs, bundle, out_dir, options)
+
+
+def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:
+    from rich.markup import escape
+
+    default = "" if chosen else " (the default)"
+    console.err().print(f"model {escape(bundle.name)} {escape(bundle.version)}{default}, {bundle.kind}")
+    if bundle.kind == "phantom":
+        console.err().print(
+            "[yellow]a phantom model: it knows drawn phantoms only, never use it on a patient[/]"
+        )
+
+
+def _predict_all(
+    patient_dirs: tuple[Path, ...], bundle: ModelBundle, out_dir: Path, options: PredictOptions
+) -> int:
+    """Tries every patient; prints what was found, then what failed. Returns the exit status of the worst."""
+    from rich.markup import escape
+
+    from contour_ai.cli.main import exit_status
+    from contour_ai.errors import ContourAIError
+    from contour_ai.pipeline.predict import load_model, predict
+
+    failures: dict[Path, ContourAIError] = {}
+    taken: list[str] = []
+    model = load_model(bundle, options.device)
+    for patient_dir in patient_dirs:
+        try:
+            with console.progress_bar() as on_progress:
+                prediction = predict(patient_dir, model, out_dir, options, on_progress, taken=taken)
+        except ContourAIError as error:
+            failures[patient_dir] = error
+            continue
+        taken.append(prediction.folder.name)
+        _show(prediction)
+    for patient_dir, failure in failures.items():
+        console.err().print(f"[red]error[/] in {escape(str(patient_dir))}: {escape(str(failure))}")
+    if len(patient_dirs) > 1:
+        console.err().print(f"{len(patient_dirs) - len(failures)} of {len(patient_dirs)} patients contoured")
+    return max((exit_status(failure) for failure in failures.values()), default=0)
+
+
+def _show(prediction: Prediction) -> None:
+    """One patient's ROIs as a table, and where the files are."""
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    scored = any(roi.dice is not None for roi in prediction.rois)
+    table = Table(
+        box=SIMPLE, title=escape(f"{prediction.patient_id or 'unknown patient'}  ({prediction.model})")
+    )
+    table.add_column("ROI")
+    for column in ("volume cm3", "slices", *(["Dice"] if scored else [])):
+        table.add_column(column, justify="right")
+    table.add_column("look at")
+    for roi in prediction.rois:
+        slices = "-" if roi.slice_numbers is None else f"{roi.slice_numbers[0]}-{roi.slice_numbers[1]}"
+        dice = ["-" if roi.dice is None else f"{roi.dice:.3f}"] if scored else []
+        flags = "; ".join(flag.reason for flag in roi.flags)
+        table.add_row(escape(roi.name), f"{roi.volume_cm3:.1f}", slices, *dice, f"[yellow]{escape(flags)}[/]")
+    out = console.out()
+    out.print(table)
+    if prediction.mean_dice is not None:
+        out.print(f"mean Dice of the organs {prediction.mean_dice:.3f}")
+    for note in prediction.notes:
+        console.err().print(f"[yellow]note[/]: {escape(note)}")
+    out.print(f"{escape(str(prediction.folder))}  ({prediction.timings_s['total']:.1f} s)")

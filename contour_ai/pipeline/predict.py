@@ -1,0 +1,476 @@
+"""Contours one patient: DICOM CT in; structure set, pictures and summary out, as a whole folder or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.bundle import ModelBundle
+from contour_ai.dicom.ct import CTSeries, read_ct
+from contour_ai.dicom.profile import load_profile
+from contour_ai.dicom.rtstruct_header import Provenance
+from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, read_structures
+from contour_ai.dicom.rtstruct_write import (
+    RoiContours,
+    WrittenStructureSet,
+    contours_of_level,
+    contours_of_mask,
+    write_structure_set,
+)
+from contour_ai.dicom.scan import PatientFiles, find_patient
+from contour_ai.errors import ConfigError, InputError, OutputError
+from contour_ai.files import atomic_folder, safe_name
+from contour_ai.pipeline.pictures import Scene, draw_pictures
+from contour_ai.pipeline.result import (
+    EXTERNAL,
+    Context,
+    PredictedRoi,
+    Prediction,
+    find_flags,
+    measure,
+    summary,
+)
+from contour_ai.preprocess import Prepared, body_mask, bounding_box, image_channels, prepare, restore_level
+from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.structures import roi_info, tg263_name
+
+if TYPE_CHECKING:
+    import torch
+
+BODY = "Body"
+"""Name of the external contour that is added by rule."""
+SUMMARY = "summary.json"
+
+SHARES = {
+    "finding": 2,
+    "model": 8,
+    "reading": 10,
+    "body": 5,
+    "preprocessing": 5,
+    "network": 35,
+    "restoring": 5,
+    "structure set": 10,
+    "reference": 5,
+    "pictures": 15,
+}
+"""Stages, and about what share of the time each takes (in all 100), for the progress bar."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What `predict` can be told besides patient, model and output folder."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    rois: tuple[str, ...] | None = None
+    """Only these ROIs of the model (and Body, where it is named); None for all and Body."""
+    tta: bool = False
+    """Average with the left-right mirror: twice the time."""
+    profile: str = "generic"
+    """Importer's limits: a profile's name, or a YAML file."""
+    overlays: bool = True
+    """Whether to draw a picture for every slice; the montage is always drawn."""
+    overwrite: bool = False
+    """Replace what an earlier prediction of the same patient left."""
+    series_uid: str | None = None
+    """The CT series to take where the folder has several."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A bundle with its network on a device, for several patients."""
+
+    bundle: ModelBundle
+    network: Any
+    device: torch.device
+    autocast: torch.dtype | None
+
+    @property
+    def computes_in(self) -> str:
+        """The device and its arithmetic, for the summary."""
+        return f"{self.device}, {'float32' if self.autocast is None else str(self.autocast).removeprefix('torch.')}"
+
+
+def load_model(bundle: ModelBundle, device: str = "auto") -> LoadedModel:
+    """Builds a bundle's network on a device.
+
+    Raises:
+        ConfigError: no such device.
+        ModelError: the weights cannot be used.
+    """
+    from contour_ai.inference import autocast_dtype, choose_device
+
+    chosen = choose_device(device)
+    return LoadedModel(bundle, bundle.build_network(chosen), chosen, autocast_dtype(chosen))
+
+
+def predict(
+    patient_dir: Path,
+    model: ModelBundle | LoadedModel,
+    out_dir: Path,
+    options: PredictOptions | None = None,
+    on_progress: OnProgress = no_progress,
+    *,
+    taken: Sequence[str] = (),
+) -> Prediction:
+    """Contours the one CT series in `patient_dir` and writes `out_dir`/<PatientID>/ as a whole, or nothing.
+
+    Args:
+        model: a bundle, or a model that `load_model` made ready for several patients.
+        taken: names of folders in `out_dir` that other patients of the same run have; a patient whose ID gives the
+            same name gets a longer one.
+
+    Raises:
+        InputError: the CT cannot be used.
+        ConfigError: a ROI the model does not have, an unknown device or profile.
+        OutputError: the patient's folder exists, or cannot be written.
+        VerificationError: the structure set did not read back as it was meant; nothing is left.
+    """
+    options = options or PredictOptions()
+    clock = _Clock(on_progress, Path(patient_dir).name)
+    bundle = model.bundle if isinstance(model, LoadedModel) else model
+    wanted = _wanted(bundle, options.rois)
+    load_profile(options.profile)
+    patient_dir, out_dir = Path(patient_dir), Path(out_dir)
+    with clock.stage("finding") as within:
+        files = find_patient(patient_dir, series_uid=options.series_uid, on_progress=within)
+    folder = out_dir / folder_name(files, taken)
+    _refuse_strangers(folder, files, options.overwrite)
+    with atomic_folder(folder, overwrite=options.overwrite) as temporary:
+        with clock.stage("model"):
+            if not isinstance(model, LoadedModel):
+                model = load_model(bundle, options.device)
+        prediction = _contour(files, patient_dir, model, wanted, options, temporary, clock)
+    return _moved(prediction, temporary, folder)
+
+
+def folder_name(files: PatientFiles, taken: Sequence[str] = ()) -> str:
+    """The patient's ID as a folder name; with a hash of ID and series where another patient has that name."""
+    patient_id = files.ct.patient_id
+    name = safe_name(patient_id, fallback="unknown_patient")
+    if name.casefold() not in {t.casefold() for t in taken}:
+        return name
+    digest = hashlib.sha256(f"{patient_id}\0{files.ct.series_instance_uid}".encode()).hexdigest()
+    return f"{name}-{digest[:8]}"
+
+
+def _wanted(bundle: ModelBundle, rois: Sequence[str] | None) -> tuple[str, ...]:
+    """The ROIs to write, in the model's order, with the body by rule where the model has no external contour."""
+    known = list(bundle.roi_names)
+    if not any(roi.interpreted_type == EXTERNAL for roi in bundle.rois):
+        known.append(BODY)
+    if rois is None:
+        return tuple(known)
+    by_folded = {name.casefold(): name for name in known}
+    unknown = [name for name in rois if name.casefold() not in by_folded]
+    if unknown or not rois:
+        raise ConfigError(
+            "The model does not have these ROIs.",
+            where=bundle.name,
+            found=", ".join(unknown) or "no ROI named",
+            expected=", ".join(known),
+        )
+    asked = {by_folded[name.casefold()] for name in rois}
+    return tuple(name for name in known if name in asked)
+
+
+def _refuse_strangers(folder: Path, files: PatientFiles, overwrite: bool) -> None:
+    """Overwriting is for an earlier prediction of the same patient, never for anything else of that name."""
+    if not overwrite or not folder.exists():
+        return
+    if any(folder.resolve() in path.resolve().parents for path in files.ct.paths):
+        raise OutputError(
+            "The CT itself lies in the folder that is to be overwritten.",
+            where=folder,
+            fix="choose another --out",
+        )
+    try:
+        owner = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["patient_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        owner = None
+    if owner != files.ct.patient_id:
+        raise OutputError(
+            "The folder to be overwritten is not an earlier prediction of this patient.",
+            where=folder,
+            found="no readable summary.json" if owner is None else f"a prediction of patient {owner!r}",
+            expected=f"one of patient {files.ct.patient_id!r}",
+            fix="move it away, or choose another --out",
+        )
+
+
+# -- stages -------------------------------------------------------------------------------------------------
+
+
+def _contour(
+    files: PatientFiles,
+    source: Path,
+    model: LoadedModel,
+    wanted: Sequence[str],
+    options: PredictOptions,
+    folder: Path,
+    clock: _Clock,
+) -> Prediction:
+    """All stages from reading to the summary, into `folder`."""
+    bundle, settings = model.bundle, model.bundle.preprocess
+    with clock.stage("reading") as within:
+        ct = read_ct(files.ct, on_progress=within)
+    volume = ct.volume
+    if volume is None:
+        raise InputError("The CT was read without pixels.", where=source)
+    with clock.stage("body"):
+        body = body_mask(volume, settings.body_threshold_hu)
+    with clock.stage("preprocessing"):
+        prepared = prepare(volume, settings, body=body)
+    with clock.stage("network") as within:
+        logits = _logits(prepared, model, options, within)
+    with clock.stage("restoring"):
+        rois = [_restored(name, prepared, logits, bundle, body, ct) for name in wanted]
+        del logits
+    with clock.stage("structure set"):
+        written = _write(rois, ct, bundle, options, folder)
+    with clock.stage("reference"):
+        reference, reference_path, notes = _reference(files, ct, rois)
+    results = tuple(
+        measure(r, ct, (reference or {}).get(r.info.name), written.names.get(r.info.name, "")) for r in rois
+    )
+    with clock.stage("pictures") as within:
+        overlays = draw_pictures(
+            Scene(volume, body, rois, reference),
+            folder,
+            overlays=options.overlays,
+            title=f"{ct.patient_id or 'unknown patient'}   {bundle.name} {bundle.version}",
+            notes=[f"{r.name}: {flag.reason}" for r in results for flag in r.flags],
+            on_progress=within,
+        )
+    montage = folder / "montage.png"
+    prediction = Prediction(
+        ct.patient_id,
+        folder,
+        written.path,
+        montage if montage.exists() else None,
+        tuple(overlays),
+        results,
+        clock.finished(),
+        (*files.problems, *ct.notes, *written.notes, *notes),
+        reference_path,
+        f"{bundle.name} {bundle.version}",
+    )
+    context = Context(ct, source, bundle, model.computes_in, _plain(options), _software())
+    text = json.dumps(summary(prediction, written.sop_instance_uid, context), indent=2, ensure_ascii=False)
+    (folder / SUMMARY).write_text(text + "\n", encoding="utf-8", newline="\n")
+    return prediction
+
+
+def _logits(
+    prepared: Prepared, model: LoadedModel, options: PredictOptions, on_progress: OnProgress
+) -> NDArray[np.float32]:
+    """(R, k, i, j) on the model's grid."""
+    import torch
+
+    from contour_ai.inference import predict_logits
+
+    bundle = model.bundle
+    logits = predict_logits(
+        model.network,
+        torch.from_numpy(image_channels(prepared.hu, bundle.preprocess)),
+        window_kij=bundle.inference.window_kij,
+        overlap=bundle.inference.overlap,
+        max_voxels=bundle.inference.max_voxels,
+        device=model.device,
+        autocast=model.autocast,
+        mirror_channels=bundle.mirror_channels if options.tta else None,
+        on_progress=on_progress,
+    )
+    array: NDArray[np.float32] = logits.numpy()
+    return array
+
+
+def _restored(
+    name: str,
+    prepared: Prepared,
+    logits: NDArray[np.float32],
+    bundle: ModelBundle,
+    body: NDArray[np.bool_],
+    ct: CTSeries,
+) -> PredictedRoi:
+    """One ROI on the CT's grid: its channel cleaned by the model's rules, or the body by rule."""
+    from contour_ai.inference import keep_components
+
+    if name not in bundle.roi_names:
+        return _of_mask(name, body)
+    channel = bundle.roi_names.index(name)
+    rule = bundle.postprocess_of(name)
+    voxel_cm3 = float(np.prod(prepared.grid.spacing_mm)) / 1000
+    logit = keep_components(logits[channel], rule, voxel_cm3)
+    restored = restore_level(logit, prepared.grid, ct.grid, threshold=rule.threshold_logit)
+    info = bundle.rois[channel]
+    if restored is None:
+        return PredictedRoi(info)
+    box, level = restored
+    # What lies outside the body the network never saw: no contour leaves it.
+    outside = ~body[box]
+    level[outside] = -np.abs(level[outside])
+    inside = level > 0
+    return PredictedRoi(info, box, inside, level) if inside.any() else PredictedRoi(info)
+
+
+def _of_mask(name: str, mask: NDArray[np.bool_]) -> PredictedRoi:
+    box = bounding_box(mask)
+    return PredictedRoi(roi_info(name)) if box is None else PredictedRoi(roi_info(name), box, mask[box])
+
+
+def _write(
+    rois: Sequence[PredictedRoi], ct: CTSeries, bundle: ModelBundle, options: PredictOptions, folder: Path
+) -> WrittenStructureSet:
+    """The structure set RS.<SOPInstanceUID>.dcm, verified; empty ROIs are left out."""
+    profile = load_profile(options.profile)
+    found = {r.info.name: r for r in rois if r.box is not None}
+    if not found:
+        raise InputError(
+            "The model found nothing in this CT.",
+            where=ct.paths[0].parent,
+            expected=", ".join(r.info.name for r in rois),
+            fix="check that the scan shows the region the model was trained on: `contour-ai models show`",
+        )
+
+    def contours() -> Iterator[RoiContours]:
+        for roi in found.values():
+            assert roi.box is not None and roi.inside is not None
+            description = "; ".join(flag.reason for flag in find_flags(roi, ct.grid))
+            if roi.level is None:
+                yield contours_of_mask(
+                    roi.info,
+                    roi.inside,
+                    box=roi.box,
+                    outline=profile.outline,
+                    holes=profile.holes,
+                    description=description,
+                )
+            else:
+                yield contours_of_level(
+                    roi.info, roi.level, roi.box, holes=profile.holes, description=description
+                )
+
+    def expected(name: str) -> tuple[tuple[slice, slice, slice], NDArray[np.bool_]]:
+        roi = found[name]
+        assert roi.box is not None and roi.inside is not None
+        return roi.box, roi.inside
+
+    provenance = Provenance(
+        label="contour-ai",
+        series_description=f"contour-ai {bundle.name}: needs review",
+        description=f"Automatic contours of {bundle.name} {bundle.version}. Needs review before use.",
+        model=bundle.name,
+        model_version=bundle.version,
+        weights_sha256=bundle.weights_sha256,
+    )
+    written = write_structure_set(
+        folder / "RS.dcm", contours(), ct, provenance, profile=profile, verify=expected
+    )
+    final = written.path.with_name(f"RS.{written.sop_instance_uid}.dcm")
+    return replace(written, path=written.path.rename(final))
+
+
+def _reference(
+    files: PatientFiles, ct: CTSeries, rois: Sequence[PredictedRoi]
+) -> tuple[dict[str, NDArray[np.bool_]] | None, Path | None, list[str]]:
+    """The patient's own contours of the predicted ROIs, where there is one structure set with any of them."""
+    if len(files.structure_sets) != 1:
+        return None, None, []
+    path = files.structure_sets[0].path
+    notes: list[str] = []
+    structure_set = load_structure_set(path)
+    partners = _partners(structure_set, rois)
+    if not partners:
+        return None, None, [f"{path} has none of the model's ROIs: nothing to compare with"]
+    structures = read_structures(structure_set, ct, names=list(partners.values()), on_note=notes.append)
+    contoured = set(structures.contoured())
+    masks = {ours: structures.mask(theirs) for ours, theirs in partners.items() if theirs in contoured}
+    return (masks, path, notes) if masks else (None, None, notes)
+
+
+def _partners(structure_set: StructureSet, rois: Sequence[PredictedRoi]) -> dict[str, str]:
+    """{predicted ROI: its name in the file}: the same name, or else the same TG-263 name or the external contour."""
+    exact = {name.casefold(): name for name in reversed(structure_set.names)}
+    by_tg263 = {tg: name for name in reversed(structure_set.names) if (tg := tg263_name(name))}
+    external = [r.name for r in structure_set.rois if r.interpreted_type == EXTERNAL and r.contours]
+    partners: dict[str, str] = {}
+    for roi in rois:
+        name = roi.info.name
+        found = exact.get(name.casefold()) or by_tg263.get(tg263_name(name) or name)
+        if found is None and roi.info.interpreted_type == EXTERNAL and len(external) == 1:
+            found = external[0]
+        if found is not None:
+            partners[name] = found
+    return partners
+
+
+# -- bookkeeping --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Clock:
+    """Seconds of every stage; whoever watches sees one bar a patient, with the stage beside it."""
+
+    watcher: OnProgress
+    patient: str
+    started: float = field(default_factory=time.perf_counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[OnProgress]:
+        """Times a stage; yields the callback for what it is made of."""
+        begun, before = time.perf_counter(), sum(SHARES[done] for done in self.seconds)
+
+        def within(event: ProgressEvent) -> None:
+            part = min(event.done / event.total, 1.0) if event.total else 0.0
+            self.watcher(ProgressEvent(self.patient, before + part * SHARES[name], 100, {"now": name}))
+
+        within(ProgressEvent(name, 0, 1))
+        yield within
+        self.seconds[name] = time.perf_counter() - begun
+        within(ProgressEvent(name, 1, 1))
+
+    def finished(self) -> dict[str, float]:
+        """{stage: seconds}, with their total."""
+        return {**self.seconds, "total": time.perf_counter() - self.started}
+
+
+def _moved(prediction: Prediction, temporary: Path, folder: Path) -> Prediction:
+    """The same prediction with the paths it has after the folder was moved into place."""
+
+    def at(path: Path) -> Path:
+        return folder / path.relative_to(temporary)
+
+    return replace(
+        prediction,
+        folder=folder,
+        structure_set=at(prediction.structure_set),
+        montage=None if prediction.montage is None else at(prediction.montage),
+        overlays=tuple(at(p) for p in prediction.overlays),
+    )
+
+
+def _plain(options: PredictOptions) -> Mapping[str, Any]:
+    return {
+        "rois": None if options.rois is None else list(options.rois),
+        "tta": options.tta,
+        "profile": str(options.profile),
+        "series_uid": options.series_uid,
+    }
+
+
+def _software() -> dict[str, str]:
+    import pydicom
+    import torch
+
+    return {"torch": torch.__version__, "numpy": np.__version__, "pydicom": pydicom.__version__}

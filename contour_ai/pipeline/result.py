@@ -1,0 +1,251 @@
+"""What a prediction found: figures and flags of every ROI, and the summary that is written beside the structure set."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai import __version__
+from contour_ai.bundle import ModelBundle
+from contour_ai.dicom.ct import CTSeries
+from contour_ai.grid import Grid
+from contour_ai.render import CAUTION
+from contour_ai.structures import RoiInfo
+
+Box = tuple[slice, slice, slice]
+
+EXTERNAL = "EXTERNAL"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A reason to look twice; `code` is for programs, `reason` for people."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedRoi:
+    """One ROI on the CT's grid.
+
+    Args:
+        info: name, colour, type.
+        box: where `inside` lies on the CT's grid; None where the ROI is empty.
+        inside: mask (k, i, j) in the box.
+        level: the field whose zero level is the contour, in the same box; None where the mask is all there is.
+    """
+
+    info: RoiInfo
+    box: Box | None = None
+    inside: NDArray[np.bool_] | None = None
+    level: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class RoiResult:
+    """Figures of one predicted ROI.
+
+    Args:
+        name: the model's name for it.
+        written_name: its name in the structure set, "" where it is empty and therefore not written.
+        volume_cm3: of the voxels inside.
+        slice_numbers: first and last slice with a contour, counted from 1 along the slice normal; None where empty.
+        centroid_lps_mm: centre of gravity in patient coordinates; None where empty.
+        mean_hu: of the voxels inside; None where empty.
+        dice: against the patient's own structure set; None where that has no such ROI.
+        flags: reasons to look twice.
+    """
+
+    name: str
+    interpreted_type: str
+    written_name: str
+    volume_cm3: float
+    slice_numbers: tuple[int, int] | None
+    centroid_lps_mm: tuple[float, float, float] | None
+    mean_hu: float | None
+    dice: float | None
+    flags: tuple[Flag, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What `predict` made for one patient."""
+
+    patient_id: str
+    folder: Path
+    structure_set: Path
+    montage: Path | None
+    overlays: tuple[Path, ...]
+    rois: tuple[RoiResult, ...]
+    timings_s: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+    reference: Path | None = None
+    model: str = ""
+
+    @property
+    def mean_dice(self) -> float | None:
+        """Mean over the ROIs that have a Dice, the body's outline left out; None where there is none."""
+        return mean_dice(self.rois)
+
+
+def mean_dice(rois: tuple[RoiResult, ...]) -> float | None:
+    """Mean Dice of the organs; None where there is nothing to compare with."""
+    scores = [r.dice for r in rois if r.dice is not None and r.interpreted_type != EXTERNAL]
+    return statistics.fmean(scores) if scores else None
+
+
+# -- figures ------------------------------------------------------------------------------------------------
+
+
+def measure(
+    roi: PredictedRoi, ct: CTSeries, reference: NDArray[np.bool_] | None, written_name: str
+) -> RoiResult:
+    """Volume, position, flags and, where there is a reference mask, Dice of one ROI."""
+    flags = tuple(find_flags(roi, ct.grid))
+    name, kind = roi.info.name, roi.info.interpreted_type
+    if roi.box is None or roi.inside is None:
+        dice = None if reference is None or not reference.any() else 0.0
+        return RoiResult(name, kind, written_name, 0.0, None, None, None, dice, flags)
+    voxels = ct.grid.voxel_volumes_cm3[roi.box[0]]
+    per_slice = roi.inside.sum(axis=(1, 2))
+    k, i, j = np.nonzero(roi.inside)
+    points = ct.grid.index_to_lps(np.stack([k, i, j], axis=-1) + [s.start for s in roi.box])
+    centroid = np.average(points, axis=0, weights=voxels[k])
+    occupied = np.flatnonzero(per_slice) + roi.box[0].start
+    mean_hu = (
+        None if ct.volume is None else float(ct.volume.hu[roi.box][roi.inside].astype(np.float64).mean())
+    )
+    return RoiResult(
+        name,
+        kind,
+        written_name,
+        float((per_slice * voxels).sum()),
+        (int(occupied[0]) + 1, int(occupied[-1]) + 1),
+        (float(centroid[0]), float(centroid[1]), float(centroid[2])),
+        mean_hu,
+        None if reference is None else dice_in_box(roi.inside, roi.box, reference),
+        flags,
+    )
+
+
+def dice_in_box(inside: NDArray[np.bool_], box: Box, reference: NDArray[np.bool_]) -> float:
+    """2 |A and B| / (|A| + |B|) of a mask in its box and one on the whole grid; at least one is not empty."""
+    both = int(np.count_nonzero(inside & reference[box]))
+    return 2 * both / (int(np.count_nonzero(inside)) + int(np.count_nonzero(reference)))
+
+
+def find_flags(roi: PredictedRoi, grid: Grid) -> list[Flag]:
+    """Reasons to look twice at one ROI that its mask alone gives."""
+    if roi.box is None:
+        return [Flag("empty", "the model found nothing; the ROI is not in the structure set")]
+    if roi.info.interpreted_type == EXTERNAL:
+        return []
+    flags = []
+    ends = [
+        name
+        for name, touched in (
+            ("first", roi.box[0].start == 0),
+            ("last", roi.box[0].stop == grid.shape_kij[0]),
+        )
+        if touched
+    ]
+    if ends:
+        reason = f"reaches the {' and the '.join(ends)} slice: the organ may go on beyond the scan"
+        flags.append(Flag("touches_scan_end", reason))
+    if roi.inside is not None and _at_border(roi.inside, roi.box, grid):
+        flags.append(Flag("touches_field_of_view", "reaches the border of the image: the organ may be cut"))
+    return flags
+
+
+def _at_border(inside: NDArray[np.bool_], box: Box, grid: Grid) -> bool:
+    for axis in (1, 2):
+        first, last = inside.take(0, axis), inside.take(-1, axis)
+        if (box[axis].start == 0 and first.any()) or (box[axis].stop == grid.shape_kij[axis] and last.any()):
+            return True
+    return False
+
+
+# -- summary ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What the summary says besides the ROIs."""
+
+    ct: CTSeries
+    source: Path
+    bundle: ModelBundle
+    device: str
+    options: Mapping[str, Any]
+    software: Mapping[str, str] = field(default_factory=dict)
+
+
+def summary(prediction: Prediction, sop_instance_uid: str, context: Context) -> dict[str, Any]:
+    """The content of `summary.json`: plain values, millimetres, cubic centimetres and seconds."""
+    ct, bundle = context.ct, context.bundle
+    spacing = [round(s, 4) for s in ct.grid.spacing_mm]
+    return {
+        "caution": CAUTION,
+        "contour_ai": __version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "patient_id": prediction.patient_id,
+        "input": {
+            "path": str(context.source),
+            "series_instance_uid": ct.series_instance_uid,
+            "slices_rows_columns": list(ct.grid.shape_kij),
+            "spacing_mm": spacing,
+            "structure_set": None if prediction.reference is None else str(prediction.reference),
+            "notes": list(prediction.notes),
+        },
+        "model": {
+            "name": bundle.name,
+            "version": bundle.version,
+            "kind": bundle.kind,
+            "folder": str(bundle.folder),
+            "weights_sha256": bundle.weights_sha256,
+        },
+        "software": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            **context.software,
+        },
+        "device": context.device,
+        "options": dict(context.options),
+        "structure_set": {"file": prediction.structure_set.name, "sop_instance_uid": sop_instance_uid},
+        "rois": {roi.name: _roi_summary(roi) for roi in prediction.rois},
+        "scores": _scores(prediction),
+        "timings_s": {stage: round(seconds, 3) for stage, seconds in prediction.timings_s.items()},
+    }
+
+
+def _roi_summary(roi: RoiResult) -> dict[str, Any]:
+    return {
+        "name_in_file": roi.written_name or None,
+        "type": roi.interpreted_type,
+        "volume_cm3": round(roi.volume_cm3, 3),
+        "slices_from_1": None if roi.slice_numbers is None else list(roi.slice_numbers),
+        "centroid_lps_mm": None
+        if roi.centroid_lps_mm is None
+        else [round(c, 2) for c in roi.centroid_lps_mm],
+        "mean_hu": None if roi.mean_hu is None else round(roi.mean_hu, 1),
+        "flags": [{"code": flag.code, "reason": flag.reason} for flag in roi.flags],
+    }
+
+
+def _scores(prediction: Prediction) -> dict[str, Any] | None:
+    if prediction.reference is None:
+        return None
+    mean = prediction.mean_dice
+    return {
+        "dice": {roi.name: round(roi.dice, 4) for roi in prediction.rois if roi.dice is not None},
+        "mean_dice_of_organs": None if mean is None else round(mean, 4),
+    }
