@@ -1,0 +1,179 @@
+"""Tables of metrics: one row a patient and ROI, a summary a ROI, and the same as CSV and JSON with stable columns."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from contour_ai.evaluation.metrics import (
+    BOTH,
+    DEFINITIONS,
+    PREDICTION_MISSING,
+    REFERENCE_MISSING,
+    RoiMetrics,
+)
+from contour_ai.files import atomic_file
+
+SUMMARISED = (
+    "dsc",
+    "surface_dsc",
+    "hd95_mm",
+    "hd100_mm",
+    "masd_mm",
+    "assd_mm",
+    "added_path_mm",
+    "volume_ratio",
+)
+"""Figures that the summary averages, in this order."""
+
+WORST = 3
+"""How many patients with the lowest DSC a summary names."""
+
+DECIMALS = 6
+"""Of figures in files: finer than any contour, and the same text on every machine."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One ROI of one patient."""
+
+    patient: str
+    metrics: RoiMetrics
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a figure is spread over patients; infinite where too many patients have no prediction for it to be finite."""
+
+    mean: float
+    median: float
+    q1: float
+    q3: float
+
+
+@dataclass(frozen=True)
+class RoiSummary:
+    """One ROI over all patients.
+
+    Args:
+        n: patients with a reference, with or without a prediction; all figures are over these.
+        prediction_missing: those of them without a prediction (DSC 0, distances infinite).
+        reference_missing: patients that were predicted but have no reference; in no figure.
+        worst: patients with the lowest DSC, worst first.
+    """
+
+    roi: str
+    n: int
+    prediction_missing: int
+    reference_missing: int
+    spread: dict[str, Spread]
+    worst: tuple[tuple[str, float], ...]
+
+
+def summarise(rows: Iterable[Row]) -> tuple[RoiSummary, ...]:
+    """One summary a ROI, in the order in which ROIs first appear."""
+    of_roi: dict[str, list[Row]] = {}
+    for row in rows:
+        of_roi.setdefault(row.metrics.roi, []).append(row)
+    return tuple(_summary(roi, found) for roi, found in of_roi.items())
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The quantile of `values`, linear between neighbours, and right where some are infinite; NaN of none."""
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    below, above = ordered[low], ordered[min(low + 1, len(ordered) - 1)]
+    # Written so that infinity times zero does not come up.
+    return below if below == above or place == low else below + (place - low) * (above - below)
+
+
+def write_report(folder: Path, rows: Sequence[Row], notes: Sequence[str] = ()) -> None:
+    """Writes `metrics.csv`, `summary.csv` and `evaluation.json` into an existing folder."""
+    write_rows_csv(folder / "metrics.csv", rows)
+    write_summary_csv(folder / "summary.csv", rows)
+    write_json(folder / "evaluation.json", rows, notes)
+
+
+def write_rows_csv(path: Path, rows: Sequence[Row]) -> None:
+    """One line a patient and ROI; an undefined figure is an empty field, an infinite one `inf`."""
+    columns = [field.name for field in fields(RoiMetrics)]
+    table = [[row.patient, *(_text(value) for value in asdict(row.metrics).values())] for row in rows]
+    _write_csv(path, ["patient", *columns], table)
+
+
+def write_summary_csv(path: Path, rows: Sequence[Row]) -> None:
+    """One line a ROI: counts, then mean, median and quartiles of every figure, then the worst patients."""
+    parts = [field.name for field in fields(Spread)]
+    header = ["roi", "n", "prediction_missing", "reference_missing"]
+    header += [f"{name}_{part}" for name in SUMMARISED for part in parts] + ["worst"]
+    table = []
+    for s in summarise(rows):
+        figures = [_text(value) for name in SUMMARISED for value in asdict(s.spread[name]).values()]
+        worst = "; ".join(f"{patient} {dsc:.3f}" for patient, dsc in s.worst)
+        table.append([s.roi, str(s.n), str(s.prediction_missing), str(s.reference_missing), *figures, worst])
+    _write_csv(path, header, table)
+
+
+def write_json(path: Path, rows: Sequence[Row], notes: Sequence[str] = ()) -> None:
+    """Rows, summaries and the definitions of all figures; an undefined figure is null, an infinite one "inf"."""
+    content = {
+        "definitions": DEFINITIONS,
+        "notes": list(notes),
+        "rows": [{"patient": row.patient, **metrics_json(row.metrics)} for row in rows],
+        "summary": [_plain(asdict(summary)) for summary in summarise(rows)],
+    }
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def metrics_json(metrics: RoiMetrics) -> dict[str, object]:
+    """The figures of one ROI as JSON can hold them: null where undefined, "inf" where infinite."""
+    return {name: _plain(value) for name, value in asdict(metrics).items()}
+
+
+def _summary(roi: str, rows: Sequence[Row]) -> RoiSummary:
+    scored = [row for row in rows if row.metrics.status in (BOTH, PREDICTION_MISSING)]
+    spread = {}
+    for name in SUMMARISED:
+        values = [float(getattr(row.metrics, name)) for row in scored]
+        mean = sum(values) / len(values) if values else math.nan
+        spread[name] = Spread(mean, quantile(values, 0.5), quantile(values, 0.25), quantile(values, 0.75))
+    ordered = sorted(scored, key=lambda row: (row.metrics.dsc, row.patient))
+    return RoiSummary(
+        roi,
+        n=len(scored),
+        prediction_missing=sum(row.metrics.status == PREDICTION_MISSING for row in rows),
+        reference_missing=sum(row.metrics.status == REFERENCE_MISSING for row in rows),
+        spread=spread,
+        worst=tuple((row.patient, row.metrics.dsc) for row in ordered[:WORST]),
+    )
+
+
+def _write_csv(path: Path, header: list[str], table: Iterable[list[str]]) -> None:
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(table)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "" if math.isnan(value) else repr(round(value, DECIMALS))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else ("inf" if math.isinf(value) else round(value, DECIMALS))
+    return value

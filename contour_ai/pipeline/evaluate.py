@@ -1,0 +1,238 @@
+"""Compares predicted with reference structure sets, patient by patient, on the CT that both were drawn on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.dicom.ct import CTSeries, read_ct
+from contour_ai.dicom.rtstruct_read import StructureSet, iter_masks, load_structure_set
+from contour_ai.dicom.scan import (
+    Archive,
+    CTSeriesFiles,
+    PatientFiles,
+    StructureSetFile,
+    pair,
+    scan,
+    why_not,
+)
+from contour_ai.errors import ContourAIError, InputError
+from contour_ai.evaluation.metrics import DEFAULT_TAU_MM, RoiMetrics, roi_metrics
+from contour_ai.evaluation.report import RoiSummary, Row, summarise
+from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.structures.names import tg263_name
+from contour_ai.structures.roi_map import RoiMap
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All figures of a comparison; `notes` say what was left out or assumed, `failed` holds each patient's error."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    failed: dict[str, ContourAIError]
+
+    @property
+    def summary(self) -> tuple[RoiSummary, ...]:
+        """One summary a ROI."""
+        return summarise(self.rows)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    patient: str
+    ct: CTSeriesFiles
+    predicted: StructureSetFile
+    reference: StructureSetFile
+
+
+def evaluate(
+    predicted: Path,
+    reference: Path,
+    *,
+    ct: Path | None = None,
+    rois: Sequence[str] | None = None,
+    roi_map: RoiMap | None = None,
+    tau_mm: float = DEFAULT_TAU_MM,
+    on_progress: OnProgress = no_progress,
+) -> Evaluation:
+    """Compares two structure sets, or two folders of them paired by the CT series that they were drawn on.
+
+    Args:
+        predicted: RTSTRUCT file or folder.
+        reference: RTSTRUCT file or folder.
+        ct: where the CT lies; by default it is looked for beside the structure sets.
+        rois: ROIs to compare; by default every ROI that any prediction names.
+        roi_map: names that stand for ROIs. Without it a reference ROI of another name is taken where TG-263 knows both
+            names as one organ, which is said in the notes.
+        tau_mm: tolerance of the surface DSC.
+
+    Raises:
+        InputError: nothing to compare: no structure set on one side, none of the same CT, or no CT.
+    """
+    pairs, notes = _find_pairs(Path(predicted), Path(reference), ct, on_progress)
+    wanted = tuple(rois) if rois else _predicted_rois(pairs, roi_map)
+    rows: list[Row] = []
+    failed: dict[str, ContourAIError] = {}
+    for done, found in enumerate(pairs):
+        on_progress(ProgressEvent("comparing", done, len(pairs), {"patient": found.patient}))
+        try:
+            metrics, remarks = _compare(found, wanted, roi_map, tau_mm)
+        except ContourAIError as error:
+            if len(pairs) == 1:
+                raise
+            failed[found.patient] = error
+            continue
+        rows += [Row(found.patient, m) for m in metrics]
+        notes += [f"{found.patient}: {remark}" for remark in remarks]
+    on_progress(ProgressEvent("comparing", len(pairs), len(pairs)))
+    return Evaluation(tuple(rows), tuple(notes), failed)
+
+
+# -- finding what belongs together -----------------------------------------------------------------------------
+
+
+def _find_pairs(
+    predicted: Path, reference: Path, ct: Path | None, on_progress: OnProgress
+) -> tuple[list[_Pair], list[str]]:
+    archive = scan(_places(predicted, reference, ct), on_progress)
+    sides = {
+        "PREDICTED": [s for s in archive.structure_sets if _lies_in(s.path, predicted)],
+        "REFERENCE": [s for s in archive.structure_sets if _lies_in(s.path, reference)],
+    }
+    for (side, found), path in zip(sides.items(), (predicted, reference), strict=True):
+        if not found:
+            raise InputError(f"There is no structure set in {side}.", where=path, found=archive)
+    twice = [s.path for s in sides["PREDICTED"] if s in sides["REFERENCE"]]
+    if twice:
+        raise InputError(
+            "A structure set is on both sides of the comparison.", where=twice[0], fix="keep the two apart"
+        )
+    if not archive.ct_series:
+        raise InputError(
+            "The CT that these structure sets were drawn on is not here.",
+            where=reference,
+            expected=f"CT series {', '.join(sides['REFERENCE'][0].referenced_series_uids) or 'of the patient'}",
+            fix="give the folder that holds it with --ct DIR",
+        )
+    pairs, notes = _pairs(pair(archive), sides["PREDICTED"], sides["REFERENCE"])
+    if not pairs:
+        raise _nothing_to_compare(archive, sides["PREDICTED"], sides["REFERENCE"], notes)
+    return pairs, notes
+
+
+def _places(predicted: Path, reference: Path, ct: Path | None) -> list[Path]:
+    """The folders to look through, none of them inside another."""
+    places = [path.resolve() for path in (predicted, reference)]
+    places += [ct.resolve()] if ct is not None else [p.parent for p in places if p.is_file()]
+    unique = list(dict.fromkeys(places))
+    return [p for p in unique if not any(other != p and p.is_relative_to(other) for other in unique)]
+
+
+def _lies_in(path: Path, place: Path) -> bool:
+    return path.resolve().is_relative_to(place.resolve())
+
+
+def _pairs(
+    patients: Sequence[PatientFiles],
+    predicted: Sequence[StructureSetFile],
+    reference: Sequence[StructureSetFile],
+) -> tuple[list[_Pair], list[str]]:
+    """One pair a CT series with one structure set on each side; and sentences on the others."""
+    pairs, notes = [], []
+    for patient in patients:
+        mine = [s for s in patient.structure_sets if s in predicted]
+        theirs = [s for s in patient.structure_sets if s in reference]
+        name = patient.ct.patient_id or patient.ct.series_instance_uid
+        if len(mine) == 1 and len(theirs) == 1:
+            pairs.append(_Pair(name, patient.ct, mine[0], theirs[0]))
+            continue
+        for found, side in ((mine, "prediction"), (theirs, "reference")):
+            if len(found) > 1:
+                listing = "; ".join(map(str, found))
+                notes.append(
+                    f"{name}: not compared, {len(found)} structure sets could be its {side}: {listing}"
+                )
+            elif not found and (mine or theirs):
+                notes.append(f"{name}: not compared, no {side}")
+    known = [s for patient in patients for s in patient.structure_sets]
+    notes += [
+        f"{s.path}: not compared, the CT it was drawn on is not here"
+        for s in (*predicted, *reference)
+        if s not in known
+    ]
+    return sorted(pairs, key=lambda p: (p.patient, p.ct.series_instance_uid)), notes
+
+
+def _nothing_to_compare(
+    archive: Archive,
+    predicted: Sequence[StructureSetFile],
+    reference: Sequence[StructureSetFile],
+    notes: Sequence[str],
+) -> InputError:
+    reasons = list(notes)
+    if len(archive.ct_series) == 1:
+        reasons += [r for s in (*predicted, *reference) if (r := why_not(s, archive.ct_series[0]))]
+    return InputError(
+        "No prediction and reference were drawn on the same CT.",
+        found="; ".join(reasons),
+        expected="one structure set on each side for a CT series",
+        fix="give the CT with --ct DIR, and one structure set a patient on each side",
+    )
+
+
+# -- comparing -------------------------------------------------------------------------------------------------
+
+
+def _compare(
+    found: _Pair, wanted: Sequence[str], roi_map: RoiMap | None, tau_mm: float
+) -> tuple[list[RoiMetrics], list[str]]:
+    """The figures of every wanted ROI of one patient, and remarks."""
+    ct = read_ct(found.ct, with_pixels=False)
+    remarks: list[str] = []
+    predicted, reference = (load_structure_set(s.path) for s in (found.predicted, found.reference))
+    metrics = []
+    for roi in wanted:
+        masks = []
+        for structure_set in (predicted, reference):
+            name, remark = name_of_roi(roi, structure_set.names, roi_map)
+            if remark:
+                remarks.append(f"{remark} in {structure_set.path.name}")
+            masks.append(None if name is None else _mask(structure_set, ct, name, remarks))
+        metrics.append(roi_metrics(masks[0], masks[1], ct.grid, roi=roi, tau_mm=tau_mm))
+    return metrics, remarks
+
+
+def _mask(structure_set: StructureSet, ct: CTSeries, name: str, remarks: list[str]) -> NDArray[np.bool_]:
+    ((_, mask),) = iter_masks(structure_set, ct, [name], on_note=remarks.append)
+    return mask
+
+
+def name_of_roi(roi: str, names: Sequence[str], roi_map: RoiMap | None = None) -> tuple[str | None, str]:
+    """The name in a structure set that stands for a ROI (None where there is none), and a remark where it is another.
+
+    The ROI's own name comes first, whatever its case; then what the map says or, without a map, the one name that
+    TG-263 knows as the same organ.
+    """
+    own = [name for name in names if name.strip().casefold() == roi.strip().casefold()]
+    if own:
+        return own[0], ""
+    if roi_map is not None:
+        others = [name for name, stands_for in roi_map.apply(names).rois.items() if stands_for == roi]
+    else:
+        organ = tg263_name(roi)
+        others = [name for name in names if organ is not None and tg263_name(name) == organ]
+    if len(others) > 1:
+        return None, f"{roi} was not compared, because {', '.join(others)} could all be it"
+    return (others[0], f"{others[0]} was taken for {roi}") if others else (None, "")
+
+
+def _predicted_rois(pairs: Sequence[_Pair], roi_map: RoiMap | None) -> tuple[str, ...]:
+    """Every ROI that a prediction names; so one that is missing in some predictions is counted there."""
+    names = dict.fromkeys(name for found in pairs for name in found.predicted.roi_names)
+    mapped = {} if roi_map is None else roi_map.apply(names).rois
+    return tuple(dict.fromkeys(mapped.get(name, name) for name in names))
