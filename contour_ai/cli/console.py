@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,13 +14,17 @@ if TYPE_CHECKING:  # rich takes 50 ms to import, which --help must not pay
 
     from contour_ai.progress import OnProgress, ProgressEvent
 
+WIDTH_IN_FILES = 160
+"""Results that go to a file or a pipe: rich would squeeze tables into 80 columns and cut names short."""
+
 
 @cache
 def out() -> Console:
     """The console for results (stdout)."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else WIDTH_IN_FILES
+    return Console(highlight=False, soft_wrap=True, width=width)
 
 
 @cache

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from contour_ai.pipeline.evaluate import Evaluation
 
-WIDTH_IN_FILES = 120
-
 
 @click.command("evaluate")
 @click.argument("predicted", type=click.Path(path_type=Path))
@@ -71,9 +69,7 @@ def command(
     for note in result.notes:
         console.err().print(f"[yellow]note[/]: {escape(note)}")
     single = len({row.patient for row in result.rows}) == 1
-    table = _table_of_rois(result) if single else _table_of_patients(result)
-    # Into a file or a pipe the table goes whole; rich would squeeze it into 80 columns.
-    console.out().print(table, width=None if console.out().is_terminal else WIDTH_IN_FILES)
+    console.out().print(_table_of_rois(result) if single else _table_of_patients(result))
     if not single:
         console.out().print("Lowest DSC:")
         for s in result.summary:
