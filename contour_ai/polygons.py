@@ -101,6 +101,7 @@ class _Tracing:
         self.slices = np.concatenate([self.down[0], self.across[0]])
         self.points = self._points(level, outline)
         self.following = self._following()
+        self.in_channel = np.zeros(len(self.points), dtype=bool)
 
     def _points(self, level: NDArray[np.float32] | None, outline: float) -> Polygon:
         """(N, 2) slice coordinates of every vertex."""
@@ -193,7 +194,8 @@ class _Tracing:
                 order, starts = self._join(tops)
         points = self.points[order]
         lengths = np.diff(np.append(starts, len(order)))
-        keep = _corners(points, starts, lengths)
+        # Both passages through a channel keep all its points, or rounding could make them cross each other.
+        keep = _corners(points, starts, lengths) | self.in_channel[order]
         kept = np.add.reduceat(keep.astype(np.intp), starts)
         ends = np.cumsum(kept)
         points = points[keep]
@@ -262,6 +264,8 @@ class _Tracing:
                     before[two] = one
         self.points = np.concatenate([self.points, np.array(extra_points)])
         self.slices = np.concatenate([self.slices, np.array(extra_slices, self.slices.dtype)])
+        self.in_channel[tops] = self.in_channel[ends] = True
+        self.in_channel = np.concatenate([self.in_channel, np.ones(len(extra_slices), dtype=bool)])
         return _loops(following)
 
     def _point(self, vertex: int) -> tuple[float, float]:
@@ -403,3 +407,27 @@ def stack_from_polygons(
     for k, of_slice in polygons.items():
         fill_polygons(mask[k], of_slice)
     return mask
+
+
+def crossings(polygon: Polygon) -> int:
+    """How often the edges of a polygon cross each other; edges that only touch, as in a keyhole channel, do not."""
+    i0, j0, i1, j1 = _edges(polygon)
+    order = np.argsort(np.minimum(i0, i1), kind="stable")
+    i0, j0, i1, j1 = i0[order], j0[order], i1[order], j1[order]
+    low, high = np.minimum(i0, i1), np.maximum(i0, i1)
+    # Of every edge, only those that begin before it ends can cross it.
+    count = np.searchsorted(low, high, side="right") - np.arange(len(low)) - 1
+    one = np.repeat(np.arange(len(low)), count)
+    two = np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count) + one + 1
+    left, right = np.minimum(j0, j1), np.maximum(j0, j1)
+    near = (left[two] < right[one]) & (right[two] > left[one])
+    one, two = one[near], two[near]
+
+    def side(edge: NDArray[np.intp], i: NDArray[np.float64], j: NDArray[np.float64]) -> NDArray[np.float64]:
+        cross = (i1[edge] - i0[edge]) * (j - j0[edge]) - (j1[edge] - j0[edge]) * (i - i0[edge])
+        return np.where(np.abs(cross) < 1e-9, 0.0, np.sign(cross))
+
+    apart = (side(one, i0[two], j0[two]) * side(one, i1[two], j1[two]) < 0) & (
+        side(two, i0[one], j0[one]) * side(two, i1[one], j1[one]) < 0
+    )
+    return int(apart.sum())
