@@ -114,12 +114,20 @@ class RoiMap:
         lists = {_checked_name(path, roi): _names(path, f"rois, {roi}", names) for roi, names in rois.items()}
         return cls(lists, _names(path, "ignore", data.get("ignore")), str(path))
 
-    def save(self, path: Path, *, comments: Mapping[str, str] | None = None, overwrite: bool = False) -> None:
+    def save(
+        self,
+        path: Path,
+        *,
+        comments: Mapping[str, str] | None = None,
+        undecided: Iterable[str] = (),
+        overwrite: bool = False,
+    ) -> None:
         """Writes the map as YAML that says how to edit it.
 
         Args:
             path: the file.
             comments: {name in the archive: remark}, written behind the name.
+            undecided: names that are in neither list yet, written as comments to be moved into one.
             overwrite: replace an existing file.
 
         Raises:
@@ -132,6 +140,9 @@ class RoiMap:
             lines += [_item("    ", name, remarks) for name in names]
         lines += ["", "ignore:" if self.ignore else "ignore: []"]
         lines += [_item("  ", name, remarks) for name in self.ignore]
+        waiting = [_item("#  ", name, remarks) for name in undecided]
+        if waiting:
+            lines += ["", "# Not decided: move each of these to a ROI above, or to ignore.", *waiting]
         with atomic_file(path, overwrite=overwrite) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 

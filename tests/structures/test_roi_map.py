@@ -26,11 +26,12 @@ def test_saved_map_reads_back_equal(tmp_path: Path) -> None:
         ("PTV", "1,SUV_primair"),
     )
     path = tmp_path / "roi-map.yaml"
-    roi_map.save(path, comments={"parotis li": "12 patients", "PTV": "3 patients"})
+    roi_map.save(path, comments={"parotis li": "12 patients", "PTV": "3 patients"}, undecided=["zHelp: 1"])
     assert RoiMap.load(path) == roi_map
     text = path.read_text(encoding="utf-8")
     assert "- parotis li  # 12 patients" in text
     assert "- PTV  # 3 patients" in text
+    assert "# Not decided: move each of these to a ROI above, or to ignore.\n#  - 'zHelp: 1'\n" in text
     with pytest.raises(OutputError, match="exists already"):
         roi_map.save(path)
     roi_map.save(path, overwrite=True)
