@@ -431,8 +431,11 @@ class _Clock:
         """Times a stage; yields the callback for what it is made of."""
         begun, before = time.perf_counter(), sum(SHARES[done] for done in self.seconds)
 
+        part = 0.0
+
         def within(event: ProgressEvent) -> None:
-            part = min(event.done / event.total, 1.0) if event.total else 0.0
+            nonlocal part  # a stage may be made of several counts; the bar never goes back
+            part = max(part, min(event.done / event.total, 1.0) if event.total else 0.0)
             self.watcher(ProgressEvent(self.patient, before + part * SHARES[name], 100, {"now": name}))
 
         within(ProgressEvent(name, 0, 1))

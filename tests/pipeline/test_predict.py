@@ -1,0 +1,383 @@
+"""The whole journey on small drawn patients, with a network whose weights are set by hand to find bright tissue."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from PIL import Image
+
+from contour_ai.bundle import ModelBundle, RoiPostprocess, load_bundle, save_bundle
+from contour_ai.cli.main import cli
+from contour_ai.dicom.ct import read_ct
+from contour_ai.dicom.ct_write import PatientIdentity, write_ct
+from contour_ai.dicom.rtstruct_header import Provenance
+from contour_ai.dicom.rtstruct_read import load_structure_set, read_structures
+from contour_ai.dicom.rtstruct_write import RoiContours, write_structures
+from contour_ai.errors import ConfigError, OutputError, VerificationError
+from contour_ai.grid import Grid
+from contour_ai.network import ResidualUNet3d
+from contour_ai.network_config import NetworkConfig
+from contour_ai.pipeline import predict as predict_module_or_function
+from contour_ai.pipeline.predict import PredictOptions, folder_name, load_model, predict
+from contour_ai.preprocess import PreprocessSettings
+from contour_ai.structures import RoiInfo
+from contour_ai.volume import Structures, Volume
+
+GRID = Grid.axial((24, 72, 90), (3.0, 2.0, 1.6), (-71.2, -60.0, -300.0))
+ROIS = (
+    RoiInfo("Bright", (255, 80, 0)),
+    RoiInfo("Brighter", (0, 160, 255)),
+    RoiInfo("Never", (255, 0, 255)),
+)
+
+
+def thresholding(thresholds: tuple[float, ...]) -> ResidualUNet3d:
+    """A network whose logits are 20 (x - threshold) of the voxel itself: everything else is multiplied by 0."""
+    config = NetworkConfig("custom", 1, len(thresholds), base_filters=1, levels=2, dropout=0.0)
+    network = ResidualUNet3d(config).eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "norm" not in name and "shortcut.1" not in name:
+                parameter.zero_()
+        network.stem.shortcut[0].weight[0, 0, 1, 1, 1] = 1
+        network.decoder[0].merge.weight[0, 1] = 1  # the skip, not what comes from below
+        network.decoder[0].block.shortcut[0].weight[0, 0, 1, 1, 1] = 1
+        network.head.weight[:] = 20
+        network.head.bias[:] = torch.tensor([-20 * t for t in thresholds])
+    return network
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network = thresholding((-0.575, -0.075, 5.0))  # of a window of 0 to 800 HU: 170 HU, 370 HU and never
+    bundle = ModelBundle(
+        Path(),
+        "bright",
+        "1.2",
+        "phantom",
+        ROIS,
+        PreprocessSettings(spacing_mm_kij=(2.5, 2.0, 2.0), windows_hu=((0.0, 800.0),)),
+        network.config,
+        postprocess={"Brighter": RoiPostprocess(largest_component=True)},
+    )
+    folder = tmp_path_factory.mktemp("models") / "bright"
+    save_bundle(folder, bundle, network.state_dict(), model_card="For tests.")
+    return folder
+
+
+def drawn(grid: Grid) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
+    """A body of 40 HU with a ball of 300 HU on the patient's left and one of 700 HU on the right."""
+    index = np.stack(np.meshgrid(*map(np.arange, grid.shape_kij), indexing="ij"), axis=-1)
+    points = grid.index_to_lps(index)
+    body = (points[..., 0] / 62) ** 2 + ((points[..., 1] - 10) / 50) ** 2 < 1
+    hu = np.where(body, 40, -1000)
+    hu = (hu + np.random.default_rng(0).normal(0, 6, hu.shape)).astype(np.int16)
+    masks = {"Body": body}
+    for name, value, centre, radius in (
+        ("Bright_only", 300, [32.0, 12.0, -266.0], 14.0),
+        ("Brighter", 700, [-30.0, 8.0, -262.0], 11.0),
+    ):
+        masks[name] = np.linalg.norm(points - centre, axis=-1) <= radius
+        hu[masks[name]] = value
+    masks["Bright"] = masks.pop("Bright_only") | masks["Brighter"]
+    return Volume(hu, grid), masks
+
+
+def make_patient(folder: Path, *, patient_id: str = "Doe^1", grid: Grid = GRID, truth: bool = False) -> Path:
+    volume, masks = drawn(grid)
+    identity = PatientIdentity(patient_id, "Doe^Jo", "20260102")
+    ct = write_ct(folder / "ct", volume, identity, uid_seed=f"{patient_id} {folder.name}")
+    if truth:
+        own = {"bright": masks["Bright"], "BRIGHTER": masks["Brighter"], "Skin": masks["Body"]}
+        info = {
+            "bright": RoiInfo("bright", (1, 2, 3)),
+            "BRIGHTER": RoiInfo("BRIGHTER", (1, 2, 3)),
+            "Skin": RoiInfo("Skin", (1, 2, 3), "EXTERNAL"),
+        }
+        structures = Structures.from_masks(own, ct.grid)
+        write_structures(folder / "rs.dcm", structures, ct, Provenance("truth"), roi_info=info)
+    return folder
+
+
+def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+# -- the journey --------------------------------------------------------------------------------------------
+
+
+def test_the_whole_journey(tmp_path: Path, model_dir: Path) -> None:
+    patient = make_patient(tmp_path / "in", truth=True)
+    bundle = load_bundle(model_dir)
+    result = predict(patient, bundle, tmp_path / "out")
+    assert result.folder == tmp_path / "out" / "Doe_1"
+    files = sorted(p.name for p in result.folder.iterdir())
+    sop = str(pydicom.dcmread(result.structure_set).SOPInstanceUID)
+    assert files == [f"RS.{sop}.dcm", "montage.png", "overlays", "summary.json"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["Doe_1"], "nothing temporary is left"
+
+    ct = read_ct(patient / "ct")
+    structures = read_structures(load_structure_set(result.structure_set), ct)
+    _, masks = drawn(ct.grid)
+    assert structures.names == ("Bright", "Brighter", "Body"), "an empty ROI is not written"
+    assert dice(structures.mask("Bright"), masks["Bright"]) > 0.93
+    assert dice(structures.mask("Brighter"), masks["Brighter"]) > 0.9
+    assert dice(structures.mask("Body"), masks["Body"]) > 0.98
+
+    occupied = np.flatnonzero((masks["Bright"] | structures.mask("Bright")).any(axis=(1, 2)))
+    names = [p.name for p in result.overlays]
+    assert names == [f"slice_{k + 1:03d}.png" for k in range(occupied[0], occupied[-1] + 1)]
+    assert all(p.exists() for p in result.overlays)
+    with Image.open(result.overlays[0]) as picture:
+        assert picture.width > 1300, "four panels"
+
+
+def test_the_summary(tmp_path: Path, model_dir: Path) -> None:
+    patient = make_patient(tmp_path / "in", truth=True)
+    result = predict(patient, load_bundle(model_dir), tmp_path / "out")
+    summary = json.loads((result.folder / "summary.json").read_text(encoding="utf-8"))
+    bundle = load_bundle(model_dir)
+    assert summary["patient_id"] == "Doe^1"
+    assert summary["model"]["name"] == "bright" and summary["model"]["version"] == "1.2"
+    assert summary["model"]["weights_sha256"] == bundle.weights_sha256
+    assert summary["structure_set"]["file"] == result.structure_set.name
+    assert summary["input"]["slices_rows_columns"] == [24, 72, 90]
+    brighter = summary["rois"]["Brighter"]
+    assert brighter["volume_cm3"] == pytest.approx(4 / 3 * np.pi * 1.1**3, rel=0.2)
+    assert brighter["centroid_lps_mm"] == pytest.approx([-30, 8, -262], abs=0.3)
+    assert brighter["slices_from_1"] == [11, 17] and brighter["flags"] == []
+    assert summary["rois"]["Never"]["flags"][0]["code"] == "empty"
+    assert summary["rois"]["Never"]["name_in_file"] is None
+    assert summary["rois"]["Body"]["type"] == "EXTERNAL" and summary["rois"]["Body"]["flags"] == []
+    assert set(summary["scores"]["dice"]) == {"Bright", "Brighter", "Body"}
+    assert (
+        summary["scores"]["mean_dice_of_organs"] == pytest.approx(result.mean_dice, abs=1e-4)
+        and result.mean_dice > 0.9
+    )
+    stages = ["finding", "model", "reading", "body", "preprocessing", "network", "restoring", "structure set"]
+    assert [*stages, "reference", "pictures", "total"] == list(summary["timings_s"])
+    assert "review" in summary["caution"] and summary["device"].startswith("cpu")
+
+
+def test_the_structure_set_says_where_it_comes_from(tmp_path: Path, model_dir: Path) -> None:
+    result = predict(make_patient(tmp_path / "in"), load_bundle(model_dir), tmp_path / "out")
+    file = pydicom.dcmread(result.structure_set)
+    assert file.ApprovalStatus == "UNAPPROVED"
+    assert "review" in file.SeriesDescription and "bright 1.2" in file.StructureSetDescription
+    colors = [list(map(int, item.ROIDisplayColor)) for item in file.ROIContourSequence]
+    assert colors[:2] == [[255, 80, 0], [0, 160, 255]]
+    types = [item.RTROIInterpretedType for item in file.RTROIObservationsSequence]
+    assert types == ["ORGAN", "ORGAN", "EXTERNAL"]
+    assert {item.ROIGenerationAlgorithm for item in file.StructureSetROISequence} == {"AUTOMATIC"}
+
+
+def test_without_ground_truth(tmp_path: Path, model_dir: Path) -> None:
+    result = predict(make_patient(tmp_path / "in"), load_bundle(model_dir), tmp_path / "out")
+    summary = json.loads((result.folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["scores"] is None and result.mean_dice is None
+    with Image.open(result.overlays[0]) as picture:
+        assert picture.width < 3 * 450 + 10, "three panels"
+
+
+def turned(x: float, y: float, z: float) -> Grid:
+    """GRID as a scanner delivers it that sees the patient turned: columns along x, rows along y, slices along z."""
+    index_of_corner = [0 if s > 0 else n - 1 for s, n in zip((z, y, x), GRID.shape_kij, strict=True)]
+    corner = GRID.index_to_lps(index_of_corner)
+    step_k = GRID.affine[:3, 0] * z
+    positions = corner + np.arange(GRID.shape_kij[0])[:, None] * step_k
+    return Grid(GRID.shape_kij, positions, GRID.step_i_lps * y, GRID.step_j_lps * x)
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [
+        ("prone", turned(-1, -1, 1)),
+        ("feet first", turned(-1, 1, -1)),
+        ("feet first prone", turned(1, -1, -1)),
+    ],
+)
+def test_left_stays_left_in_every_position(name: str, grid: Grid, tmp_path: Path, model_dir: Path) -> None:
+    options = PredictOptions(overlays=False)
+    result = predict(
+        make_patient(tmp_path / "in", grid=grid), load_bundle(model_dir), tmp_path / "out", options
+    )
+    found = {roi.name: roi for roi in result.rois}
+    assert found["Brighter"].centroid_lps_mm == pytest.approx((-30, 8, -262), abs=0.3), name
+    structures = read_structures(result.structure_set, read_ct(tmp_path / "in"))
+    assert dice(structures.mask("Bright"), drawn(grid)[1]["Bright"]) > 0.93
+
+
+def test_a_tilted_stack_with_unequal_slices(tmp_path: Path, model_dir: Path) -> None:
+    heights = np.concatenate([[0], np.cumsum(np.where(np.arange(23) < 12, 2.4, 4.1))])
+    positions = np.array([-71.2, -60.0, -300.0]) + heights[:, None] * [0.0, 0.15, 1.0]
+    grid = Grid(GRID.shape_kij, positions, GRID.step_i_lps, GRID.step_j_lps)
+    result = predict(make_patient(tmp_path / "in", grid=grid), load_bundle(model_dir), tmp_path / "out")
+    structures = read_structures(result.structure_set, read_ct(tmp_path / "in"))
+    assert dice(structures.mask("Bright"), drawn(grid)[1]["Bright"]) > 0.92
+
+
+def test_the_same_input_gives_the_same_contours(tmp_path: Path, model_dir: Path) -> None:
+    patient, model = make_patient(tmp_path / "in"), load_model(load_bundle(model_dir), "cpu")
+    options = PredictOptions(overlays=False)
+    contours = []
+    for n in (1, 2):
+        result = predict(patient, model, tmp_path / f"out{n}", options)
+        rois = pydicom.dcmread(result.structure_set).ROIContourSequence
+        contours.append([[c.ContourData for c in roi.ContourSequence] for roi in rois])
+    assert contours[0] == contours[1]
+
+
+def test_flags_where_the_scan_cuts_an_organ(tmp_path: Path, model_dir: Path) -> None:
+    grid = GRID.crop(
+        (slice(0, 14), slice(0, 72), slice(0, 63))
+    )  # ends inside both balls, and at the left one's side
+    result = predict(make_patient(tmp_path / "in", grid=grid), load_bundle(model_dir), tmp_path / "out")
+    codes = {roi.name: [flag.code for flag in roi.flags] for roi in result.rois}
+    assert codes["Bright"] == ["touches_scan_end", "touches_field_of_view"]
+    assert codes["Brighter"] == ["touches_scan_end"]
+    reasons = [flag.reason for roi in result.rois for flag in roi.flags]
+    assert "reaches the last slice: the organ may go on beyond the scan" in reasons
+    file = pydicom.dcmread(result.structure_set)
+    assert "reaches the last slice" in file.StructureSetROISequence[0].ROIDescription
+
+
+# -- options ------------------------------------------------------------------------------------------------
+
+
+def test_only_some_rois(tmp_path: Path, model_dir: Path) -> None:
+    patient, bundle = make_patient(tmp_path / "in"), load_bundle(model_dir)
+    options = PredictOptions(rois=("brighter",), overlays=False, tta=True)
+    result = predict(patient, bundle, tmp_path / "out", options)
+    assert [roi.name for roi in result.rois] == ["Brighter"]
+    assert result.overlays == () and not (result.folder / "overlays").exists()
+    with pytest.raises(ConfigError) as caught:
+        predict(patient, bundle, tmp_path / "out2", PredictOptions(rois=("Liver",)))
+    assert "Liver" in str(caught.value) and "Bright, Brighter, Never, Body" in str(caught.value)
+    assert not (tmp_path / "out2").exists()
+
+
+def test_unknown_profile_and_device(tmp_path: Path, model_dir: Path) -> None:
+    patient, bundle = make_patient(tmp_path / "in"), load_bundle(model_dir)
+    for options in (PredictOptions(profile="nowhere"), PredictOptions(device="abacus")):
+        with pytest.raises(ConfigError):
+            predict(patient, bundle, tmp_path / "out", options)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_existing_output_is_kept_unless_told_otherwise(tmp_path: Path, model_dir: Path) -> None:
+    patient, bundle = make_patient(tmp_path / "in"), load_bundle(model_dir)
+    first = predict(patient, bundle, tmp_path / "out", PredictOptions(overlays=False))
+    with pytest.raises(OutputError) as caught:
+        predict(patient, bundle, tmp_path / "out")
+    assert "exists already" in str(caught.value) and first.structure_set.exists()
+    second = predict(patient, bundle, tmp_path / "out", PredictOptions(overlays=False, overwrite=True))
+    assert second.structure_set.exists() and not first.structure_set.exists()
+
+
+def test_overwriting_never_takes_what_is_not_its_own(tmp_path: Path, model_dir: Path) -> None:
+    bundle, options = load_bundle(model_dir), PredictOptions(overwrite=True, overlays=False)
+    patient = make_patient(tmp_path / "Doe_1")
+    with pytest.raises(OutputError) as caught:
+        predict(patient, bundle, tmp_path, options)
+    assert "CT itself lies in the folder" in str(caught.value)
+    assert len(list((tmp_path / "Doe_1" / "ct").iterdir())) == 24
+    stranger = tmp_path / "out" / "Doe_1"
+    stranger.mkdir(parents=True)
+    (stranger / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(OutputError) as caught:
+        predict(patient, bundle, tmp_path / "out", options)
+    assert "not an earlier prediction of this patient" in str(caught.value)
+    (stranger / "summary.json").write_text('{"patient_id": "Doe_1"}', encoding="utf-8")
+    with pytest.raises(OutputError) as caught:
+        predict(patient, bundle, tmp_path / "out", options)
+    assert "a prediction of patient 'Doe_1'" in str(caught.value)
+    assert (stranger / "thesis.txt").exists()
+
+
+def test_two_ids_with_the_same_safe_name_get_two_folders(tmp_path: Path, model_dir: Path) -> None:
+    from contour_ai.dicom.scan import find_patient
+
+    one = find_patient(make_patient(tmp_path / "a", patient_id="Doe/1"))
+    two = find_patient(make_patient(tmp_path / "b", patient_id="Doe^1"))
+    first = folder_name(one)
+    second = folder_name(two, [first])
+    assert first == "Doe_1" and second.startswith("Doe_1-") and second == folder_name(two, ["DOE_1"])
+
+
+def test_a_failed_verification_leaves_nothing(
+    tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["contour_ai.pipeline.predict"]
+    real = module.contours_of_level
+
+    def shifted(*args: object, **options: object) -> RoiContours:
+        roi = real(*args, **options)
+        moved = {k: [np.add(p, (0, 1)) for p in polygons] for k, polygons in roi.slices.items()}
+        return RoiContours(roi.info, moved)
+
+    monkeypatch.setattr(module, "contours_of_level", shifted)
+    with pytest.raises(VerificationError) as caught:
+        predict(make_patient(tmp_path / "in"), load_bundle(model_dir), tmp_path / "out")
+    assert "voxels differ" in str(caught.value)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_progress_is_one_bar_from_0_to_100(tmp_path: Path, model_dir: Path) -> None:
+    events = []
+    predict(
+        make_patient(tmp_path / "in"),
+        load_bundle(model_dir),
+        tmp_path / "out",
+        PredictOptions(overlays=False),
+        events.append,
+    )
+    done = [event.done for event in events]
+    assert done == sorted(done) and done[0] == 0 and done[-1] == 100
+    assert {event.stage for event in events} == {"in"}
+    assert "network" in {event.facts["now"] for event in events}
+
+
+# -- the command and the Python API -------------------------------------------------------------------------
+
+
+def test_the_command_tries_every_patient(tmp_path: Path, model_dir: Path) -> None:
+    good = make_patient(tmp_path / "good", truth=True)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    arguments = ["predict", str(empty), str(good), "--out", str(tmp_path / "out"), "--model", str(model_dir)]
+    result = CliRunner().invoke(cli, [*arguments, "--no-overlays"])
+    assert result.exit_code == 3
+    assert "Brighter" in result.stdout and "Dice" in result.stdout and "Doe_1" in result.stdout
+    assert "1 of 2 patients contoured" in result.stderr and "empty" in result.stderr
+    assert "phantom model" in result.stderr and "model bright 1.2" in result.stderr
+    again = CliRunner().invoke(cli, arguments[:1] + arguments[2:])
+    assert again.exit_code == 2 and "exists already" in again.stderr
+
+
+def test_the_command_refuses_wrong_models_and_usage(tmp_path: Path) -> None:
+    missing = CliRunner().invoke(cli, ["predict", str(tmp_path), "--out", str(tmp_path), "--model", "nobody"])
+    assert missing.exit_code == 4 and "There is no such model" in missing.stderr
+    usage = CliRunner().invoke(cli, ["predict", str(tmp_path)])
+    assert usage.exit_code == 2 and "--out" in usage.stderr
+    assert CliRunner().invoke(cli, ["predict", "--help"]).exit_code == 0
+
+
+def test_the_api_gives_the_function_whoever_came_first() -> None:
+    from contour_ai import pipeline
+
+    assert pipeline.predict is predict and predict_module_or_function is predict
+    assert pipeline.PredictOptions is PredictOptions and "evaluate" in dir(pipeline)
+    with pytest.raises(AttributeError):
+        _ = pipeline.nothing
+    code = "import sys, contour_ai.pipeline; print('torch' in sys.modules, 'pydicom' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
