@@ -30,7 +30,7 @@ from pydicom.valuerep import VR, validate_value
 
 from contour_ai.dicom.profile import Profile, load_profile
 from contour_ai.dicom.rtstruct_header import TYPE_2, frame_of_reference_uid
-from contour_ai.dicom.rtstruct_read import AREA_TYPES, raw_numbers
+from contour_ai.dicom.rtstruct_read import AREA_TYPES, image_uid, raw_numbers
 from contour_ai.errors import InputError
 from contour_ai.polygons import crossings
 from contour_ai.structures.roi_info import INTERPRETED_TYPES
@@ -265,7 +265,7 @@ def _reference_chain(c: _Checked, frames: list[Dataset]) -> Findings:
                 "references", keyword, "is missing: the set says nowhere which images it was drawn on"
             )
     listed = [str(i.get("ReferencedSOPInstanceUID") or "") for i in images]
-    used = {uid for _, _, contour in _contours(c.dataset) if (uid := _image_uid(contour))}
+    used = {uid for _, _, contour in _contours(c.dataset) if (uid := image_uid(contour))}
     unlisted = used - set(listed)
     if listed and unlisted:
         yield _error(
@@ -475,7 +475,7 @@ def _place(
     off = float(np.abs(heights - grid.heights_mm[k]).max())
     if off > ON_PLANE_TOL_MM:
         yield "error", "off-plane", "contours do not lie on a CT slice", f" ({off:.2f} mm off slice {k})"
-    uid = _image_uid(contour)
+    uid = image_uid(contour)
     if (
         uid in ct.sop_instance_uids
         and ct.sop_instance_uids.count(uid) == 1
@@ -504,11 +504,6 @@ def _contours(dataset: Dataset) -> Iterator[tuple[str, int, Dataset]]:
         number = _text(item, "ReferencedROINumber")
         for n, contour in enumerate(item.get("ContourSequence") or (), start=1):
             yield names.get(number, f"number {number}"), n, contour
-
-
-def _image_uid(contour: Dataset) -> str:
-    images = contour.get("ContourImageSequence")
-    return str(images[0].get("ReferencedSOPInstanceUID") or "") if images else ""
 
 
 def _text(item: Dataset, keyword: str) -> str:

@@ -161,8 +161,11 @@ def write_structure_set(
         dataset = structure_set_header(
             ct, provenance, label_characters=limits.label_characters, uid_seed=uid_seed, texts=texts
         )
+        images = [
+            DicomSequence([image_reference(ct, k)]) if u else None for k, u in enumerate(ct.sop_instance_uids)
+        ]
         for number, roi in enumerate(encoded, start=1):
-            _add_roi(dataset, number, roi, names[roi.info.name], provenance)
+            _add_roi(dataset, number, roi, names[roi.info.name], provenance, images)
         longest = max((len(data) for e in encoded for _, data, _ in e.contours), default=0)
         explicit = limits.transfer_syntax == "explicit" and longest <= LONGEST_EXPLICIT_BYTES
         notes = _notes(limits, names, longest)
@@ -292,7 +295,6 @@ class _EncodedRoi:
     description: str
     algorithm: str
     contours: tuple[tuple[int, str, int], ...]
-    ct: CTSeries
 
     @classmethod
     def of(cls, roi: RoiContours, ct: CTSeries, profile: Profile) -> _EncodedRoi:
@@ -306,7 +308,7 @@ class _EncodedRoi:
             )
         write = _Coordinates(ct.grid, profile.decimals)
         contours = tuple((k, write(k, p), len(p)) for k in sorted(roi.slices) for p in roi.slices[k])
-        return cls(roi.info, roi.description, roi.algorithm, contours, ct)
+        return cls(roi.info, roi.description, roi.algorithm, contours)
 
 
 class _Coordinates:
@@ -357,7 +359,15 @@ def _shortest(value: float) -> str:
     return "0" if text == "-0" else text
 
 
-def _add_roi(dataset: Dataset, number: int, roi: _EncodedRoi, name: str, provenance: Provenance) -> None:
+def _add_roi(
+    dataset: Dataset,
+    number: int,
+    roi: _EncodedRoi,
+    name: str,
+    provenance: Provenance,
+    images: Sequence[DicomSequence | None],
+) -> None:
+    """`images` refer to the CT slice k, None where it has no UID."""
     described = [roi.description] if roi.description else []
     if name != roi.info.name:
         described.append(f"ROI {roi.info.name}")
@@ -374,7 +384,7 @@ def _add_roi(dataset: Dataset, number: int, roi: _EncodedRoi, name: str, provena
     contour.ROIDisplayColor = list(roi.info.color)
     if roi.contours:
         contour.ContourSequence = DicomSequence(
-            _contour_item(n, k, data, points, roi.ct)
+            _contour_item(n, data, points, images[k])
             for n, (k, data, points) in enumerate(roi.contours, start=1)
         )
     contour.ReferencedROINumber = number
@@ -383,13 +393,16 @@ def _add_roi(dataset: Dataset, number: int, roi: _EncodedRoi, name: str, provena
     dataset.RTROIObservationsSequence.append(observation)
 
 
-def _contour_item(number: int, k: int, data: str, points: int, ct: CTSeries) -> Dataset:
+def _contour_item(number: int, data: str, points: int, images: DicomSequence | None) -> Dataset:
+    # Elements as they are to be written: pydicom's conversions would take longer than all the rest.
     item = Dataset()
-    if ct.sop_instance_uids[k]:  # without it the plane alone says where the contour belongs
-        item.ContourImageSequence = [image_reference(ct, k)]
-    item.ContourGeometricType = "CLOSED_PLANAR"
-    item.NumberOfContourPoints = points
-    item.ContourNumber = number
-    # As text: turning it into numbers and back would take longer than all the rest.
-    item[CONTOUR_DATA] = DataElement(CONTOUR_DATA, "DS", data, already_converted=True)
+    for tag, vr, value in (
+        (0x30060016, "SQ", images),
+        (0x30060042, "CS", "CLOSED_PLANAR"),
+        (0x30060046, "IS", str(points)),
+        (0x30060048, "IS", str(number)),
+        (CONTOUR_DATA, "DS", data),
+    ):
+        if value is not None:  # without an image UID the plane alone says where the contour belongs
+            item[tag] = DataElement(tag, vr, value, already_converted=True)
     return item
