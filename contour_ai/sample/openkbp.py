@@ -321,11 +321,10 @@ def _read_csv(path: Path, *, values: bool = False) -> tuple[NDArray[np.int64], N
     """
     expected = f"lines 'index,{'value' if values else ''}' after a header line"
     try:
-        with path.open(encoding="utf-8") as lines:
-            next(lines, None)
-            table = np.loadtxt(
-                lines, delimiter=",", usecols=(0, 1) if values else (0,), dtype=np.float64, ndmin=2
-            )
+        lines = path.read_text(encoding="utf-8").splitlines()[1:]
+        if not lines:
+            return np.empty(0, np.int64), np.empty(0)
+        table = np.loadtxt(lines, delimiter=",", usecols=(0, 1) if values else (0,), ndmin=2)
     except (OSError, ValueError) as error:
         raise _unreadable(path, expected) from error
     index = table[:, 0].astype(np.int64)

@@ -25,6 +25,7 @@ class Region:
         extent_mm: lowest and highest point of the scan in the standard patient.
         pixels: rows and columns; few, because noise does not compress and sample patients must stay small.
         pixel_mm: smallest and largest pixel size.
+        middle_y_mm: where the middle of the slices is, so that patient and couch are in view.
         sex: PatientSex.
     """
 
@@ -34,12 +35,15 @@ class Region:
     extent_mm: tuple[float, float]
     pixels: tuple[int, int]
     pixel_mm: tuple[float, float]
+    middle_y_mm: float
     sex: str
 
 
 REGIONS = {
-    "headneck": Region(headneck.draw, headneck.ROIS, 1, headneck.EXTENT_MM, (96, 112), (2.95, 3.2), "O"),
-    "pelvis": Region(pelvis.draw, pelvis.ROIS, 2, pelvis.EXTENT_MM, (80, 108), (3.85, 4.1), "M"),
+    "headneck": Region(
+        headneck.draw, headneck.ROIS, 1, headneck.EXTENT_MM, (96, 112), (2.95, 3.2), 18.0, "O"
+    ),
+    "pelvis": Region(pelvis.draw, pelvis.ROIS, 2, pelvis.EXTENT_MM, (80, 108), (3.85, 4.1), 4.0, "M"),
 }
 
 SLICE_MM = (4.0, 4.5, 5.0)
@@ -94,7 +98,7 @@ def _scan(part: Region, dice: Dice) -> tuple[Grid, Points]:
     shape = (int((high - low) / slice_mm) + 1, *part.pixels)
     steps = (slice_mm, pixel_mm, pixel_mm)
     middle = [(n - 1) / 2 * step for n, step in zip(shape[1:], steps[1:], strict=True)]
-    first = (low, -middle[0] + dice.about(0, 4), -middle[1] + dice.about(0, 5))
+    first = (low, part.middle_y_mm - middle[0] + dice.about(0, 4), -middle[1] + dice.about(0, 5))
     z, y, x = (
         start + step * index
         for start, step, index in zip(first, steps, np.indices(shape, dtype=np.float64), strict=True)

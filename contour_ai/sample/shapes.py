@@ -128,7 +128,11 @@ class Dice:
             direction /= np.linalg.norm(direction)
             number = 2 * np.pi / self.between(*wavelengths_mm)
             phase = self.between(0, 2 * np.pi)
-            total += np.cos(sum(number * d * a for d, a in zip(direction, p, strict=True)) + phase)
+            angle = (number * direction[0]) * p.x
+            angle += (number * direction[1]) * p.y
+            angle += (number * direction[2]) * p.z
+            angle += phase
+            total += np.cos(angle, out=angle)
         return total * (amplitude_mm * np.sqrt(2 / count))
 
 
