@@ -16,6 +16,7 @@ from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
     LegacyConvertedEnhancedCTImageStorage,
+    MediaStorageDirectoryStorage,
     RTStructureSetStorage,
 )
 
@@ -224,7 +225,11 @@ def _look(path: Path) -> _Slice | StructureSetFile | OtherFile | SkippedFile:
 
 
 def _classify(path: Path, header: Dataset) -> _Slice | StructureSetFile | OtherFile | SkippedFile:
-    sop_class, modality = text(header, "SOPClassUID"), text(header, "Modality")
+    meta = getattr(header, "file_meta", None) or Dataset()
+    sop_class = text(header, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID")
+    modality = text(header, "Modality")
+    if sop_class == MediaStorageDirectoryStorage:
+        return _other(path, header, "DICOMDIR")
     if not sop_class and not modality:
         return SkippedFile(path, "It has neither SOP class nor modality; it may be cut short.", True)
     if sop_class == RTStructureSetStorage or (not sop_class and modality == "RTSTRUCT"):

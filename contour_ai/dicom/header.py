@@ -23,6 +23,7 @@ UNREADABLE = (
     IndexError,
     KeyError,
     NotImplementedError,
+    OSError,
     OverflowError,
     TypeError,
     UnicodeError,

@@ -17,9 +17,9 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import RTStructureSetStorage
 
+from contour_ai.dicom.header import UNREADABLE
 from contour_ai.errors import InputError
 from contour_ai.grid import Grid
 from contour_ai.polygons import Polygon, fill_polygons, filled_box
@@ -109,7 +109,7 @@ def load_structure_set(path: Path) -> StructureSet:
         references = _references(dataset)
     except InputError:
         raise
-    except (ValueError, TypeError, KeyError, EOFError, AttributeError, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise InputError(
             "The structure set is damaged.", where=path, found=error, fix="export it again"
         ) from error
@@ -199,7 +199,7 @@ def _dataset(path: Path) -> Dataset:
         raise InputError(
             "The structure set cannot be read.", where=path, found=error.strerror or error
         ) from error
-    except (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise InputError("This is not a DICOM file, or a damaged one.", where=path, found=error) from error
     if kind[0] != "RTSTRUCT" and kind[1] != RTStructureSetStorage:
         raise InputError(

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import RTDoseStorage, RTPlanStorage, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    MediaStorageDirectoryStorage,
+    RTDoseStorage,
+    RTPlanStorage,
+    SecondaryCaptureImageStorage,
+)
 from synthetic import (
     Stack,
     axial,
@@ -51,6 +56,7 @@ def test_scan_sorts_what_it_finds(tmp_path: Path) -> None:
         d.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
 
     write_stack(tmp_path / "scout", axial(1, series="scout"), scout)
+    write_other(tmp_path / "DICOMDIR", "", MediaStorageDirectoryStorage, A)
     (tmp_path / "empty.dcm").touch()
     (tmp_path / "notes.txt").write_text("not DICOM, but long enough to look at " * 10)
     (tmp_path / "short.txt").write_text("no")
@@ -67,6 +73,7 @@ def test_scan_sorts_what_it_finds(tmp_path: Path) -> None:
     assert found.frame_of_reference_uid == uid("frame 1")
     assert sorted(o.kind for o in archive.others) == [
         "CT localizer (scout)",
+        "DICOMDIR",
         "RT Dose",
         "RT Plan",
         "Secondary Capture Image",
@@ -78,8 +85,8 @@ def test_scan_sorts_what_it_finds(tmp_path: Path) -> None:
         "short.txt": ("This is no DICOM file.", False),
     }
     assert str(archive) == (
-        "1 CT series, 1 RTSTRUCT, 1 CT localizer (scout), 1 RT Dose, 1 RT Plan, 1 Secondary Capture Image, "
-        "1 unreadable DICOM file(s), 2 other file(s)"
+        "1 CT series, 1 RTSTRUCT, 1 CT localizer (scout), 1 DICOMDIR, 1 RT Dose, 1 RT Plan, "
+        "1 Secondary Capture Image, 1 unreadable DICOM file(s), 2 other file(s)"
     )
 
 
