@@ -33,6 +33,8 @@ class ModelConfig:
     """`phantom` marks a model trained on drawn phantoms, which must never contour a patient."""
     description: str = ""
     """One line for `contour-ai models`."""
+    commands: tuple[str, ...] = ()
+    """Shell commands that make the model again, for its card."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class DataConfig:
     """Which ROIs and patients are used."""
 
     rois: tuple[str, ...] | None = None
-    """ROIs to learn, by their names after the ROI map; null for all that are mapped."""
+    """ROIs to learn, by their names after the ROI map; null for all organs (not targets, not the body)."""
     min_patients: int = 1
     """ROIs contoured in fewer patients are left out, and named."""
     validation_share: float = 0.15

@@ -1,0 +1,157 @@
+"""`contour-ai train`: an archive of DICOM patients in, a model out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from contour_ai.cli.console import err, out, progress_bar
+from contour_ai.errors import ConfigError
+
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
+    """A time such as 90s, 20m, 8h or 1h30m, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        parts = re.fullmatch(r"(?:\d+(?:\.\d+)?[smhd])+", str(value).strip().lower())
+        if parts is None:
+            self.fail(f"{value!r} is no time; write 90s, 20m, 8h or 1h30m", param, ctx)
+        return sum(
+            float(number) * UNITS_S[unit] for number, unit in re.findall(r"([\d.]+)([smhd])", parts.string)
+        )
+
+
+@click.command("train", short_help="Train a model on a folder of patients.")
+@click.argument("data_dir", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--out", "run_dir", type=click.Path(path_type=Path), help="Folder of the run; holds bundle/ in the end."
+)
+@click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration (YAML).")
+@click.option(
+    "--roi-map", "map_path", type=click.Path(path_type=Path), help="Which names stand for which ROI (YAML)."
+)
+@click.option("--network", help="resunet3d (4 levels) or deeper_resunet3d (5), over the configuration.")
+@click.option("--init", "init", help="Start from this model: a name, or the folder of a bundle.")
+@click.option("--resume", is_flag=True, help="Go on with the training in the folder of the run.")
+@click.option(
+    "--time-budget", type=Duration(), help="End in this time (20m, 8h), with the schedule finished."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--cache", "cache_dir", type=click.Path(path_type=Path), help="Prepared patients; default: in the run."
+)
+@click.option(
+    "--print-config", is_flag=True, help="Print the configuration with every key explained, and end."
+)
+def command(
+    data_dir: Path | None,
+    run_dir: Path | None,
+    config_path: Path | None,
+    map_path: Path | None,
+    network: str | None,
+    init: str | None,
+    resume: bool,
+    time_budget: float | None,
+    device: str,
+    cache_dir: Path | None,
+    print_config: bool,
+) -> None:
+    """Train a model on the patients in DATA_DIR: CT series and structure sets, paired by UID.
+
+    Patients may lack any of the ROIs. What was planned from the data is printed before the first step; every value
+    can be fixed in the configuration (--print-config shows them all). The run folder holds config.yaml, splits.json,
+    metrics.csv, tensorboard/, checkpoints/ and in the end bundle/, which `contour-ai predict --model` takes.
+    """
+    from dataclasses import replace
+
+    from contour_ai.settings import from_mapping, to_mapping
+    from contour_ai.training import config as configuration
+
+    settings = configuration.load_config(config_path)
+    if network is not None:
+        changed = {**to_mapping(settings.network), "name": network}
+        chosen = from_mapping(configuration.NetworkChoice, changed, where="--network", path="network")
+        settings = replace(settings, network=chosen)
+    if print_config:
+        out().print(configuration.print_config(settings), end="", markup=False)
+        return
+    if data_dir is None or run_dir is None:
+        raise click.UsageError("DATA_DIR and --out are needed.")
+    if resume and (config_path or map_path or network or init):
+        raise ConfigError(
+            "--resume goes on with the run's own configuration, map and network.",
+            where=run_dir,
+            fix="give --resume without --config, --roi-map, --network and --init",
+        )
+    _train(settings, data_dir, run_dir, map_path, init, resume, time_budget, device, cache_dir)
+
+
+def _train(
+    settings: object,
+    data_dir: Path,
+    run_dir: Path,
+    map_path: Path | None,
+    init: str | None,
+    resume: bool,
+    time_budget: float | None,
+    device: str,
+    cache_dir: Path | None,
+) -> None:
+    from contour_ai.bundle import load_bundle
+    from contour_ai.pipeline.train import TrainOptions, train
+    from contour_ai.structures.roi_map import RoiMap
+    from contour_ai.training.config import TrainConfig
+
+    assert isinstance(settings, TrainConfig)
+    options = TrainOptions(
+        roi_map=None if map_path is None else RoiMap.load(map_path),
+        device=device,
+        init=None if init is None else load_bundle(init),
+        resume=resume,
+        time_budget_s=time_budget,
+        cache_dir=cache_dir,
+        on_plan=_print_plan,
+    )
+    with progress_bar() as on_progress:
+        try:
+            bundle = train(settings, data_dir, run_dir, on_progress, options)
+        except KeyboardInterrupt:
+            if (run_dir / "checkpoints").is_dir():
+                err().print(f"stopped; `contour-ai train {data_dir} --out {run_dir} --resume` goes on")
+            raise
+    _print_result(bundle.folder)
+
+
+def _print_plan(facts: object) -> None:
+    from collections.abc import Mapping
+
+    from rich.markup import escape
+
+    assert isinstance(facts, Mapping)
+    for key, value in facts.items():
+        err().print(f"  {key:20}{escape(str(value))}")
+
+
+def _print_result(folder: Path) -> None:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from contour_ai.bundle import read_description
+
+    bundle = read_description(folder)
+    table = Table("ROI", "patients", "Dice in validation", box=SIMPLE)
+    for roi in bundle.roi_names:
+        dice = bundle.results["dice"].get(roi)
+        patients = bundle.data["rois"][roi]["patients"]
+        table.add_row(roi, str(patients), "-" if dice is None else f"{dice:.3f}")
+    table.add_row("mean", "", f"{bundle.results['mean_dice']:.3f}")
+    out().print(table)
+    out().print(f"model: {folder}")

@@ -1,0 +1,324 @@
+"""Trains a model on an archive: DICOM patients in; a run folder with checkpoints, curves and a model bundle out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contour_ai import __version__
+from contour_ai.bundle import InferenceSettings, ModelBundle, save_bundle
+from contour_ai.errors import ConfigError, OutputError
+from contour_ai.files import atomic_file
+from contour_ai.pipeline.archive import (
+    Sources,
+    choose_rois,
+    find_sources,
+    prepare_cases,
+    split,
+    spread,
+    typical_grids,
+)
+from contour_ai.pipeline.model_card import model_card
+from contour_ai.progress import OnProgress, no_progress
+from contour_ai.settings import from_mapping, to_mapping
+from contour_ai.structures import roi_info
+from contour_ai.structures.roi_map import RoiMap
+from contour_ai.training.config import NetworkChoice, PreprocessConfig, TrainConfig, load_config, print_config
+from contour_ai.training.plan import Plan, plan_input, plan_network, plan_settings
+
+if TYPE_CHECKING:
+    from contour_ai.training.loop import Job, Progress
+
+logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.yaml"
+MAP_FILE = "roi-map.yaml"
+SPLITS_FILE = "splits.json"
+BUNDLE = "bundle"
+
+DONE_KEYS = frozenset({"steps", "validate_every", "checkpoint_minutes", "threads"})
+"""Keys of `run` that may change when a training goes on."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `train` can be told besides configuration, data and run folder."""
+
+    roi_map: RoiMap | None = None
+    """Which names stand for which ROI; None for the TG-263 names proposed."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    init: ModelBundle | None = None
+    """A model to start from: its preprocessing and network are taken over, shared ROIs keep their weights."""
+    resume: bool = False
+    """Go on with the training in the run folder, with its own configuration and map."""
+    time_budget_s: float | None = None
+    """End in this time, preparation included, with the schedule finished and the best model validated."""
+    cache_dir: Path | None = None
+    """Where prepared patients are kept; None for `cache` in the run folder."""
+    on_plan: Callable[[Mapping[str, str]], None] = lambda facts: None
+    """Told what will be done, before the first step."""
+
+
+def train(
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    on_progress: OnProgress = no_progress,
+    options: TrainOptions | None = None,
+) -> ModelBundle:
+    """Trains on every usable patient in `data_dir`, and leaves everything in `run_dir`.
+
+    Returns:
+        The bundle `run_dir`/bundle, of the weights that validated best.
+
+    Raises:
+        InputError: there is nothing to train on.
+        ConfigError: unmapped ROI names, unknown device, values that do not fit the data.
+        ModelError: the checkpoint to resume from or the model to start from cannot be used.
+        OutputError: `run_dir` holds another training, or cannot be written.
+    """
+    started = time.monotonic()
+    options = options or TrainOptions()
+    config, options = _opened(config, run_dir, options)
+    sources = find_sources(data_dir, options.roi_map, on_progress)
+    job, rois_left_out, left_out = _job(config, sources, run_dir, options, on_progress)
+    config = job.config
+    _write_run(run_dir, job, left_out, options.roi_map)
+
+    import torch
+
+    from contour_ai.network import build_network
+    from contour_ai.training.loop import train_network
+
+    torch.manual_seed(config.run.seed)
+    network = build_network(job.plan.network)
+    facts = _facts(job, rois_left_out, left_out, options.time_budget_s)
+    if options.init is not None and not options.resume:
+        from contour_ai.training.transfer import start_from
+
+        kept, fresh = start_from(network, job.plan.rois, options.init.build_network(), options.init.roi_names)
+        facts["starts from"] = (
+            f"{options.init.name} {options.init.version}; kept: {', '.join(kept) or 'no ROI'}; "
+            f"new: {', '.join(fresh) or 'none'}"
+        )
+    options.on_plan(facts)
+    if options.time_budget_s is not None:
+        job = replace(job, time_budget_s=max(options.time_budget_s - (time.monotonic() - started), 1.0))
+    weights, progress = train_network(job, network, on_progress)
+    bundle = _describe(job, progress, facts, options)
+    return save_bundle(
+        run_dir / BUNDLE,
+        bundle,
+        weights,
+        model_card=model_card(bundle, config.model.commands),
+        overwrite=True,
+    )
+
+
+def _opened(config: TrainConfig, run_dir: Path, options: TrainOptions) -> tuple[TrainConfig, TrainOptions]:
+    """The configuration and options of a new run, or those of the one to go on with."""
+    begun = (run_dir / "checkpoints").exists() or (run_dir / BUNDLE).exists()
+    if options.resume:
+        config = load_config(run_dir / CONFIG_FILE)
+        if (run_dir / MAP_FILE).is_file():
+            options = replace(options, roi_map=RoiMap.load(run_dir / MAP_FILE))
+        return config, options
+    if begun:
+        raise OutputError(
+            "There is a training in this folder already.",
+            where=run_dir,
+            fix="give --resume to go on with it, or another --out",
+        )
+    if options.init is not None:
+        config = _as(options.init, config)
+    return config, options
+
+
+def _as(bundle: ModelBundle, config: TrainConfig) -> TrainConfig:
+    """The configuration with a bundle's preprocessing and network in it.
+
+    Raises:
+        ConfigError: the bundle's network is none of the presets.
+    """
+    network = bundle.network
+    choice = {
+        **to_mapping(network),
+        "dropout": config.network.dropout,
+        "deep_supervision": config.network.deep_supervision,
+        "strides": to_mapping(network.level_strides),
+    }
+    for key in ("in_channels", "out_channels", "levels"):
+        del choice[key]
+    taken = replace(
+        config,
+        preprocess=PreprocessConfig(**{**vars(config.preprocess), **vars(bundle.preprocess)}),
+        network=from_mapping(NetworkChoice, choice, where=bundle.folder, path="network"),
+    )
+    if taken.network.levels != network.levels:
+        raise ConfigError(
+            "This model cannot be fine-tuned: its network is none of the presets.",
+            where=bundle.folder,
+            found=f"{network.name} with {network.levels} levels",
+        )
+    return taken
+
+
+def _job(
+    config: TrainConfig, sources: Sources, run_dir: Path, options: TrainOptions, on_progress: OnProgress
+) -> tuple[Job, dict[str, str], dict[str, str]]:
+    """Everything decided and every patient prepared; also what ROIs and patients were left out."""
+    from contour_ai.inference import choose_device
+    from contour_ai.training.loop import Job
+    from contour_ai.training.memory import free_bytes
+
+    device = choose_device(options.device)
+    rois, rois_left_out = choose_rois(sources.counts(), config.data.rois, config.data.min_patients)
+    fixed = config.preprocess.spacing_mm_kij is not None
+    settings = plan_settings(config, [] if fixed else typical_grids(sources.patients, on_progress))
+    cache = options.cache_dir or run_dir / "cache"
+    cases, unusable = prepare_cases(sources.patients, rois, settings, cache, on_progress)
+    network = plan_network(config.network, settings, len(rois))
+    shapes = [case.hu.shape for _, case in cases.values()]
+    plan = plan_input(config, rois, settings, network, shapes, device.type, free_bytes(device))
+    resolved = _resolved(config, plan)
+    ids = {p.label: p.patient_id for p in sources.patients if p.label in cases}
+    training, validation = split(ids, config.data.validation_share)
+    window = tuple(max(n, m) for n, m in zip(plan.patch_kij, network.multiple_kij, strict=True))
+    job = Job(
+        resolved,
+        plan,
+        [cases[label][1] for label in training],
+        [cases[label][1] for label in validation],
+        run_dir,
+        device,
+        _fingerprint(resolved, {label: key for label, (key, _) in cases.items()}),
+        resume=options.resume,
+        window_kij=(window[0], window[1], window[2]),
+    )
+    return job, rois_left_out, {**sources.left_out, **unusable}
+
+
+def _resolved(config: TrainConfig, plan: Plan) -> TrainConfig:
+    """The configuration with every planned value fixed, so that the run goes on the same on any machine."""
+    return replace(
+        config,
+        data=replace(config.data, rois=plan.rois),
+        preprocess=replace(config.preprocess, spacing_mm_kij=plan.settings.spacing_mm_kij),
+        network=replace(config.network, strides=plan.network.level_strides),
+        input=replace(config.input, patch_kij=plan.patch_kij, batch_size=plan.batch_size),
+    )
+
+
+def _fingerprint(config: TrainConfig, keys: Mapping[str, str]) -> str:
+    mapping = to_mapping(config)
+    mapping["run"] = {k: v for k, v in mapping["run"].items() if k not in DONE_KEYS}
+    text = json.dumps([mapping, sorted(keys.items())], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write_run(run_dir: Path, job: Job, left_out: Mapping[str, str], roi_map: RoiMap | None) -> None:
+    """What a run folder says about itself."""
+    with atomic_file(run_dir / CONFIG_FILE, overwrite=True) as path:
+        path.write_text(print_config(job.config), encoding="utf-8", newline="\n")
+    if roi_map is not None:
+        roi_map.save(run_dir / MAP_FILE, overwrite=True)
+    splits = {
+        "training": [case.patient_id for case in job.training],
+        "validation": [case.patient_id for case in job.validation],
+        "left_out": dict(left_out),
+    }
+    with atomic_file(run_dir / SPLITS_FILE, overwrite=True) as path:
+        path.write_text(json.dumps(splits, indent=1, ensure_ascii=False), encoding="utf-8", newline="\n")
+
+
+def _facts(
+    job: Job, rois_left_out: Mapping[str, str], left_out: Mapping[str, str], time_budget_s: float | None
+) -> dict[str, str]:
+    """What will be done, for people."""
+    config = job.config
+    both = [c.patient_id for c in job.validation] == [c.patient_id for c in job.training]
+    facts = {
+        "patients": f"{len(job.training)} for training, {len(job.validation)} for validation"
+        + (" (the same: there is only one)" if both else ""),
+        **job.plan.facts(),
+        "steps": str(config.run.steps) if time_budget_s is None else "as many as fit the time",
+        "optimiser": f"{config.optimiser.name}, learning rate {config.optimiser.learning_rate:g}, "
+        f"{config.schedule.name}",
+        "device": str(job.device),
+    }
+    if left_out:
+        facts["patients left out"] = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
+    if rois_left_out:
+        facts["ROIs left out"] = "; ".join(f"{roi}: {reason}" for roi, reason in rois_left_out.items())
+    return facts
+
+
+def _describe(job: Job, progress: Progress, facts: Mapping[str, str], options: TrainOptions) -> ModelBundle:
+    """The bundle's description, without its weights."""
+    import torch
+
+    config, plan = job.config, job.plan
+    best = next(score for score in progress.scores if score.step == progress.best_step)
+    validated: dict[str, Any] = {
+        "what": "Dice on whole validation patients, on the model's grid",
+        "patients": len(job.validation),
+        "mean_dice": round(best.mean, 4),
+        "dice": {roi: round(value, 4) for roi, value in best.dice.items() if value == value},
+        "worst": _worst(best.patients),
+    }
+    return ModelBundle(
+        folder=Path(),
+        name=config.model.name,
+        version=config.model.version,
+        kind=config.model.kind,
+        description=config.model.description,
+        rois=tuple(roi_info(roi) for roi in plan.rois),
+        preprocess=plan.settings,
+        network=plan.network,
+        inference=InferenceSettings(window_kij=job.window_kij, overlap=job.overlap),
+        data={
+            "patients": len({c.patient_id for c in [*job.training, *job.validation]}),
+            "training_patients": len(job.training),
+            "rois": spread(job.training, plan.rois),
+        },
+        training={
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            "hours": round(progress.elapsed_s / 3600, 3),
+            "sample_kij": list(plan.patch_kij),
+            "samples_a_step": plan.batch_size,
+            "optimiser": facts["optimiser"],
+            "device": _device_name(job),
+            "started_from": "" if options.init is None else f"{options.init.name} {options.init.version}",
+        },
+        results=validated,
+        provenance={
+            "made_with": f"contour-ai {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+            "date": datetime.now(timezone.utc).date().isoformat(),
+            "seed": config.run.seed,
+            "data_and_settings_sha256": job.fingerprint,
+        },
+    )
+
+
+def _worst(patients: Mapping[str, Mapping[str, float]], number: int = 3) -> list[str]:
+    """The ROIs found worst, by patient."""
+    scored = sorted((dice, roi, label) for label, rois in patients.items() for roi, dice in rois.items())
+    return [f"{label}: {roi} {dice:.3f}" for dice, roi, label in scored[:number]]
+
+
+def _device_name(job: Job) -> str:
+    import torch
+
+    if job.device.type == "cuda":
+        return torch.cuda.get_device_name(job.device)
+    return f"CPU, {torch.get_num_threads()} threads"
