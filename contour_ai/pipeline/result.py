@@ -117,24 +117,35 @@ def measure(
         return RoiResult(name, kind, written_name, 0.0, None, None, None, dice, flags)
     voxels = ct.grid.voxel_volumes_cm3[roi.box[0]]
     per_slice = roi.inside.sum(axis=(1, 2))
-    k, i, j = np.nonzero(roi.inside)
-    points = ct.grid.index_to_lps(np.stack([k, i, j], axis=-1) + [s.start for s in roi.box])
-    centroid = np.average(points, axis=0, weights=voxels[k])
     occupied = np.flatnonzero(per_slice) + roi.box[0].start
-    mean_hu = (
-        None if ct.volume is None else float(ct.volume.hu[roi.box][roi.inside].astype(np.float64).mean())
-    )
     return RoiResult(
         name,
         kind,
         written_name,
         float((per_slice * voxels).sum()),
         (int(occupied[0]) + 1, int(occupied[-1]) + 1),
-        (float(centroid[0]), float(centroid[1]), float(centroid[2])),
-        mean_hu,
+        _centroid(roi.inside, roi.box, ct.grid),
+        None if ct.volume is None else _mean(ct.volume.hu[roi.box], roi.inside),
         None if reference is None else dice_in_box(roi.inside, roi.box, reference),
         flags,
     )
+
+
+def _centroid(inside: NDArray[np.bool_], box: Box, grid: Grid) -> tuple[float, float, float]:
+    """LPS mm; each voxel weighted with its volume, each slice at its own position."""
+    in_rows, in_columns = inside.sum(axis=2), inside.sum(axis=1)  # (K, I), (K, J)
+    count = in_rows.sum(axis=1)
+    held = np.flatnonzero(count)
+    i = in_rows[held] @ np.arange(box[1].start, box[1].stop) / count[held]
+    j = in_columns[held] @ np.arange(box[2].start, box[2].stop) / count[held]
+    k = held + box[0].start
+    middles = grid.index_to_lps(np.stack([k, i, j], axis=-1))  # of what lies in each slice
+    x, y, z = np.average(middles, axis=0, weights=count[held] * grid.voxel_volumes_cm3[k])
+    return float(x), float(y), float(z)
+
+
+def _mean(values: NDArray[Any], inside: NDArray[np.bool_]) -> float:
+    return float(values.mean(where=inside, dtype=np.float64))
 
 
 def dice_in_box(inside: NDArray[np.bool_], box: Box, reference: NDArray[np.bool_]) -> float:
