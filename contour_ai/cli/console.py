@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -42,6 +43,8 @@ def start_logging(verbose: bool) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
     logger.propagate = False
+    # pydicom warns of every value that is not quite as the standard has it; what matters is said in our own words.
+    warnings.filterwarnings("ignore", module=r"pydicom\b")
 
 
 class _ConsoleHandler(logging.Handler):
