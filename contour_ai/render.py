@@ -187,7 +187,7 @@ def overlay_panels(
     _outline(overlay, plane.predicted, rois, view)
     if plane.reference is not None:
         _outline(overlay, plane.reference, rois, view, dashed=True)
-        panels.append((overlay, "contours: prediction solid, ground truth dashed"))
+        panels.append((overlay, "contours (ground truth dashed)"))
     else:
         panels.append((overlay, "contours"))
     gap, top = 4, 24
@@ -200,7 +200,7 @@ def overlay_panels(
         left = n * (size[0] + gap)
         picture.paste(panel, (left, top))
         draw.text((left + 6, 4), title, TEXT, _font(13))
-    draw.text((width - 6, 4), plane.caption, TEXT, _font(13), anchor="ra")
+    draw.text((size[0] - 6, 4), plane.caption, TEXT, _font(13), anchor="ra")
     picture.paste(legend, (0, top + size[1]))
     return picture
 

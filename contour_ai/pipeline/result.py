@@ -156,7 +156,7 @@ def dice_in_box(inside: NDArray[np.bool_], box: Box, reference: NDArray[np.bool_
 
 def find_flags(roi: PredictedRoi, grid: Grid) -> list[Flag]:
     """Reasons to look twice at one ROI that its mask alone gives."""
-    if roi.box is None:
+    if roi.box is None or roi.inside is None:
         return [Flag("empty", "the model found nothing; the ROI is not in the structure set")]
     if roi.info.interpreted_type == EXTERNAL:
         return []
@@ -164,15 +164,15 @@ def find_flags(roi: PredictedRoi, grid: Grid) -> list[Flag]:
     ends = [
         name
         for name, touched in (
-            ("first", roi.box[0].start == 0),
-            ("last", roi.box[0].stop == grid.shape_kij[0]),
+            ("first", roi.box[0].start == 0 and roi.inside[0].any()),
+            ("last", roi.box[0].stop == grid.shape_kij[0] and roi.inside[-1].any()),
         )
         if touched
     ]
     if ends:
         reason = f"reaches the {' and the '.join(ends)} slice: the organ may go on beyond the scan"
         flags.append(Flag("touches_scan_end", reason))
-    if roi.inside is not None and _at_border(roi.inside, roi.box, grid):
+    if _at_border(roi.inside, roi.box, grid):
         flags.append(Flag("touches_field_of_view", "reaches the border of the image: the organ may be cut"))
     return flags
 

@@ -28,6 +28,7 @@ from contour_ai.network import ResidualUNet3d
 from contour_ai.network_config import NetworkConfig
 from contour_ai.pipeline import predict as predict_module_or_function
 from contour_ai.pipeline.predict import PredictOptions, folder_name, load_model, predict
+from contour_ai.pipeline.result import PredictedRoi, find_flags
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures import RoiInfo
 from contour_ai.volume import Structures, Volume
@@ -248,6 +249,16 @@ def test_flags_where_the_scan_cuts_an_organ(tmp_path: Path, model_dir: Path) -> 
     assert "reaches the last slice: the organ may go on beyond the scan" in reasons
     file = pydicom.dcmread(result.structure_set)
     assert "reaches the last slice" in file.StructureSetROISequence[0].ROIDescription
+
+
+def test_what_lies_outside_the_body_is_cut_off_and_not_flagged() -> None:
+    box = (slice(0, 4), slice(0, 3), slice(2, 5))
+    inside = np.zeros((4, 3, 3), bool)
+    inside[2, 1, 1] = True
+    assert find_flags(PredictedRoi(ROIS[0], box, inside), GRID) == []
+    inside[0, 0, 1] = True
+    codes = [flag.code for flag in find_flags(PredictedRoi(ROIS[0], box, inside), GRID)]
+    assert codes == ["touches_scan_end", "touches_field_of_view"]
 
 
 # -- options ------------------------------------------------------------------------------------------------
