@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic import ROIS, ball, case
+from training_cases import ROIS, ball, case
 
 from contour_ai.training.augmentation import (
     Draw,

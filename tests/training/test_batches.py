@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from synthetic import case
+from training_cases import case
 
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.training.batches import BatchMaker

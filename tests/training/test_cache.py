@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from synthetic import case
+from training_cases import case
 
 from contour_ai.training.cache import case_key, content_hash, load_case, save_case
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from synthetic import ROIS, case
+from training_cases import ROIS, case
 
 from contour_ai.errors import ContourAIError, ModelError
 from contour_ai.network import build_network

@@ -1,0 +1,246 @@
+"""From a folder of DICOM patients to a bundle that predicts: pairing, mapping, leaving out, splitting, going on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from contour_ai.bundle import load_bundle
+from contour_ai.cli.main import cli
+from contour_ai.dicom.ct_write import PatientIdentity, write_ct
+from contour_ai.dicom.rtstruct_header import Provenance
+from contour_ai.dicom.rtstruct_write import write_structures
+from contour_ai.errors import ConfigError, InputError, OutputError
+from contour_ai.grid import Grid
+from contour_ai.pipeline.archive import (
+    choose_rois,
+    find_sources,
+    map_names,
+    prepare_cases,
+    split,
+    without_empty,
+)
+from contour_ai.pipeline.train import TrainOptions, train
+from contour_ai.preprocess import PreprocessSettings
+from contour_ai.structures.roi_map import RoiMap
+from contour_ai.training.cache import Case
+from contour_ai.training.config import (
+    DataConfig,
+    InputConfig,
+    ModelConfig,
+    NetworkChoice,
+    PreprocessConfig,
+    RunConfig,
+    TrainConfig,
+)
+from contour_ai.volume import Structures, Volume
+
+SHAPE = (12, 22, 26)
+CONFIG = TrainConfig(
+    model=ModelConfig("tiny", kind="phantom", commands=("contour-ai train somewhere --out run",)),
+    preprocess=PreprocessConfig(spacing_mm_kij=(6.0, 5.0, 5.0), windows_hu=((-160.0, 240.0),)),
+    network=NetworkChoice(base_filters=4),
+    input=InputConfig(patch_kij=(8, 16, 16), batch_size=1),
+    run=RunConfig(steps=2, validate_every=1, threads=1),
+)
+
+
+def write_patient(folder: Path, number: int, names: dict[str, tuple[int, int, int]]) -> None:
+    """A body with cubes: {ROI name: corner (k, i, j)}."""
+    grid = Grid.axial(SHAPE, (6.0, 5.0, 5.0), (0.0, 0.0, 10.0 * number))
+    hu = np.full(SHAPE, -1000, np.int16)
+    hu[:, 3:-3, 3:-3] = 20
+    masks = {}
+    for n, (name, (k, i, j)) in enumerate(names.items()):
+        masks[name] = np.zeros(SHAPE, bool)
+        masks[name][k : k + 3, i : i + 4, j : j + 4] = True
+        hu[masks[name]] = 100 + 50 * n + number
+    patient = PatientIdentity(f"P{number}", f"Tiny^{number}", "20260101")
+    ct = write_ct(folder / "ct", Volume(hu, grid), patient, uid_seed=f"tiny {number}")
+    if masks:
+        write_structures(
+            folder / "RS.dcm",
+            Structures.from_masks(masks, ct.grid),
+            ct,
+            Provenance("test", "test", "test"),
+            uid_seed=f"tiny {number}",
+        )
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four patients with structure sets and different ROIs, one without."""
+    folder = tmp_path_factory.mktemp("archive")
+    write_patient(folder / "a", 1, {"Brainstem": (2, 8, 10), "Lt Parotid": (5, 8, 15)})
+    write_patient(folder / "b", 2, {"brainstem": (3, 9, 11), "Parotid R": (5, 8, 5)})
+    write_patient(folder / "c", 3, {"BRAINSTEM": (3, 8, 9), "Parotid_L": (6, 7, 15), "Parotid_R": (6, 7, 5)})
+    write_patient(folder / "d", 4, {"Brainstem": (4, 9, 10), "PTV": (1, 4, 4)})
+    write_patient(folder / "e", 5, {})
+    return folder
+
+
+def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    plans: list[dict[str, str]] = []
+    bundle = train(CONFIG, archive, run, options=TrainOptions(on_plan=lambda f: plans.append(dict(f))))
+    assert bundle.roi_names == ("Brainstem", "Parotid_L", "Parotid_R")
+    assert bundle.mirror_channels == (0, 2, 1)
+    assert bundle == load_bundle(run / "bundle") and bundle.kind == "phantom" and not bundle.default
+    assert bundle.data["training_patients"] + bundle.results["patients"] == 4
+    assert "P5: no structure set" in plans[0]["patients left out"]
+    assert "PTV: its type is PTV" in plans[0]["ROIs left out"]
+    splits = json.loads((run / "splits.json").read_text(encoding="utf-8"))
+    assert sorted(splits["training"] + splits["validation"]) == ["P1", "P2", "P3", "P4"]
+    resolved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert resolved["data"]["rois"] == ["Brainstem", "Parotid_L", "Parotid_R"]
+    card = (run / "bundle" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for words in (
+        "Not a medical device",
+        "never the default",
+        "| Brainstem | 3 |",
+        "contour-ai train somewhere",
+    ):
+        assert words in card
+    with pytest.raises(OutputError, match="There is a training in this folder already"):
+        train(CONFIG, archive, run)
+    going_on = train(CONFIG, archive, run, options=TrainOptions(resume=True))
+    assert going_on.training["steps"] == 2
+
+
+def test_fine_tuning_keeps_shared_rois_and_says_so(archive: Path, tmp_path: Path) -> None:
+    first = replace(CONFIG, data=DataConfig(rois=("Parotid_R", "Brainstem")))
+    model = train(first, archive, tmp_path / "first")
+    plans: list[dict[str, str]] = []
+    other = replace(
+        CONFIG,
+        network=NetworkChoice(base_filters=6),
+        data=DataConfig(rois=("Brainstem", "Parotid_L")),
+        run=replace(CONFIG.run, steps=1),
+    )
+    options = TrainOptions(init=model, on_plan=lambda f: plans.append(dict(f)))
+    tuned = train(other, archive, tmp_path / "second", options=options)
+    assert plans[0]["starts from"] == "tiny 1.0; kept: Brainstem; new: Parotid_L"
+    assert tuned.network.base_filters == 4 and tuned.preprocess == model.preprocess
+    assert tuned.training["started_from"] == "tiny 1.0"
+
+
+def test_start_from_copies_rows_by_name() -> None:
+    import torch
+
+    from contour_ai.network import build_network
+    from contour_ai.training.transfer import start_from
+
+    old = build_network("resunet3d", in_channels=1, out_channels=2, base_filters=4)
+    new = build_network("resunet3d", in_channels=1, out_channels=3, base_filters=4)
+    fresh = new.head.weight.clone()
+    assert start_from(new, ("C", "B", "A"), old, ("A", "B")) == (("B", "A"), ("C",))
+    assert torch.equal(new.head.weight[1], old.head.weight[1])
+    assert torch.equal(new.head.weight[2], old.head.weight[0])
+    assert torch.equal(new.head.weight[0], fresh[0])
+    assert torch.equal(new.stem.conv1.weight, old.stem.conv1.weight)
+
+
+def test_the_cache_is_used_and_notices_changes(archive: Path, tmp_path: Path) -> None:
+    sources = find_sources(archive)
+    settings = PreprocessSettings((6.0, 5.0, 5.0))
+    rois = ("Brainstem", "Parotid_L", "Parotid_R")
+    cases, left_out = prepare_cases(sources.patients, rois, settings, tmp_path)
+    assert not left_out and len(list(tmp_path.iterdir())) == 4
+    case = cases["P2"][1]
+    assert case.presence == (True, False, True)
+    assert int((case.bits & 1).astype(bool).sum()) == 3 * 4 * 4
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
+    prepare_cases(sources.patients, rois, settings, tmp_path)
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
+    prepare_cases(sources.patients, rois, replace(settings, margin_mm=1.0), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 8
+
+
+def test_names_neither_mapped_nor_ignored_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError) as caught:
+        map_names(["Parotid_L", "ring 3", "zz"], None)
+    assert "2 ROI names are neither mapped nor ignored." in str(caught.value)
+    assert "ring 3, zz" in str(caught.value) and "--roi-map" in str(caught.value)
+    roi_map = RoiMap({"Parotid_L": ("gland 1",)}, ("zz",), "map.yaml")
+    assert map_names(["gland 1", "ZZ"], roi_map) == {"gland 1": "Parotid_L"}
+    with pytest.raises(ConfigError, match=r"where: map.yaml\n  found: ring 3"):
+        map_names(["ring 3"], roi_map)
+
+
+def test_a_roi_that_stands_twice_in_a_patient_is_left_out_there(tmp_path: Path) -> None:
+    write_patient(tmp_path, 1, {"Parotid_L": (2, 8, 10), "Lt Parotid": (5, 8, 15), "Brainstem": (2, 4, 4)})
+    sources = find_sources(tmp_path)
+    assert dict(sources.patients[0].rois) == {"Brainstem": "Brainstem"}
+    assert "Parotid_L stands there as" in sources.left_out["P1, some ROIs"]
+
+
+def test_an_archive_without_patients_is_refused(archive: Path) -> None:
+    with pytest.raises(InputError, match=r"There is no patient to train on(.|\n)*P5: no structure set"):
+        find_sources(archive / "e")
+
+
+def test_rois_asked_for_must_be_there() -> None:
+    counts = {"Brainstem": 4, "PTV": 9, "Larynx": 1}
+    assert choose_rois(counts, None, 2) == (
+        ("Brainstem",),
+        {"PTV": "its type is PTV; name it in data.rois to learn it", "Larynx": "in 1 patients only"},
+    )
+    assert choose_rois(counts, ["PTV"], 2) == (("PTV",), {})
+    with pytest.raises(ConfigError, match=r"ROIs of data.rois are in no patient.\n  found: Heart"):
+        choose_rois(counts, ["Heart"], 1)
+
+
+def test_split_goes_by_patient_and_moves_nobody() -> None:
+    some = {f"L{n}": f"P{n // 2}" for n in range(200)}
+    training, validation = split(some, 0.2)
+    assert 20 <= len(validation) <= 60 and not set(training) & set(validation)
+    assert all((f"L{n}" in training) == (f"L{n + 1}" in training) for n in range(0, 200, 2))
+    more = some | {f"M{n}": f"Q{n}" for n in range(50)}
+    assert set(validation) <= set(split(more, 0.2)[1]) and set(training) <= set(split(more, 0.2)[0])
+    assert [len(side) for side in split({"a": "1", "b": "2", "c": "3"}, 1e-9)] == [2, 1]
+    assert split({"a": "1"}, 0.2) == (["a"], ["a"])
+
+
+def test_a_roi_without_voxels_counts_as_not_contoured() -> None:
+    bits = np.zeros((2, 2, 2), np.uint8)
+    bits[0, 0, 0] = 2
+    case = without_empty(
+        Case("p", np.zeros((2, 2, 2), np.int16), bits, ("A", "B"), (True, True), (1.0, 1.0, 1.0))
+    )
+    assert case.presence == (False, True) and case.notes == ("A: no voxel of it is left on the model's grid",)
+
+
+def test_command(archive: Path, tmp_path: Path) -> None:
+    config = tmp_path / "train.yaml"
+    config.write_text(
+        "model: {name: tiny, kind: phantom}\nnetwork: {base_filters: 4}\n"
+        "preprocess: {spacing_mm_kij: [6, 5, 5]}\ninput: {patch_kij: [8, 16, 16], batch_size: 1}\n"
+        "run: {steps: 1, threads: 1}\n",
+        encoding="utf-8",
+    )
+    arguments = ["train", str(archive), "--config", str(config), "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.output
+    assert "Brainstem" in done.stdout and "model:" in done.stdout
+    assert "swapped in a mirror Parotid_L/Parotid_R" in done.stderr
+    again = CliRunner().invoke(cli, arguments)
+    assert again.exit_code == 2 and "--resume" in again.stderr
+    config.write_text("optimiser: {learning_rat: 1}\n", encoding="utf-8")
+    wrong = CliRunner().invoke(cli, [*arguments[:-1], str(tmp_path / "other")])
+    assert wrong.exit_code == 4 and "did you mean 'optimiser.learning_rate'?" in wrong.stderr
+    assert not (tmp_path / "other").exists()
+    assert CliRunner().invoke(cli, ["train", "--print-config"]).stdout.startswith("# What the bundle")
+    assert CliRunner().invoke(cli, ["train"]).exit_code == 2
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("20m", 1200), ("1h30m", 5400), ("1.5h", 5400)])
+def test_durations(text: str, seconds: float) -> None:
+    from contour_ai.cli.train import Duration
+
+    assert Duration().convert(text, None, None) == seconds
