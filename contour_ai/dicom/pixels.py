@@ -94,15 +94,15 @@ def _rescale(stored: Stored, one: Slice, out: NDArray[np.generic]) -> bool:
     if out.dtype != np.int16:
         out[...] = stored * slope + intercept
         return True
-    narrow = stored.dtype.itemsize <= 2 and abs(slope) <= 1000 and abs(intercept) < 2**20
-    values: NDArray[np.integer] = stored.astype(np.int32 if narrow else np.int64)
-    if slope != 1:
-        values = values * int(slope)
-    values = values + int(intercept)
+    whole = int(slope), int(intercept)
+    ends = [int(v) * whole[0] + whole[1] for v in (stored.min(), stored.max())]
     limits = np.iinfo(np.int16)
-    if values.min() < limits.min or values.max() > limits.max:
+    if min(ends) < limits.min or max(ends) > limits.max:
         return False
-    out[...] = values
+    # Arithmetic in int16 wraps round on the way and comes out right, as the results are known to fit.
+    factor, summand = (np.array(v % 2**16, np.uint16).astype(np.int16) for v in whole)
+    values = stored.astype(np.int16)
+    np.add(values if slope == 1 else values * factor, summand, out=out)
     return True
 
 
@@ -121,7 +121,9 @@ def _stored_values(path: Path) -> Stored:
 
 def _check_pixel_description(path: Path, data_set: FileDataset) -> None:
     if "PixelData" not in data_set or not len(data_set["PixelData"].value or b""):
-        raise InputError("This CT file has no pixels.", where=path, fix=COPY_AGAIN)
+        raise InputError(
+            "This CT file has no pixels, or was cut short before their end.", where=path, fix=COPY_AGAIN
+        )
     samples, bits = int(data_set.get("SamplesPerPixel", 1)), int(data_set.BitsAllocated)
     if samples != 1 or bits not in (8, 16, 32):
         raise InputError(

@@ -112,6 +112,13 @@ def test_unusual_stacks_are_noted(tmp_path: Path) -> None:
     ]
 
 
+def test_slices_that_share_a_sop_instance_uid_are_noted(tmp_path: Path) -> None:
+    write_stack(tmp_path, axial(), lambda k, d: setattr(d, "SOPInstanceUID", "1.2.3"))
+    ct = read_ct(tmp_path)
+    assert_every_voxel_at_its_place(ct)
+    assert ct.notes == ("slices that share a SOPInstanceUID: contours are placed by position alone",)
+
+
 # -- pixels ----------------------------------------------------------------------------------------------------
 
 SYNTAXES = (
@@ -162,6 +169,22 @@ def test_rescale_is_that_of_each_slice(tmp_path: Path) -> None:
 
     write_stack(tmp_path, axial(), another)
     assert_every_voxel_at_its_place(read_ct(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept"), [(2.0, -70001.0), (-1.0, 33000.0), (-3.0, 0.0), (1.0, -40000.0)]
+)
+def test_whole_slopes_and_intercepts_of_any_size(tmp_path: Path, slope: float, intercept: float) -> None:
+    def unlike(k: int, d: Dataset) -> None:
+        d.RescaleSlope, d.RescaleIntercept = slope, intercept
+        stored = np.arange(120).reshape(12, 10) + (np.uint16(35000) if intercept < 0 else 0)
+        d.PixelData = stored.astype(np.uint16).tobytes()
+
+    write_stack(tmp_path, axial(), unlike)
+    ct = read_ct(tmp_path)
+    expected = (np.arange(120).reshape(12, 10) + (35000 if intercept < 0 else 0)) * slope + intercept
+    np.testing.assert_array_equal(ct.volume.hu[2], expected)
+    assert ct.volume.hu.dtype == (np.int16 if np.abs(expected).max() < 32768 else np.float32)
 
 
 def test_fractional_slope_gives_float32(tmp_path: Path) -> None:
@@ -244,7 +267,7 @@ def test_truncated_compressed_pixels_are_refused(tmp_path: Path) -> None:
     path = write_stack(tmp_path, axial(3, shape_ij=(32, 24)))[1]
     compress(path, "JPEGLSLossless")
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(InputError, match=r"damaged|cannot be decoded") as caught:
+    with pytest.raises(InputError, match=r"cut short before their end|damaged|cannot be decoded") as caught:
         read_ct(tmp_path)
     assert str(path) in str(caught.value)
 
