@@ -1,0 +1,86 @@
+"""Summaries count what is missing and never drop it; files keep their columns."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contour_ai.evaluation.metrics import roi_metrics
+from contour_ai.evaluation.report import Row, quantile, summarise, write_report
+from contour_ai.grid import Grid
+
+GRID = Grid.axial((4, 10, 10), (3, 1, 1))
+
+
+def row(patient: str, roi: str, width: int | None, reference: int | None = 4) -> Row:
+    """A patient whose prediction is `width` columns of a box and whose reference is `reference` columns."""
+
+    def mask(columns: int | None) -> np.ndarray | None:
+        if columns is None:
+            return None
+        m = np.zeros(GRID.shape_kij, bool)
+        m[1:3, 2:6, 2 : 2 + columns] = True
+        return m
+
+    return Row(patient, roi_metrics(mask(width), mask(reference), GRID, roi=roi))
+
+
+ROWS = [
+    row("a", "X", 4),
+    row("b", "X", 2),
+    row("c", "X", None),
+    row("d", "X", 4, None),
+    row("e", "X", 3),
+    row("a", "Y", 4, None),
+]
+
+
+def test_missing_ones_are_counted_and_stay_in_the_mean() -> None:
+    x, y = summarise(ROWS)
+    assert (x.roi, x.n, x.prediction_missing, x.reference_missing) == ("X", 4, 1, 1)
+    expected = [1, 2 * 2 / 6, 0, 2 * 3 / 7]
+    assert x.spread["dsc"].mean == pytest.approx(np.mean(expected))
+    assert x.spread["dsc"].median == pytest.approx(np.median(expected))
+    assert x.spread["hd95_mm"].mean == math.inf
+    assert math.isfinite(x.spread["hd95_mm"].median)
+    assert [patient for patient, _ in x.worst] == ["c", "b", "e"]
+    assert (y.n, y.reference_missing) == (0, 1)
+    assert math.isnan(y.spread["dsc"].mean)
+    assert y.worst == ()
+
+
+def test_quantiles() -> None:
+    values = [5.0, 1.0, 2.0, 8.0]
+    for share in (0, 0.25, 0.5, 0.6, 1):
+        assert quantile(values, share) == pytest.approx(np.quantile(values, share))
+    assert quantile([1, math.inf], 0.5) == math.inf
+    assert quantile([1, 2, math.inf], 0.5) == 2
+    assert quantile([math.inf, math.inf], 0.5) == math.inf
+    assert math.isnan(quantile([], 0.5))
+
+
+def test_files(tmp_path: Path) -> None:
+    write_report(tmp_path, ROWS, ["a note"])
+    with (tmp_path / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["patient"] for line in lines] == [r.patient for r in ROWS]
+    assert lines[2]["hd95_mm"] == "inf"
+    assert lines[3]["dsc"] == ""
+    assert list(lines[0])[:6] == ["patient", "roi", "status", "reference_cm3", "predicted_cm3", "dsc"]
+    with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as file:
+        summary = list(csv.DictReader(file))
+    assert summary[0]["n"] == "4"
+    assert summary[0]["worst"] == "c 0.000; b 0.667; e 0.857"
+    content = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    assert content["rows"][2]["hd95_mm"] == "inf"
+    assert content["rows"][3]["dsc"] is None
+    assert content["notes"] == ["a note"]
+    assert "surface_dsc" in content["definitions"]
+    assert content["summary"][0]["spread"]["dsc"]["mean"] == pytest.approx(
+        np.mean([1, 4 / 6, 0, 6 / 7]), abs=1e-6
+    )

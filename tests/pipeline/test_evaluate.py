@@ -1,0 +1,168 @@
+"""Evaluating RTSTRUCT files and folders: pairing by UID, names, what is missing, the command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from contour_ai.cli.main import cli
+from contour_ai.dicom.ct_write import PatientIdentity, write_ct
+from contour_ai.dicom.rtstruct_header import Provenance
+from contour_ai.dicom.rtstruct_write import write_structures
+from contour_ai.errors import InputError
+from contour_ai.evaluation.metrics import dice
+from contour_ai.grid import Grid
+from contour_ai.pipeline.evaluate import evaluate, name_of_roi
+from contour_ai.structures.roi_map import RoiMap
+from contour_ai.volume import Structures, Volume
+
+GRID = Grid.axial((6, 24, 20), (3, 2, 2), (-20, -24, 50))
+
+
+def boxed(*box: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(GRID.shape_kij, bool)
+    mask[tuple(slice(*b) for b in box)] = True
+    return mask
+
+
+CORD = boxed((0, 6), (14, 18), (9, 12))
+CORD_PREDICTED = boxed((0, 5), (14, 18), (9, 13))
+GLAND = boxed((2, 5), (8, 14), (2, 6))
+
+
+def write_patient(
+    root: Path, name: str, reference: Mapping[str, np.ndarray], predicted: Mapping[str, np.ndarray]
+) -> None:
+    """`root/data/<name>` with CT and reference, `root/out/<name>` with a prediction."""
+    folder = root / "data" / name
+    folder.mkdir(parents=True)
+    image = Volume(np.zeros(GRID.shape_kij, np.int16), GRID)
+    ct = write_ct(folder / "ct", image, PatientIdentity(name, name, "20260101"), uid_seed=name)
+    for path, masks in ((folder / "RS.dcm", reference), (root / "out" / name / "RS.x.dcm", predicted)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_structures(
+            path,
+            Structures.from_masks(masks, GRID),
+            ct,
+            Provenance("TEST"),
+            uid_seed=str(path.relative_to(root)),
+        )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("archive")
+    write_patient(
+        root,
+        "A",
+        {"SpinalCord": CORD, "Parotid_L": GLAND, "PTV": GLAND},
+        {"SpinalCord": CORD_PREDICTED, "Parotid_L": GLAND},
+    )
+    write_patient(root, "B", {"Spinal Cord": CORD, "Left Parotid": GLAND}, {"SpinalCord": CORD})
+    write_patient(root, "C", {"Parotid_L": GLAND}, {"SpinalCord": CORD, "Parotid_L": GLAND})
+    return root
+
+
+def test_two_files_with_the_ct_beside_one_of_them(root: Path) -> None:
+    result = evaluate(root / "out" / "A" / "RS.x.dcm", root / "data" / "A" / "RS.dcm")
+    assert [row.metrics.roi for row in result.rows] == ["SpinalCord", "Parotid_L"]
+    assert result.rows[0].metrics.dsc == pytest.approx(dice(CORD, CORD_PREDICTED))
+    assert result.rows[0].metrics.missed_slices == 1
+    assert result.rows[1].metrics.dsc == 1
+    assert result.notes == ()
+
+
+def test_folders_are_paired_by_uid_whatever_their_names(root: Path, tmp_path: Path) -> None:
+    for n, name in enumerate("CAB"):
+        shutil.copytree(root / "out" / name, tmp_path / f"folder{n}")
+    result = evaluate(tmp_path, root / "data")
+    assert [(row.patient, row.metrics.roi, row.metrics.status) for row in result.rows] == [
+        ("A", "SpinalCord", "both"),
+        ("A", "Parotid_L", "both"),
+        ("B", "SpinalCord", "both"),
+        ("B", "Parotid_L", "prediction missing"),
+        ("C", "SpinalCord", "reference missing"),
+        ("C", "Parotid_L", "both"),
+    ]
+    cord, gland = result.summary
+    assert (cord.n, cord.reference_missing) == (2, 1)
+    assert (gland.n, gland.prediction_missing) == (3, 1)
+    assert gland.spread["dsc"].mean == pytest.approx(2 / 3)
+    assert any("Left Parotid was taken for Parotid_L" in note for note in result.notes)
+
+
+def test_only_the_rois_asked_for(root: Path) -> None:
+    result = evaluate(root / "out" / "A", root / "data" / "A", rois=["PTV"], tau_mm=1)
+    (row,) = result.rows
+    assert (row.metrics.roi, row.metrics.status, row.metrics.tau_mm) == ("PTV", "prediction missing", 1)
+
+
+def test_names_that_stand_for_a_roi() -> None:
+    assert name_of_roi("SpinalCord", ["spinalcord ", "Spinal Cord"]) == ("spinalcord ", "")
+    assert name_of_roi("SpinalCord", ["Spinal Cord"]) == (
+        "Spinal Cord",
+        "Spinal Cord was taken for SpinalCord",
+    )
+    assert name_of_roi("SpinalCord", ["Lung_L"]) == (None, "")
+    name, remark = name_of_roi("SpinalCord", ["Spinal Cord", "spinal_cord"])
+    assert name is None
+    assert "could all be it" in remark
+    mapped = RoiMap({"SpinalCord": ("myelon 3",)})
+    assert name_of_roi("SpinalCord", ["Spinal Cord", "Myelon 3"], mapped)[0] == "Myelon 3"
+
+
+def test_refusals(root: Path, tmp_path: Path) -> None:
+    prediction, reference = root / "out" / "A" / "RS.x.dcm", root / "data" / "A" / "RS.dcm"
+    with pytest.raises(InputError, match="No such file or folder"):
+        evaluate(tmp_path / "nowhere", reference)
+    with pytest.raises(InputError, match="no structure set in PREDICTED"):
+        evaluate(root / "data" / "A" / "ct", reference)
+    with pytest.raises(InputError, match="on both sides"):
+        evaluate(reference, reference)
+    with pytest.raises(InputError, match="drawn on the same CT"):
+        evaluate(root / "out" / "B" / "RS.x.dcm", reference)
+    lonely = Path(shutil.copy(reference, tmp_path / "RS.dcm"))
+    with pytest.raises(
+        InputError, match="The CT that these structure sets were drawn on is not here"
+    ) as caught:
+        evaluate(prediction, lonely)
+    assert "--ct DIR" in str(caught.value)
+    found = evaluate(prediction, lonely, ct=root / "data" / "A" / "ct")
+    assert len(found.rows) == 2
+
+
+def test_two_references_of_one_patient_are_not_guessed_between(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "data" / "A", tmp_path / "A")
+    shutil.copy(root / "out" / "A" / "RS.x.dcm", tmp_path / "A" / "second.dcm")
+    with pytest.raises(InputError, match="2 structure sets could be its reference"):
+        evaluate(root / "out" / "A", tmp_path)
+
+
+def test_command_prints_and_writes(root: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", str(root / "out"), str(root / "data"), "--out", str(tmp_path / "scores")]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    assert "SpinalCord" in result.output
+    assert "Dice similarity coefficient" in result.output
+    names = ["evaluation.json", "metrics.csv", "summary.csv"]
+    assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == names
+    content = json.loads((tmp_path / "scores" / "evaluation.json").read_text(encoding="utf-8"))
+    assert len(content["rows"]) == 6
+    again = CliRunner().invoke(cli, arguments)
+    assert again.exit_code == 2
+    assert "exists already" in again.output
+
+
+def test_command_on_one_patient(root: Path) -> None:
+    result = CliRunner().invoke(cli, ["evaluate", str(root / "out" / "A"), str(root / "data" / "A")])
+    assert result.exit_code == 0, result.output
+    assert "surface DSC 2 mm" in result.output
+    wrong = CliRunner().invoke(cli, ["evaluate", str(root / "out" / "A"), str(root / "data" / "B")])
+    assert wrong.exit_code == 3
+    assert "not compared" in wrong.output
