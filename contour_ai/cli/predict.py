@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from contour_ai.pipeline.predict import PredictOptions
     from contour_ai.pipeline.result import Prediction
 
+UNFORESEEN = 1
+"""The exit status that is worse than all others."""
+
 
 @click.command("predict")
 @click.argument(
@@ -86,13 +89,15 @@ def _predict_all(
     patient_dirs: tuple[Path, ...], bundle: ModelBundle, out_dir: Path, options: PredictOptions
 ) -> int:
     """Tries every patient; prints what was found, then what failed. Returns the exit status of the worst."""
+    import traceback
+
     from rich.markup import escape
 
-    from contour_ai.cli.main import exit_status
+    from contour_ai.cli.main import REPORT_HERE, exit_status
     from contour_ai.errors import ContourAIError
     from contour_ai.pipeline.predict import load_model, predict
 
-    failures: dict[Path, ContourAIError] = {}
+    failures: dict[Path, Exception] = {}
     taken: list[str] = []
     model = load_model(bundle, options.device)
     for patient_dir in patient_dirs:
@@ -102,13 +107,19 @@ def _predict_all(
         except ContourAIError as error:
             failures[patient_dir] = error
             continue
+        except Exception as error:  # noqa: BLE001 - shown in full; the other patients are still tried
+            console.err().print(escape(traceback.format_exc()))
+            failures[patient_dir] = error
+            continue
         taken.append(prediction.folder.name)
         _show(prediction)
     for patient_dir, failure in failures.items():
-        console.err().print(f"[red]error[/] in {escape(str(patient_dir))}: {escape(str(failure))}")
+        message = str(failure) if isinstance(failure, ContourAIError) else f"{failure!r}. {REPORT_HERE}"
+        console.err().print(f"[red]error[/] in {escape(str(patient_dir))}: {escape(message)}")
     if len(patient_dirs) > 1:
         console.err().print(f"{len(patient_dirs) - len(failures)} of {len(patient_dirs)} patients contoured")
-    return max((exit_status(failure) for failure in failures.values()), default=0)
+    statuses = [exit_status(failure) for failure in failures.values()]
+    return UNFORESEEN if UNFORESEEN in statuses else max(statuses, default=0)
 
 
 def _show(prediction: Prediction) -> None:

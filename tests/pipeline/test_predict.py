@@ -374,6 +374,26 @@ def test_the_command_tries_every_patient(tmp_path: Path, model_dir: Path) -> Non
     assert again.exit_code == 2 and "exists already" in again.stderr
 
 
+def test_the_command_goes_on_after_a_fault_of_its_own(
+    tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["contour_ai.pipeline.predict"]
+    real = module.body_mask
+    calls: list[int] = []
+
+    def broken_once(*args: object) -> object:
+        calls.append(1)
+        return real(*args) if len(calls) > 1 else 1 / 0
+
+    monkeypatch.setattr(module, "body_mask", broken_once)
+    patients = [str(make_patient(tmp_path / n, patient_id=n)) for n in ("a", "b")]
+    options = ["--out", str(tmp_path / "out"), "--model", str(model_dir), "--no-overlays"]
+    result = CliRunner().invoke(cli, ["predict", *patients, *options])
+    assert result.exit_code == 1
+    assert "ZeroDivisionError" in result.stderr and "Please report it" in result.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["b"]
+
+
 def test_the_command_refuses_wrong_models_and_usage(tmp_path: Path) -> None:
     missing = CliRunner().invoke(cli, ["predict", str(tmp_path), "--out", str(tmp_path), "--model", "nobody"])
     assert missing.exit_code == 4 and "There is no such model" in missing.stderr
