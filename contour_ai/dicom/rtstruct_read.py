@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
@@ -51,6 +52,7 @@ CONTOUR_GEOMETRIC_TYPE = 0x30060042
 CONTOUR_IMAGE_SEQUENCE = 0x30060016
 REFERENCED_SOP_INSTANCE_UID = b"\x08\x00\x55\x11"
 """Its tag (0008,1155) as it is in little endian files."""
+UNDEFINED_LENGTH = 0xFFFFFFFF
 UID_BYTES = re.compile(rb"[0-9.]{1,64}")
 
 
@@ -208,7 +210,24 @@ def _dataset(path: Path) -> Dataset:
             found=f"modality {kind[0] or 'unknown'}",
             expected="RTSTRUCT",
         )
+    if is_cut_short(dataset):
+        raise InputError(
+            "The structure set is cut short.",
+            where=path,
+            found="its last element has fewer bytes than it says",
+            fix="copy or export it again",
+        )
     return dataset
+
+
+def is_cut_short(dataset: Dataset) -> bool:
+    """Whether the file ended in the middle of an element; pydicom gives what there is without a word."""
+    if not len(dataset):
+        return False
+    last: Any = dataset.get_item(max(dataset.keys()))
+    if isinstance(last, RawDataElement):
+        return last.length != UNDEFINED_LENGTH and len(last.value or b"") < last.length
+    return last.VR == "SQ" and bool(last.value) and is_cut_short(last.value[-1])
 
 
 def _rois(dataset: Dataset, notes: list[str]) -> Iterator[RoiContoursRead]:
