@@ -51,10 +51,10 @@ def read_header(path: Path, keywords: Sequence[str] | None = None) -> Dataset:
             if keywords is None:
                 return dcmread(file, force=True, stop_before_pixels=True)
             tags: list[BaseTag | int] = [Tag(keyword) for keyword in keywords]
-            last = max(tags)
+            last = int(max(tags))
 
             def behind_last(tag: BaseTag, vr: str | None, length: int) -> bool:
-                return tag > last
+                return int(tag) > last
 
             return read_partial(file, stop_when=behind_last, force=True, specific_tags=tags)
         except UNREADABLE as error:
@@ -82,7 +82,7 @@ def damaged(path: Path, error: BaseException | str) -> InputError:
 def text(data_set: Dataset, keyword: str) -> str:
     """An element as plain text without padding; empty where it is missing or empty."""
     value = data_set.get(keyword)
-    return "" if value is None else str(value).strip().strip("\0")
+    return "" if value is None else str(value).strip("\0 ")
 
 
 def _opened(path: Path) -> BinaryIO:

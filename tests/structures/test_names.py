@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contour_ai.structures import flip_pairs, split_side, tg263_name, tg263_table
 from contour_ai.structures.roi_info import read_table
@@ -100,6 +104,40 @@ def test_every_alias_means_its_structure() -> None:
                     assert tg263_name(alias) is None, alias
                     assert tg263_name(f"{alias} left") == f"{name}_L"
                     assert tg263_name(f"Right_{alias}") == f"{name}_R"
+
+
+@given(st.text())
+def test_any_text_has_a_proposal_from_the_table_or_none(name: str) -> None:
+    proposal = tg263_name(name)
+    assert proposal is None or re.sub(r"_PRV[0-9]{2}$", "", proposal) in tg263_table()
+
+
+WORDS = [
+    "parotid",
+    "gland",
+    "lung",
+    "kidney",
+    "Femoral",
+    "head",
+    "eye",
+    "Brainstem",
+    "nerve",
+    "optic",
+    "1",
+    "PRV",
+    "5",
+]
+
+
+@given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4), st.integers(0, 4), st.sampled_from("_ -."))
+def test_the_other_side_is_the_mirror(words: list[str], place: int, separator: str) -> None:
+    left, right = (
+        tg263_name(separator.join([*words[:place], side, *words[place:]])) for side in ("Left", "Right")
+    )
+    if left is None:
+        assert right is None
+    elif left.partition("_PRV")[0].endswith("_L"):
+        assert right == re.sub(r"_L(?=$|_PRV)", "_R", left)
 
 
 def test_split_side() -> None:
