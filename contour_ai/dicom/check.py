@@ -450,11 +450,11 @@ def _contour(
 def _shape(
     points: NDArray[np.float64], contour: Dataset, c: _Checked
 ) -> Iterator[tuple[Severity, str, str, str]]:
-    after = np.roll(points, -1, axis=0)
-    normal = np.cross(points - points[0], after - points[0]).sum(axis=0)  # Newell: twice the area
-    area = float(np.linalg.norm(normal))
-    if area > 1e-6:
-        off = float(np.ptp(points @ (normal / area)))
+    triangles = np.cross(points - points[0], np.roll(points, -1, axis=0) - points[0])
+    sizes = np.linalg.norm(triangles, axis=1)
+    normal = triangles[sizes.argmax()]  # of the largest triangle: a bow tie has no area, but a plane
+    if sizes.max() > 1e-6:
+        off = float(np.ptp(points @ (normal / sizes.max())))
         if off > COPLANAR_TOL_MM:
             yield "error", "coplanar", "contours do not lie in a plane", f" ({off:.3f} mm)"
     plane = np.delete(points, int(np.abs(normal).argmax()), axis=1)
