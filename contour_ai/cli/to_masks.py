@@ -59,6 +59,8 @@ def command(
     if chosen == "npz" and output.suffix != ".npz":
         raise click.UsageError("--format npz writes one file: give --out a name that ends in .npz")
     patient = find_patient(patient_dir, series_uid=series_uid, rtstruct=rtstruct, needs_rtstruct=True)
+    for problem in patient.problems:
+        _note(problem)
     ct = read_ct(patient.ct, with_pixels=False)
     for note in ct.notes:
         _note(f"CT: {note}")
