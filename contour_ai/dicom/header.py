@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ UNREADABLE = (
 """What pydicom raises on damaged files."""
 
 PREAMBLE_BYTES = 132
+LAST_BEFORE_PIXELS = 0x7FDFFFFF
 NOT_DICOM = "This is no DICOM file."
 COPY_AGAIN = "copy or export this file again; it was damaged on its way, or the transfer was cut short"
 
@@ -46,17 +48,26 @@ def read_header(path: Path, keywords: Sequence[str] | None = None) -> Dataset:
     Raises:
         InputError: the file is empty, no DICOM file, cut short, or cannot be opened.
     """
+    return read_start(path, keywords)[0]
+
+
+def read_start(path: Path, keywords: Sequence[str] | None = None) -> tuple[FileDataset, int]:
+    """As `read_header`, and the number of bytes of the file behind what was read (0 where it is deflated).
+
+    Raises:
+        InputError: as `read_header`.
+    """
+    tags: list[BaseTag | int] | None = None if keywords is None else [Tag(keyword) for keyword in keywords]
+    last = int(max(tags)) if tags else LAST_BEFORE_PIXELS
+
+    def behind_last(tag: BaseTag, vr: str | None, length: int) -> bool:
+        return int(tag) > last
+
     with _opened(path) as file:
         try:
-            if keywords is None:
-                return dcmread(file, force=True, stop_before_pixels=True)
-            tags: list[BaseTag | int] = [Tag(keyword) for keyword in keywords]
-            last = int(max(tags))
-
-            def behind_last(tag: BaseTag, vr: str | None, length: int) -> bool:
-                return int(tag) > last
-
-            return read_partial(file, stop_when=behind_last, force=True, specific_tags=tags)
+            header = read_partial(file, stop_when=behind_last, force=True, specific_tags=tags)
+            start = file.tell()
+            return header, file.seek(0, os.SEEK_END) - start
         except UNREADABLE as error:
             raise damaged(path, error) from error
 
@@ -77,6 +88,17 @@ def read_data_set(path: Path, keywords: Sequence[str] | None = None) -> FileData
 def damaged(path: Path, error: BaseException | str) -> InputError:
     """The error for a file whose content cannot be made sense of."""
     return InputError("This DICOM file is damaged.", where=path, found=str(error), fix=COPY_AGAIN)
+
+
+def cut_short(path: Path, found: str, expected: int) -> InputError:
+    """The error for a file with too few bytes of pixels."""
+    return InputError(
+        "This CT file is cut short: it has too few pixels.",
+        where=path,
+        found=f"{found} bytes of pixels",
+        expected=expected,
+        fix=COPY_AGAIN,
+    )
 
 
 def text(data_set: Dataset, keyword: str) -> str:

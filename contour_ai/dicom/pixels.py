@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
-from contour_ai.dicom.header import COPY_AGAIN, UNREADABLE, damaged, read_data_set
+from contour_ai.dicom.header import COPY_AGAIN, UNREADABLE, cut_short, damaged, read_data_set
 from contour_ai.dicom.slices import Slice
 from contour_ai.errors import InputError
 
@@ -144,13 +144,7 @@ def _native(path: Path, data_set: FileDataset) -> Stored:
     shape = (int(data_set.get("NumberOfFrames") or 1), int(data_set.Rows), int(data_set.Columns))
     expected = int(np.prod(shape)) * dtype.itemsize
     if len(data) < expected:
-        raise InputError(
-            "This CT file is cut short: it has too few pixels.",
-            where=path,
-            found=f"{len(data)} bytes of pixels",
-            expected=f"{expected} bytes",
-            fix=COPY_AGAIN,
-        )
+        raise cut_short(path, str(len(data)), expected)
     return np.frombuffer(data, dtype, count=expected // dtype.itemsize).reshape(shape)
 
 

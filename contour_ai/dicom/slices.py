@@ -11,10 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import (
+    EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    LegacyConvertedEnhancedCTImageStorage,
+)
 
-from contour_ai.dicom.header import COPY_AGAIN, UNREADABLE, damaged, read_header, text
+from contour_ai.dicom.header import COPY_AGAIN, UNREADABLE, cut_short, damaged, read_header, read_start, text
 from contour_ai.errors import GeometryError, InputError
 from contour_ai.grid import REGULAR_TOL_MM, Grid
 
@@ -32,9 +38,12 @@ KEYWORDS = (
     "Rows",
     "Columns",
     "PixelSpacing",
+    "BitsAllocated",
     "RescaleIntercept",
     "RescaleSlope",
 )
+
+UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 DIRECTION_TOL = 2e-4
 """Slices are parallel when their direction cosines agree to this: 0.1 mm at the far edge of a 500 mm image."""
@@ -97,8 +106,9 @@ def read_slices(paths: Sequence[Path], on_done: Callable[[int], None]) -> list[S
 
 
 def _slices_in(path: Path) -> list[Slice]:
-    header = read_header(path, KEYWORDS)
+    header, bytes_behind = read_start(path, KEYWORDS)
     try:
+        _check_length(path, header, bytes_behind)
         enhanced = text(header, "SOPClassUID") in (
             EnhancedCTImageStorage,
             LegacyConvertedEnhancedCTImageStorage,
@@ -108,6 +118,21 @@ def _slices_in(path: Path) -> list[Slice]:
         return [_slice(path, None, header, [header])]
     except UNREADABLE as error:
         raise damaged(path, error) from error
+
+
+def _check_length(path: Path, header: FileDataset, bytes_behind: int) -> None:
+    """Notices a file that cannot hold its pixels, also where they are not going to be read."""
+    syntax = header.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
+    if syntax not in UNCOMPRESSED:
+        return
+    values = (
+        int(header.get("Rows") or 0)
+        * int(header.get("Columns") or 0)
+        * int(header.get("NumberOfFrames") or 1)
+    )
+    expected = values * int(header.get("BitsAllocated") or 0) // 8
+    if bytes_behind < expected:
+        raise cut_short(path, f"at most {bytes_behind}", expected)
 
 
 def _frames(path: Path, header: Dataset) -> list[Slice]:
