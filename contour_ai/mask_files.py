@@ -35,6 +35,8 @@ LATTICE_TOL = 0.05
 INSIDE_CT = 0.5
 """Share of a mask that must lie inside the CT; below, the mask is of another patient's space."""
 
+SAMPLE = 100_000
+
 FASTEST = 1
 """Compression level: masks shrink a hundredfold at the fastest one already."""
 
@@ -310,47 +312,79 @@ def _label_table(names: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _on_grid(image: _Image, grid: Grid, where: str, note: OnNote) -> Mask:
-    foreground = np.argwhere(image.array != 0)
-    lps = foreground @ image.affine[:3, :3].T + image.affine[:3, 3]
-    index = grid.lps_to_index(lps) if len(lps) else np.empty((0, 3))
-    beyond = ((index < -0.5 - LATTICE_TOL) | (index > np.array(grid.shape_kij) - 0.5 + LATTICE_TOL)).any(
-        axis=1
-    )
-    if len(index) and beyond.mean() > 1 - INSIDE_CT:
-        low, high = lps.min(axis=0), lps.max(axis=0)
-        raise GeometryError(
-            "The mask lies outside the CT: it belongs to another patient or frame of reference.",
-            where=where,
-            found=f"{100 * beyond.mean():.0f} % of it outside; it reaches from {_mm(low)} to {_mm(high)} mm",
-            expected=f"around {_mm(grid.index_to_lps((np.array(grid.shape_kij) - 1) / 2))} mm",
-            fix="give masks that were made on this CT",
-        )
-    if beyond.any():
-        note(f"{where}: {int(beyond.sum())} voxels lie outside the CT and are left out")
-    rounded = np.rint(index)
-    on_lattice = not len(index) or np.abs(index - rounded).max() <= LATTICE_TOL
-    if on_lattice and _same_voxels(image, grid):
-        mask = np.zeros(grid.shape_kij, dtype=bool)
-        k, i, j = rounded[~beyond].astype(np.intp).T
-        mask[k, i, j] = True
-        return mask
+    voxels = int(np.count_nonzero(image.array))
+    pasted = _pasted(image, grid)
+    if pasted is not None:
+        outside = voxels - int(np.count_nonzero(pasted))
+        _refuse_elsewhere(image, grid, outside / max(voxels, 1), where)
+        if outside:
+            note(f"{where}: {outside} voxels lie outside the CT and are left out")
+        return pasted
+    share = _share_outside(image, grid)
+    _refuse_elsewhere(image, grid, share, where)
     note(
         f"{where}: the mask is on another grid than the CT ({_spacing(image)} instead of "
         f"{_mm(np.array(grid.spacing_mm))} mm) and was resampled"
+        + (f"; {100 * share:.0f} % of it lies outside the CT" if share else "")
     )
     return _resampled(image, grid)
 
 
-def _same_voxels(image: _Image, grid: Grid) -> bool:
-    """Whether a step along each axis of the image is a step along one axis of the grid."""
-    steps = np.stack([grid.normal * grid.spacing_mm[0], grid.step_i_lps, grid.step_j_lps], axis=1)
-    lengths = np.linalg.norm(steps, axis=0)
-    cosines = (steps / lengths).T @ (image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0))
-    if not grid.is_regular or grid.shape_kij[0] == 1:
-        return bool((np.abs(cosines).max(axis=0) > 0.9).all())  # the lattice test says the rest
-    matrix = np.linalg.solve(grid.affine[:3, :3], image.affine[:3, :3])
-    signed = np.rint(matrix)
-    return bool(np.abs(matrix - signed).max() < 1e-3 and (np.abs(signed).sum(axis=0) == 1).all())
+def _pasted(image: _Image, grid: Grid) -> Mask | None:
+    """The mask on the grid where both have the same voxels, in any axis order; one may be a part of the other."""
+    if not grid.is_regular:
+        return None
+    to_grid = np.linalg.solve(grid.affine, image.affine)
+    matrix, offset = to_grid[:3, :3], to_grid[:3, 3]
+    sizes = np.array(image.array.shape)
+    for axis in np.flatnonzero(sizes == 1).tolist():  # a single slice has no spacing
+        matrix[:, axis] /= np.abs(matrix[:, axis]).max()
+    signed, start = np.rint(matrix), np.rint(offset).astype(int)
+    drift = np.abs(matrix - signed) @ (sizes - 1) + np.abs(offset - start)
+    if (
+        drift.max() > LATTICE_TOL
+        or not (np.abs(signed).sum(axis=0) == 1).all()
+        or abs(round(np.linalg.det(signed))) != 1
+    ):
+        return None
+    axes = np.abs(signed).argmax(axis=1)  # of the image, for every axis of the grid
+    array = np.transpose(image.array != 0, axes)
+    for g in range(3):
+        if signed[g, axes[g]] < 0:
+            array = np.flip(array, g)
+            start[g] -= array.shape[g] - 1
+    mask = np.zeros(grid.shape_kij, dtype=bool)
+    low = np.clip(start, 0, grid.shape_kij)
+    high = np.maximum(np.clip(start + array.shape, 0, grid.shape_kij), low)
+    target = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    source = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+    if (high > low).all():
+        mask[target] = array[source]
+    return mask
+
+
+def _share_outside(image: _Image, grid: Grid) -> float:
+    """Share of the mask's voxels that lie outside the CT, from a sample of at most `SAMPLE` of them."""
+    flat = np.flatnonzero(image.array)
+    flat = flat[:: max(1, len(flat) // SAMPLE)]
+    index = np.stack(np.unravel_index(flat, image.array.shape), axis=1)
+    at = grid.lps_to_index(index @ image.affine[:3, :3].T + image.affine[:3, 3])
+    outside = np.any((at < -0.5) | (at > np.array(grid.shape_kij) - 0.5), axis=1)
+    return float(outside.mean()) if len(outside) else 0.0
+
+
+def _refuse_elsewhere(image: _Image, grid: Grid, share_outside: float, where: str) -> None:
+    if share_outside <= 1 - INSIDE_CT:
+        return
+    middle = np.array([np.mean(axis) for axis in np.nonzero(image.array)])
+    raise GeometryError(
+        "The mask lies outside the CT: it belongs to another patient or frame of reference.",
+        where=where,
+        found=f"{100 * share_outside:.0f} % of it outside, around "
+        f"{_mm(image.affine[:3, :3] @ middle + image.affine[:3, 3])} mm",
+        expected=f"around {_mm(grid.index_to_lps((np.array(grid.shape_kij) - 1) / 2))} mm",
+        fix="give masks that were made on this CT",
+    )
 
 
 def _resampled(image: _Image, grid: Grid) -> Mask:

@@ -85,9 +85,8 @@ def _names(in_file: tuple[str, ...], rois: str | None, roi_map: Path | None) -> 
 
     wanted = list(in_file)
     if rois is not None:
-        asked = [name.strip() for name in rois.split(",") if name.strip()]
-        if ",".join(asked) in in_file:  # real names may have commas
-            asked = [",".join(asked)]
+        split = [name.strip() for name in rois.split(",") if name.strip()]
+        asked = [rois.strip()] if rois.strip() in in_file else split  # real names may have commas
         unknown = [name for name in asked if name not in in_file]
         if unknown:
             raise InputError(

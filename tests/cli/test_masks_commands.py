@@ -1,0 +1,107 @@
+"""``contour-ai to-masks``, ``to-rtstruct`` and ``check``: what they print, write and exit with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from click.testing import CliRunner, Result
+from shapes import hard_shapes
+from synthetic import axial, box_contours, write_stack, write_structure_set
+
+from contour_ai.cli.main import cli
+
+STACK = axial(8, shape_ij=(24, 20))
+SHAPES = hard_shapes((8, 24, 20))
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(a) for a in arguments], prog_name="contour-ai")
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Path:
+    write_stack(tmp_path / "p" / "ct", STACK)
+    rois = {"Blase": box_contours(STACK, [2, 3]), "Left, lung": box_contours(STACK, [5])}
+    write_structure_set(tmp_path / "p" / "rs.dcm", STACK, rois)
+    np.savez(tmp_path / "m.npz", **SHAPES)
+    return tmp_path / "p"
+
+
+def test_masks_to_a_structure_set_and_back(patient: Path, tmp_path: Path) -> None:
+    there = run("to-rtstruct", patient / "ct", tmp_path / "m.npz", "--out", tmp_path / "rs.dcm")
+    assert there.exit_code == 0, there.output
+    assert f"Sphere: {SHAPES['Sphere'].sum()} voxels" in there.stdout
+    assert f"{len(SHAPES)} ROIs in {tmp_path / 'rs.dcm'}, read back without a wrong voxel" in there.stdout
+    back = run("to-masks", patient, "--rtstruct", tmp_path / "rs.dcm", "--out", tmp_path / "back.npz")
+    assert back.exit_code == 0, back.output
+    assert f"{len(SHAPES)} masks (8, 24, 20) in {tmp_path / 'back.npz'}" in back.stdout
+    with np.load(tmp_path / "back.npz") as arrays:
+        assert {n: int((arrays[n] != SHAPES[n]).sum()) for n in SHAPES} == dict.fromkeys(SHAPES, 0)
+
+
+def test_images_in_folders(patient: Path, tmp_path: Path) -> None:
+    for file_format in ("nifti", "nrrd"):
+        folder = tmp_path / file_format
+        assert run("to-masks", patient, "--out", folder, "--format", file_format).exit_code == 0
+        result = run("to-rtstruct", patient / "ct", folder, "--out", tmp_path / f"{file_format}.dcm")
+        assert result.exit_code == 0, result.output
+        assert "Left, lung: 16 voxels" in result.stdout
+
+
+def test_some_rois_and_other_names(patient: Path, tmp_path: Path) -> None:
+    result = run("to-masks", patient, "--out", tmp_path / "a.npz", "--rois", "Left, lung")
+    assert result.stdout.splitlines()[0] == "Left, lung: 16 voxels"
+    (tmp_path / "map.yaml").write_text("rois:\n  Bladder: [blase]\n", encoding="utf-8")
+    result = run("to-masks", patient, "--out", tmp_path / "b.npz", "--roi-map", tmp_path / "map.yaml")
+    assert result.stdout.splitlines()[0] == "Bladder: 32 voxels"
+    assert "ROI Left, lung is not in the map and is left out" in result.stderr
+
+
+def test_profile_outline_and_label(patient: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "long.npz", Lung_Lobe_Upper_L=SHAPES["Two"], Lung_Lobe_Upper_R=SHAPES["Annulus"])
+    options = ["--profile", "eclipse", "--outline", "0.4", "--label", "Test", "--algorithm", "MANUAL"]
+    result = run("to-rtstruct", patient / "ct", tmp_path / "long.npz", "--out", tmp_path / "rs.dcm", *options)
+    assert result.exit_code == 0, result.output
+    assert "ROI Lung_Lobe_Upper_R is written as Lung_Lobe_Uppe_R" in result.stderr
+    dataset = pydicom.dcmread(tmp_path / "rs.dcm")
+    assert dataset.StructureSetLabel == "Test"
+    assert dataset.StructureSetROISequence[0].ROIGenerationAlgorithm == "MANUAL"
+    assert run("check", tmp_path / "rs.dcm", "--ct", patient / "ct", "--profile", "eclipse").exit_code == 0
+
+
+def test_check_prints_findings_and_exits_with_3(patient: Path, tmp_path: Path) -> None:
+    result = run("check", patient / "rs.dcm")
+    assert result.exit_code == 3
+    assert "error: AccessionNumber: is missing" in result.stdout
+    assert "references to images and slices were not checked" in result.stderr
+    assert "An importer would stumble" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["to-masks", "{p}", "--out", "{p}/x.npz", "--rois", "Leber"], 3, "no such ROI"),
+        (["to-masks", "{p}", "--out", "{p}/rs.dcm", "--format", "npz"], 2, "ends in .npz"),
+        (["to-masks", "{p}/ct", "--out", "{p}/x.npz"], 3, "No structure set"),
+        (["to-masks", "{p}", "--out", "{p}/ct", "--format", "nifti"], 2, "exists already"),
+        (["to-masks", "{p}/nothing", "--out", "{p}/x.npz"], 2, "does not exist"),
+        (["to-rtstruct", "{p}/ct", "{p}/rs.dcm", "--out", "{p}/x.dcm"], 3, "no mask file"),
+        (["to-rtstruct", "{p}/ct", "{p}/../m.npz", "--out", "{p}/rs.dcm"], 2, "exists already"),
+        (
+            ["to-rtstruct", "{p}/ct", "{p}/../m.npz", "--out", "{p}/x.dcm", "--profile", "x"],
+            4,
+            "No such profile",
+        ),
+        (["to-rtstruct", "{p}/ct", "{p}/../m.npz", "--out", "{p}/x.dcm", "--outline", "2"], 3, "The outline"),
+        (["check", "{p}/ct/CT001.dcm"], 3, "no structure set"),
+    ],
+)
+def test_refusals(arguments: list[str], status: int, message: str, patient: Path) -> None:
+    before = sorted(patient.rglob("*"))
+    result = run(*(a.format(p=patient) for a in arguments))
+    assert result.exit_code == status, result.output
+    assert message in result.stderr
+    assert sorted(patient.rglob("*")) == before, "nothing half-written"
