@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import os
 from collections import Counter
@@ -32,6 +33,7 @@ THREADS = 8
 """Waiting for a network share takes longer than reading a header; more threads than cores hide it."""
 
 MAX_WARNINGS = 10
+COPY = "copy of a structure set"
 
 KEYWORDS = (
     "SpecificCharacterSet",
@@ -166,6 +168,8 @@ def scan(
                 skipped.append(found)
             if done % 64 == 0 or done == len(files):
                 on_progress(ProgressEvent(stage, done, len(files)))
+    structure_sets, copies = _without_copies(structure_sets)
+    others += copies
     _warn_of_damaged(skipped)
     series = tuple(_series(slices[key]) for key in sorted(slices))
     return Archive(series, tuple(structure_sets), tuple(others), tuple(skipped))
@@ -201,6 +205,22 @@ def _list_files(paths: Iterable[Path]) -> list[Path]:
         else:
             raise InputError("No such file or folder.", where=path)
     return list(files)
+
+
+def _without_copies(
+    structure_sets: Sequence[StructureSetFile],
+) -> tuple[list[StructureSetFile], list[OtherFile]]:
+    """The structure sets without files that are, byte for byte, copies of an earlier one."""
+    kept: list[StructureSetFile] = []
+    copies: list[OtherFile] = []
+    for one in structure_sets:
+        same_uid = [k for k in kept if k.sop_instance_uid and k.sop_instance_uid == one.sop_instance_uid]
+        original = next((k for k in same_uid if filecmp.cmp(k.path, one.path, shallow=False)), None)
+        if original is None:
+            kept.append(one)
+        else:
+            copies.append(OtherFile(one.path, COPY, one.series_instance_uid, one.patient_id))
+    return kept, copies
 
 
 def _warn_of_damaged(skipped: Sequence[SkippedFile]) -> None:

@@ -58,6 +58,8 @@ MULTIPLE_TOL, ROUNDING_MM = 0.04, 0.11
 """A gap counts as n slice spacings when it is within this part of one of them, or within what positions rounded to
 0.1 mm make of it."""
 
+MAX_NOTES = 3
+
 ZONE = 3
 """As many equal wide gaps in a row are a coarser part of the scan, not missing slices."""
 
@@ -291,7 +293,7 @@ def without_repeats(
     heights = heights_mm(slices)
     order = sorted(range(len(slices)), key=lambda n: (heights[n], _instance_order(slices[n])))
     kept: list[Slice] = []
-    notes: list[str] = []
+    repeats: list[tuple[Slice, Slice]] = []
     conflicts: list[tuple[Slice, Slice]] = []
     last_height = -np.inf
     for n in order:
@@ -299,7 +301,7 @@ def without_repeats(
             kept.append(slices[n])
             last_height = heights[n]
         elif kept[-1].position_lps == slices[n].position_lps and same_image(kept[-1], slices[n]):
-            notes.append(f"{slices[n]} shows the same slice as {kept[-1].path.name} and was left out")
+            repeats.append((slices[n], kept[-1]))
         else:
             conflicts.append((kept[-1], slices[n]))
     if conflicts:
@@ -312,6 +314,11 @@ def without_repeats(
             expected="one image for every slice position",
             fix="leave one acquisition (phase, reconstruction) in the folder, or export it as a series of its own",
         )
+    notes = [
+        f"{again} shows the same slice as {first.path.name} and was left out" for again, first in repeats
+    ]
+    if len(notes) > MAX_NOTES:
+        notes[MAX_NOTES:] = [f"{len(notes) - MAX_NOTES} more slices are there twice and were used once"]
     return kept, notes
 
 

@@ -326,6 +326,15 @@ def test_slice_that_is_there_twice_is_used_once(tmp_path: Path) -> None:
     assert "shows the same slice as CT003.dcm and was left out" in ct.notes[0]
 
 
+def test_series_that_is_there_twice_is_used_once(tmp_path: Path) -> None:
+    write_stack(tmp_path / "one", axial())
+    write_stack(tmp_path / "two", axial())
+    ct = read_ct(tmp_path)
+    assert_every_voxel_at_its_place(ct)
+    assert len(ct.notes) == 4
+    assert ct.notes[3] == "2 more slices are there twice and were used once"
+
+
 def test_two_images_at_one_place_are_refused(tmp_path: Path) -> None:
     stack = axial()
     write_stack(tmp_path, stack)

@@ -259,6 +259,14 @@ def test_several_structure_sets(tmp_path: Path) -> None:
     assert patient.problems[0].startswith("2 structure sets belong to this CT; none was used")
 
 
+def test_copy_of_a_structure_set_counts_once(tmp_path: Path) -> None:
+    write_stack(tmp_path, A)
+    path = write_structure_set(tmp_path / "rs.dcm", A, rois(A))
+    (tmp_path / "rs copy.dcm").write_bytes(path.read_bytes())
+    assert labels(find_patient(tmp_path, needs_rtstruct=True)) == ["RS"]
+    assert [o.kind for o in scan(tmp_path).others] == ["copy of a structure set"]
+
+
 def test_no_structure_set(tmp_path: Path) -> None:
     write_stack(tmp_path, A)
     with pytest.raises(InputError, match="No structure set belongs to this CT series") as caught:
