@@ -272,13 +272,13 @@ def _prepared(
 
 def without_empty(case: Case) -> Case:
     """A ROI without a voxel on the model grid (outside the body, or too small) counts as not contoured."""
+    bits = case.bits
     presence = tuple(
-        here and bool((case.bits & case.bits.dtype.type(1 << r)).any())
-        for r, here in enumerate(case.presence)
+        here and bool((bits & bits.dtype.type(1 << r)).any()) for r, here in enumerate(case.presence)
     )
     gone = [roi for roi, a, b in zip(case.rois, case.presence, presence, strict=True) if a != b]
     notes = (*case.notes, *(f"{roi}: no voxel of it is left on the model's grid" for roi in gone))
-    return Case(case.patient_id, case.hu, case.bits, case.rois, presence, case.spacing_mm_kij, notes)
+    return Case(case.patient_id, case.image, case.labels, case.rois, presence, case.spacing_mm_kij, notes)
 
 
 def _rois_of(names: Iterable[str], rois_of: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -304,14 +304,15 @@ def _labels(found: Sequence[PatientFiles]) -> list[str]:
 
 def spread(cases: Sequence[Case], rois: Sequence[str]) -> dict[str, dict[str, object]]:
     """{ROI: number of patients, and its volume's 5 %, 50 % and 95 % in cm3}: what the model has seen."""
+    volumes: dict[str, list[float]] = {roi: [] for roi in rois}
+    for case in cases:
+        bits, voxel_cm3 = case.bits, float(np.prod(case.spacing_mm_kij)) / 1000
+        for r, roi in enumerate(rois):
+            if case.presence[r]:
+                volumes[roi].append(np.count_nonzero(bits & bits.dtype.type(1 << r)) * voxel_cm3)
     facts: dict[str, dict[str, object]] = {}
-    for r, roi in enumerate(rois):
-        volumes = [
-            float((c.bits & c.bits.dtype.type(1 << r) != 0).sum() * np.prod(c.spacing_mm_kij) / 1000)
-            for c in cases
-            if c.presence[r]
-        ]
-        facts[roi] = {"patients": len(volumes)}
-        if volumes:
-            facts[roi]["volume_cm3"] = [round(float(v), 2) for v in np.percentile(volumes, (5, 50, 95))]
+    for roi, found in volumes.items():
+        facts[roi] = {"patients": len(found)}
+        if found:
+            facts[roi]["volume_cm3"] = [round(float(v), 2) for v in np.percentile(found, (5, 50, 95))]
     return facts

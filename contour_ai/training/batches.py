@@ -68,10 +68,7 @@ class BatchMaker:
         self.cases, self.settings = cases, settings
         self.patch_kij, self.batch_size, self.roi_share = patch_kij, batch_size, roi_share
         self.augmentation, self.mirror, self.seed, self.device = augmentation, tuple(mirror), seed, device
-        self.resident = fits_on(cases, device)
-        home = device if self.resident else torch.device("cpu")
-        self._hu = [_tensor(case.hu, torch.int16, home) for case in cases]
-        self._bits = [_tensor(case.bits, SIGNED[case.bits.dtype.itemsize], home) for case in cases]
+        self._resident = [_on(case, device) for case in cases] if fits_on(cases, device) else None
         self._points = [_roi_points(case) for case in cases]
 
     def batch(self, step: int) -> Batch:
@@ -94,12 +91,13 @@ class BatchMaker:
 
     def _sample(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, list[bool]]:
         case = self.cases[index]
+        hu, bits = self._resident[index] if self._resident is not None else _on(case, self.device)
         chosen = Draw() if self.augmentation is None else draw(rng, self.augmentation)
         image, masks, presence = view(
-            self._hu[index].to(self.device, non_blocking=True),
-            self._bits[index].to(self.device, non_blocking=True),
+            hu,
+            bits,
             case.presence,
-            centre_kij=self._centre(index, rng),
+            centre_kij=self._centre(index, tuple(hu.shape), rng),
             size_kij=self.patch_kij,
             spacing_mm_kij=self.settings.spacing_mm_kij,
             outside_hu=self.settings.outside_hu,
@@ -108,11 +106,11 @@ class BatchMaker:
         )
         return shade(image, self.settings.windows_hu, chosen), masks, presence
 
-    def _centre(self, index: int, rng: np.random.Generator) -> list[float]:
+    def _centre(self, index: int, shape: Sequence[int], rng: np.random.Generator) -> list[float]:
         """Where to look: on a voxel of a random ROI, or anywhere that keeps the patch inside the patient."""
         on_roi, roi, point = rng.random() < self.roi_share, rng.random(), rng.random()
         where = rng.random(3)
-        shape, points = self.cases[index].hu.shape, self._points[index]
+        points = self._points[index]
         larger = [n > p for n, p in zip(shape, self.patch_kij, strict=True)]
         centre = []
         target = None
@@ -138,6 +136,12 @@ def fits_on(cases: Sequence[Case], device: torch.device) -> bool:
     return sum(case.hu.nbytes + case.bits.nbytes for case in cases) <= DEVICE_SHARE * free
 
 
+def _on(case: Case, device: torch.device) -> tuple[Tensor, Tensor]:
+    """HU and bits of a patient on a device."""
+    hu, bits = case.hu, case.bits
+    return _tensor(hu, torch.int16, device), _tensor(bits, SIGNED[bits.dtype.itemsize], device)
+
+
 def _tensor(array: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The array's bytes as a tensor of `dtype`, without a copy on the CPU."""
     import warnings
@@ -146,7 +150,7 @@ def _tensor(array: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tens
     with warnings.catch_warnings():
         # A memory-mapped array is read-only; so is every use of the tensor.
         warnings.filterwarnings("ignore", message=".*not writable.*")
-        return torch.from_numpy(signed).to(device)
+        return torch.from_numpy(signed).to(device, non_blocking=True)
 
 
 def _roi_points(case: Case) -> list[np.ndarray]:

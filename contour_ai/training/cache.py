@@ -23,29 +23,42 @@ class Case:
     """A patient on the model grid, whose axes run superior, posterior, left.
 
     `hu` (k, i, j) int16, air outside the body; bit r of `bits` (k, i, j) is ROI `rois[r]`; `presence[r]` says
-    whether it was contoured. The arrays are read-only and may be memory-mapped.
+    whether it was contoured. Cached arrays are mapped into memory whenever they are asked for, and closed when they
+    are let go: an archive of thousands needs neither their memory nor as many open files.
     """
 
     patient_id: str
-    hu: NDArray[np.int16]
-    bits: NDArray[np.unsignedinteger]
+    image: NDArray[np.int16] | Path
+    """`hu`, or the file that holds it."""
+    labels: NDArray[np.unsignedinteger] | Path
+    """`bits`, or the file that holds them."""
     rois: tuple[str, ...]
     presence: tuple[bool, ...]
     spacing_mm_kij: tuple[float, float, float]
     notes: tuple[str, ...] = ()
 
+    @property
+    def hu(self) -> NDArray[np.int16]:
+        """(k, i, j) Hounsfield units; read-only where cached."""
+        return np.load(self.image, mmap_mode="r") if isinstance(self.image, Path) else self.image
+
+    @property
+    def bits(self) -> NDArray[np.unsignedinteger]:
+        """(k, i, j) one bit a ROI; read-only where cached."""
+        return np.load(self.labels, mmap_mode="r") if isinstance(self.labels, Path) else self.labels
+
     def select(self, rois: tuple[str, ...]) -> Case:
         """The same patient with the ROIs asked for, in their order; those it does not know are not contoured."""
         if rois == self.rois:
             return self
-        dtype = bits_dtype(len(rois))
-        bits = np.zeros(self.bits.shape, dtype)
+        dtype, old = bits_dtype(len(rois)), self.bits
+        bits = np.zeros(old.shape, dtype)
         presence = tuple(name in self.rois and self.presence[self.rois.index(name)] for name in rois)
         for r, name in enumerate(rois):
             if presence[r]:
-                here = (self.bits >> self.bits.dtype.type(self.rois.index(name))) & self.bits.dtype.type(1)
+                here = (old >> old.dtype.type(self.rois.index(name))) & old.dtype.type(1)
                 bits |= here.astype(dtype) << dtype.type(r)
-        return Case(self.patient_id, self.hu, bits, rois, presence, self.spacing_mm_kij, self.notes)
+        return Case(self.patient_id, self.image, bits, rois, presence, self.spacing_mm_kij, self.notes)
 
 
 def content_hash(paths: Iterable[Path]) -> str:
@@ -65,7 +78,7 @@ def case_key(content: str, settings: Mapping[str, object]) -> str:
 
 
 def load_case(cache: Path, key: str) -> Case | None:
-    """The entry `key`, memory-mapped, or None where there is none."""
+    """The entry `key`, its arrays still on disk, or None where there is none."""
     folder = cache / key
     if not (folder / "case.json").is_file():
         return None
@@ -73,8 +86,8 @@ def load_case(cache: Path, key: str) -> Case | None:
     k, i, j = facts["spacing_mm_kij"]
     return Case(
         facts["patient_id"],
-        np.load(folder / "hu.npy", mmap_mode="r"),
-        np.load(folder / "bits.npy", mmap_mode="r"),
+        folder / "hu.npy",
+        folder / "bits.npy",
         tuple(facts["rois"]),
         tuple(facts["presence"]),
         (k, i, j),
@@ -83,7 +96,7 @@ def load_case(cache: Path, key: str) -> Case | None:
 
 
 def save_case(cache: Path, key: str, case: Case) -> Case:
-    """Writes an entry, as a whole or not at all, and gives it back memory-mapped.
+    """Writes an entry, as a whole or not at all, and gives it back as `load_case` does.
 
     Raises:
         OutputError: the cache cannot be written.

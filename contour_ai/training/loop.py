@@ -175,6 +175,7 @@ def train_network(
             patients = validate(job, average.network, precision, on_progress)
             score = Score.of(at.step, at.elapsed_s, watch.recent, rate, plan.rois, patients)
             clock.validated()
+            logger.info("step %d: loss %.4f, mean Dice %.4f", at.step, watch.recent, score.mean)
             at.scores.append(score)
             _write_score(writer, score)
             write_metrics(job.run_dir / "metrics.csv", plan.rois, at.scores)
@@ -309,11 +310,11 @@ def validate(
 
 def case_dice(predicted: np.ndarray, case: Case) -> dict[str, float]:
     """{ROI: Dice} of the ROIs contoured in a patient; `predicted` (R, k, i, j) bool. Both empty: left out."""
-    dice = {}
+    dice, bits = {}, case.bits
     for r, roi in enumerate(case.rois):
         if not case.presence[r]:
             continue
-        truth = (case.bits & case.bits.dtype.type(1 << r)) != 0
+        truth = (bits & bits.dtype.type(1 << r)) != 0
         both = int(truth.sum()) + int(predicted[r].sum())
         if both:
             dice[roi] = 2 * int((truth & predicted[r]).sum()) / both
