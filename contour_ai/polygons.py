@@ -4,9 +4,9 @@ Points are (i, j) = (row, column) in slice coordinates, float64, with voxel cent
 voxel edges of an (I, J) slice lie at -0.5 and I - 0.5 (J - 0.5). A polygon's first point is not repeated at its end.
 
 Tracing is marching squares between voxel centres: every pair of neighbouring voxels that differ gives one vertex, and
-in every square of four voxel centres the vertices are joined so that the inside lies to the right. Where two voxels
-touch only by a corner they are kept apart. Rasterising asks for every voxel centre whether it lies inside, even-odd
-over all polygons together. The two are inverse to each other for any mask.
+in every square of four voxel centres the vertices are joined so that the inside lies to the right. Rasterising asks
+for every voxel centre whether it lies inside, even-odd over all polygons together. The two are inverse to each other
+for any mask.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class _Tracing:
         self.across = np.nonzero(inside[:, :, 1:] != inside[:, :, :-1])
         self.slices = np.concatenate([self.down[0], self.across[0]])
         self.points = self._points(level, outline)
-        self.following = self._following()
+        self.following = self._following(level)
         self.in_channel = np.zeros(len(self.points), dtype=bool)
 
     def _points(self, level: NDArray[np.float32] | None, outline: float) -> Polygon:
@@ -142,7 +142,7 @@ class _Tracing:
         # Beyond the slice, and where the field is not finite, there is nothing to interpolate: half-way.
         return np.clip(np.where(np.isfinite(shift), shift, 0.5), CLEARANCE, 1 - CLEARANCE)
 
-    def _following(self) -> NDArray[np.int32]:
+    def _following(self, level: NDArray[np.float32] | None) -> NDArray[np.int32]:
         """(N,) number of the vertex that follows each one, the inside to its right."""
         (k1, i1, j1), (k2, i2, j2) = self.down, self.across
         n1, n2 = len(k1), len(k2)
@@ -153,36 +153,66 @@ class _Tracing:
         number_across[self.across] = np.arange(n1, n1 + n2, dtype=np.int32)
         following = np.empty(n1 + n2, np.int32)
         inside = self.inside
-        # Walking through a square of four centres, with the inside behind us to the right: turn right if the voxel
-        # ahead to the right is outside, go straight on if the one ahead to the left is outside, else turn left.
+        # Walking through a square of four centres, with the inside behind us to the right: turn right if both voxels
+        # ahead are outside, go straight on if only the left one is, turn left if none is. If only the right one is,
+        # the square is a saddle: right again keeps the two inside voxels apart, left joins them.
         first1, first2 = inside[self.down], inside[self.across]
-        for going, at, (right, left), (turn_right, straight, turn_left) in (
-            (  # down edge, outside above: to the right, through square (i, j)
-                np.flatnonzero(~first1), (k1, i1, j1), ((1, 1), (0, 1)), (("a", 1, 0), ("d", 0, 1), ("a", 0, 0))
+        for going, at, square, (right, left), (turn_right, straight, turn_left) in (
+            (  # down edge, outside above: to the right
+                np.flatnonzero(~first1), (k1, i1, j1), (0, 0),
+                ((1, 1), (0, 1)), (("a", 1, 0), ("d", 0, 1), ("a", 0, 0)),
             ),
-            (  # down edge, inside above: to the left, through square (i, j - 1)
-                np.flatnonzero(first1), (k1, i1, j1), ((0, -1), (1, -1)), (("a", 0, -1), ("d", 0, -1), ("a", 1, -1))
+            (  # down edge, inside above: to the left
+                np.flatnonzero(first1), (k1, i1, j1), (0, -1),
+                ((0, -1), (1, -1)), (("a", 0, -1), ("d", 0, -1), ("a", 1, -1)),
             ),
-            (  # across edge, inside left: downwards, through square (i, j)
-                np.flatnonzero(first2), (k2, i2, j2), ((1, 0), (1, 1)), (("d", 0, 0), ("a", 1, 0), ("d", 0, 1))
+            (  # across edge, inside left: downwards
+                np.flatnonzero(first2), (k2, i2, j2), (0, 0),
+                ((1, 0), (1, 1)), (("d", 0, 0), ("a", 1, 0), ("d", 0, 1)),
             ),
-            (  # across edge, inside right: upwards, through square (i - 1, j)
-                np.flatnonzero(~first2), (k2, i2, j2), ((-1, 1), (-1, 0)), (("d", -1, 1), ("a", -1, 0), ("d", -1, 0))
+            (  # across edge, inside right: upwards
+                np.flatnonzero(~first2), (k2, i2, j2), (-1, 0),
+                ((-1, 1), (-1, 0)), (("d", -1, 1), ("a", -1, 0), ("d", -1, 0)),
             ),
         ):  # fmt: skip
             k, i, j = (a[going] for a in at)
             in_right = inside[k, i + right[0], j + right[1]]
             in_left = inside[k, i + left[0], j + left[1]]
+            saddle = np.flatnonzero(~in_right & in_left)
+            joined = np.zeros(len(going), dtype=bool)
+            joined[saddle] = self._joined(level, k[saddle], i[saddle] + square[0], j[saddle] + square[1])
             target = np.empty(len(going), np.int32)
             for choice, (kind, di, dj) in (
-                (~in_right, turn_right),
+                (~in_right & ~joined, turn_right),
                 (in_right & ~in_left, straight),
-                (in_right & in_left, turn_left),
+                (in_right & in_left | joined, turn_left),
             ):
                 numbers = number_down if kind == "d" else number_across
                 target[choice] = numbers[k[choice], i[choice] + di, j[choice] + dj]
             following[going if at[0] is k1 else going + n1] = target
         return following
+
+    def _joined(
+        self,
+        level: NDArray[np.float32] | None,
+        k: NDArray[np.intp],
+        i: NDArray[np.intp],
+        j: NDArray[np.intp],
+    ) -> NDArray[np.bool_]:
+        """Whether the inside goes through saddles, squares (i, j) whose inside voxels touch by a corner only.
+
+        In a level field where the mean of the four is above zero. In a mask where the inside is in the minority around:
+        a thin diagonal structure then is one outline of the right area, and so is a thin diagonal gap.
+        """
+        if level is not None:
+            corners = [level[k, i - 1 + di, j - 1 + dj] for di in (0, 1) for dj in (0, 1)]
+            return np.sum(corners, axis=0) > 0
+        around = np.zeros(len(k), np.intp)
+        for di in range(-1, 3):
+            row = np.clip(i + di, 0, self.inside.shape[1] - 1)
+            for dj in range(-1, 3):
+                around += self.inside[k, row, np.clip(j + dj, 0, self.inside.shape[2] - 1)]
+        return around <= 8
 
     def polygons(self, holes: HoleStyle) -> dict[int, list[Polygon]]:
         if not len(self.points):
@@ -220,21 +250,25 @@ class _Tracing:
 
         The channel leaves the hole at its uppermost down vertex (a, j), goes half-way between the columns j and j + 1
         straight up through squares whose four centres are all inside, and ends at a down vertex of the first square
-        that is not. It never comes near a voxel centre, crosses no polygon, and no two channels meet. Every channel
-        leads to a loop that reaches higher, so all of them end at an outline.
+        that is not. (If the voxel (a, j + 1) is outside, the vertex lies in a saddle through which the inside goes, and
+        the channel crosses it to the across vertex on the other side.) It never comes near a voxel centre, crosses no
+        polygon, and no two channels meet. Every channel leads to a loop that reaches higher, so all end at an outline.
         """
-        rows, columns = self.inside.shape[1:]
-        flat = (self.down[0] * (rows - 1) + self.down[1]) * columns + self.down[2]  # ascending
         ks, tops_i, tops_j = (a[tops] for a in self.down)
-        ends_i = np.empty_like(tops_i)  # the uppermost row of the channel
-        for n, (k, i, j) in enumerate(zip(ks.tolist(), tops_i.tolist(), tops_j.tolist(), strict=True)):
+        saddle = ~self.inside[ks, tops_i, tops_j + 1]
+        ends_i = tops_i.copy()  # the uppermost row of the channel
+        for n in np.flatnonzero(~saddle).tolist():
+            k, i, j = int(ks[n]), int(tops_i[n]), int(tops_j[n])
             full = self.inside[k, : i + 1, j] & self.inside[k, : i + 1, j + 1]
             ends_i[n] = (
                 i + 1 - full[::-1].argmin()
             )  # row 0 is padding, so there is always one that is not full
         at_left = ~self.inside[ks, ends_i - 1, tops_j]
-        ends = np.searchsorted(flat, (ks * (rows - 1) + ends_i - 1) * columns + tops_j + ~at_left)
-
+        ends = np.where(
+            saddle,
+            len(self.down[0]) + self._number(self.across, (ks, tops_i, tops_j)),
+            self._number(self.down, (ks, ends_i - 1, tops_j + ~at_left)),
+        )
         following: list[int] = self.following.tolist()
         before_array = np.empty(len(following), np.intp)
         before_array[self.following] = np.arange(len(following))
@@ -246,9 +280,8 @@ class _Tracing:
         for n in np.lexsort((-tops_j, ends)).tolist():
             v, q, k = int(tops[n]), int(ends[n]), int(ks[n])
             middle = float(tops_j[n]) - 0.5  # less the padding
-            down = [(float(ends_i[n]) - 1, middle)]
-            if tops_i[n] != ends_i[n]:
-                down.append((float(tops_i[n]) - 1, middle))
+            turns = [] if saddle[n] else sorted({float(ends_i[n]) - 1, float(tops_i[n]) - 1})
+            down = [(row, middle) for row in turns]
             up = [self._point(v), *down[::-1], self._point(q)]
             first = len(self.points) + len(extra_points)
             extra_points += [*down, *up]
@@ -267,6 +300,14 @@ class _Tracing:
         self.in_channel[tops] = self.in_channel[ends] = True
         self.in_channel = np.concatenate([self.in_channel, np.ones(len(extra_slices), dtype=bool)])
         return _loops(following)
+
+    def _number(
+        self, vertices: tuple[NDArray[np.intp], ...], places: tuple[NDArray[np.intp], ...]
+    ) -> NDArray[np.intp]:
+        """Where in `vertices` (down or across) the ones at `places` are; the last one for places that have none."""
+        shape = self.inside.shape
+        flat = np.ravel_multi_index(vertices, shape)  # ascending
+        return np.minimum(np.searchsorted(flat, np.ravel_multi_index(places, shape)), len(flat) - 1)
 
     def _point(self, vertex: int) -> tuple[float, float]:
         return float(self.points[vertex, 0]), float(self.points[vertex, 1])

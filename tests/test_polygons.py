@@ -107,10 +107,13 @@ def test_an_outline_of_one_half_keeps_the_area_and_others_shift_it():
     assert areas[0.4] < areas[0.5]
 
 
-def test_diagonal_neighbours_get_a_polygon_each():
-    polygons = mask_to_polygons(np.eye(2, dtype=bool))
-    assert len(polygons) == 2
-    assert np.array_equal(polygons_to_mask(polygons, (2, 2)), np.eye(2, dtype=bool))
+def test_thin_diagonal_lines_and_gaps_have_their_area():
+    line = np.zeros((20, 20), bool)
+    line[np.arange(4, 16), np.arange(4, 16)] = True
+    (polygon,) = mask_to_polygons(line)
+    assert polygon_area(polygon) == 12 - 0.5
+    (gap,) = mask_to_polygons(~line)
+    assert polygon_area(gap) == 20 * 20 - 0.5 - (12 - 0.5)
 
 
 def test_a_hole_is_a_keyhole_and_an_island_in_it_a_polygon_of_its_own():

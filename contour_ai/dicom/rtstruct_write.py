@@ -325,8 +325,13 @@ class _Coordinates:
         needed = max(needed, 2 if self.constant.any() else 3)
         self.decimals = needed if decimals is None else max(decimals, needed)
         self.text = _TextOfTicks(self.decimals)
+        # Half a unit of the last decimal: what lies on the image's edge stays inside it when rounded.
+        self.inset = 0.5 * 10**-self.decimals * math.sqrt(directions) / smallest
+        self.last = np.array(grid.shape_kij[1:]) - 0.5
 
     def __call__(self, k: int, polygon: Polygon) -> str:
+        if polygon.min() >= -0.5 and (polygon <= self.last).all():
+            polygon = np.clip(polygon, self.inset - 0.5, self.last - self.inset)
         origin = self.grid.positions_lps[k]
         points = origin + polygon[:, :1] * self.grid.step_i_lps + polygon[:, 1:] * self.grid.step_j_lps
         ticks = np.rint(points * 10**self.decimals).astype(np.int64)

@@ -85,6 +85,10 @@ def test_no_voxel_changes_on_any_geometry(geometry: str, tmp_path: Path) -> None
     for name in masks:
         assert int((back.mask(name) != masks[name]).sum()) == 0, name
     assert notes == []
+    for contour in (c for roi in load_structure_set(written.path).rois for c in roi.contours):
+        index = ct.grid.lps_to_index(contour.points_lps)[:, 1:]
+        assert index.min() >= -0.5 - 1e-6
+        assert (index.max(axis=0) <= np.array(LARGE) - 0.5 + 1e-6).all()
     streamed = dict(iter_masks(written.path, ct, ["Noise", "Annulus"]))
     assert list(streamed) == ["Noise", "Annulus"]
     assert np.array_equal(streamed["Noise"], masks["Noise"])
