@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from contour_ai import __version__
 from contour_ai.bundle import InferenceSettings, ModelBundle, save_bundle
-from contour_ai.errors import ConfigError, OutputError
+from contour_ai.errors import ConfigError, ModelError, OutputError
 from contour_ai.files import atomic_file
 from contour_ai.pipeline.archive import (
     Sources,
@@ -128,6 +128,10 @@ def _opened(config: TrainConfig, run_dir: Path, options: TrainOptions) -> tuple[
     """The configuration and options of a new run, or those of the one to go on with."""
     begun = (run_dir / "checkpoints").exists() or (run_dir / BUNDLE).exists()
     if options.resume:
+        if not begun:
+            raise ModelError(
+                "There is no training to go on with.", where=run_dir, fix="start it without --resume"
+            )
         config = load_config(run_dir / CONFIG_FILE)
         if (run_dir / MAP_FILE).is_file():
             options = replace(options, roi_map=RoiMap.load(run_dir / MAP_FILE))

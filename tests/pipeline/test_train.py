@@ -16,7 +16,7 @@ from contour_ai.cli.main import cli
 from contour_ai.dicom.ct_write import PatientIdentity, write_ct
 from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_write import write_structures
-from contour_ai.errors import ConfigError, InputError, OutputError
+from contour_ai.errors import ConfigError, InputError, ModelError, OutputError
 from contour_ai.grid import Grid
 from contour_ai.pipeline.archive import (
     choose_rois,
@@ -107,6 +107,8 @@ def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
         "contour-ai train somewhere",
     ):
         assert words in card
+    with pytest.raises(ModelError, match="There is no training to go on with"):
+        train(CONFIG, archive, tmp_path / "none", options=TrainOptions(resume=True))
     with pytest.raises(OutputError, match="There is a training in this folder already"):
         train(CONFIG, archive, run)
     going_on = train(CONFIG, archive, run, options=TrainOptions(resume=True))
