@@ -62,6 +62,7 @@ def write_ct(
         folder: must not exist; appears whole or not at all.
         volume: `hu` (k, i, j) of whole numbers, on any grid (unequal slice distances and shear included).
         patient_position: PatientPosition; only a label, the geometry is the grid's.
+        body_part: BodyPartExamined, a term of PS3.16 annex L such as HEADNECK.
 
     Raises:
         InputError: HU that are not whole numbers or do not fit 16 bits.
@@ -78,6 +79,8 @@ def write_ct(
     series.RescaleIntercept = str(intercept)
     if body_part:
         series.BodyPartExamined = body_part
+    else:  # required, though empty, unless the body part is known not to be a paired one
+        series.Laterality = ""
     with atomic_folder(Path(folder)) as temporary:
         for k in range(volume.grid.shape_kij[0]):
             dataset = _slice_dataset(series, volume, stored, k, uid_seed)

@@ -83,6 +83,7 @@ def write_phantom(out_dir: Path, phantom: Phantom, *, overwrite: bool = False) -
             uid_seed=uid_seed,
             study_description="contour-ai phantom",
             series_description=f"Drawn {phantom.region}, seed {phantom.seed}",
+            body_part=phantom.region.upper(),
         )
         write_structures(
             temporary / RTSTRUCT_FILE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +140,15 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists already"):
         write_ct(tmp_path / "ct", volume(oblique()), PATIENT, uid_seed="a")
     assert list((tmp_path / "ct").iterdir()) == []
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("body_part", ["", "PELVIS"])
+def test_dciodvfy_has_no_errors(tmp_path: Path, body_part: str) -> None:
+    dciodvfy = shutil.which("dciodvfy")
+    if dciodvfy is None:
+        pytest.skip("dciodvfy is not installed (apt install dicom3tools)")
+    write_ct(tmp_path / "ct", volume(oblique()), PATIENT, uid_seed="a", body_part=body_part)
+    path = tmp_path / "ct" / "CT.0001.dcm"
+    result = subprocess.run([dciodvfy, "-new", str(path)], check=False, capture_output=True, text=True)
+    assert "Error" not in result.stdout + result.stderr
