@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.dicom.archive import COPY, Archive, CTSeriesFiles, StructureSetFile, scan
 from contour_ai.dicom.ct import CTSeries, read_ct
 from contour_ai.dicom.rtstruct_read import StructureSet, iter_masks, load_structure_set
-from contour_ai.dicom.scan import (
-    Archive,
-    CTSeriesFiles,
-    PatientFiles,
-    StructureSetFile,
-    pair,
-    scan,
-    why_not,
-)
+from contour_ai.dicom.scan import PatientFiles, pair, why_not
 from contour_ai.errors import ContourAIError, InputError
 from contour_ai.evaluation.metrics import DEFAULT_TAU_MM, RoiMetrics, roi_metrics
 from contour_ai.evaluation.report import RoiSummary, Row, summarise
@@ -100,10 +93,7 @@ def _find_pairs(
     predicted: Path, reference: Path, ct: Path | None, on_progress: OnProgress
 ) -> tuple[list[_Pair], list[str]]:
     archive = scan(_places(predicted, reference, ct), on_progress)
-    sides = {
-        "PREDICTED": [s for s in archive.structure_sets if _lies_in(s.path, predicted)],
-        "REFERENCE": [s for s in archive.structure_sets if _lies_in(s.path, reference)],
-    }
+    sides = {"PREDICTED": _side(archive, predicted), "REFERENCE": _side(archive, reference)}
     for (side, found), path in zip(sides.items(), (predicted, reference), strict=True):
         if not found:
             raise InputError(f"There is no structure set in {side}.", where=path, found=archive)
@@ -119,6 +109,7 @@ def _find_pairs(
             expected=f"CT series {', '.join(sides['REFERENCE'][0].referenced_series_uids) or 'of the patient'}",
             fix="give the folder that holds it with --ct DIR",
         )
+    archive = replace(archive, structure_sets=(*sides["PREDICTED"], *sides["REFERENCE"]))
     pairs, notes = _pairs(pair(archive), sides["PREDICTED"], sides["REFERENCE"])
     if not pairs:
         raise _nothing_to_compare(archive, sides["PREDICTED"], sides["REFERENCE"], notes)
@@ -131,6 +122,15 @@ def _places(predicted: Path, reference: Path, ct: Path | None) -> list[Path]:
     places += [ct.resolve()] if ct is not None else [p.parent for p in places if p.is_file()]
     unique = list(dict.fromkeys(places))
     return [p for p in unique if not any(other != p and p.is_relative_to(other) for other in unique)]
+
+
+def _side(archive: Archive, place: Path) -> list[StructureSetFile]:
+    """The structure sets on one side of the comparison, also one that is a copy of one on the other side."""
+    found = [s for s in archive.structure_sets if _lies_in(s.path, place)]
+    copies = [o.path for o in archive.others if o.kind == COPY and _lies_in(o.path, place)]
+    known = {s.sop_instance_uid for s in found}
+    restored = scan(copies).structure_sets if copies else ()
+    return found + [s for s in restored if s.sop_instance_uid not in known]
 
 
 def _lies_in(path: Path, place: Path) -> bool:

@@ -97,6 +97,13 @@ def test_folders_are_paired_by_uid_whatever_their_names(root: Path, tmp_path: Pa
     assert any("Left Parotid was taken for Parotid_L" in note for note in result.notes)
 
 
+def test_a_copy_of_the_reference_agrees_with_it(root: Path, tmp_path: Path) -> None:
+    shutil.copy(root / "data" / "A" / "RS.dcm", tmp_path / "copy.dcm")
+    for sides in ((tmp_path, root / "data"), (root / "data", tmp_path)):
+        result = evaluate(*sides)
+        assert [row.metrics.dsc for row in result.rows] == [1, 1, 1]
+
+
 def test_only_the_rois_asked_for(root: Path) -> None:
     result = evaluate(root / "out" / "A", root / "data" / "A", rois=["PTV"], tau_mm=1)
     (row,) = result.rows
