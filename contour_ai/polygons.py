@@ -299,7 +299,8 @@ class _Tracing:
         self.slices = np.concatenate([self.slices, np.array(extra_slices, self.slices.dtype)])
         self.in_channel[tops] = self.in_channel[ends] = True
         self.in_channel = np.concatenate([self.in_channel, np.ones(len(extra_slices), dtype=bool)])
-        return _loops(following)
+        # Geometry libraries name the first contact they meet: from a hole on it is "touches itself", not "crosses".
+        return _loops(following, tops.tolist())
 
     def _number(
         self, vertices: tuple[NDArray[np.intp], ...], places: tuple[NDArray[np.intp], ...]
@@ -313,23 +314,32 @@ class _Tracing:
         return float(self.points[vertex, 0]), float(self.points[vertex, 1])
 
 
-def _loops(following: NDArray[np.int32] | list[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Vertex numbers loop after loop, and where in them each loop starts."""
+def _loops(
+    following: NDArray[np.int32] | list[int], first: Sequence[int] = ()
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Vertex numbers loop after loop, and where in them each starts; loops with a vertex of `first` start there."""
     after = following if isinstance(following, list) else following.tolist()
     seen = bytearray(len(after))
     order: list[int] = []
     starts: list[int] = []
     add = order.append
-    start = 0
-    while start >= 0:
+    waiting = list(reversed(first))
+    lowest = 0
+    while True:
+        if waiting:
+            start = waiting.pop()
+            if seen[start]:
+                continue
+        else:
+            start = lowest = seen.find(0, lowest)
+            if start < 0:
+                return np.array(order, dtype=np.intp), np.array(starts, dtype=np.intp)
         starts.append(len(order))
         vertex = start
         while not seen[vertex]:
             seen[vertex] = 1
             add(vertex)
             vertex = after[vertex]
-        start = seen.find(0, start)
-    return np.array(order, dtype=np.intp), np.array(starts, dtype=np.intp)
 
 
 def _corners(points: Polygon, starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.bool_]:

@@ -180,7 +180,6 @@ def roi_items(
         del roi.ROIDescription
     observation.update(create_rtroi_observation(data))
     del observation.ROIObservationDescription  # the settings of another viewer
-    observation.ROIObservationLabel = _text(name, 16)
     observation.RTROIInterpretedType = info.interpreted_type
     observation.ROIInterpreter = ""
     return roi, observation
