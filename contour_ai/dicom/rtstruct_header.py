@@ -121,6 +121,7 @@ def structure_set_header(
     for keyword in TYPE_2:
         if keyword not in d:
             setattr(d, keyword, "")
+    d.StudyInstanceUID = _uid_of(ct, "StudyInstanceUID")
     d.FrameOfReferenceUID = frame_of_reference_uid(ct)
     d.PositionReferenceIndicator = _text(ct.header.get("PositionReferenceIndicator"), 64)
     d.SOPClassUID = RTStructureSetStorage
@@ -200,8 +201,8 @@ def _rt_utils_skeleton(ct: CTSeries) -> Dataset:
     first = Dataset()
     for keyword in ("StudyDate", "StudyTime", "StudyID"):
         setattr(first, keyword, "")  # rt-utils needs them; the real ones are copied afterwards
-    first.StudyInstanceUID = ct.header.StudyInstanceUID
-    first.SeriesInstanceUID = ct.header.SeriesInstanceUID
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+        setattr(first, keyword, _uid_of(ct, keyword))
     first.FrameOfReferenceUID = frame_of_reference_uid(ct)
     first.SOPClassUID, first.SOPInstanceUID = ct.sop_class_uid, ct.sop_instance_uids[0]
     with warnings.catch_warnings():
@@ -226,7 +227,12 @@ def image_reference(ct: CTSeries, k: int) -> Dataset:
 def _uid(uid_seed: str | None, what: str, ct: CTSeries) -> UID:
     if uid_seed is None:
         return generate_uid()
-    return generate_uid(entropy_srcs=[PRODUCT, uid_seed, what, str(ct.header.SeriesInstanceUID)])
+    return generate_uid(entropy_srcs=[PRODUCT, uid_seed, what, _uid_of(ct, "SeriesInstanceUID")])
+
+
+def _uid_of(ct: CTSeries, keyword: str) -> str:
+    """A UID of the CT; where it has none, one that depends on its slices alone."""
+    return str(ct.header.get(keyword) or generate_uid(entropy_srcs=[PRODUCT, keyword, *ct.sop_instance_uids]))
 
 
 def _when(header: Dataset, uid_seed: str | None) -> tuple[str, str]:

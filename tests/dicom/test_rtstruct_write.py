@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from shapes import hard_shapes
-from synthetic import Stack, axial, tilted, write_stack
+from synthetic import Stack, axial, tilted, write_enhanced, write_stack
 
 from contour_ai import __version__
 from contour_ai.dicom.ct import CTSeries, read_ct
@@ -145,6 +145,38 @@ def test_a_mask_in_a_box(ct: CTSeries, tmp_path: Path) -> None:
     ((_, back),) = iter_masks(tmp_path / "rs.dcm", ct)
     assert back.sum() == 60
     assert back[box].all()
+
+
+def test_a_multi_frame_ct(tmp_path: Path) -> None:
+    write_enhanced(tmp_path / "ct" / "all.dcm", axial(6, shape_ij=LARGE), [3, 0, 5, 1, 4, 2])
+    ct = read_ct(tmp_path / "ct", with_pixels=False)
+    structures = Structures.from_masks(hard_shapes((6, *LARGE)), ct.grid)
+    written = write_structures(tmp_path / "rs.dcm", structures, ct, HERE)
+    back = read_structures(written.path, ct)
+    assert np.array_equal(back.bits, structures.bits)
+    contour = pydicom.dcmread(written.path).ROIContourSequence[0].ContourSequence[0]
+    (image,) = contour.ContourImageSequence
+    assert image.ReferencedSOPInstanceUID == ct.sop_instance_uids[0]
+    k = round(float(ct.grid.height_to_k(float(contour.ContourData[2]))))
+    assert image.ReferencedFrameNumber == ct.frame_numbers[k]
+
+
+def test_a_ct_without_uids(tmp_path: Path) -> None:
+    def bare(k: int, d: pydicom.Dataset) -> None:
+        d.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+        d.SOPInstanceUID = ""
+        d.FrameOfReferenceUID = ""
+        d.StudyDate = "3.1.2026"
+
+    write_stack(tmp_path / "ct", axial(6, shape_ij=LARGE), bare)
+    ct = read_ct(tmp_path / "ct", with_pixels=False)
+    structures = Structures.from_masks(hard_shapes((6, *LARGE)), ct.grid)
+    written = write_structures(tmp_path / "rs.dcm", structures, ct, HERE)
+    assert np.array_equal(read_structures(written.path, ct).bits, structures.bits)
+    dataset = pydicom.dcmread(written.path)
+    assert dataset.FrameOfReferenceUID
+    assert dataset.StudyDate == ""
+    assert "ContourImageSequence" not in dataset.ROIContourSequence[0].ContourSequence[0]
 
 
 def test_an_empty_mask_stays_a_roi_without_contours(ct: CTSeries, tmp_path: Path) -> None:
