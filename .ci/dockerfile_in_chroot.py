@@ -105,12 +105,12 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("arguments", nargs="*")
-    given = parser.parse_args()
+    own, _, arguments = " ".join(map(shlex.quote, sys.argv[1:])).partition(" -- ")
+    given = parser.parse_args(shlex.split(own))
     if not (given.root / "etc/debian_version").is_file():
         sys.exit(f"{given.root} is no Debian root: make one with debootstrap")
     pairs = [dict(item.split("=", 1) for item in items) for items in (given.build_arg, given.env)]
-    build(given.root, pairs[0], pairs[1], given.arguments)
+    build(given.root, pairs[0], pairs[1], shlex.split(arguments))
 
 
 if __name__ == "__main__":
