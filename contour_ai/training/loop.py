@@ -104,6 +104,8 @@ class Progress:
     elapsed_s: float = 0.0
     best: float = -1.0
     best_step: int = 0
+    loss: float = math.nan
+    """Smoothed."""
     scores: list[Score] = field(default_factory=list)
 
 
@@ -139,7 +141,7 @@ def train_network(
     if job.resume:
         at = _resume(job, network, average, optimiser)
     clock = Clock(config.run.steps, job.time_budget_s, at)
-    watch = LossWatch()
+    watch = LossWatch(at.loss)
     writer = _tensorboard(job.run_dir, at.step)
     saved_s = time.monotonic()
 
@@ -167,7 +169,7 @@ def train_network(
         clock.tick()
 
         if at.step % LOOK_EVERY == 0 or clock.finished or at.step % config.run.validate_every == 0:
-            watch.look(at.step)
+            at.loss = watch.look(at.step)
             writer.add_scalar("loss", watch.recent, at.step)
             writer.add_scalar("learning rate", rate, at.step)
             on_progress(ProgressEvent("training", clock.progress, 1.0, _facts(watch, clock, at, device)))
@@ -186,7 +188,7 @@ def train_network(
             _save(job, network, average, optimiser, at)
             saved_s = time.monotonic()
         elif time.monotonic() - saved_s > 60 * config.run.checkpoint_minutes:
-            watch.look(at.step)
+            at.loss = watch.look(at.step)
             _save(job, network, average, optimiser, at)
             saved_s = time.monotonic()
 
@@ -254,8 +256,8 @@ class Clock:
 class LossWatch:
     """Collects losses without waiting for the GPU, and looks at them now and then."""
 
-    def __init__(self) -> None:
-        self.recent = math.nan
+    def __init__(self, recent: float = math.nan) -> None:
+        self.recent = recent
         self._losses: list[torch.Tensor] = []
         self._patients: list[tuple[str, ...]] = []
 
@@ -264,14 +266,14 @@ class LossWatch:
         self._losses.append(loss.detach())
         self._patients.append(patient_ids)
 
-    def look(self, step: int) -> None:
-        """Averages what was collected.
+    def look(self, step: int) -> float:
+        """Averages what was collected into `recent`, and gives that.
 
         Raises:
             ContourAIError: a loss is not finite.
         """
         if not self._losses:
-            return
+            return self.recent
         values = torch.stack(self._losses).tolist()
         for n, value in enumerate(values):
             if not math.isfinite(value):
@@ -285,6 +287,7 @@ class LossWatch:
         mean = float(np.mean(values))
         self.recent = mean if math.isnan(self.recent) else 0.7 * self.recent + 0.3 * mean
         self._losses, self._patients = [], []
+        return self.recent
 
 
 def validate(
@@ -406,6 +409,7 @@ def _save(
         "elapsed_s": at.elapsed_s,
         "best": at.best,
         "best_step": at.best_step,
+        "loss": at.loss,
         "scores": [vars(score) for score in at.scores],
     }
     checkpoint.save_checkpoint(job.run_dir / "checkpoints" / checkpoint.LAST, content)
@@ -415,6 +419,8 @@ def _resume(
     job: Job, network: ResidualUNet3d, average: MovingAverage, optimiser: torch.optim.Optimizer
 ) -> Progress:
     path = job.run_dir / "checkpoints" / checkpoint.LAST
+    for left_behind in path.parent.glob(".tmp-*"):  # by a process that was killed while it wrote
+        left_behind.unlink()
     saved = checkpoint.load_checkpoint(path)
     if saved["fingerprint"] != job.fingerprint:
         raise ModelError(
@@ -427,4 +433,6 @@ def _resume(
     optimiser.load_state_dict(saved["optimiser"])
     checkpoint.restore_random_state(saved["random"])
     scores = [Score(**score) for score in saved["scores"]]
-    return Progress(saved["step"], saved["elapsed_s"], saved["best"], saved["best_step"], scores)
+    return Progress(
+        saved["step"], saved["elapsed_s"], saved["best"], saved["best_step"], saved["loss"], scores
+    )

@@ -87,9 +87,11 @@ def test_resuming_continues_bit_for_bit(tmp_path: Path, name: str) -> None:
     with pytest.raises(InterruptedHereError):
         run(job(tmp_path / "parts", config), interrupt)
     assert last(tmp_path / "parts")["step"] == 4
+    (tmp_path / "parts" / "checkpoints" / ".tmp-12345678.pt").write_bytes(b"killed while writing")
     run(job(tmp_path / "parts", config, resume=True))
     assert_same(last(tmp_path / "whole"), last(tmp_path / "parts"))
     assert [s["step"] for s in last(tmp_path / "parts")["scores"]] == [4, 8]
+    assert sorted(p.name for p in (tmp_path / "parts" / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
 
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:
