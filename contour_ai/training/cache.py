@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,9 @@ from contour_ai.volume import bits_dtype
 
 CACHE_FORMAT = 1
 """Changes whenever the same files and settings give other arrays, so that old entries are not taken."""
+
+UNKNOWN, CONTOURED, ABSENT = 0, 1, 2
+"""What is known of a ROI in a patient: not contoured, which says nothing; contoured; certainly not there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,16 @@ class Case:
     presence: tuple[bool, ...]
     spacing_mm_kij: tuple[float, float, float]
     notes: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    """ROIs that are certainly not in this patient: outside the scan, or removed by surgery; none of them contoured."""
+
+    @property
+    def states(self) -> tuple[int, ...]:
+        """`UNKNOWN`, `CONTOURED` or `ABSENT` of every ROI."""
+        return tuple(
+            CONTOURED if here else ABSENT if roi in self.absent else UNKNOWN
+            for roi, here in zip(self.rois, self.presence, strict=True)
+        )
 
     @property
     def hu(self) -> NDArray[np.int16]:
@@ -58,7 +71,7 @@ class Case:
             if presence[r]:
                 here = (old >> old.dtype.type(self.rois.index(name))) & old.dtype.type(1)
                 bits |= here.astype(dtype) << dtype.type(r)
-        return Case(self.patient_id, self.image, bits, rois, presence, self.spacing_mm_kij, self.notes)
+        return replace(self, labels=bits, rois=rois, presence=presence)
 
 
 def content_hash(paths: Iterable[Path]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from training_cases import case
 
-from contour_ai.training.cache import case_key, content_hash, load_case, save_case
+from contour_ai.training.cache import ABSENT, CONTOURED, UNKNOWN, case_key, content_hash, load_case, save_case
 
 
 def test_round_trip_memory_mapped(tmp_path: Path) -> None:
@@ -40,3 +41,9 @@ def test_rois_can_be_chosen_and_reordered() -> None:
     assert chosen.presence == (True, False, True)
     np.testing.assert_array_equal(chosen.bits & 1, (one.bits >> 2) & 1)
     np.testing.assert_array_equal((chosen.bits >> 2) & 1, one.bits & 1)
+
+
+def test_three_states_of_a_roi() -> None:
+    one = replace(case(3, presence=(True, False, False)), absent=("Parotid_R",))
+    assert one.states == (CONTOURED, ABSENT, UNKNOWN)
+    assert one.select(("Heart", "Parotid_R", "Parotid_L")).states == (UNKNOWN, ABSENT, CONTOURED)
