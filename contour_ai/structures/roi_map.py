@@ -12,15 +12,19 @@ import yaml
 from contour_ai.errors import ConfigError
 from contour_ai.files import atomic_file
 
-KEYS = ("rois", "ignore")
+KEYS = ("rois", "ignore", "absent", "accepted")
 
 HEADER = """\
 # ROI map: which names in the structure sets of an archive stand for which ROI.
 #
-# rois:    {ROI: [names as the structure sets have them]}; case and spaces at the ends do not matter.
-# ignore:  [names that are left out]
+# rois:     {ROI: [names as the structure sets have them]}; case and spaces at the ends do not matter.
+# ignore:   [names that are left out]
+# absent:   {folder below the archive, or patient ID: [ROIs]}: these are certainly not in those patients, because the
+#           scan does not reach there or surgery removed them. A ROI that is merely not contoured is unknown, and
+#           is not to be listed.
+# accepted: {folder or patient ID: [ROIs]}: looked at and right, whatever the check of the archive says.
 #
-# Training refuses names that stand in neither list.
+# Training refuses names that stand neither under rois nor under ignore.
 """
 
 
@@ -42,14 +46,19 @@ class RoiMap:
     Args:
         rois: {ROI: names in structure sets}; a ROI's own name always stands for it.
         ignore: names to leave out.
+        absent: {folder or patient ID: ROIs that are certainly not in those patients}.
+        accepted: {folder or patient ID: ROIs that are right whatever a check says}.
         source: the file it came from, for messages.
 
     Raises:
-        ConfigError: a name stands for two ROIs, or for one and is ignored as well.
+        ConfigError: a name stands for two ROIs, or for one and is ignored as well; a ROI is said to be absent or
+            accepted that the map does not have.
     """
 
     rois: Mapping[str, tuple[str, ...]]
     ignore: tuple[str, ...] = ()
+    absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    accepted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     source: str = field(default="ROI map", compare=False)
 
     def __post_init__(self) -> None:
@@ -74,6 +83,22 @@ class RoiMap:
                     found=f"{name!r}, mapped to {owners[_fold(name)]}",
                     fix="leave it in one of the lists",
                 )
+        for key in ("absent", "accepted"):
+            by_place = {place: tuple(rois) for place, rois in getattr(self, key).items()}
+            object.__setattr__(self, key, by_place)
+            for place, rois in by_place.items():
+                self._refuse_unknown(f"{key}, {place}", rois)
+
+    def _refuse_unknown(self, where: str, rois: Iterable[str]) -> None:
+        unknown = [roi for roi in rois if roi not in self.rois]
+        if unknown:
+            raise ConfigError(
+                "The ROI map speaks of ROIs that it does not have.",
+                where=f"{self.source}, {where}",
+                found=", ".join(unknown),
+                expected=", ".join(self.rois),
+                fix="write the ROI as it stands under rois, not a name from a structure set",
+            )
 
     def apply(self, names: Iterable[str]) -> Mapped:
         """What each name of a structure set stands for; names that the map does not know are reported, not guessed."""
@@ -105,14 +130,20 @@ class RoiMap:
                 "Unknown key in the ROI map.",
                 where=path,
                 found=", ".join(unknown),
-                expected=" and ".join(KEYS),
+                expected=", ".join(KEYS),
                 fix="correct the spelling, or remove it",
             )
         rois = data.get("rois") or {}
         if not isinstance(rois, dict) or not rois:
             raise _wrong_form(path, "rois", rois)
         lists = {_checked_name(path, roi): _names(path, f"rois, {roi}", names) for roi, names in rois.items()}
-        return cls(lists, _names(path, "ignore", data.get("ignore")), str(path))
+        return cls(
+            lists,
+            _names(path, "ignore", data.get("ignore")),
+            _by_place(path, "absent", data.get("absent")),
+            _by_place(path, "accepted", data.get("accepted")),
+            str(path),
+        )
 
     def save(
         self,
@@ -140,6 +171,10 @@ class RoiMap:
             lines += [_item("    ", name, remarks) for name in names]
         lines += ["", "ignore:" if self.ignore else "ignore: []"]
         lines += [_item("  ", name, remarks) for name in self.ignore]
+        for key, by_place in (("absent", self.absent), ("accepted", self.accepted)):
+            lines += ["", f"{key}:" if by_place else f"{key}: {{}}"]
+            for place, rois in by_place.items():
+                lines.append(f"  {_quoted(place)}: [{', '.join(_quoted(roi) for roi in rois)}]")
         waiting = [_item("#  ", name, remarks) for name in undecided]
         if waiting:
             lines += ["", "# Not decided: move each of these to a ROI above, or to ignore.", *waiting]
@@ -169,6 +204,16 @@ def _names(path: Path, key: str, value: Any) -> tuple[str, ...]:
     return tuple(_checked_name(path, name) for name in value)
 
 
+def _by_place(path: Path, key: str, value: Any) -> dict[str, tuple[str, ...]]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _wrong_form(path, key, value)
+    return {
+        _checked_name(path, place): _names(path, f"{key}, {place}", rois) for place, rois in value.items()
+    }
+
+
 def _checked_name(path: Path, name: Any) -> str:
     if not isinstance(name, str) or not name.strip():
         raise ConfigError(
@@ -185,6 +230,6 @@ def _wrong_form(path: Path, key: str, value: Any) -> ConfigError:
         "The ROI map has the wrong form.",
         where=f"{path}, {key}",
         found="nothing" if not value else type(value).__name__,
-        expected="rois: {ROI: [names]} and ignore: [names]",
+        expected="rois: {ROI: [names]}, ignore: [names], absent and accepted: {folder or patient: [ROIs]}",
         fix="contour-ai rois DATA_DIR --out roi-map.yaml writes one to start from",
     )

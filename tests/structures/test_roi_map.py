@@ -24,6 +24,8 @@ def test_saved_map_reads_back_equal(tmp_path: Path) -> None:
             "Yes": ("no", "25", "ñandú"),
         },
         ("PTV", "1,SUV_primair"),
+        {"pelvis": ("Brainstem", "Parotid_L"), "25": ("Yes",)},
+        {"P1": ("Brainstem",)},
     )
     path = tmp_path / "roi-map.yaml"
     roi_map.save(path, comments={"parotis li": "12 patients", "PTV": "3 patients"}, undecided=["zHelp: 1"])
@@ -31,6 +33,7 @@ def test_saved_map_reads_back_equal(tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert "- parotis li  # 12 patients" in text
     assert "- PTV  # 3 patients" in text
+    assert "absent:\n  pelvis: [Brainstem, Parotid_L]\n  '25': ['Yes']\n" in text
     assert "# Not decided: move each of these to a ROI above, or to ignore.\n#  - 'zHelp: 1'\n" in text
     with pytest.raises(OutputError, match="exists already"):
         roi_map.save(path)
@@ -50,7 +53,7 @@ def test_apply_maps_ignores_and_reports() -> None:
     [
         (
             "roi:\n  A: [b]\n",
-            r"Unknown key in the ROI map(.|\n)*found: roi\n(.|\n)*expected: rois and ignore",
+            r"Unknown key in the ROI map(.|\n)*found: roi\n(.|\n)*expected: rois, ignore, absent, accepted",
         ),
         ("rois:\n  A: b\n", "wrong form"),
         ("rois: []\n", "wrong form"),
@@ -62,6 +65,11 @@ def test_apply_maps_ignores_and_reports() -> None:
         ("rois:\n  A: [x]\n  X: [y]\n", "stands for two ROIs"),
         ("rois:\n  A: [x]\nignore: [a]\n", "both mapped and ignored(.|\n)*'a', mapped to A"),
         ("rois: [\n", "cannot be read"),
+        ("rois:\n  A: [x]\nabsent: [A]\n", "wrong form(.|\n)*absent"),
+        ("rois:\n  A: [x]\nabsent: {site: A}\n", "wrong form(.|\n)*absent, site"),
+        ("rois:\n  A: [x]\nabsent: {25: [A]}\n", "no text(.|\n)*in quotes"),
+        ("rois:\n  A: [x]\nabsent: {site: [x]}\n", "does not have(.|\n)*absent, site\n  found: x"),
+        ("rois:\n  A: [x]\naccepted: {P1: [B]}\n", "does not have(.|\n)*accepted, P1\n  found: B"),
     ],
 )
 def test_faulty_maps_are_refused(tmp_path: Path, text: str, message: str) -> None:
