@@ -73,8 +73,8 @@ def draw_pictures(
             scene.volume, k, _at(predicted, k), None if reference is None else _at(reference, k)
         )
 
-    areas = _areas(scene)
-    chosen = informative_slices(areas, MONTAGE_SLICES)
+    organs, external = _areas(scene)
+    chosen = informative_slices(organs or external, MONTAGE_SLICES)
     tiles = [(plane(k), view) for k in chosen] + _cuts(scene, view)
     if tiles:
         montage(tiles, scene.infos, title=title, notes=notes).save(
@@ -82,7 +82,9 @@ def draw_pictures(
         )
     if not overlays:
         return []
-    return _draw_overlays(scene, plane, view, _slices_to_draw(areas), folder / "overlays", on_progress)
+    return _draw_overlays(
+        scene, plane, view, _slices_to_draw(organs | external), folder / "overlays", on_progress
+    )
 
 
 def _draw_overlays(
@@ -122,8 +124,8 @@ def _at(stacks: Mapping[str, Stack], k: int) -> dict[str, Sequence[Polygon]]:
     return {name: stack[k] for name, stack in stacks.items() if k in stack}
 
 
-def _areas(scene: Scene) -> dict[str, NDArray[np.float64]]:
-    """(K,) area of every organ in each slice, predicted or contoured; the body's where there is nothing else."""
+def _areas(scene: Scene) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """(K,) area in each slice, predicted or contoured, of the organs that are there, and of the external contour."""
     areas: dict[str, NDArray[np.float64]] = {}
     external: dict[str, NDArray[np.float64]] = {}
     for roi in scene.predicted:
@@ -133,7 +135,7 @@ def _areas(scene: Scene) -> dict[str, NDArray[np.float64]]:
         if scene.reference is not None and roi.info.name in scene.reference:
             area = np.maximum(area, scene.reference[roi.info.name].sum(axis=(1, 2)))
         (external if roi.info.interpreted_type == EXTERNAL else areas)[roi.info.name] = area
-    return areas if any(area.any() for area in areas.values()) else external
+    return {name: area for name, area in areas.items() if area.any()}, external
 
 
 def _slices_to_draw(areas: Mapping[str, NDArray[np.float64]]) -> list[int]:
