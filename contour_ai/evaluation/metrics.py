@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,9 @@ NAN = float("nan")
 DEFAULT_TAU_MM = 2.0
 """Tolerance of the surface DSC where none is asked for."""
 
+TAU_SLACK_MM = 1e-6
+"""Rounding of a distance: one that ought to equal the tolerance counts as within it."""
+
 BOTH = "both"
 REFERENCE_MISSING = "reference missing"
 PREDICTION_MISSING = "prediction missing"
@@ -24,17 +28,24 @@ NEITHER = "neither"
 
 DEFINITIONS = {
     "dsc": "Dice similarity coefficient 2|A∩B| / (|A|+|B|), by volume.",
+    "volume": "voxels inside times their volume, in cm³; each slice stands for half of the way to its neighbours.",
     "surface_dsc": "share of both surfaces, by area, within tau_mm of the other (Nikolov 2021; surface elements as in "
     "DeepMind's surface-distance).",
+    "tau_mm": "tolerance of the surface DSC, by organ where a survey of observers gives one (tolerances.yaml), else 2 mm.",
     "hd95_mm": "larger of the two directed 95th percentiles of surface distance, by area.",
     "hd100_mm": "Hausdorff distance: the largest surface distance.",
     "masd_mm": "mean of the two directed mean surface distances, by area.",
     "assd_mm": "mean surface distance over both surfaces pooled, by area.",
-    "added_path_mm": "added path length: edge pixels of the reference that are not edge pixels of the prediction, "
-    "summed over the slices, times the pixel size; no tolerance (Vaassen 2020).",
+    "added_path_mm": "added path length: edge pixels of the reference farther than path_tau_mm from every edge pixel "
+    "of the prediction in the same slice, summed over the slices, times the pixel size (Vaassen 2020, whose tolerance "
+    "is 0).",
+    "path_tau_mm": "tolerance of the added path length.",
     "volume_ratio": "predicted over reference volume.",
     "shift_mm": "predicted minus reference centroid: left (+) / right, posterior (+) / anterior, head (+) / feet.",
     "missed_slices": "slices with reference but no prediction.",
+    "missed_inferior_slices": "those of them below the prediction's lowest slice, towards the feet (in a stack of "
+    "coronal or sagittal slices: towards slice 1).",
+    "missed_superior_slices": "those of them above its highest slice, towards the head.",
     "extra_slices": "slices with prediction but no reference.",
     "status": "reference missing: excluded from every average, and counted. prediction missing: DSC and surface DSC 0, "
     "distances infinite, never left out of an average. neither: undefined, excluded.",
@@ -64,6 +75,17 @@ class RoiMetrics:
     shift_superior_mm: float = NAN
     missed_slices: int = 0
     extra_slices: int = 0
+    path_tau_mm: float = 0.0
+    missed_inferior_slices: int = 0
+    missed_superior_slices: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One ROI of one patient."""
+
+    patient: str
+    metrics: RoiMetrics
 
 
 def dice(a: Mask, b: Mask) -> float:
@@ -79,12 +101,15 @@ def roi_metrics(
     *,
     roi: str = "",
     tau_mm: float = DEFAULT_TAU_MM,
+    path_tau_mm: float = 0.0,
 ) -> RoiMetrics:
     """All figures of one ROI.
 
     Args:
         predicted: (k, i, j) on `grid`; None where the ROI was not predicted, which counts as empty.
         reference: (k, i, j) on `grid`; None where it was not contoured. An empty one counts as not contoured.
+        tau_mm: tolerance of the surface DSC.
+        path_tau_mm: tolerance of the added path length.
 
     Raises:
         GeometryError: a mask has not the grid's shape.
@@ -93,15 +118,24 @@ def roi_metrics(
     boxes = [bounding_box(mask) for mask in pair]
     found = [box for box in boxes if box is not None]
     if not found:
-        return RoiMetrics(roi, NEITHER, 0.0, 0.0, tau_mm=tau_mm)
+        return RoiMetrics(roi, NEITHER, 0.0, 0.0, tau_mm=tau_mm, path_tau_mm=path_tau_mm)
     box = _around(found)
     part = grid.crop(box)
     a, b = (mask[box] for mask in pair)
     volumes = [volume_cm3(mask, part) for mask in (a, b)]
-    slices_a, slices_b = a.any(axis=(1, 2)), b.any(axis=(1, 2))
-    missed, extra = int((slices_b & ~slices_a).sum()), int((slices_a & ~slices_b).sum())
+    slices_a, slices_b = (np.asarray(mask.any(axis=(1, 2))) for mask in (a, b))
+    missed, extra = slices_b & ~slices_a, int((slices_a & ~slices_b).sum())
     if boxes[1] is None:
-        return RoiMetrics(roi, REFERENCE_MISSING, 0.0, volumes[0], tau_mm=tau_mm, extra_slices=extra)
+        return RoiMetrics(
+            roi,
+            REFERENCE_MISSING,
+            0.0,
+            volumes[0],
+            tau_mm=tau_mm,
+            path_tau_mm=path_tau_mm,
+            extra_slices=extra,
+        )
+    below, above = _at_the_ends(missed, slices_a, grid)
     distances = surface_distances(surface_of(a, part), surface_of(b, part), part)
     shift = np.full(3, NAN) if boxes[0] is None else centroid_lps(a, part) - centroid_lps(b, part)
     return RoiMetrics(
@@ -116,13 +150,16 @@ def roi_metrics(
         hd100_mm=distances.percentile(100),
         masd_mm=distances.masd(),
         assd_mm=distances.assd(),
-        added_path_mm=added_path_mm(a, b, part),
+        added_path_mm=added_path_mm(a, b, part, path_tau_mm),
         volume_ratio=volumes[0] / volumes[1],
         shift_left_mm=float(shift[0]),
         shift_posterior_mm=float(shift[1]),
         shift_superior_mm=float(shift[2]),
-        missed_slices=missed,
+        missed_slices=int(missed.sum()),
         extra_slices=extra,
+        path_tau_mm=path_tau_mm,
+        missed_inferior_slices=below,
+        missed_superior_slices=above,
     )
 
 
@@ -146,14 +183,41 @@ def centroid_lps(mask: Mask, grid: Grid) -> NDArray[np.float64]:
     return total / of_slice.sum()
 
 
-def added_path_mm(predicted: Mask, reference: Mask, grid: Grid) -> float:
+def added_path_mm(predicted: Mask, reference: Mask, grid: Grid, tau_mm: float = 0.0) -> float:
     """Length of reference contour still to be drawn: its edge pixels off the predicted edge, times the pixel size.
 
-    An edge pixel is inside and has one of its four neighbours in the slice outside. The pixel size is the mean of row
-    and column spacing.
+    An edge pixel is inside and has one of its four neighbours in the slice outside. It is off the predicted edge
+    where no predicted edge pixel of the same slice lies within `tau_mm`. The pixel size is the mean of row and column
+    spacing.
     """
-    missing = _edges(reference) & ~_edges(predicted)
-    return int(np.count_nonzero(missing)) * (grid.spacing_mm[1] + grid.spacing_mm[2]) / 2
+    missing = _edges(reference)
+    drawn = _edges(predicted)
+    _, di, dj = grid.spacing_mm
+    slack = tau_mm + TAU_SLACK_MM
+    for i in range(-int(slack / di), int(slack / di) + 1):
+        width = int(math.sqrt(slack**2 - (i * di) ** 2) / dj)
+        for j in range(-width, width + 1):
+            to, source = _moved(i, j)
+            missing[to] &= ~drawn[source]
+    return int(np.count_nonzero(missing)) * (di + dj) / 2
+
+
+def _moved(i: int, j: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where pixels go that move by `i` rows and `j` columns, and which ones stay in the picture."""
+
+    def part(n: int) -> slice:
+        return slice(n, None) if n > 0 else slice(None, n or None)
+
+    return (slice(None), part(i), part(j)), (slice(None), part(-i), part(-j))
+
+
+def _at_the_ends(missed: NDArray[np.bool_], predicted: NDArray[np.bool_], grid: Grid) -> tuple[int, int]:
+    """How many missed slices lie beyond the prediction's lowest and highest slice; all at both ends of an empty one."""
+    held = np.flatnonzero(predicted)
+    if not held.size:
+        return int(missed.sum()), int(missed.sum())
+    first, last = int(missed[: held[0]].sum()), int(missed[held[-1] :].sum())
+    return (first, last) if grid.normal[2] >= 0 else (last, first)
 
 
 def _edges(mask: Mask) -> Mask:

@@ -9,12 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.evaluation.comparison import FigureComparison
 from contour_ai.evaluation.metrics import (
     BOTH,
     DEFINITIONS,
     PREDICTION_MISSING,
     REFERENCE_MISSING,
     RoiMetrics,
+    Row,
 )
 from contour_ai.files import atomic_file
 
@@ -33,16 +38,18 @@ SUMMARISED = (
 WORST = 3
 """How many patients with the lowest DSC a summary names."""
 
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+SEED = 20210712
+"""Of the bootstrap: the same rows give the same intervals."""
+
+SPREAD = (
+    "mean, median and quartiles over all patients with a reference; *_low and *_high are the 95 % bootstrap interval "
+    f"(percentiles of {RESAMPLES} resamples of patients), empty for fewer than two patients."
+)
+
 DECIMALS = 6
 """Of figures in files: finer than any contour, and the same text on every machine."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One ROI of one patient."""
-
-    patient: str
-    metrics: RoiMetrics
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,10 @@ class Spread:
     median: float
     q1: float
     q3: float
+    mean_low: float = math.nan
+    mean_high: float = math.nan
+    median_low: float = math.nan
+    median_high: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -94,11 +105,56 @@ def quantile(values: Sequence[float], share: float) -> float:
     return below if below == above or place == low else below + (place - low) * (above - below)
 
 
-def write_report(folder: Path, rows: Sequence[Row], notes: Sequence[str] = ()) -> None:
-    """Writes `metrics.csv`, `summary.csv` and `evaluation.json` into an existing folder."""
+def spread_of(values: Sequence[float]) -> Spread:
+    """How figures are spread; infinite ones count as larger than all others."""
+    array = np.array(values, np.float64)
+    if not array.size:
+        return Spread(math.nan, math.nan, math.nan, math.nan)
+    low, high = bootstrap(array)
+    return Spread(
+        float(array.mean()),
+        quantile(values, 0.5),
+        quantile(values, 0.25),
+        quantile(values, 0.75),
+        mean_low=low[0],
+        mean_high=high[0],
+        median_low=low[1],
+        median_high=high[1],
+    )
+
+
+def bootstrap(values: NDArray[np.float64]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """((lowest mean, lowest median), (highest mean, highest median)) of the 95 % interval; NaN of fewer than two."""
+    if values.size < 2:
+        return (math.nan, math.nan), (math.nan, math.nan)
+    drawn = np.random.default_rng(SEED).integers(0, values.size, (RESAMPLES, values.size))
+    samples = values[drawn]
+    found = []
+    for averages in (samples.mean(axis=1), np.median(samples, axis=1)):
+        tail = (1 - CONFIDENCE) / 2
+        found.append([quantile(averages.tolist(), share) for share in (tail, 1 - tail)])
+    (mean_low, mean_high), (median_low, median_high) = found
+    return (mean_low, median_low), (mean_high, median_high)
+
+
+def write_report(
+    folder: Path,
+    rows: Sequence[Row],
+    notes: Sequence[str] = (),
+    comparison: Sequence[FigureComparison] = (),
+) -> None:
+    """Writes `metrics.csv`, `summary.csv`, `evaluation.json` and, with a comparison, `comparison.csv` into a folder."""
     write_rows_csv(folder / "metrics.csv", rows)
     write_summary_csv(folder / "summary.csv", rows)
-    write_json(folder / "evaluation.json", rows, notes)
+    write_json(folder / "evaluation.json", rows, notes, comparison)
+    if comparison:
+        write_comparison_csv(folder / "comparison.csv", comparison)
+
+
+def write_comparison_csv(path: Path, comparison: Sequence[FigureComparison]) -> None:
+    """One line a ROI and figure."""
+    columns = [field.name for field in fields(FigureComparison)]
+    _write_csv(path, columns, [[_text(value) for value in asdict(c).values()] for c in comparison])
 
 
 def write_rows_csv(path: Path, rows: Sequence[Row]) -> None:
@@ -121,14 +177,18 @@ def write_summary_csv(path: Path, rows: Sequence[Row]) -> None:
     _write_csv(path, header, table)
 
 
-def write_json(path: Path, rows: Sequence[Row], notes: Sequence[str] = ()) -> None:
+def write_json(
+    path: Path, rows: Sequence[Row], notes: Sequence[str] = (), comparison: Sequence[FigureComparison] = ()
+) -> None:
     """Rows, summaries and the definitions of all figures; an undefined figure is null, an infinite one "inf"."""
-    content = {
-        "definitions": DEFINITIONS,
+    content: dict[str, object] = {
+        "definitions": {**DEFINITIONS, "summary": SPREAD},
         "notes": list(notes),
         "rows": [{"patient": row.patient, **metrics_json(row.metrics)} for row in rows],
         "summary": [_plain(asdict(summary)) for summary in summarise(rows)],
     }
+    if comparison:
+        content["comparison"] = [_plain(asdict(c)) for c in comparison]
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -140,11 +200,7 @@ def metrics_json(metrics: RoiMetrics) -> dict[str, object]:
 
 def _summary(roi: str, rows: Sequence[Row]) -> RoiSummary:
     scored = [row for row in rows if row.metrics.status in (BOTH, PREDICTION_MISSING)]
-    spread = {}
-    for name in SUMMARISED:
-        values = [float(getattr(row.metrics, name)) for row in scored]
-        mean = sum(values) / len(values) if values else math.nan
-        spread[name] = Spread(mean, quantile(values, 0.5), quantile(values, 0.25), quantile(values, 0.75))
+    spread = {name: spread_of([float(getattr(row.metrics, name)) for row in scored]) for name in SUMMARISED}
     ordered = sorted(scored, key=lambda row: (row.metrics.dsc, row.patient))
     return RoiSummary(
         roi,

@@ -7,6 +7,7 @@ its model, this takes each element's place in the patient from the grid, so uneq
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -21,7 +22,7 @@ from contour_ai.grid import Grid
 Float = NDArray[np.float64]
 
 STEPS = 150
-"""How many places around a corner are looked at before a search tree is asked: a ball of about 5 mm on a planning CT."""
+"""How many places around a corner are looked at before a search tree is asked: a ball of 4 mm on a planning CT."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,8 +217,7 @@ def _near_mm(
 @cache
 def _steps(spacing_mm: tuple[float, float, float]) -> NDArray[np.int64]:
     """(N, 3) steps between corners (k, i, j), shortest first: a whole ball, so that what is found is the nearest."""
-    reach_mm = (STEPS * 3 / (4 * np.pi) * np.prod(spacing_mm)) ** (1 / 3)
-    reach_mm = max(reach_mm, min(spacing_mm))
+    reach_mm = (STEPS * 3 / (4 * math.pi) * math.prod(spacing_mm)) ** (1 / 3)
     ranges = [np.arange(-n, n + 1) for n in (int(reach_mm / s) for s in spacing_mm)]
     steps = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
     lengths = _lengths_mm(steps, spacing_mm)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,11 +16,16 @@ from contour_ai.dicom.ct import CTSeries, read_ct
 from contour_ai.dicom.rtstruct_read import StructureSet, iter_masks, load_structure_set
 from contour_ai.dicom.scan import PatientFiles, pair, why_not
 from contour_ai.errors import ContourAIError, InputError
-from contour_ai.evaluation.metrics import DEFAULT_TAU_MM, RoiMetrics, roi_metrics
-from contour_ai.evaluation.report import RoiSummary, Row, summarise
+from contour_ai.evaluation.comparison import FigureComparison, compare
+from contour_ai.evaluation.metrics import RoiMetrics, Row, roi_metrics
+from contour_ai.evaluation.report import RoiSummary, summarise
+from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures.names import tg263_name
 from contour_ai.structures.roi_map import RoiMap
+
+MOST_THREADS = 4
+"""ROIs that are compared at the same time; each holds two masks of the whole CT."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +35,32 @@ class Evaluation:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     failed: dict[str, ContourAIError]
+    pairs: tuple[EvaluatedPair, ...] = ()
 
     @property
     def summary(self) -> tuple[RoiSummary, ...]:
         """One summary a ROI."""
         return summarise(self.rows)
+
+
+@dataclass(frozen=True)
+class EvaluatedPair:
+    """One patient's CT with the structure set of each side; `rois` are {ROI: its name in (prediction, reference)}."""
+
+    patient: str
+    ct: CTSeriesFiles
+    predicted: StructureSetFile
+    reference: StructureSetFile
+    rois: dict[str, tuple[str | None, str | None]]
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Two predictions of the same patients against one reference."""
+
+    first: Evaluation
+    second: Evaluation
+    comparison: tuple[FigureComparison, ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +78,7 @@ def evaluate(
     ct: Path | None = None,
     rois: Sequence[str] | None = None,
     roi_map: RoiMap | None = None,
-    tau_mm: float = DEFAULT_TAU_MM,
+    tau: float | Tolerances | None = None,
     on_progress: OnProgress = no_progress,
 ) -> Evaluation:
     """Compares two structure sets, or two folders of them paired by the CT series that they were drawn on.
@@ -62,28 +90,73 @@ def evaluate(
         rois: ROIs to compare; by default every ROI that any prediction names.
         roi_map: names that stand for ROIs. Without it a reference ROI of another name is taken where TG-263 knows both
             names as one organ, which is said in the notes.
-        tau_mm: tolerance of the surface DSC.
+        tau: tolerance of the surface DSC in mm for every ROI, or tolerances by ROI; by default those that come with the
+            package.
 
     Raises:
         InputError: nothing to compare: no structure set on one side, none of the same CT, or no CT.
     """
     pairs, notes = _find_pairs(Path(predicted), Path(reference), ct, on_progress)
     wanted = tuple(rois) if rois else _predicted_rois(pairs, roi_map)
+    return _evaluate(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress)
+
+
+def evaluate_versus(
+    predicted: Path,
+    versus: Path,
+    reference: Path,
+    *,
+    ct: Path | None = None,
+    rois: Sequence[str] | None = None,
+    roi_map: RoiMap | None = None,
+    tau: float | Tolerances | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Versus:
+    """Compares two predictions (of two models, or by two observers) with one reference, and with each other.
+
+    Both are scored for every ROI that either of them names. Arguments and errors as in `evaluate`.
+    """
+    found = [_find_pairs(Path(side), Path(reference), ct, on_progress) for side in (predicted, versus)]
+    wanted = tuple(rois) if rois else _predicted_rois([p for pairs, _ in found for p in pairs], roi_map)
+    first, second = (
+        _evaluate(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress) for pairs, notes in found
+    )
+    return Versus(first, second, compare(first.rows, second.rows))
+
+
+def _evaluate(
+    pairs: Sequence[_Pair],
+    notes: list[str],
+    wanted: Sequence[str],
+    roi_map: RoiMap | None,
+    tolerances: Tolerances,
+    on_progress: OnProgress,
+) -> Evaluation:
+    """The figures of every pair; one that cannot be compared is listed, unless it is the only one."""
     rows: list[Row] = []
+    compared: list[EvaluatedPair] = []
     failed: dict[str, ContourAIError] = {}
     for done, found in enumerate(pairs):
         on_progress(ProgressEvent("comparing", done, len(pairs), {"patient": found.patient}))
         try:
-            metrics, remarks = _compare(found, wanted, roi_map, tau_mm)
+            metrics, names, remarks = _compare(found, wanted, roi_map, tolerances)
         except ContourAIError as error:
             if len(pairs) == 1:
                 raise
             failed[found.patient] = error
             continue
         rows += [Row(found.patient, m) for m in metrics]
+        compared.append(EvaluatedPair(found.patient, found.ct, found.predicted, found.reference, names))
         notes += [f"{found.patient}: {remark}" for remark in remarks]
     on_progress(ProgressEvent("comparing", len(pairs), len(pairs)))
-    return Evaluation(tuple(rows), tuple(notes), failed)
+    return Evaluation(tuple(rows), tuple(notes), failed, tuple(compared))
+
+
+def _tolerances(tau: float | Tolerances | None) -> Tolerances:
+    if isinstance(tau, Tolerances):
+        return tau
+    built_in = load_tolerances()
+    return built_in if tau is None else Tolerances(default_mm=tau, path_mm=built_in.path_mm)
 
 
 # -- finding what belongs together -----------------------------------------------------------------------------
@@ -189,22 +262,32 @@ def _nothing_to_compare(
 
 
 def _compare(
-    found: _Pair, wanted: Sequence[str], roi_map: RoiMap | None, tau_mm: float
-) -> tuple[list[RoiMetrics], list[str]]:
-    """The figures of every wanted ROI of one patient, and remarks."""
+    found: _Pair, wanted: Sequence[str], roi_map: RoiMap | None, tolerances: Tolerances
+) -> tuple[list[RoiMetrics], dict[str, tuple[str | None, str | None]], list[str]]:
+    """The figures of every wanted ROI of one patient, its names on both sides, and remarks."""
     ct = read_ct(found.ct, with_pixels=False)
     remarks: list[str] = []
-    predicted, reference = (load_structure_set(s.path) for s in (found.predicted, found.reference))
-    metrics = []
+    sides = [load_structure_set(s.path) for s in (found.predicted, found.reference)]
+    names: dict[str, tuple[str | None, str | None]] = {}
     for roi in wanted:
-        masks = []
-        for structure_set in (predicted, reference):
-            name, remark = name_of_roi(roi, structure_set.names, roi_map)
-            if remark:
-                remarks.append(f"{remark} in {structure_set.path.name}")
-            masks.append(None if name is None else _mask(structure_set, ct, name, remarks))
-        metrics.append(roi_metrics(masks[0], masks[1], ct.grid, roi=roi, tau_mm=tau_mm))
-    return metrics, remarks
+        both = [name_of_roi(roi, side.names, roi_map) for side in sides]
+        names[roi] = (both[0][0], both[1][0])
+        remarks += [f"{r} in {side.path.name}" for (_, r), side in zip(both, sides, strict=True) if r]
+
+    def figures(roi: str) -> tuple[RoiMetrics, list[str]]:
+        said: list[str] = []
+        masks = [
+            None if name is None else _mask(side, ct, name, said)
+            for name, side in zip(names[roi], sides, strict=True)
+        ]
+        tau_mm, path_mm = tolerances.of(roi), tolerances.path_mm
+        return roi_metrics(masks[0], masks[1], ct.grid, roi=roi, tau_mm=tau_mm, path_tau_mm=path_mm), said
+
+    # Most of the work happens outside the interpreter's lock: threads are enough.
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        results = list(pool.map(figures, wanted))
+    remarks += [remark for _, said in results for remark in said]
+    return [m for m, _ in results], names, remarks
 
 
 def _mask(structure_set: StructureSet, ct: CTSeries, name: str, remarks: list[str]) -> NDArray[np.bool_]:

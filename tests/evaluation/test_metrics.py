@@ -56,6 +56,34 @@ def test_a_box_moved_by_known_steps() -> None:
     assert m.added_path_mm == pytest.approx(20 + 3 * (20 - 6))
 
 
+def test_slices_missed_at_each_end() -> None:
+    reference, predicted = boxed((1, 9), (5, 11), (4, 10)), boxed((2, 6), (5, 11), (4, 10))
+    predicted[4] = False
+    m = roi_metrics(predicted, reference, GRID)
+    assert (m.missed_slices, m.missed_inferior_slices, m.missed_superior_slices) == (5, 1, 3)
+    # The same scan, its slices numbered from head to feet.
+    flipped = Grid.from_affine((10, 20, 20), [[0, 0, -1, 0], [0, 1, 0, 0], [-2, 0, 0, 0], [0, 0, 0, 1]])
+    m = roi_metrics(predicted, reference, flipped)
+    assert (m.missed_inferior_slices, m.missed_superior_slices) == (3, 1)
+    m = roi_metrics(None, reference, GRID)
+    assert (m.missed_slices, m.missed_inferior_slices, m.missed_superior_slices) == (8, 8, 8)
+
+
+def test_added_path_within_a_tolerance() -> None:
+    # Moved by 3 columns: the right edge (6 pixels) and three pixels of the upper and lower edges are 3 mm or less off.
+    reference, predicted = boxed((2, 3), (5, 11), (4, 10)), boxed((2, 3), (5, 11), (7, 13))
+    lengths = [added_path_mm(predicted, reference, GRID, tau) for tau in (0, 0.9, 1, 2, 3)]
+    # Off: 4 left-edge pixels and 3 + 3 on the rows, then one column after the other comes within reach; the left edge
+    # last, and pixels in the middle of it are nearest to the predicted left edge.
+    assert lengths[0] == lengths[1] == 20 - 6
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[4] == 0
+    assert added_path_mm(reference, reference, GRID, 2) == 0
+    assert added_path_mm(reference & False, reference, GRID, 5) == 20
+    wide = Grid.axial((10, 20, 20), (2, 4, 1))
+    assert added_path_mm(predicted, reference, wide, 3) == 0
+
+
 def test_perfect_agreement() -> None:
     mask = boxed((2, 6), (5, 11), (4, 10))
     m = roi_metrics(mask, mask, GRID)
@@ -120,10 +148,5 @@ def test_masks_of_another_shape_are_refused() -> None:
 def test_every_figure_has_a_definition() -> None:
     m = roi_metrics(None, None, GRID)
     for name in vars(m):
-        known = (
-            name in DEFINITIONS
-            or name in ("roi", "tau_mm")
-            or name.startswith("shift_")
-            or name.endswith("cm3")
-        )
+        known = name in DEFINITIONS or name == "roi" or name.startswith("shift_") or name.endswith("cm3")
         assert known, name

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contour_ai.evaluation.metrics import roi_metrics
-from contour_ai.evaluation.report import Row, quantile, summarise, write_report
+from contour_ai.evaluation.comparison import compare
+from contour_ai.evaluation.metrics import Row, roi_metrics
+from contour_ai.evaluation.report import quantile, spread_of, summarise, write_report
 from contour_ai.grid import Grid
 
 GRID = Grid.axial((4, 10, 10), (3, 1, 1))
@@ -62,6 +63,47 @@ def test_quantiles() -> None:
     assert quantile([1, 2, math.inf], 0.5) == 2
     assert quantile([math.inf, math.inf], 0.5) == math.inf
     assert math.isnan(quantile([], 0.5))
+
+
+def test_bootstrap_intervals() -> None:
+    # Of n values with standard deviation 1 the mean has one of 1/sqrt(n): the interval is near 2 * 1.96 of it wide.
+    values = np.random.RandomState(0).normal(5, 1, 400)
+    s = spread_of(values.tolist())
+    assert s.mean_low < s.mean < s.mean_high
+    assert s.mean_high - s.mean_low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert s.median_low <= s.median <= s.median_high
+    assert s == spread_of(values.tolist())
+    two = spread_of([1.0, 3.0])
+    assert (two.mean_low, two.mean_high) == (1, 3)
+    one = spread_of([1.0])
+    assert one.mean == 1
+    assert math.isnan(one.mean_low)
+    lost = spread_of([1.0, 2.0, 3.0, 4.0, math.inf])
+    assert (lost.median, lost.mean, lost.mean_high) == (3, math.inf, math.inf)
+    assert lost.median_low < math.inf
+
+
+def test_comparison_file(tmp_path: Path) -> None:
+    better = [row("a", "X", 4), row("b", "X", 4), row("c", "X", 4)]
+    write_report(tmp_path, ROWS, (), compare(ROWS, better))
+    with (tmp_path / "comparison.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0]) == [
+        "roi",
+        "figure",
+        "n",
+        "first_median",
+        "second_median",
+        "median_difference",
+        "first_better",
+        "second_better",
+        "equal",
+        "p",
+        "p_holm",
+    ]
+    assert (lines[0]["roi"], lines[0]["figure"], lines[0]["n"]) == ("X", "dsc", "3")
+    content = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    assert content["comparison"][0]["second_better"] == 2
 
 
 def test_files(tmp_path: Path) -> None:

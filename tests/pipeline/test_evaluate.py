@@ -105,7 +105,7 @@ def test_a_copy_of_the_reference_agrees_with_it(root: Path, tmp_path: Path) -> N
 
 
 def test_only_the_rois_asked_for(root: Path) -> None:
-    result = evaluate(root / "out" / "A", root / "data" / "A", rois=["PTV"], tau_mm=1)
+    result = evaluate(root / "out" / "A", root / "data" / "A", rois=["PTV"], tau=1)
     (row,) = result.rows
     assert (row.metrics.roi, row.metrics.status, row.metrics.tau_mm) == ("PTV", "prediction missing", 1)
 
