@@ -13,10 +13,24 @@ from pydicom.dataset import Dataset
 from contour_ai.dicom.header import read_header, text
 from contour_ai.dicom.pixels import read_hu, same_image
 from contour_ai.dicom.scan import CTSeriesFiles, find_patient
-from contour_ai.dicom.slices import Slice, check_alike, check_gaps, read_slices, stack, without_repeats
+from contour_ai.dicom.slices import (
+    Gap,
+    Slice,
+    check_alike,
+    find_gaps,
+    read_slices,
+    stack,
+    told,
+    without_repeats,
+)
+from contour_ai.errors import GeometryError
 from contour_ai.grid import Grid
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.volume import Volume
+
+WIDEST_GAP_MM = 5.0
+"""Where slices are missing, their neighbours may lie this far apart for an image to be made of them: as far as the
+slices of an ordinary planning CT."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +45,7 @@ class CTSeries:
         sop_instance_uids: one a slice; the same for all in a multi-frame file; empty where a file has none.
         paths: one a slice.
         frame_numbers: frame of its file, from 1, one a slice; empty for single-frame files.
+        gaps: where slices are missing.
         notes: sentences on what is unusual, for the user.
     """
 
@@ -41,6 +56,7 @@ class CTSeries:
     sop_instance_uids: tuple[str, ...]
     paths: tuple[Path, ...]
     frame_numbers: tuple[int, ...] = ()
+    gaps: tuple[Gap, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -68,15 +84,14 @@ def read_ct(
 
     Raises:
         InputError: there is not exactly one CT series to choose, or a file is damaged.
-        GeometryError: the slices do not form one whole stack: they differ in size, direction or spacing, two different
-            ones share a place, or one is missing.
+        GeometryError: the slices do not form one stack: they differ in size, direction or spacing, or two different
+            ones share a place.
     """
     files = source if isinstance(source, CTSeriesFiles) else find_patient(source, series_uid=series_uid).ct
     found = read_slices(files.paths, _progress(on_progress, "reading CT headers", len(files.paths)))
     check_alike(found)
     slices, notes = without_repeats(found, same_image)
-    check_gaps(slices)
-    grid = stack(slices)
+    grid, gaps = stack(slices), find_gaps(slices)
     volume = None
     if with_pixels:
         number_of_files = len({s.path for s in slices})
@@ -89,7 +104,25 @@ def read_ct(
         tuple(s.sop_instance_uid for s in slices),
         tuple(s.path for s in slices),
         tuple(s.frame for s in slices if s.frame is not None),
-        (*notes, *_notes(slices, grid)),
+        gaps,
+        (*notes, *_notes(slices, grid, gaps)),
+    )
+
+
+def refuse_wide_gaps(ct: CTSeries) -> None:
+    """Raises GeometryError where so many slices are missing that an image would have to be made up between them.
+
+    For what looks at the image as a whole, as a network does: an organ may lie in the gap, or be cut off by it.
+    """
+    wide = [gap for gap in ct.gaps if gap.width_mm > WIDEST_GAP_MM]
+    if not wide:
+        return
+    raise GeometryError(
+        f"{sum(gap.missing for gap in wide)} slice(s) of this CT series are missing; what lies there is not known.",
+        where=ct.paths[0].parent,
+        found=told(wide),
+        expected=f"{wide[0].usual_mm:g} mm between slices, as everywhere else in the series",
+        fix="export or copy the whole series again; to-masks, to-rtstruct and check work on the slices that are there",
     )
 
 
@@ -97,13 +130,18 @@ def _progress(on_progress: OnProgress, stage: str, total: int) -> Callable[[int]
     return lambda done: on_progress(ProgressEvent(stage, done, total))
 
 
-def _notes(slices: Sequence[Slice], grid: Grid) -> list[str]:
+def _notes(slices: Sequence[Slice], grid: Grid, gaps: Sequence[Gap]) -> list[str]:
     """What is unusual in a stack that can be used."""
     notes = []
-    if not grid.is_uniform:
-        gaps = grid.slice_spacings_mm
+    if gaps:
         notes.append(
-            f"the slices are not equally spaced ({gaps.min():g} to {gaps.max():g} mm); "
+            f"{sum(gap.missing for gap in gaps)} slice(s) are missing: {told(gaps)}, elsewhere "
+            f"{gaps[0].usual_mm:g} mm; the others keep their own positions"
+        )
+    elif not grid.is_uniform:
+        spacings = grid.slice_spacings_mm
+        notes.append(
+            f"the slices are not equally spaced ({spacings.min():g} to {spacings.max():g} mm); "
             "each is used at its own position"
         )
     if grid.is_sheared:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contour_ai.dicom.ct import CTSeries, read_ct
+from contour_ai.dicom.ct import CTSeries, read_ct, refuse_wide_gaps
 from contour_ai.dicom.rtstruct_read import RoiContoursRead, contours_on_slices, load_structure_set
 from contour_ai.dicom.scan import (
     Archive,
@@ -116,8 +116,12 @@ def _series(patient: PatientFiles) -> SeriesReport:
     try:
         ct = replace(read_ct(patient.ct), volume=None)
         problems += [Problem(note) for note in ct.notes]
+        refuse_wide_gaps(ct)
     except InputError as error:
-        problems.append(_problem(error))
+        problem = _problem(error)
+        if ct is not None:
+            problem = replace(problem, what=f"predict and train cannot use it: {problem.what}")
+        problems.append(problem)
     if len(patient.structure_sets) > 1:
         problems.append(
             Problem(

@@ -327,35 +327,43 @@ def _instance_order(one: Slice) -> tuple[int, str, int]:
     return (int(number) if number.lstrip("-").isdigit() else 0, str(one.path), one.frame or 0)
 
 
-def check_gaps(slices: Sequence[Slice]) -> None:
-    """Refuses a stack with missing slices.
+@dataclass(frozen=True)
+class Gap:
+    """A place in a stack where `missing` slices are not there; `usual_mm` is the spacing everywhere else."""
+
+    below: Slice
+    above: Slice
+    missing: int
+    width_mm: float
+    usual_mm: float
+
+    def __str__(self) -> str:
+        return f"{self.missing} between {self.below} and {self.above}, {self.width_mm:g} mm apart"
+
+
+def find_gaps(slices: Sequence[Slice]) -> tuple[Gap, ...]:
+    """Where slices of a stack are missing.
 
     A slice is missing where a gap is a whole multiple of the spacing that most others have, unless at least `ZONE`
     such gaps follow each other: scans with coarser parts, and stacks with unequal spacing of any other kind, are whole.
 
     Args:
         slices: sorted along the normal, none twice.
-
-    Raises:
-        GeometryError: naming the slices on both sides of every gap.
     """
     heights = heights_mm(slices)
     missing = missing_slices(heights)
     if not missing:
-        return
-    gaps = np.diff(heights)
-    places = [
-        f"{count} between {slices[k]} and {slices[k + 1]}, {gaps[k]:g} mm apart"
-        for k, count in missing.items()
-    ]
-    usual = float(np.median(np.delete(gaps, list(missing))))
-    raise GeometryError(
-        f"{sum(missing.values())} slice(s) of this CT series are missing.",
-        where=slices[0].path.parent,
-        found="; ".join(places[:4]) + (f"; and {len(places) - 4} more gaps" if len(places) > 4 else ""),
-        expected=f"{usual:g} mm between slices, as everywhere else in the series",
-        fix="export or copy the whole series again; a contour cannot be drawn on a slice that is not there",
+        return ()
+    widths = np.diff(heights)
+    usual = float(np.median(np.delete(widths, list(missing))))
+    return tuple(
+        Gap(slices[k], slices[k + 1], count, float(widths[k]), usual) for k, count in missing.items()
     )
+
+
+def told(gaps: Sequence[Gap]) -> str:
+    """Gaps in a line, the first few by name."""
+    return "; ".join(map(str, gaps[:4])) + (f"; and {len(gaps) - 4} more gaps" if len(gaps) > 4 else "")
 
 
 def missing_slices(heights: NDArray[np.float64]) -> dict[int, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contour_ai.dicom.ct import read_ct
+from contour_ai.dicom.ct import read_ct, refuse_wide_gaps
 from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.errors import ConfigError, InputError
@@ -252,6 +252,7 @@ def _prepared(
     if cached is not None:
         return key, cached
     ct = read_ct(patient.files.ct)
+    refuse_wide_gaps(ct)
     assert ct.volume is not None
     notes: list[str] = []
     drawn = read_structures(structure_set, ct, names=tuple(here.values()), on_note=notes.append)

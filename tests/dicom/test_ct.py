@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 from synthetic import Stack, axial, compress, ct_slice, hu_at, tilted, uid, write_enhanced, write_stack
 
-from contour_ai.dicom.ct import CTSeries, read_ct
+from contour_ai.dicom.ct import CTSeries, read_ct, refuse_wide_gaps
 from contour_ai.dicom.slices import missing_slices
 from contour_ai.errors import GeometryError, InputError
 
@@ -349,18 +349,42 @@ def test_two_images_at_one_place_are_refused(tmp_path: Path) -> None:
     assert "one acquisition" in text
 
 
-def test_missing_slices_are_refused_with_their_neighbours(tmp_path: Path) -> None:
-    for k, path in enumerate(write_stack(tmp_path, axial(12))):
-        if k in (3, 7, 8):
+def without(folder: Path, stack: Stack, *missing: int) -> CTSeries:
+    for k, path in enumerate(write_stack(folder, stack)):
+        if k in missing:
             path.unlink()
+    return read_ct(folder)
+
+
+def test_around_missing_slices_the_others_keep_their_places(tmp_path: Path) -> None:
+    ct = without(tmp_path, axial(12), 3, 7, 8)
+    assert_every_voxel_at_its_place(ct)
+    # z = -50 + 3 k of the whole series
+    assert ct.grid.heights_mm.tolist() == [-50, -47, -44, -38, -35, -32, -23, -20, -17]
+    assert [(gap.missing, gap.width_mm) for gap in ct.gaps] == [(1, 6.0), (2, 9.0)]
+    (note,) = ct.notes
+    assert note.startswith(
+        "3 slice(s) are missing: 1 between CT010.dcm (instance 3, position -20, -30, -44 mm) and CT008.dcm (instance 5"
+    )
+    assert "2 between CT006.dcm (instance 7" in note
+    assert note.endswith("9 mm apart, elsewhere 3 mm; the others keep their own positions")
+
+
+def test_wide_gaps_are_refused_where_the_image_must_be_whole(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match=r"3 slice\(s\) of this CT series are missing") as caught:
-        read_ct(tmp_path)
+        refuse_wide_gaps(without(tmp_path, axial(12), 3, 7, 8))
     text = str(caught.value)
     assert "1 between CT010.dcm (instance 3, position -20, -30, -44 mm) and CT008.dcm (instance 5" in text
-    assert "2 between CT006.dcm (instance 7" in text
     assert "9 mm apart" in text
     assert "3 mm between slices" in text
-    assert "export or copy the whole series again" in text
+    assert "export or copy the whole series again; to-masks, to-rtstruct and check work" in text
+
+
+def test_gaps_no_wider_than_planning_slices_are_not_refused(tmp_path: Path) -> None:
+    refuse_wide_gaps(without(tmp_path / "one", axial(12, spacing_mm=2.5), 4))
+    refuse_wide_gaps(without(tmp_path / "none", axial(5)))
+    with pytest.raises(GeometryError, match=r"2 slice\(s\)"):
+        refuse_wide_gaps(without(tmp_path / "two", axial(12, spacing_mm=2.5), 4, 5))
 
 
 @pytest.mark.parametrize(
