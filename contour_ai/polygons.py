@@ -90,44 +90,45 @@ def stack_to_polygons(
 class _Tracing:
     """The vertices of a chunk of slices, each with the number of the one that follows it.
 
-    Everything is in indices of the padded chunk (one False voxel around every slice). A vertex on a "down" edge lies
-    between (i, j) and (i + 1, j), one on an "across" edge between (i, j) and (i, j + 1). Down vertices come first.
+    Voxels are flat indices into the padded chunk (one False voxel around every slice). A vertex on a "down" edge lies
+    between (i, j) and (i + 1, j), one on an "across" edge between (i, j) and (i, j + 1); `down` and `across` are the
+    voxels (i, j), ascending. Down vertices come first.
     """
 
     def __init__(self, inside: NDArray[np.bool_], level: NDArray[np.float32] | None, outline: float) -> None:
         self.inside = inside
-        self.down = np.nonzero(inside[:, 1:] != inside[:, :-1])
-        self.across = np.nonzero(inside[:, :, 1:] != inside[:, :, :-1])
-        self.slices = np.concatenate([self.down[0], self.across[0]])
+        self.is_mask = level is None
+        self.flat = inside.reshape(-1)
+        self.row = inside.shape[2]
+        # From one row, or slice, to the next there are no edges: both are padding there.
+        self.down = np.flatnonzero(self.flat[self.row :] != self.flat[: -self.row])
+        self.across = np.flatnonzero(self.flat[1:] != self.flat[:-1])
+        self.slices = np.concatenate([self.down, self.across]) // (inside.shape[1] * self.row)
         self.points = self._points(level, outline)
         self.following = self._following(level)
         self.in_channel = np.zeros(len(self.points), dtype=bool)
 
     def _points(self, level: NDArray[np.float32] | None, outline: float) -> Polygon:
         """(N, 2) slice coordinates of every vertex."""
-        (k1, i1, j1), (k2, i2, j2) = self.down, self.across
-        shift1 = self._shift(level, outline, self.down, (0, 1, 0))
-        shift2 = self._shift(level, outline, self.across, (0, 0, 1))
-        points = np.empty((len(k1) + len(k2), 2))
-        points[: len(k1), 0] = i1 + shift1
-        points[: len(k1), 1] = j1
-        points[len(k1) :, 0] = i2
-        points[len(k1) :, 1] = j2 + shift2
-        sizes = np.array(self.inside.shape[1:]) - 2
-        return np.clip(points - 1, -0.5, sizes - 0.5)
+        points = np.empty((len(self.slices), 2))
+        rows, columns = np.divmod(np.concatenate([self.down, self.across]), self.row)
+        points[:, 0] = rows - self.slices * self.inside.shape[1]
+        points[:, 1] = columns
+        n1 = len(self.down)
+        points[:n1, 0] += self._shift(level, outline, self.down, (1, 0))
+        points[n1:, 1] += self._shift(level, outline, self.across, (0, 1))
+        points -= 1
+        for axis, size in enumerate(self.inside.shape[1:]):
+            np.clip(points[:, axis], -0.5, size - 2.5, out=points[:, axis])
+        return points
 
     def _shift(
-        self,
-        level: NDArray[np.float32] | None,
-        outline: float,
-        at: tuple[NDArray[np.intp], ...],
-        step: tuple[int, int, int],
+        self, level: NDArray[np.float32] | None, outline: float, at: NDArray[np.intp], step: tuple[int, int]
     ) -> NDArray[np.float64]:
         """How far along its edge every vertex lies, 0 to 1."""
-        k, i, j = at
-        first = self.inside[k, i, j]
         if level is None:
-            return np.where(first, outline, 1 - outline)
+            return np.where(self.flat[at], outline, 1 - outline)
+        k, i, j = np.unravel_index(at, self.inside.shape)
         rows, columns = level.shape[1:]
 
         def value(di: int, dj: int) -> NDArray[np.float64]:
@@ -136,7 +137,7 @@ class _Tracing:
             found = level[k, np.clip(a, 0, rows - 1), np.clip(b, 0, columns - 1)].astype(np.float64)
             return np.where(beyond, np.nan, found)
 
-        one, two = value(0, 0), value(step[1], step[2])
+        one, two = value(0, 0), value(*step)
         with np.errstate(invalid="ignore", divide="ignore"):
             shift = one / (one - two)
         # Beyond the slice, and where the field is not finite, there is nothing to interpolate: half-way.
@@ -144,88 +145,71 @@ class _Tracing:
 
     def _following(self, level: NDArray[np.float32] | None) -> NDArray[np.int32]:
         """(N,) number of the vertex that follows each one, the inside to its right."""
-        (k1, i1, j1), (k2, i2, j2) = self.down, self.across
-        n1, n2 = len(k1), len(k2)
-        depth, rows, columns = self.inside.shape
-        number_down = np.empty((depth, rows - 1, columns), np.int32)
-        number_down[self.down] = np.arange(n1, dtype=np.int32)
-        number_across = np.empty((depth, rows, columns - 1), np.int32)
-        number_across[self.across] = np.arange(n1, n1 + n2, dtype=np.int32)
-        following = np.empty(n1 + n2, np.int32)
-        inside = self.inside
+        n1, row, size = len(self.down), self.row, self.flat.size
+        # Numbers of the vertices by voxel: those on its down edge, then those on its across edge.
+        numbers = np.empty(2 * size, np.int32)
+        numbers[self.down] = np.arange(n1, dtype=np.int32)
+        numbers[self.across + size] = np.arange(n1, len(self.slices), dtype=np.int32)
+        following = np.empty(len(self.slices), np.int32)
+        first1, first2 = self.flat[self.down], self.flat[self.across]
         # Walking through a square of four centres, with the inside behind us to the right: turn right if both voxels
         # ahead are outside, go straight on if only the left one is, turn left if none is. If only the right one is,
         # the square is a saddle: right again keeps the two inside voxels apart, left joins them.
-        first1, first2 = inside[self.down], inside[self.across]
         for going, at, square, (right, left), (turn_right, straight, turn_left) in (
             (  # down edge, outside above: to the right
-                np.flatnonzero(~first1), (k1, i1, j1), (0, 0),
-                ((1, 1), (0, 1)), (("a", 1, 0), ("d", 0, 1), ("a", 0, 0)),
+                np.flatnonzero(~first1), self.down, 0,
+                (row + 1, 1), (size + row, 1, size),
             ),
             (  # down edge, inside above: to the left
-                np.flatnonzero(first1), (k1, i1, j1), (0, -1),
-                ((0, -1), (1, -1)), (("a", 0, -1), ("d", 0, -1), ("a", 1, -1)),
+                np.flatnonzero(first1), self.down, -1,
+                (-1, row - 1), (size - 1, -1, size + row - 1),
             ),
             (  # across edge, inside left: downwards
-                np.flatnonzero(first2), (k2, i2, j2), (0, 0),
-                ((1, 0), (1, 1)), (("d", 0, 0), ("a", 1, 0), ("d", 0, 1)),
+                np.flatnonzero(first2), self.across, 0,
+                (row, row + 1), (0, size + row, 1),
             ),
             (  # across edge, inside right: upwards
-                np.flatnonzero(~first2), (k2, i2, j2), (-1, 0),
-                ((-1, 1), (-1, 0)), (("d", -1, 1), ("a", -1, 0), ("d", -1, 0)),
+                np.flatnonzero(~first2), self.across, -row,
+                (1 - row, -row), (1 - row, size - row, -row),
             ),
         ):  # fmt: skip
-            k, i, j = (a[going] for a in at)
-            in_right = inside[k, i + right[0], j + right[1]]
-            in_left = inside[k, i + left[0], j + left[1]]
+            voxels = at[going]
+            in_right, in_left = self.flat[voxels + right], self.flat[voxels + left]
+            ahead = np.where(in_right, np.where(in_left, turn_left, straight), turn_right)
             saddle = np.flatnonzero(~in_right & in_left)
-            joined = np.zeros(len(going), dtype=bool)
-            joined[saddle] = self._joined(level, k[saddle], i[saddle] + square[0], j[saddle] + square[1])
-            target = np.empty(len(going), np.int32)
-            for choice, (kind, di, dj) in (
-                (~in_right & ~joined, turn_right),
-                (in_right & ~in_left, straight),
-                (in_right & in_left | joined, turn_left),
-            ):
-                numbers = number_down if kind == "d" else number_across
-                target[choice] = numbers[k[choice], i[choice] + di, j[choice] + dj]
-            following[going if at[0] is k1 else going + n1] = target
+            ahead[saddle[self._joined(level, voxels[saddle] + square)]] = turn_left
+            following[going if at is self.down else going + n1] = numbers[voxels + ahead]
         return following
 
-    def _joined(
-        self,
-        level: NDArray[np.float32] | None,
-        k: NDArray[np.intp],
-        i: NDArray[np.intp],
-        j: NDArray[np.intp],
-    ) -> NDArray[np.bool_]:
-        """Whether the inside goes through saddles, squares (i, j) whose inside voxels touch by a corner only.
+    def _joined(self, level: NDArray[np.float32] | None, at: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether the inside goes through saddles, squares right below `at` whose inside voxels touch by a corner only.
 
         In a level field where the mean of the four is above zero. In a mask where the inside is in the minority around:
         a thin diagonal structure then is one outline of the right area, and so is a thin diagonal gap.
         """
         if level is not None:
+            k, i, j = np.unravel_index(at, self.inside.shape)
             corners = [level[k, i - 1 + di, j - 1 + dj] for di in (0, 1) for dj in (0, 1)]
             return np.sum(corners, axis=0) > 0
-        around = np.zeros(len(k), np.intp)
+        around = np.zeros(len(at), np.intp)
         for di in range(-1, 3):
-            row = np.clip(i + di, 0, self.inside.shape[1] - 1)
-            for dj in range(-1, 3):
-                around += self.inside[k, row, np.clip(j + dj, 0, self.inside.shape[2] - 1)]
+            for dj in range(-1, 3):  # what lies beyond the slice is padding, of this slice or the next
+                around += self.flat.take(at + (di * self.row + dj), mode="clip")
         return around <= 8
 
     def polygons(self, holes: HoleStyle) -> dict[int, list[Polygon]]:
         if not len(self.points):
             return {}
-        order, starts = _loops(self.following)
-        if holes == "keyhole":
-            tops = self._hole_tops(order, starts)
-            if len(tops):
-                order, starts = self._join(tops)
+        order, starts = self._outlines()
+        tops = self._hole_tops(order, starts) if holes == "keyhole" else order[:0]
+        if len(tops):
+            order, starts = self._join(tops)
         points = self.points[order]
         lengths = np.diff(np.append(starts, len(order)))
+        previous = np.arange(len(points)) - 1
+        previous[starts] = starts + lengths - 1
         # Both passages through a channel keep all its points, or rounding could make them cross each other.
-        keep = _corners(points, starts, lengths) | self.in_channel[order]
+        keep = _corners(points, previous) | self.in_channel[order]
         kept = np.add.reduceat(keep.astype(np.intp), starts)
         ends = np.cumsum(kept)
         points = points[keep]
@@ -235,15 +219,32 @@ class _Tracing:
             found.setdefault(k, []).append(points[start:end].copy())
         return dict(sorted(found.items()))
 
+    def _outlines(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The loops (see `_loops`) without channels; those of a mask without the points on straight lines.
+
+        The uppermost down vertex of a loop is a corner in a mask, but need not be one in a level field.
+        """
+        if not self.is_mask:
+            return _loops(self.following)
+        numbers = np.arange(len(self.points))
+        previous = np.empty_like(numbers)
+        previous[self.following] = numbers
+        corner = _corners(self.points, previous)
+        corners = np.flatnonzero(corner)
+        # From every vertex to the first corner at or after it, in jumps of twice the length each time.
+        ahead = np.where(corner, numbers, self.following)
+        while not corner[ahead].all():
+            ahead = ahead[ahead]
+        among_corners = np.cumsum(corner) - 1
+        order, starts = _loops(among_corners[ahead[self.following[corners]]])
+        return corners[order], starts
+
     def _hole_tops(self, order: NDArray[np.intp], starts: NDArray[np.intp]) -> NDArray[np.intp]:
         """The uppermost down vertex of every loop that bounds a hole: there the inside is above."""
-        n1 = len(self.down[0])
-        key = np.full(len(order), np.iinfo(np.int64).max)
-        is_down = order < n1
-        numbers = order[is_down]
-        key[is_down] = self.down[1][numbers].astype(np.int64) * n1 + numbers
-        tops = np.minimum.reduceat(key, starts) % n1
-        return tops[self.inside[self.down][tops]]
+        n1 = len(self.down)
+        # A loop has one down vertex at least and lies in one slice, where `down` ascends row by row.
+        tops = np.minimum.reduceat(np.where(order < n1, order, n1), starts)
+        return tops[self.flat[self.down[tops]]]
 
     def _join(self, tops: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Joins every hole to the loop above it; returns the new order and starts.
@@ -254,7 +255,7 @@ class _Tracing:
         the channel crosses it to the across vertex on the other side.) It never comes near a voxel centre, crosses no
         polygon, and no two channels meet. Every channel leads to a loop that reaches higher, so all end at an outline.
         """
-        ks, tops_i, tops_j = (a[tops] for a in self.down)
+        ks, tops_i, tops_j = np.unravel_index(self.down[tops], self.inside.shape)
         saddle = ~self.inside[ks, tops_i, tops_j + 1]
         ends_i = tops_i.copy()  # the uppermost row of the channel
         for n in np.flatnonzero(~saddle).tolist():
@@ -266,7 +267,7 @@ class _Tracing:
         at_left = ~self.inside[ks, ends_i - 1, tops_j]
         ends = np.where(
             saddle,
-            len(self.down[0]) + self._number(self.across, (ks, tops_i, tops_j)),
+            len(self.down) + self._number(self.across, (ks, tops_i, tops_j)),
             self._number(self.down, (ks, ends_i - 1, tops_j + ~at_left)),
         )
         following: list[int] = self.following.tolist()
@@ -302,20 +303,17 @@ class _Tracing:
         # Geometry libraries name the first contact they meet: from a hole on it is "touches itself", not "crosses".
         return _loops(following, tops.tolist())
 
-    def _number(
-        self, vertices: tuple[NDArray[np.intp], ...], places: tuple[NDArray[np.intp], ...]
-    ) -> NDArray[np.intp]:
+    def _number(self, vertices: NDArray[np.intp], places: tuple[NDArray[np.intp], ...]) -> NDArray[np.intp]:
         """Where in `vertices` (down or across) the ones at `places` are; the last one for places that have none."""
-        shape = self.inside.shape
-        flat = np.ravel_multi_index(vertices, shape)  # ascending
-        return np.minimum(np.searchsorted(flat, np.ravel_multi_index(places, shape)), len(flat) - 1)
+        flat = np.ravel_multi_index(places, self.inside.shape)
+        return np.minimum(np.searchsorted(vertices, flat), len(vertices) - 1)
 
     def _point(self, vertex: int) -> tuple[float, float]:
         return float(self.points[vertex, 0]), float(self.points[vertex, 1])
 
 
 def _loops(
-    following: NDArray[np.int32] | list[int], first: Sequence[int] = ()
+    following: NDArray[np.integer] | list[int], first: Sequence[int] = ()
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Vertex numbers loop after loop, and where in them each starts; loops with a vertex of `first` start there."""
     after = following if isinstance(following, list) else following.tolist()
@@ -342,15 +340,13 @@ def _loops(
             vertex = after[vertex]
 
 
-def _corners(points: Polygon, starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """(N,) False for points on the straight line between their neighbours."""
-    previous = np.arange(len(points)) - 1
-    previous[starts] = starts + lengths - 1
+def _corners(points: Polygon, previous: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(N,) False for points on the straight line between their neighbours; `previous` numbers the one before each."""
     incoming = points - points[previous]
     outgoing = np.empty_like(incoming)
     outgoing[previous] = incoming
     cross = incoming[:, 0] * outgoing[:, 1] - incoming[:, 1] * outgoing[:, 0]
-    along = (incoming * outgoing).sum(axis=1)
+    along = incoming[:, 0] * outgoing[:, 0] + incoming[:, 1] * outgoing[:, 1]
     return ~((np.abs(cross) < 1e-12) & (along > 0))
 
 
