@@ -1,8 +1,8 @@
-"""The loss of partially contoured patients: Dice + binary cross-entropy over the ROIs that each patient has."""
+"""The loss of partially contoured patients: Dice + binary cross-entropy over what is known of each ROI."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,45 +13,88 @@ from contour_ai.errors import ContourAIError
 DICE_SMOOTHING_VOXELS = 1.0
 """Added to both halves of the Dice ratio: an organ outside the crop then still has a gradient, towards empty."""
 
+UNKNOWN, CONTOURED = 0, 1
+"""What is known of a ROI in a patient; any other state is absent: certainly not there."""
+
 
 def masked_loss(
     logits: Tensor | Sequence[Tensor],
     targets: Tensor,
-    presence: Tensor,
+    states: Tensor,
     *,
+    exclusive: Tensor | None = None,
     dice_weight: float = 1.0,
     bce_weight: float = 1.0,
+    total: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Dice + BCE over the contoured ROIs, in fp32.
+    """Dice + BCE over what is known, in fp32.
 
-    A ROI that is not contoured in a patient gives that patient's channel no loss and a gradient of exactly
-    zero: it is never taught as background. Dice is taken over the batch (sums before the ratio), which is
-    steadier for small organs; every ROI that occurs in the batch weighs the same in both terms, however many
-    patients have it.
+    A ROI that is contoured in a patient, or absent, is known in every voxel there. One that is not contoured is
+    unknown: it is taught nothing, its gradient is exactly zero, except in its certain negatives: the voxels of
+    contoured ROIs that never overlap it. Those add to both terms of the ROI without counting as another patient that has it.
+
+    Dice is taken over the batch (sums before the ratio), which is steadier for small organs; every ROI that is known
+    somewhere in the batch weighs the same in both terms, however many patients have it. A ROI with nothing but certain
+    negatives gets cross-entropy alone: a ratio says nothing where nothing can be found.
 
     Args:
         logits: (N, R, K, I, J), or a list of them from deep supervision, finest first, the later ones
             coarser. The weights halve from map to map and add up to one.
         targets: (N, R, K, I, J) 0 or 1 of any dtype.
-        presence: (N, R), true where the ROI is contoured in that patient.
+        states: (N, R): 0 or False unknown, 1 or True contoured, 2 absent (its targets are 0).
+        exclusive: (R, R) bool, true for pairs of ROIs that never overlap; None for no certain negatives.
         dice_weight: weight of the Dice term.
         bce_weight: weight of the cross-entropy.
+        total: adds a tensor up over all processes that share the batch, differentiably; None where there is one.
 
     Returns:
-        A scalar; zero, with zero gradients, where nothing is contoured.
+        A scalar; zero, with zero gradients, where nothing is known.
     """
     maps = [logits] if isinstance(logits, Tensor) else list(logits)
-    present = presence.to(device=maps[0].device, dtype=torch.bool)
-    weights = [0.5**n for n in range(len(maps))]
-    # The ROIs to be taught are picked first, so that all that follows costs nothing for the others.
-    rois = present.nonzero()[:, 1]  # (P,)
-    picked = targets[present].float()  # (P, K, I, J)
-    total = maps[0].new_zeros((), dtype=torch.float32)
-    for weight, map_ in zip(weights, maps, strict=True):
-        truth = coarser(picked, map_.shape[2:])
-        loss = _dice_and_bce(map_[present].float(), truth, rois, present.shape[1], dice_weight, bce_weight)
-        total = total + loss * (weight / sum(weights))
-    return total
+    known, partly, negative = _what_is_known(targets, states.cpu(), exclusive)
+    number = states.shape[1]
+    # The channels to be taught are picked first, so that all that follows costs nothing for the others.
+    truth = targets[known].float()  # (P, K, I, J)
+    sums = []
+    for map_ in maps:
+        size = map_.shape[2:]
+        found = _sums_known(map_[known].float(), coarser(truth, size), known[1], number)
+        if negative is not None:
+            # A coarse voxel is a certain negative where all of it is.
+            certain = coarser(negative, size) >= 1
+            found = found + _sums_negative(map_[partly].float(), certain, partly[1], number)
+        sums.append(found)
+    stacked = torch.stack(sums)  # (maps, 5, R)
+    if total is not None:
+        stacked = total(stacked)
+    weights = stacked.new_tensor([0.5**n for n in range(len(maps))])
+    losses = torch.stack([_from_sums(found, dice_weight, bce_weight) for found in stacked])
+    return (losses * weights).sum() / weights.sum()
+
+
+def certain_negatives(
+    targets: Tensor, states: Tensor, exclusive: Tensor
+) -> tuple[list[tuple[int, int]], Tensor]:
+    """Where unknown ROIs certainly are not: inside contoured ROIs that never overlap them.
+
+    Args:
+        targets: (N, R, K, I, J) 0 or 1.
+        states: (N, R) on the CPU, as `masked_loss` takes them.
+        exclusive: (R, R) bool.
+
+    Returns:
+        The U (sample, ROI) that have such voxels declared, and (U, K, I, J) bool.
+    """
+    pairs = exclusive.cpu()
+    channels, masks = [], []
+    for n, r in (states == UNKNOWN).nonzero().tolist():
+        others = ((states[n] == CONTOURED) & pairs[r]).nonzero()[:, 0].to(targets.device)
+        if len(others):
+            channels.append((n, r))
+            masks.append(targets[n, others].bool().any(0))
+    return channels, torch.stack(masks) if masks else targets.new_zeros(
+        (0, *targets.shape[2:]), dtype=torch.bool
+    )
 
 
 def coarser(targets: Tensor, size_kij: Sequence[int]) -> Tensor:
@@ -69,24 +112,68 @@ def coarser(targets: Tensor, size_kij: Sequence[int]) -> Tensor:
     return pooled
 
 
-def _dice_and_bce(
-    logits: Tensor, targets: Tensor, rois: Tensor, number: int, dice_weight: float, bce_weight: float
-) -> Tensor:
-    """Loss of P picked channels: logits and targets (P, K, I, J) fp32, `rois` (P,) the ROI of each."""
-    if not len(rois):
-        return logits.sum()
+Channels = tuple[Tensor, Tensor]
+"""Samples and ROIs, as indices for the first two axes."""
+
+
+def _what_is_known(
+    targets: Tensor, states: Tensor, exclusive: Tensor | None
+) -> tuple[Channels, Channels, Tensor | None]:
+    """Channels known in every voxel; those known in some, and (U, K, I, J) fp32 where; None for nowhere."""
+    device = targets.device
+    n, r = (states != UNKNOWN).nonzero(as_tuple=True)
+    known = (n.to(device), r.to(device))
+    if exclusive is None:
+        return known, known, None
+    channels, negative = certain_negatives(targets, states, exclusive)
+    if not channels:
+        return known, known, None
+    index = torch.tensor(channels, device=device)
+    return known, (index[:, 0], index[:, 1]), negative.float()
+
+
+def _sums_known(logits: Tensor, truth: Tensor, rois: Tensor, number: int) -> Tensor:
+    """Sums of P whole channels by ROI, (5, R): intersection, both volumes, mean BCE, channels, 0."""
     space = (1, 2, 3)
     probability = logits.sigmoid()
+    ones = torch.ones_like(rois, dtype=torch.float32)
     sums = torch.stack(
         [
-            (probability * targets).sum(space),
-            probability.sum(space) + targets.sum(space),
-            F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(space),
-            torch.ones_like(rois, dtype=torch.float32),
+            (probability * truth).sum(space),
+            probability.sum(space) + truth.sum(space),
+            # A mean over no channel would be no number.
+            F.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(space)
+            / max(logits[0].numel() if len(logits) else 1, 1),
+            ones,
+            torch.zeros_like(ones),
         ]
-    )  # (4, P)
-    intersection, both, bce, patients = sums.new_zeros(4, number).index_add(1, rois, sums)  # (R,) each
-    occurs = patients > 0
+    )  # (5, P)
+    return sums.new_zeros(5, number).index_add(1, rois, sums)
+
+
+def _sums_negative(logits: Tensor, certain: Tensor, rois: Tensor, number: int) -> Tensor:
+    """The same of U channels that are known to be 0 where `certain` (U, K, I, J), and unknown elsewhere."""
+    space = (1, 2, 3)
+    # Chosen before any arithmetic: whatever stands elsewhere, even infinity, has a gradient of exactly zero.
+    there = torch.where(certain, logits, torch.zeros_like(logits))
+    zeros = torch.zeros_like(rois, dtype=torch.float32)
+    sums = torch.stack(
+        [
+            zeros,
+            (there.sigmoid() * certain).sum(space),
+            (F.softplus(there) * certain).sum(space) / logits[0].numel(),
+            zeros,
+            torch.ones_like(zeros),
+        ]
+    )  # (5, U)
+    return sums.new_zeros(5, number).index_add(1, rois, sums)
+
+
+def _from_sums(sums: Tensor, dice_weight: float, bce_weight: float) -> Tensor:
+    """The loss of one map from its sums (5, R) over the whole batch."""
+    intersection, both, bce, known, partly = sums
     dice = (2 * intersection + DICE_SMOOTHING_VOXELS) / (both + DICE_SMOOTHING_VOXELS)
-    loss = dice_weight * (1 - dice) + bce_weight * bce / patients.clamp(min=1)
-    return loss[occurs].mean()
+    loss = bce_weight * bce / known.clamp(min=1)
+    loss = loss + dice_weight * (1 - dice) * (known > 0)
+    taught = (known > 0) | (partly > 0)
+    return (loss * taught).sum() / (known > 0).sum().clamp(min=1)

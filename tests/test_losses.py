@@ -79,3 +79,87 @@ def test_coarser_targets_are_covered_fractions(size: tuple[int, int, int]) -> No
         half[0, -1, -1, -1]
         == targets[0, (size[0] - 1) // 2 * 2 :, (size[1] - 1) // 2 * 2 :, (size[2] - 1) // 2 * 2 :].mean()
     )
+
+
+def partly_known() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Targets, states and exclusive pairs: ROI 1 is contoured in sample 1 only; it never overlaps 0, but may 2."""
+    targets = torch.zeros(2, 3, 4, 4, 6, dtype=torch.bool)
+    targets[0, 0, :2], targets[0, 2, 1:3] = True, True
+    targets[1, 1, 2:] = True
+    states = torch.tensor([[1, 0, 1], [0, 1, 0]])
+    exclusive = torch.zeros(3, 3, dtype=torch.bool)
+    exclusive[0, 1] = exclusive[1, 0] = True
+    return targets, states, exclusive
+
+
+def test_an_unknown_roi_has_a_gradient_in_its_certain_negatives_and_nowhere_else() -> None:
+    targets, states, exclusive = partly_known()
+    logits = torch.randn(2, 3, 4, 4, 6)
+    logits[0, 1, 3] = float("inf")
+    logits[1, 2] = float("nan")
+    logits.requires_grad_()
+    masked_loss(logits, targets, states, exclusive=exclusive).backward()
+    gradient = logits.grad
+    assert gradient is not None
+    assert (gradient[0, 1][targets[0, 0]] > 0).all()
+    assert (gradient[0, 1][~targets[0, 0]] == 0).all()
+    # In sample 1, ROI 0 is certainly not where ROI 1 is; nothing is known of ROI 2.
+    assert ((gradient[1, 0] != 0) == targets[1, 1]).all()
+    assert (gradient[1, 2] == 0).all()
+
+
+def test_certain_negatives_of_coarse_maps_are_wholly_certain() -> None:
+    targets, states, exclusive = partly_known()
+    targets[0, 0] = False
+    targets[0, 0, :3, :, :2] = True  # the second row of coarse voxels is half covered
+    maps = [torch.randn(2, 3, 4, 4, 6), torch.randn(2, 3, 2, 2, 3, requires_grad=True)]
+    masked_loss(maps, targets, states, exclusive=exclusive).backward()
+    assert maps[1].grad is not None
+    assert (maps[1].grad[0, 1, 0, :, 0] > 0).all()
+    assert (maps[1].grad[0, 1, 1] == 0).all() and (maps[1].grad[0, 1, :, :, 1:] == 0).all()
+
+
+def test_an_absent_roi_is_taught_to_be_nowhere() -> None:
+    targets = torch.zeros(1, 2, 3, 3, 3)
+    targets[0, 0, 0] = 1
+    logits = torch.randn(1, 2, 3, 3, 3, requires_grad=True)
+    loss = masked_loss(logits, targets, torch.tensor([[1, 2]]))
+    loss.backward()
+    assert logits.grad is not None and (logits.grad[0, 1] > 0).all()
+    torch.testing.assert_close(loss, masked_loss(logits, targets, torch.tensor([[1, 1]])))
+
+
+def test_certain_negatives_by_hand() -> None:
+    targets, states, exclusive = partly_known()
+    logits = torch.randn(2, 3, 4, 4, 6)
+    p, voxels = logits.sigmoid(), 4 * 4 * 6
+    parts = []
+    for r, n, negative in (
+        (0, 0, p[1, 0][targets[1, 1]]),
+        (1, 1, p[0, 1][targets[0, 0]]),
+        (2, 0, p.new_zeros(0)),
+    ):
+        truth = targets[n, r].float()
+        dice = (2 * (p[n, r] * truth).sum() + 1) / (p[n, r].sum() + truth.sum() + negative.sum() + 1)
+        bce = F.binary_cross_entropy(p[n, r], truth) - torch.log(1 - negative).sum() / voxels
+        parts.append(1 - dice + bce)
+    torch.testing.assert_close(masked_loss(logits, targets, states, exclusive=exclusive), sum(parts) / 3)
+    alone = masked_loss(logits[:1], targets[:1], states[:1], exclusive=exclusive)
+    negative = -torch.log(1 - p[0, 1][targets[0, 0]]).sum() / voxels
+    without = masked_loss(logits[:1], targets[:1], states[:1])
+    torch.testing.assert_close(alone, without + negative / 2)
+
+
+def test_parts_of_a_batch_can_be_summed_elsewhere() -> None:
+    targets, states, exclusive = partly_known()
+    logits = torch.randn(2, 3, 4, 4, 6)
+    seen: list[torch.Tensor] = []
+    whole = masked_loss(logits, targets, states, exclusive=exclusive)
+    for n in range(2):
+        sample = slice(n, n + 1)
+        masked_loss(logits[sample], targets[sample], states[sample], exclusive=exclusive,
+                    total=lambda sums: seen.append(sums) or sums)  # fmt: skip
+    together = masked_loss(
+        logits[:1], targets[:1], states[:1], exclusive=exclusive, total=lambda _: sum(seen)
+    )
+    torch.testing.assert_close(together, whole)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contour_ai.preprocess import window
+from contour_ai.training.cache import CONTOURED
 from contour_ai.training.config import AugmentationConfig
 
 Triple = tuple[int, int, int]
@@ -85,7 +86,7 @@ def draw(rng: np.random.Generator, config: AugmentationConfig) -> Draw:
 def view(
     hu: Tensor,
     bits: Tensor,
-    presence: Sequence[bool],
+    states: Sequence[int],
     *,
     centre_kij: Sequence[float],
     size_kij: Triple,
@@ -93,13 +94,13 @@ def view(
     outside_hu: float,
     mirror: Sequence[int],
     chosen: Draw,
-) -> tuple[Tensor, Tensor, list[bool]]:
+) -> tuple[Tensor, Tensor, list[int]]:
     """A patient cut, rotated, scaled and mirrored.
 
     Args:
         hu: (k, i, j) integer or float tensor on any device.
         bits: (k, i, j) signed integer; bit r is ROI r.
-        presence: which ROIs are contoured.
+        states: what is known of each ROI, `CONTOURED` or not.
         centre_kij: voxel of the patient that comes to the centre of the view.
         size_kij: voxels of the view; what lies beyond the patient is `outside_hu` and no ROI.
         spacing_mm_kij: voxel size; rotations are in millimetres.
@@ -108,7 +109,7 @@ def view(
         chosen: what to do.
 
     Returns:
-        (image (k, i, j) float32 HU, masks (R, k, i, j) bool, presence) in the order of the ROIs.
+        (image (k, i, j) float32 HU, masks (R, k, i, j) bool, states) in the order of the ROIs.
     """
     low = round(chosen.cut_low * hu.shape[0])
     high = hu.shape[0] - round(chosen.cut_high * hu.shape[0])
@@ -117,10 +118,10 @@ def view(
     centre = [c + s / mm for c, s, mm in zip(centre, chosen.shift_mm, spacing_mm_kij, strict=True)]
     if chosen.is_affine:
         matrix = affine_matrix(chosen.rotation_deg, chosen.scale, spacing_mm_kij)
-        image, masks = _interpolated(hu, bits, presence, centre, size_kij, matrix, outside_hu)
+        image, masks = _interpolated(hu, bits, states, centre, size_kij, matrix, outside_hu)
     else:
-        image, masks = _cut(hu, bits, len(presence), centre, size_kij, outside_hu)
-    kept = list(presence)
+        image, masks = _cut(hu, bits, len(states), centre, size_kij, outside_hu)
+    kept = [int(state) for state in states]
     if chosen.flip:
         image, masks = image.flip(-1), masks.flip(-1)
         masks, kept = masks[list(mirror)], [kept[m] for m in mirror]
@@ -172,7 +173,7 @@ def _cut(
 def _interpolated(
     hu: Tensor,
     bits: Tensor,
-    presence: Sequence[bool],
+    states: Sequence[int],
     centre: Sequence[float],
     size: Triple,
     matrix: NDArray[np.float64],
@@ -187,7 +188,7 @@ def _interpolated(
         box.append(slice(a, max(min(math.ceil(c + r) + 1, n), a + 1)))
     inside = [c - b.start for c, b in zip(centre, box, strict=True)]
     hu, bits = hu[tuple(box)], bits[tuple(box)]
-    present = [r for r, here in enumerate(presence) if here]
+    present = [r for r, state in enumerate(states) if state == CONTOURED]
     # Air is what grid_sample pads with: 0.
     layers = [hu.float() - outside_hu] + [((bits >> r) & 1).float() for r in present]
     source = torch.stack(layers)[None]  # (1, 1 + present, k, i, j)
@@ -204,7 +205,7 @@ def _interpolated(
         align_corners=False,
     )
     seen = F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
-    masks = torch.zeros((len(presence), *size), dtype=torch.bool, device=hu.device)
+    masks = torch.zeros((len(states), *size), dtype=torch.bool, device=hu.device)
     if present:
         masks[present] = seen[1:] > 0.5
     return seen[0] + outside_hu, masks

@@ -13,43 +13,49 @@ from contour_ai.preprocess import PreprocessSettings
 from contour_ai.training.augmentation import Draw, draw, shade, view
 from contour_ai.training.cache import Case
 from contour_ai.training.config import AugmentationConfig
-
-DEVICE_SHARE = 0.4
-"""The data set stays on the GPU where it takes at most this share of the free memory."""
+from contour_ai.training.patients import PatientsOnDevice
 
 POINTS_PER_ROI = 256
 """Voxels remembered per patient and ROI, to centre patches on."""
 
-SIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""torch shifts these; the sign bit of the wider ones is bit 15, 31 or 63, which `& 1` after a shift gets right."""
-
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step sees."""
+    """What one process sees in one training step."""
 
     images: Tensor
     """(N, C, k, i, j) float32, channels_last_3d."""
     targets: Tensor
     """(N, R, k, i, j) bool."""
-    presence: Tensor
-    """(N, R) bool."""
+    states: Tensor
+    """(N, R) int8 on the CPU: what is known of each ROI, as `Case.states` has it."""
     patient_ids: tuple[str, ...]
+    """Of the whole step, all processes together."""
+
+    def pieces(self, number: int) -> list[Batch]:
+        """The samples in about `number` smaller batches."""
+        parts = zip(*(x.chunk(number) for x in (self.images, self.targets, self.states)), strict=True)
+        return [Batch(images, targets, states, self.patient_ids) for images, targets, states in parts]
 
 
 class BatchMaker:
     """Makes the batch of any step; the same one whenever it is asked for the same step.
 
+    A sample depends on the seed and on its position in the endless sequence of samples alone, so that several processes
+    see together what one with as many samples a step would see.
+
     Args:
         cases: the training patients, all with the same ROIs.
         settings: windows, spacing and air of the model.
         patch_kij: voxels per sample.
-        batch_size: samples per step.
+        batch_size: samples per step and process.
         roi_share: share of the samples centred on a ROI where the patch does not hold the whole body.
         augmentation: strengths; None for no augmentation.
         mirror: channel each ROI becomes in a mirror.
         seed: of every choice.
         device: where batches are made.
+        process: number of this process, and of all.
+        stay: whether patients stay on the device; None to let its memory decide.
     """
 
     def __init__(
@@ -64,39 +70,49 @@ class BatchMaker:
         mirror: Sequence[int],
         seed: int,
         device: torch.device,
+        process: tuple[int, int] = (0, 1),
+        stay: bool | None = None,
     ) -> None:
         self.cases, self.settings = cases, settings
         self.patch_kij, self.batch_size, self.roi_share = patch_kij, batch_size, roi_share
-        self.augmentation, self.mirror, self.seed, self.device = augmentation, tuple(mirror), seed, device
-        self._resident = [_on(case, device) for case in cases] if fits_on(cases, device) else None
+        self.augmentation, self.mirror, self.seed = augmentation, tuple(mirror), seed
+        self.process = process
+        self.patients = PatientsOnDevice(cases, device, stay=stay)
         self._points = [_roi_points(case) for case in cases]
 
     def batch(self, step: int) -> Batch:
         """The batch of step number `step`, counted from 0."""
-        rng = np.random.default_rng([self.seed, 1, step])
-        chosen = [self._patient(step * self.batch_size + n) for n in range(self.batch_size)]
-        samples = [self._sample(index, rng) for index in chosen]
+        samples = [self._sample(position) for position in self._positions(step)]
+        self.patients.expect(self._patient(position) for position in self._positions(step + 1))
         images = torch.stack([image for image, _, _ in samples])
+        total = self.batch_size * self.process[1]
         return Batch(
             images.contiguous(memory_format=torch.channels_last_3d),
             torch.stack([masks for _, masks, _ in samples]),
-            torch.tensor([present for _, _, present in samples], device=self.device),
-            tuple(self.cases[index].patient_id for index in chosen),
+            torch.tensor([states for _, _, states in samples], dtype=torch.int8),
+            tuple(self.cases[self._patient(step * total + n)].patient_id for n in range(total)),
         )
+
+    def _positions(self, step: int) -> range:
+        """This process's share of the samples of a step."""
+        rank, processes = self.process
+        first = (step * processes + rank) * self.batch_size
+        return range(first, first + self.batch_size)
 
     def _patient(self, position: int) -> int:
         """The patient at a position of the endless sequence: every epoch is a permutation of its own."""
         epoch, place = divmod(position, len(self.cases))
         return int(np.random.default_rng([self.seed, 2, epoch]).permutation(len(self.cases))[place])
 
-    def _sample(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, list[bool]]:
-        case = self.cases[index]
-        hu, bits = self._resident[index] if self._resident is not None else _on(case, self.device)
+    def _sample(self, position: int) -> tuple[Tensor, Tensor, list[int]]:
+        rng = np.random.default_rng([self.seed, 1, position])
+        index = self._patient(position)
+        hu, bits = self.patients[index]
         chosen = Draw() if self.augmentation is None else draw(rng, self.augmentation)
-        image, masks, presence = view(
+        image, masks, states = view(
             hu,
             bits,
-            case.presence,
+            self.cases[index].states,
             centre_kij=self._centre(index, tuple(hu.shape), rng),
             size_kij=self.patch_kij,
             spacing_mm_kij=self.settings.spacing_mm_kij,
@@ -104,7 +120,7 @@ class BatchMaker:
             mirror=self.mirror,
             chosen=chosen,
         )
-        return shade(image, self.settings.windows_hu, chosen), masks, presence
+        return shade(image, self.settings.windows_hu, chosen), masks, states
 
     def _centre(self, index: int, shape: Sequence[int], rng: np.random.Generator) -> list[float]:
         """Where to look: on a voxel of a random ROI, or anywhere that keeps the patch inside the patient."""
@@ -126,31 +142,6 @@ class BatchMaker:
             else:
                 centre.append(float(low + where[axis] * (high - low)))
         return centre
-
-
-def fits_on(cases: Sequence[Case], device: torch.device) -> bool:
-    """Whether all patients may stay in the memory of `device`; on the CPU they stay memory-mapped instead."""
-    if device.type != "cuda":
-        return False
-    free, _ = torch.cuda.mem_get_info(device)
-    return sum(case.hu.nbytes + case.bits.nbytes for case in cases) <= DEVICE_SHARE * free
-
-
-def _on(case: Case, device: torch.device) -> tuple[Tensor, Tensor]:
-    """HU and bits of a patient on a device."""
-    hu, bits = case.hu, case.bits
-    return _tensor(hu, torch.int16, device), _tensor(bits, SIGNED[bits.dtype.itemsize], device)
-
-
-def _tensor(array: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The array's bytes as a tensor of `dtype`, without a copy on the CPU."""
-    import warnings
-
-    signed = array.view(np.dtype(str(dtype).removeprefix("torch.")))
-    with warnings.catch_warnings():
-        # A memory-mapped array is read-only; so is every use of the tensor.
-        warnings.filterwarnings("ignore", message=".*not writable.*")
-        return torch.from_numpy(signed).to(device, non_blocking=True)
 
 
 def _roi_points(case: Case) -> list[np.ndarray]:

@@ -83,11 +83,12 @@ class NetworkChoice:
     """Feature channels at full resolution, doubling at every level."""
     max_filters: int | None = 320
     """Upper limit of the doubling; null for none."""
-    norm: Literal["batch", "instance"] = "batch"
-    """Normalisation; `instance` does not depend on the batch."""
+    norm: Literal["batch", "instance"] | None = None
+    """Normalisation; `instance` does not depend on the batch. Null to plan: `instance` where a step holds fewer than
+    4 samples, whose statistics would not be those of the data; else `batch`, as in the presets."""
     dropout: float = 0.0
-    """Dropout in the blocks while training. The presets' own value is 0.2; with batch normalisation and the
-    augmentation below it slows training on a CPU and gains nothing."""
+    """Dropout in the blocks while training. The presets' own value is 0.2; with the augmentation below it slows
+    a step on a CPU by a fifth and gains nothing."""
     strides: tuple[Triple, ...] | None = None
     """(k, i, j) stride of each step down; null to plan them from the spacing, so that thick slices are kept."""
     kernels: tuple[Triple, ...] | None = None
@@ -195,6 +196,11 @@ class LossConfig:
     """Weight of the Dice term."""
     bce_weight: float = 1.0
     """Weight of the cross-entropy."""
+    certain_negatives: bool = True
+    """Whether a ROI that is not contoured in a patient is taught that it is not inside contoured organs that it never
+    overlaps in the training patients who have both."""
+    may_overlap: tuple[tuple[str, str], ...] = ()
+    """Pairs of ROIs that may overlap although they do not in the training patients, as in [[Brain, Brainstem]]."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +271,8 @@ class RunConfig:
     """Longest time between two checkpoints that --resume can go on from."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the network; auto takes bf16 on CUDA and on CPUs with units for it. The loss is always fp32."""
+    compile: bool = False
+    """Whether torch compiles the network first: minutes at the start, faster steps on a GPU; needs a C++ compiler."""
     threads: int | None = None
     """CPU threads; null for all."""
     seed: int = 1

@@ -155,7 +155,7 @@ def train_network(
         loss = masked_loss(
             logits,
             batch.targets,
-            batch.presence,
+            batch.states,
             dice_weight=config.loss.dice_weight,
             bce_weight=config.loss.bce_weight,
         )

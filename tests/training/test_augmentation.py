@@ -19,18 +19,19 @@ from contour_ai.training.augmentation import (
     unpack,
     view,
 )
+from contour_ai.training.cache import ABSENT, CONTOURED, UNKNOWN
 from contour_ai.training.config import AugmentationConfig
 
 MIRROR = (1, 0, 2)
 LEFT, RIGHT = 0, 1
 
 
-def seen(chosen: Draw, presence=(True, True, True), size=(20, 24, 28), centre=None):  # type: ignore[no-untyped-def]
+def seen(chosen: Draw, presence=(True, True, True), size=(20, 24, 28), centre=None, states=None):  # type: ignore[no-untyped-def]
     one = case(5, presence=presence)
     return view(
         torch.from_numpy(one.hu),
         torch.from_numpy(one.bits),
-        one.presence,
+        one.states if states is None else states,
         centre_kij=[(n - 1) / 2 for n in one.hu.shape] if centre is None else centre,
         size_kij=size,
         spacing_mm_kij=one.spacing_mm_kij,
@@ -49,16 +50,24 @@ def test_nothing_drawn_changes_nothing() -> None:
     one = case(5)
     np.testing.assert_array_equal(image.numpy(), one.hu)
     np.testing.assert_array_equal(masks.numpy(), unpack(torch.from_numpy(one.bits), 3).numpy())
-    assert presence == [True, True, True]
+    assert presence == [1, 1, 1]
 
 
 def test_mirrored_twice_is_the_same() -> None:
     image, masks, presence = seen(Draw(), presence=(True, False, True))
     once, swapped, there = seen(Draw(flip=True), presence=(True, False, True))
-    assert there == [False, True, True]
+    assert there == [0, 1, 1]
     assert torch.equal(once.flip(-1), image)
     assert torch.equal(swapped[list(MIRROR)].flip(-1), masks)
     assert [there[m] for m in MIRROR] == presence
+
+
+def test_what_is_known_moves_with_the_side() -> None:
+    presence = (True, False, False)
+    _, _, states = seen(Draw(flip=True), presence=presence, states=(CONTOURED, ABSENT, UNKNOWN))
+    assert states == [ABSENT, CONTOURED, UNKNOWN]
+    _, _, states = seen(Draw(scale=1.2), presence=presence, states=(CONTOURED, ABSENT, UNKNOWN))
+    assert states == [CONTOURED, ABSENT, UNKNOWN]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +127,7 @@ def test_a_cut_scan_is_air_without_rois() -> None:
     assert (image[:4] == -1024).all() and not masks[:, :4].any()
     assert (image[18:] == -1024).all()
     assert torch.equal(image[4:18], seen(Draw())[0][4:18])
-    assert presence == [True, True, True]
+    assert presence == [1, 1, 1]
 
 
 def test_a_missing_roi_stays_missing_under_rotation() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,11 @@ def test_small_bodies_are_one_sample_and_large_ones_are_cut() -> None:
     assert all(n % 8 == 0 for n in large.patch_kij)
     assert plan_input(config, rois, settings, network, [(60, 100, 110)], "cuda", 10**9).batch_size == 1
     assert plan_input(config, rois, settings, network, [(60, 100, 110)], "cuda", 10**11).batch_size == 4
+    assert (small.network.norm, "instance norm" in small.facts()["network"]) == ("instance", True)
+    gpu = plan_input(config, rois, settings, network, [(60, 100, 110)], "cuda", 10**11)
+    assert (gpu.network.norm, "batch norm" in gpu.facts()["network"]) == ("batch", True)
+    asked = replace(config, network=NetworkChoice(norm="batch"))
+    assert plan_network(asked.network, settings, 2).norm == "batch"
     fixed = TrainConfig(input=InputConfig(patch_kij=(32, 32, 32), batch_size=3))
     assert plan_input(fixed, rois, settings, network, [(60, 100, 110)], "cpu").batch_size == 3
     assert "Parotid_L/Parotid_R" in small.facts()["swapped in a mirror"]
