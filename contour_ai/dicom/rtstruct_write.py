@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmwrite
-from pydicom.dataelem import DataElement
+from pydicom.charset import convert_encodings
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import Tag
 
+from contour_ai.dicom.contour_data import CoordinateText, EncodedContour, image_item, roi_contour_item
 from contour_ai.dicom.profile import Profile, load_profile
 from contour_ai.dicom.roi_names import written_names
 from contour_ai.dicom.rtstruct_header import (
@@ -27,7 +28,6 @@ from contour_ai.dicom.rtstruct_header import (
 from contour_ai.dicom.verify import ExpectedMask, verify_structure_set
 from contour_ai.errors import GeometryError, InputError
 from contour_ai.files import atomic_file
-from contour_ai.grid import Grid
 from contour_ai.polygons import HoleStyle, Polygon, stack_to_polygons
 from contour_ai.structures.roi_info import RoiInfo
 from contour_ai.structures.roi_info import roi_info as default_roi_info
@@ -38,14 +38,10 @@ if TYPE_CHECKING:
 
 Box = tuple[slice, slice, slice]
 
-ROUNDING_VOXELS = 0.01
-"""Largest error of a written coordinate in voxels. Outlines keep at least 0.035 voxel from every centre (see
-`polygons.CLEARANCE`), so no centre can change sides."""
-
 LONGEST_EXPLICIT_BYTES = 65534
 """What fits the two length bytes of a DS element in explicit VR."""
 
-CONTOUR_DATA = 0x30060050
+ROI_CONTOUR_SEQUENCE = 0x30060039
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,8 @@ def write_structure_set(
     """
     path, limits = Path(path), load_profile(profile)
     with atomic_file(path, overwrite=overwrite) as temporary:
-        encoded = [_EncodedRoi.of(roi, ct, limits) for roi in rois]
+        text = CoordinateText(ct.grid, limits.decimals)
+        encoded = [_EncodedRoi.of(roi, ct, text) for roi in rois]
         if not encoded:
             raise InputError("A structure set needs at least one ROI.", where=path)
         names = written_names(_unique([e.info.name for e in encoded]), limits)
@@ -161,13 +158,9 @@ def write_structure_set(
         dataset = structure_set_header(
             ct, provenance, label_characters=limits.label_characters, uid_seed=uid_seed, texts=texts
         )
-        images = [
-            DicomSequence([image_reference(ct, k)]) if u else None for k, u in enumerate(ct.sop_instance_uids)
-        ]
-        for number, roi in enumerate(encoded, start=1):
-            _add_roi(dataset, number, roi, names[roi.info.name], provenance, images)
         longest = max((len(data) for e in encoded for _, data, _ in e.contours), default=0)
         explicit = limits.transfer_syntax == "explicit" and longest <= LONGEST_EXPLICIT_BYTES
+        _add_rois(dataset, encoded, names, ct, provenance, explicit=explicit)
         notes = _notes(limits, names, longest)
         dataset.file_meta = file_meta(dataset, explicit=explicit)
         dcmwrite(temporary, dataset, enforce_file_format=True)
@@ -289,15 +282,15 @@ def _notes(profile: Profile, names: Mapping[str, str], longest: int) -> tuple[st
 
 @dataclass(frozen=True)
 class _EncodedRoi:
-    """Contours as text: (slice, ContourData, number of points)."""
+    """A ROI with its contours as text."""
 
     info: RoiInfo
     description: str
     algorithm: str
-    contours: tuple[tuple[int, str, int], ...]
+    contours: tuple[EncodedContour, ...]
 
     @classmethod
-    def of(cls, roi: RoiContours, ct: CTSeries, profile: Profile) -> _EncodedRoi:
+    def of(cls, roi: RoiContours, ct: CTSeries, text: CoordinateText) -> _EncodedRoi:
         depth = ct.grid.shape_kij[0]
         if any(not 0 <= k < depth for k in roi.slices):
             raise InputError(
@@ -306,108 +299,44 @@ class _EncodedRoi:
                 found=sorted(roi.slices),
                 expected=f"0 to {depth - 1}",
             )
-        write = _Coordinates(ct.grid, profile.decimals)
-        contours = tuple((k, write(k, p), len(p)) for k in sorted(roi.slices) for p in roi.slices[k])
-        return cls(roi.info, roi.description, roi.algorithm, contours)
+        return cls(roi.info, roi.description, roi.algorithm, tuple(text(roi.slices)))
 
 
-class _Coordinates:
-    """Slice coordinates as the text of ContourData: x\\y\\z of every point in mm, no digit more than needed."""
-
-    def __init__(self, grid: Grid, decimals: int | None) -> None:
-        self.grid = grid
-        steps = np.abs(np.array([grid.step_i_lps, grid.step_j_lps]))
-        self.constant = (steps < 1e-6 * steps.max()).all(axis=0)
-        smallest = min(grid.spacing_mm[1:])
-        directions = max(1, int((steps > 1e-6 * steps.max()).sum(axis=1).max()))
-        needed = math.ceil(-math.log10(2 * ROUNDING_VOXELS * smallest / math.sqrt(directions)))
-        # Where no component is the same all over a slice, rounding also moves points out of their plane: 3 decimals.
-        needed = max(needed, 2 if self.constant.any() else 3)
-        self.decimals = needed if decimals is None else max(decimals, needed)
-        self.text = _TextOfTicks(self.decimals)
-        # Half a unit of the last decimal: what lies on the image's edge stays inside it when rounded.
-        self.inset = 0.5 * 10**-self.decimals * math.sqrt(directions) / smallest
-        self.last = np.array(grid.shape_kij[1:]) - 0.5
-
-    def __call__(self, k: int, polygon: Polygon) -> str:
-        if polygon.min() >= -0.5 and (polygon <= self.last).all():
-            polygon = np.clip(polygon, self.inset - 0.5, self.last - self.inset)
-        origin = self.grid.positions_lps[k]
-        points = origin + polygon[:, :1] * self.grid.step_i_lps + polygon[:, 1:] * self.grid.step_j_lps
-        ticks = np.rint(points * 10**self.decimals).astype(np.int64)
-        parts: list[str] = [""] * (3 * len(points))
-        for c in range(3):
-            if self.constant[c]:
-                parts[c::3] = [_shortest(float(origin[c]))] * len(points)
-            else:
-                parts[c::3] = map(self.text.__getitem__, ticks[:, c].tolist())
-        return "\\".join(parts)
-
-
-class _TextOfTicks(dict[int, str]):
-    """The text of `tick` / 10 ** decimals, worked out once for each: contours meet the same columns again and again."""
-
-    def __init__(self, decimals: int) -> None:
-        super().__init__()
-        self.decimals = decimals
-
-    def __missing__(self, tick: int) -> str:
-        whole, part = divmod(abs(tick), 10**self.decimals)
-        text = f"{whole}.{part:0{self.decimals}d}".rstrip("0").rstrip(".") if self.decimals else str(whole)
-        self[tick] = text if tick >= 0 else "-" + text
-        return self[tick]
-
-
-def _shortest(value: float) -> str:
-    """A slice's own coordinate with all the digits a DS of 16 characters has room for, to the nanometre."""
-    text = f"{value:.6f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
-
-
-def _add_roi(
+def _add_rois(
     dataset: Dataset,
-    number: int,
-    roi: _EncodedRoi,
-    name: str,
+    rois: Sequence[_EncodedRoi],
+    names: Mapping[str, str],
+    ct: CTSeries,
     provenance: Provenance,
-    images: Sequence[DicomSequence | None],
+    *,
+    explicit: bool,
 ) -> None:
-    """`images` refer to the CT slice k, None where it has no UID."""
-    described = [roi.description] if roi.description else []
-    if name != roi.info.name:
-        described.append(f"ROI {roi.info.name}")
-    described.append(provenance.software)
-    item, observation = roi_items(
-        number,
-        name,
-        roi.info,
-        frame_of_reference_uid=str(dataset.FrameOfReferenceUID),
-        algorithm=roi.algorithm,
-        description="; ".join(described),
-    )
-    contour = Dataset()
-    contour.ROIDisplayColor = list(roi.info.color)
-    if roi.contours:
-        contour.ContourSequence = DicomSequence(
-            _contour_item(n, data, points, images[k])
-            for n, (k, data, points) in enumerate(roi.contours, start=1)
+    """Fills the three sequences of ROIs; that of the contours with bytes as they are to be in the file."""
+    images = [
+        image_item(image_reference(ct, k), explicit=explicit) if uid else b""
+        for k, uid in enumerate(ct.sop_instance_uids)
+    ]
+    contours = []
+    for number, roi in enumerate(rois, start=1):
+        name = names[roi.info.name]
+        described = [roi.description] if roi.description else []
+        if name != roi.info.name:
+            described.append(f"ROI {roi.info.name}")
+        described.append(provenance.software)
+        item, observation = roi_items(
+            number,
+            name,
+            roi.info,
+            frame_of_reference_uid=str(dataset.FrameOfReferenceUID),
+            algorithm=roi.algorithm,
+            description="; ".join(described),
         )
-    contour.ReferencedROINumber = number
-    dataset.StructureSetROISequence.append(item)
-    dataset.ROIContourSequence.append(contour)
-    dataset.RTROIObservationsSequence.append(observation)
-
-
-def _contour_item(number: int, data: str, points: int, images: DicomSequence | None) -> Dataset:
-    # Elements as they are to be written: pydicom's conversions would take longer than all the rest.
-    item = Dataset()
-    for tag, vr, value in (
-        (0x30060016, "SQ", images),
-        (0x30060042, "CS", "CLOSED_PLANAR"),
-        (0x30060046, "IS", str(points)),
-        (0x30060048, "IS", str(number)),
-        (CONTOUR_DATA, "DS", data),
-    ):
-        if value is not None:  # without an image UID the plane alone says where the contour belongs
-            item[tag] = DataElement(tag, vr, value, already_converted=True)
-    return item
+        dataset.StructureSetROISequence.append(item)
+        dataset.RTROIObservationsSequence.append(observation)
+        contours.append(roi_contour_item(number, roi.info.color, roi.contours, images, explicit=explicit))
+    value = b"".join(contours)
+    dataset[ROI_CONTOUR_SEQUENCE] = RawDataElement(
+        Tag(ROI_CONTOUR_SEQUENCE), "SQ", len(value), value, 0, not explicit, True
+    )
+    # Tells pydicom that these bytes need no conversion.
+    dataset.set_original_encoding(not explicit, True, convert_encodings(dataset.SpecificCharacterSet))
