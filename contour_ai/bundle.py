@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from contour_ai.errors import ConfigError, ModelError
+from contour_ai.evaluation.ranges import Ranges
 from contour_ai.files import atomic_folder, safe_name
 from contour_ai.network_config import NetworkConfig
 from contour_ai.preprocess import PreprocessSettings
@@ -106,6 +107,8 @@ class ModelBundle:
     training: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    ranges: Ranges | None = None
+    """What is usual in the training patients, for the flags of a prediction; None where it was not measured."""
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:

@@ -31,6 +31,8 @@ TEXT = (235, 235, 235)
 FAINT = (150, 150, 155)
 FILL_OPACITY = 90
 """Of 255: tissue stays visible through a filled ROI."""
+NOTE_LINES = 16
+"""Lines of notes on a montage, at most: it shows the patient."""
 DASH_PX = (6.0, 5.0)
 """Length of dashes and gaps of the ground truth's outline."""
 SECOND_LETTER = 0.25
@@ -219,7 +221,7 @@ def montage(
     Args:
         planes: what to show, from the upper left.
         title: first line.
-        notes: further lines, what to look at.
+        notes: further lines, what to look at; long ones are broken, and so many are shown as `NOTE_LINES` hold.
     """
     columns = max(1, min(columns, len(planes)))
     tiles = [_tile(plane, view, rois, tile_px) for plane, view in planes]
@@ -227,6 +229,7 @@ def montage(
     heights = [max(t.height for t in row) for row in rows]
     width = columns * tile_px
     legend = _legend(tuple(rois), width)
+    notes = _lines(notes, width - 16)
     top = 10 + 22 * bool(title) + 18 * len(notes)
     picture = Image.new("RGB", (width, top + sum(heights) + legend.height), BACKGROUND)
     draw = ImageDraw.Draw(picture)
@@ -241,6 +244,24 @@ def montage(
         y += height
     picture.paste(legend, (0, y))
     return picture
+
+
+def _lines(notes: Sequence[str], width_px: int) -> list[str]:
+    """The notes broken into lines that fit, and how many are left out."""
+    font = _font(12)
+    lines: list[str] = []
+    for done, note in enumerate(notes):
+        broken = [""]
+        for word in note.split():
+            longer = f"{broken[-1]} {word}".strip()
+            if broken[-1] and font.getlength(longer) > width_px:
+                broken.append(f"    {word}")
+            else:
+                broken[-1] = longer
+        if len(lines) + len(broken) > NOTE_LINES:
+            return [*lines, f"... and {len(notes) - done} more in summary.json"]
+        lines += broken
+    return lines
 
 
 def _tile(plane: Plane, view: View, rois: Sequence[RoiInfo], tile_px: int) -> Image.Image:

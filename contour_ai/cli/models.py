@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from contour_ai.cli import console
 from contour_ai.cli.console import out
 
 
@@ -75,6 +78,48 @@ def show(name: str) -> None:
             out().print(f"[bold]{title}[/]\n{escape(_indented(to_yaml(dict(values))))}")
     if (bundle.folder / CARD_FILE).is_file():
         out().print(f"card: {bundle.folder / CARD_FILE}")
+
+
+@command.command("ranges")
+@click.argument("name")
+@click.argument("data_dir", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option(
+    "--run",
+    "run_dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="The training's run folder: its splits, ROI map and prepared patients are taken.",
+)
+@click.option(
+    "--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Which names stand for which ROI."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def ranges(name: str, data_dir: Path, run_dir: Path | None, roi_map: Path | None, device: str) -> None:
+    """Measure on DATA_DIR what is usual, and write it into the model NAME, for the flags of its predictions.
+
+    Training does this by itself; this is for models made before, or for a department's own patients. With --run, ranges
+    come from the patients the model was trained on and confidence from those held back; without it, both from all
+    patients of DATA_DIR, none of whom the model should have been trained on. The weights stay as they are.
+    """
+    from contour_ai.bundle import load_bundle
+    from contour_ai.pipeline.calibration import CalibrationOptions, calibrate
+    from contour_ai.structures.roi_map import RoiMap
+
+    def of_run(path: str) -> Path | None:
+        return run_dir / path if run_dir is not None and (run_dir / path).exists() else None
+
+    bundle = load_bundle(name)
+    mapped = roi_map or of_run("roi-map.yaml")
+    options = CalibrationOptions(
+        None if mapped is None else RoiMap.load(mapped), of_run("splits.json"), of_run("cache"), device
+    )
+    with console.progress_bar() as on_progress:
+        bundle = calibrate(bundle, data_dir, options, on_progress)
+    assert bundle.ranges is not None
+    measured = bundle.ranges
+    out().print(
+        f"{bundle.folder}: ranges of {measured.patients} patients, confidence of {measured.held_back}",
+        markup=False,
+    )
 
 
 def _indented(text: str) -> str:

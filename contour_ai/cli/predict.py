@@ -79,6 +79,10 @@ def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:
 
     default = "" if chosen else " (the default)"
     console.err().print(f"model {escape(bundle.name)} {escape(bundle.version)}{default}, {bundle.kind}")
+    if bundle.ranges is None:
+        console.err().print(
+            "[yellow]this model does not say what is usual: size, density and place are not checked[/]"
+        )
     if bundle.kind == "phantom":
         console.err().print(
             "[yellow]a phantom model: it knows drawn phantoms only, never use it on a patient[/]"
@@ -143,6 +147,8 @@ def _show(prediction: Prediction) -> None:
         table.add_row(escape(roi.name), f"{roi.volume_cm3:.1f}", slices, *dice, f"[yellow]{escape(flags)}[/]")
     out = console.out()
     out.print(table)
+    for flag in prediction.flags:
+        out.print(f"[yellow]image: {escape(flag.reason)}[/]")
     if prediction.mean_dice is not None:
         out.print(f"mean Dice of the organs {prediction.mean_dice:.3f}")
     for note in prediction.notes:

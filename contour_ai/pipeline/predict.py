@@ -28,16 +28,16 @@ from contour_ai.dicom.rtstruct_write import (
 )
 from contour_ai.dicom.scan import PatientFiles, find_patient
 from contour_ai.errors import ConfigError, InputError, OutputError
+from contour_ai.evaluation.flags import EXTERNAL, Image, PatientFlags, find_flags
 from contour_ai.files import atomic_folder, safe_name
 from contour_ai.pipeline.pictures import Scene, draw_pictures
 from contour_ai.pipeline.result import (
-    EXTERNAL,
     Context,
     PredictedRoi,
     Prediction,
-    find_flags,
     measure,
     summary,
+    summary_text,
 )
 from contour_ai.preprocess import Prepared, body_mask, bounding_box, image_channels, prepare, restore_level
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -57,7 +57,8 @@ SHARES = {
     "body": 5,
     "preprocessing": 5,
     "network": 35,
-    "restoring": 5,
+    "restoring": 4,
+    "flags": 1,
     "structure set": 10,
     "reference": 5,
     "pictures": 15,
@@ -236,12 +237,23 @@ def _contour(
     with clock.stage("restoring"):
         rois = [_restored(name, prepared, logits, bundle, body, ct) for name in wanted]
         del logits
+    with clock.stage("flags"):
+        image = Image(ct.grid, body, prepared.hu, prepared.grid, settings.outside_hu)
+        flags = find_flags([roi.evidence for roi in rois], image, bundle.ranges)
+        rois = [replace(roi, logit=None) for roi in rois]
     with clock.stage("structure set"):
-        written = _write(rois, ct, bundle, options, folder)
+        written = _write(rois, flags, ct, bundle, options, folder)
     with clock.stage("reference"):
         reference, reference_path, notes = _reference(files, ct, rois)
     results = tuple(
-        measure(r, ct, (reference or {}).get(r.info.name), written.names.get(r.info.name, "")) for r in rois
+        measure(
+            r,
+            ct,
+            (reference or {}).get(r.info.name),
+            written.names.get(r.info.name, ""),
+            flags.rois[r.info.name],
+        )
+        for r in rois
     )
     with clock.stage("pictures") as within:
         overlays = draw_pictures(
@@ -249,7 +261,7 @@ def _contour(
             folder,
             overlays=options.overlays,
             title=f"{ct.patient_id or 'unknown patient'}   {bundle.name} {bundle.version}",
-            notes=[f"{r.name}: {flag.reason}" for r in results for flag in r.flags],
+            notes=_flags_in_words(flags),
             on_progress=within,
         )
     montage = folder / "montage.png"
@@ -261,13 +273,14 @@ def _contour(
         tuple(overlays),
         results,
         clock.finished(),
+        flags.image,
         (*files.problems, *ct.notes, *written.notes, *notes),
         reference_path,
         f"{bundle.name} {bundle.version}",
     )
     context = Context(ct, source, bundle, model.computes_in, _plain(options), _software())
-    text = json.dumps(summary(prediction, written.sop_instance_uid, context), indent=2, ensure_ascii=False)
-    (folder / SUMMARY).write_text(text + "\n", encoding="utf-8", newline="\n")
+    text = summary_text(summary(prediction, written.sop_instance_uid, context))
+    (folder / SUMMARY).write_text(text, encoding="utf-8", newline="\n")
     return prediction
 
 
@@ -315,13 +328,14 @@ def _restored(
     restored = restore_level(logit, prepared.grid, ct.grid, threshold=rule.threshold_logit)
     info = bundle.rois[channel]
     if restored is None:
-        return PredictedRoi(info)
+        return PredictedRoi(info, logit=logit, threshold=rule.threshold_logit)
     box, level = restored
     # What lies outside the body the network never saw: no contour leaves it.
     outside = ~body[box]
     level[outside] = -np.abs(level[outside])
     inside = level > 0
-    return PredictedRoi(info, box, inside, level) if inside.any() else PredictedRoi(info)
+    found = PredictedRoi(info, logit=logit, threshold=rule.threshold_logit)
+    return replace(found, box=box, inside=inside, level=level) if inside.any() else found
 
 
 def _of_mask(name: str, mask: NDArray[np.bool_]) -> PredictedRoi:
@@ -330,7 +344,12 @@ def _of_mask(name: str, mask: NDArray[np.bool_]) -> PredictedRoi:
 
 
 def _write(
-    rois: Sequence[PredictedRoi], ct: CTSeries, bundle: ModelBundle, options: PredictOptions, folder: Path
+    rois: Sequence[PredictedRoi],
+    flags: PatientFlags,
+    ct: CTSeries,
+    bundle: ModelBundle,
+    options: PredictOptions,
+    folder: Path,
 ) -> WrittenStructureSet:
     """The structure set RS.<SOPInstanceUID>.dcm, verified; empty ROIs are left out."""
     profile = load_profile(options.profile)
@@ -346,7 +365,7 @@ def _write(
     def contours() -> Iterator[RoiContours]:
         for roi in found.values():
             assert roi.box is not None and roi.inside is not None
-            description = "; ".join(flag.reason for flag in find_flags(roi, ct.grid))
+            description = _described(flags, roi.info.name)
             if roi.level is None:
                 yield contours_of_mask(
                     roi.info,
@@ -462,6 +481,17 @@ def _moved(prediction: Prediction, temporary: Path, folder: Path) -> Prediction:
         montage=None if prediction.montage is None else at(prediction.montage),
         overlays=tuple(at(p) for p in prediction.overlays),
     )
+
+
+def _described(flags: PatientFlags, roi: str) -> str:
+    """A ROI's flags for its ROIDescription, which holds 1024 characters."""
+    return "; ".join(flag.reason for flag in flags.rois[roi])
+
+
+def _flags_in_words(flags: PatientFlags) -> list[str]:
+    """All flags as lines for the montage: those of the image first."""
+    lines = [f"image: {flag.reason}" for flag in flags.image]
+    return lines + [f"{roi}: {flag.reason}" for roi, found in flags.rois.items() for flag in found]
 
 
 def _plain(options: PredictOptions) -> Mapping[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,21 +18,12 @@ from numpy.typing import NDArray
 from contour_ai import __version__
 from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.ct import CTSeries
+from contour_ai.evaluation.flags import EXTERNAL, Evidence, Flag
 from contour_ai.grid import Grid
 from contour_ai.render import CAUTION
 from contour_ai.structures import RoiInfo
 
 Box = tuple[slice, slice, slice]
-
-EXTERNAL = "EXTERNAL"
-
-
-@dataclass(frozen=True)
-class Flag:
-    """A reason to look twice; `code` is for programs, `reason` for people."""
-
-    code: str
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +35,22 @@ class PredictedRoi:
         box: where `inside` lies on the CT's grid; None where the ROI is empty.
         inside: mask (k, i, j) in the box.
         level: the field whose zero level is the contour, in the same box; None where the mask is all there is.
+        logit: (k, i, j) on the model's grid, what the model's rules refuse pushed below `threshold`; None for a ROI by
+            rule, and once the flags are found.
+        threshold: the logit of its surface.
     """
 
     info: RoiInfo
     box: Box | None = None
     inside: NDArray[np.bool_] | None = None
     level: NDArray[np.float32] | None = None
+    logit: NDArray[np.float32] | None = None
+    threshold: float = 0.0
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the flags are found from."""
+        return Evidence(self.info, self.box, self.inside, self.logit, self.threshold)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class Prediction:
     overlays: tuple[Path, ...]
     rois: tuple[RoiResult, ...]
     timings_s: Mapping[str, float]
+    flags: tuple[Flag, ...] = ()
+    """Reasons to doubt all ROIs: an image unlike those of the training."""
     notes: tuple[str, ...] = ()
     reference: Path | None = None
     model: str = ""
@@ -107,10 +112,13 @@ def mean_dice(rois: tuple[RoiResult, ...]) -> float | None:
 
 
 def measure(
-    roi: PredictedRoi, ct: CTSeries, reference: NDArray[np.bool_] | None, written_name: str
+    roi: PredictedRoi,
+    ct: CTSeries,
+    reference: NDArray[np.bool_] | None,
+    written_name: str,
+    flags: tuple[Flag, ...] = (),
 ) -> RoiResult:
-    """Volume, position, flags and, where there is a reference mask, Dice of one ROI."""
-    flags = tuple(find_flags(roi, ct.grid))
+    """Volume, position and, where there is a reference mask, Dice of one ROI; its flags are taken along."""
     name, kind = roi.info.name, roi.info.interpreted_type
     if roi.box is None or roi.inside is None:
         dice = None if reference is None or not reference.any() else 0.0
@@ -152,37 +160,6 @@ def dice_in_box(inside: NDArray[np.bool_], box: Box, reference: NDArray[np.bool_
     """2 |A and B| / (|A| + |B|) of a mask in its box and one on the whole grid; at least one is not empty."""
     both = int(np.count_nonzero(inside & reference[box]))
     return 2 * both / (int(np.count_nonzero(inside)) + int(np.count_nonzero(reference)))
-
-
-def find_flags(roi: PredictedRoi, grid: Grid) -> list[Flag]:
-    """Reasons to look twice at one ROI that its mask alone gives."""
-    if roi.box is None or roi.inside is None:
-        return [Flag("empty", "the model found nothing; the ROI is not in the structure set")]
-    if roi.info.interpreted_type == EXTERNAL:
-        return []
-    flags = []
-    ends = [
-        name
-        for name, touched in (
-            ("first", roi.box[0].start == 0 and roi.inside[0].any()),
-            ("last", roi.box[0].stop == grid.shape_kij[0] and roi.inside[-1].any()),
-        )
-        if touched
-    ]
-    if ends:
-        reason = f"reaches the {' and the '.join(ends)} slice: the organ may go on beyond the scan"
-        flags.append(Flag("touches_scan_end", reason))
-    if _at_border(roi.inside, roi.box, grid):
-        flags.append(Flag("touches_field_of_view", "reaches the border of the image: the organ may be cut"))
-    return flags
-
-
-def _at_border(inside: NDArray[np.bool_], box: Box, grid: Grid) -> bool:
-    for axis in (1, 2):
-        first, last = inside.take(0, axis), inside.take(-1, axis)
-        if (box[axis].start == 0 and first.any()) or (box[axis].stop == grid.shape_kij[axis] and last.any()):
-            return True
-    return False
 
 
 # -- summary ------------------------------------------------------------------------------------------------
@@ -232,6 +209,8 @@ def summary(prediction: Prediction, sop_instance_uid: str, context: Context) -> 
         "device": context.device,
         "options": dict(context.options),
         "structure_set": {"file": prediction.structure_set.name, "sop_instance_uid": sop_instance_uid},
+        "flags": [_flag_summary(flag) for flag in prediction.flags],
+        "compared_with_training_patients": 0 if bundle.ranges is None else bundle.ranges.patients,
         "rois": {roi.name: _roi_summary(roi) for roi in prediction.rois},
         "scores": _scores(prediction),
         "timings_s": {stage: round(seconds, 3) for stage, seconds in prediction.timings_s.items()},
@@ -248,8 +227,27 @@ def _roi_summary(roi: RoiResult) -> dict[str, Any]:
         if roi.centroid_lps_mm is None
         else [round(c, 2) for c in roi.centroid_lps_mm],
         "mean_hu": None if roi.mean_hu is None else round(roi.mean_hu, 1),
-        "flags": [{"code": flag.code, "reason": flag.reason} for flag in roi.flags],
+        "flags": [_flag_summary(flag) for flag in roi.flags],
     }
+
+
+def _flag_summary(flag: Flag) -> dict[str, Any]:
+    return {
+        "code": flag.code,
+        "reason": flag.reason,
+        "value": flag.value,
+        "low": flag.low,
+        "high": flag.high,
+        "unit": flag.unit,
+        "slices_from_1": list(flag.slices),
+    }
+
+
+def summary_text(content: Mapping[str, Any]) -> str:
+    """`summary` as JSON, a key a line and lists of numbers on one line."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    # A line break stands between brackets and numbers only: inside strings JSON writes it as \\n.
+    return re.sub(r"\[\n([-+.,\seE0-9]+)\n\s*\]", lambda m: f"[{' '.join(m[1].split())}]", text) + "\n"
 
 
 def _scores(prediction: Prediction) -> dict[str, Any] | None:

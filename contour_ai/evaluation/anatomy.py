@@ -1,0 +1,256 @@
+"""Figures of a patient and its ROIs that say whether they are like others: size, density, place; on a model grid.
+
+Training patients and predictions are measured by the same functions on the same kind of grid (axes superior, posterior,
+left; one spacing; air outside the body), so that their figures can be compared whatever the scanner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from contour_ai.preprocess import bounding_box
+
+Bool = NDArray[np.bool_]
+Float = NDArray[np.float64]
+Triple = tuple[float, float, float]
+
+HU_COUNTED = (-1000, 1500)
+"""HU beyond are counted as these: one metal implant must not decide the mean of an organ."""
+SOFT_TISSUE_HU = (-150, 200)
+"""What counts as fat, muscle or organ: its median moves with the calibration, not with anatomy."""
+AIR_HU = -300
+BONE_HU = 250
+METAL_HU = 2500
+
+SEEN_SHARE = 0.1
+"""A slice shows the body where its cross-section is at least this share of the large ones (their 90 %): some images
+hold specks or single organs where the rest was cut away."""
+
+PLACE_ROUNDS = 20
+"""Rounds of aligning patients and averaging: positions move by less than 0.1 mm after ten."""
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """The body of a patient on a model grid, slice by slice.
+
+    Args:
+        mask: (k, i, j), filled in each slice.
+        area_cm2: (K,) of its cross-section.
+        seen: (K,) whether the slice shows it, see `SEEN_SHARE`.
+        middle_mm: (K, 2) its centre of gravity, posterior and left of voxel (k, 0, 0); that of the nearest slice where
+            it is not seen.
+        spacing_mm: superior, posterior, left.
+    """
+
+    mask: Bool
+    area_cm2: Float
+    seen: Bool
+    middle_mm: Float
+    spacing_mm: Triple
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """First and last slice that shows it; (0, -1) where there is none."""
+        held = np.flatnonzero(self.seen)
+        return (int(held[0]), int(held[-1])) if held.size else (0, -1)
+
+    @property
+    def length_mm(self) -> float:
+        """How much of the body is seen, from below to above."""
+        first, last = self.ends
+        return (last - first + 1) * self.spacing_mm[0]
+
+
+@dataclass(frozen=True)
+class RoiFigures:
+    """One ROI on a model grid."""
+
+    volume_cm3: float
+    length_mm: float
+    """From its lowest to its highest slice."""
+    mean_hu: float
+    sd_hu: float
+    left_mm: float
+    """Of the body's axis: the centre of gravity of the body in the slices where the ROI lies. This, the next two and
+    `left_share` are NaN where most of the ROI lies in slices that do not show the body."""
+    posterior_mm: float
+    body_area_cm2: float
+    """The body's mean cross-section in these slices."""
+    left_share: float
+    """Share of the ROI's volume left of the body's axis."""
+    bottom_share: float
+    """Area of the lowest slice as a share of the largest: near 1 where an organ was cut off flat."""
+    top_share: float
+    centre_mm: Triple
+    """Superior, posterior and left of voxel (0, 0, 0)."""
+    parts: int
+    """Connected over faces, edges or corners."""
+    hole_cm3: float
+    """Volume that is enclosed within the slices."""
+    missing_slices: int
+    """Empty slices between its lowest and its highest."""
+    reaches_end: bool
+    """Whether it goes to the first or last slice of the body: it may go on beyond the scan."""
+
+
+@dataclass(frozen=True)
+class InputFigures:
+    """An image on a model grid: what a network that knows other images may stumble over."""
+
+    body_length_mm: float
+    body_area_cm2: float
+    """Median cross-section."""
+    soft_tissue_hu: float
+    air_share: float
+    """Of the body's volume."""
+    bone_share: float
+    metal_cm3: float
+
+
+@dataclass(frozen=True)
+class PatientFigures:
+    """A patient: the image, and the ROIs that are there."""
+
+    image: InputFigures
+    rois: Mapping[str, RoiFigures]
+
+
+def body_of(hu: NDArray[np.int16], outside_hu: int, spacing_mm: Triple) -> Body:
+    """The body in a prepared image (k, i, j), where everything outside it is `outside_hu`."""
+    mask = np.not_equal(hu, outside_hu)
+    for k in np.flatnonzero(mask.any(axis=(1, 2))):
+        mask[k] = _filled(mask[k])
+    rows, columns = mask.sum(axis=2), mask.sum(axis=1)  # (K, I), (K, J)
+    count = rows.sum(axis=1)
+    middle = np.zeros((len(mask), 2))
+    large = np.percentile(count[count > 0], 90) if count.any() else 0
+    seen = (count > 0) & (count >= SEEN_SHARE * large)
+    held = np.flatnonzero(seen)
+    if held.size:
+        middle[held, 0] = rows[held] @ np.arange(mask.shape[1]) / count[held]
+        middle[held, 1] = columns[held] @ np.arange(mask.shape[2]) / count[held]
+        nearest = held[np.abs(np.arange(len(mask))[:, None] - held).argmin(axis=1)]
+        middle = middle[nearest] * spacing_mm[1:]
+    return Body(mask, count * spacing_mm[1] * spacing_mm[2] / 100, seen, middle, spacing_mm)
+
+
+def image_figures(hu: NDArray[np.int16], body: Body) -> InputFigures:
+    """Size and density of a prepared image (k, i, j)."""
+    values = hu[body.mask]
+    soft = values[(values > SOFT_TISSUE_HU[0]) & (values < SOFT_TISSUE_HU[1])]
+    total = max(1, values.size)
+    voxel_cm3 = float(np.prod(body.spacing_mm)) / 1000
+    held = body.area_cm2[body.seen]
+    return InputFigures(
+        body.length_mm,
+        float(np.median(held)) if held.size else 0.0,
+        float(np.median(soft)) if soft.size else 0.0,
+        np.count_nonzero(values < AIR_HU) / total,
+        np.count_nonzero(values > BONE_HU) / total,
+        np.count_nonzero(values > METAL_HU) * voxel_cm3,
+    )
+
+
+def roi_figures(mask: Bool, hu: NDArray[np.int16], body: Body) -> RoiFigures | None:
+    """One ROI's figures from its mask (k, i, j); None where it is empty."""
+    box = bounding_box(mask)
+    if box is None:
+        return None
+    inside, spacing = mask[box], np.array(body.spacing_mm)
+    in_rows, in_columns = inside.sum(axis=2), inside.sum(axis=1)
+    per_slice = in_rows.sum(axis=1)
+    count = int(per_slice.sum())
+    starts = [s.start for s in box]
+    centre = np.array([per_slice @ np.arange(len(per_slice)), 0.0, 0.0])
+    centre[1] = in_rows.sum(axis=0) @ np.arange(inside.shape[1])
+    centre[2] = in_columns.sum(axis=0) @ np.arange(inside.shape[2])
+    centre = (centre / count + starts) * spacing
+    axis = per_slice @ body.middle_mm[box[0]] / count
+    in_body = per_slice * body.seen[box[0]]
+    known = 1.0 if in_body.sum() * 2 > count else np.nan
+    lefts = (starts[2] + np.arange(inside.shape[2])) * spacing[2]
+    past = lefts > body.middle_mm[box[0], 1][:, None]
+    values = np.clip(hu[box][inside], *HU_COUNTED).astype(np.float64)
+    voxel_cm3 = float(np.prod(spacing)) / 1000
+    first, last = body.ends
+    return RoiFigures(
+        volume_cm3=count * voxel_cm3,
+        length_mm=float(len(per_slice) * spacing[0]),
+        mean_hu=float(values.mean()),
+        sd_hu=float(values.std()),
+        left_mm=float(centre[2] - axis[1]) * known,
+        posterior_mm=float(centre[1] - axis[0]) * known,
+        body_area_cm2=float(in_body @ body.area_cm2[box[0]] / max(1, in_body.sum())) * known,
+        left_share=float((in_columns * past).sum() / count) * known,
+        bottom_share=float(per_slice[0] / per_slice.max()),
+        top_share=float(per_slice[-1] / per_slice.max()),
+        centre_mm=(float(centre[0]), float(centre[1]), float(centre[2])),
+        parts=int(ndimage.label(inside, np.ones((3, 3, 3)))[1]),
+        hole_cm3=sum(holes_in_slices(inside).values()) * voxel_cm3,
+        missing_slices=int(np.count_nonzero(per_slice == 0)),
+        reaches_end=bool(box[0].start <= first or box[0].stop - 1 >= last),
+    )
+
+
+def holes_in_slices(inside: Bool) -> dict[int, int]:
+    """{slice: voxels that are enclosed in it}, of a mask (k, i, j); slices without holes are not named."""
+    found = {}
+    for k in np.flatnonzero(inside.any(axis=(1, 2))):
+        enclosed = int(np.count_nonzero(_filled(inside[k]) & ~inside[k]))
+        if enclosed:
+            found[int(k)] = enclosed
+    return found
+
+
+def _filled(mask_ij: Bool) -> Bool:
+    """A slice with the background filled that cannot be reached from its border."""
+    background, count = ndimage.label(np.pad(~mask_ij, 1, constant_values=True))
+    return mask_ij if count <= 1 else (background != background[0, 0])[1:-1, 1:-1]
+
+
+# -- where ROIs lie to each other ---------------------------------------------------------------------------
+
+
+def fit_places(patients: Sequence[Mapping[str, Triple]]) -> dict[str, Triple]:
+    """The typical position of every ROI in one frame, from their centres in each patient's own frame (mm).
+
+    Patients are moved (not turned or scaled) so that their ROIs lie where those of the others do; medians throughout,
+    so that a wrong contour moves nothing.
+    """
+    names = sorted({name for centres in patients for name in centres})
+    # Start from the patient with most ROIs: then every other one shares some with what is known.
+    places: dict[str, Float] = {}
+    for centres in sorted(patients, key=lambda c: -len(c)):
+        shift = _shift(centres, places)
+        if shift is not None or not places:
+            for name, centre in centres.items():
+                places.setdefault(name, np.array(centre) - (0.0 if shift is None else shift))
+    for _ in range(PLACE_ROUNDS):
+        moved: dict[str, list[Float]] = {name: [] for name in names}
+        for centres in patients:
+            shift = _shift(centres, places)
+            if shift is not None:
+                for name, centre in centres.items():
+                    moved[name].append(np.array(centre) - shift)
+        places = {name: np.median(found, axis=0) for name, found in moved.items() if found}
+    return {name: (float(p[0]), float(p[1]), float(p[2])) for name, p in places.items()}
+
+
+def offset_mm(name: str, centres: Mapping[str, Triple], places: Mapping[str, Triple]) -> Float | None:
+    """(3,) how far a ROI lies superior, posterior, left of where the patient's other ROIs say; None without others."""
+    others = {other: centre for other, centre in centres.items() if other != name}
+    shift = _shift(others, {n: np.array(p) for n, p in places.items()})
+    if shift is None or name not in places or name not in centres:
+        return None
+    return np.array(centres[name]) - places[name] - shift
+
+
+def _shift(centres: Mapping[str, Triple], places: Mapping[str, Float]) -> Float | None:
+    shared = [np.array(centre) - places[name] for name, centre in centres.items() if name in places]
+    return np.median(shared, axis=0) if shared else None

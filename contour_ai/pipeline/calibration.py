@@ -1,0 +1,177 @@
+"""What is usual for a model: ranges from its training patients, confidence on patients held back, into its bundle."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from contour_ai.bundle import DESCRIPTION_FILE, ModelBundle, describe, load_bundle
+from contour_ai.errors import ConfigError
+from contour_ai.evaluation.anatomy import PatientFigures, body_of, image_figures, roi_figures
+from contour_ai.evaluation.flags import flat_share
+from contour_ai.evaluation.ranges import Ranges, ranges_of
+from contour_ai.files import atomic_file
+from contour_ai.grid import Grid
+from contour_ai.pipeline.archive import find_sources, typical_grids
+from contour_ai.preprocess import image_channels
+from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.structures.roi_map import RoiMap
+from contour_ai.training.cache import Case
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CONFIDENCE_PATIENTS = 20
+"""Patients held back whose confidence is measured, at most, evenly picked: their network takes most of the time."""
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """Where to find what a training left."""
+
+    roi_map: RoiMap | None = None
+    """Which names stand for which ROI; None for the TG-263 names proposed."""
+    splits: Path | None = None
+    """A run's `splits.json`: ranges are measured on its training patients, confidence on those it held back. None where
+    the model was trained on none of these patients: all serve for both."""
+    cache_dir: Path | None = None
+    """Prepared patients, such as `cache` of a run; None to prepare them anew and keep nothing."""
+    device: str = "auto"
+
+
+def calibrate(
+    bundle: ModelBundle,
+    data_dir: Path,
+    options: CalibrationOptions | None = None,
+    on_progress: OnProgress = no_progress,
+) -> ModelBundle:
+    """Measures what is usual on an archive and writes it into the bundle's `model.yaml`; the weights stay as they are.
+
+    Raises:
+        InputError: there is no usable patient.
+        ConfigError: unmapped ROI names, or splits of other patients.
+        OutputError: the bundle cannot be written.
+    """
+    from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
+
+    options = options or CalibrationOptions()
+    sources = find_sources(data_dir, options.roi_map, on_progress)
+    grids = typical_grids(sources.patients, on_progress)
+    with tempfile.TemporaryDirectory() as temporary:
+        cache = options.cache_dir or Path(temporary)
+        prepared = prepare_cases(sources.patients, bundle.roi_names, bundle.preprocess, cache, on_progress)
+        prepared = checked(sources, prepared, check_cases(sources, prepared))
+        cases = {label: case for label, (_, case) in prepared.cases.items()}
+        training, held_back = _sides(cases, options.splits)
+        ranges = measured_ranges(training, grids, bundle.preprocess.outside_hu, on_progress)
+        shares = measured_confidence(bundle, bundle.build_network(), held_back, options.device, on_progress)
+        ranges = ranges.with_confidence(*shares)
+    bundle = replace(bundle, ranges=ranges)
+    with atomic_file(bundle.folder / DESCRIPTION_FILE, overwrite=True) as path:
+        path.write_text(describe(bundle), encoding="utf-8", newline="\n")
+    return load_bundle(bundle.folder)
+
+
+def _sides(cases: dict[str, Case], splits: Path | None) -> tuple[list[Case], list[Case]]:
+    """Patients for the ranges, and patients for the confidence."""
+    if splits is None:
+        return list(cases.values()), list(cases.values())
+    try:
+        content = json.loads(splits.read_text(encoding="utf-8"))
+        names = set(content["training"]), set(content["validation"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError("The splits of the training cannot be read.", where=splits, found=error) from error
+    sides = [[case for label, case in cases.items() if label in names[n]] for n in (0, 1)]
+    if not sides[0]:
+        raise ConfigError(
+            "None of the patients is among those that the model was trained on.",
+            where=splits,
+            found=", ".join(sorted(cases)[:3]),
+            expected=", ".join(sorted(names[0])[:3]),
+            fix="give the archive that it was trained on, or leave the run out",
+        )
+    return sides[0], [case for case in sides[1] if case not in sides[0]]
+
+
+def measured_ranges(
+    cases: Sequence[Case], grids: Sequence[Grid], outside_hu: int, on_progress: OnProgress = no_progress
+) -> Ranges:
+    """The ranges of prepared patients; `grids` are of their original CTs, or of some of them."""
+    figures = []
+    for done, case in enumerate(cases):
+        on_progress(ProgressEvent("measuring what is usual", done, len(cases)))
+        figures.append(case_figures(case, outside_hu))
+    on_progress(ProgressEvent("measuring what is usual", len(cases), len(cases)))
+    return ranges_of(figures, grids)
+
+
+def case_figures(case: Case, outside_hu: int) -> PatientFigures:
+    """One prepared patient: its image and the ROIs that were contoured."""
+    hu, bits = np.asarray(case.hu), np.asarray(case.bits)
+    body = body_of(hu, outside_hu, case.spacing_mm_kij)
+    rois = {}
+    for r, roi in enumerate(case.rois):
+        if case.presence[r]:
+            figures = roi_figures((bits & bits.dtype.type(1 << r)) != 0, hu, body)
+            if figures is not None:
+                rois[roi] = figures
+    return PatientFigures(image_figures(hu, body), rois)
+
+
+def measured_confidence(
+    bundle: ModelBundle,
+    network: nn.Module,
+    held_back: Sequence[Case],
+    device: str = "auto",
+    on_progress: OnProgress = no_progress,
+    *,
+    seconds: float = float("inf"),
+) -> tuple[dict[str, list[float]], int]:
+    """({ROI: share of its surface where the probability is flat, a patient each}, number of patients looked at).
+
+    ROIs that were not contoured in a patient do not count: what the network finds there need not be right.
+
+    Args:
+        bundle: its preprocessing, inference and rules.
+        held_back: patients that it was not trained on.
+        seconds: after so long no other patient is begun.
+    """
+    import torch
+
+    from contour_ai.inference import autocast_dtype, choose_device, keep_components, predict_logits
+
+    chosen = choose_device(device)
+    started = time.monotonic()
+    picked = held_back[:: -(-len(held_back) // CONFIDENCE_PATIENTS) or 1]
+    shares: dict[str, list[float]] = {roi: [] for roi in bundle.roi_names}
+    done = 0
+    for case in picked:
+        on_progress(ProgressEvent("measuring confidence", done, len(picked)))
+        if time.monotonic() - started > seconds:
+            break
+        logits = predict_logits(
+            network,
+            torch.from_numpy(image_channels(np.asarray(case.hu), bundle.preprocess)),
+            window_kij=bundle.inference.window_kij,
+            overlap=bundle.inference.overlap,
+            max_voxels=bundle.inference.max_voxels,
+            device=chosen,
+            autocast=autocast_dtype(chosen),
+        ).numpy()
+        voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
+        for r, roi in enumerate(bundle.roi_names):
+            rule = bundle.postprocess_of(roi)
+            logit = keep_components(logits[r], rule, voxel_cm3)
+            share = flat_share(logit, logit > rule.threshold_logit, case.spacing_mm_kij)
+            if share is not None and roi in case.rois and case.presence[case.rois.index(roi)]:
+                shares[roi].append(share)
+        done += 1
+    on_progress(ProgressEvent("measuring confidence", len(picked), len(picked)))
+    return shares, done
