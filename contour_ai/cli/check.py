@@ -21,7 +21,9 @@ STYLES = {"error": "red", "warning": "yellow"}
 def command(rtstruct: Path, ct_dir: Path | None, profile: str, series_uid: str | None) -> None:
     """List what a planning system may refuse or misread in RTSTRUCT, a file of any tool.
 
-    With --ct also its references to the images and the planes of its contours. Errors give exit status 3.
+    Each line names the attribute, and ROI, contour, slice and number where it concerns one; slices count from 0 along
+    the slice normal, as in mask arrays. With --ct also the references to the images and the planes of the contours are
+    checked. Errors give exit status 3.
     """
     from contour_ai.dicom.check import check_structure_set
     from contour_ai.dicom.ct import read_ct

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from pydicom.dataset import Dataset
 from shapes import hard_shapes
 from synthetic import axial, write_stack
 
-from contour_ai.dicom.check import Finding, check_structure_set
+from contour_ai.dicom.check import check_structure_set
 from contour_ai.dicom.ct import CTSeries, read_ct
+from contour_ai.dicom.finding import Finding
+from contour_ai.dicom.profile import Profile
 from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import InputError
@@ -101,6 +104,36 @@ def stranger(d: Dataset) -> None:
     item.ReferencedSOPInstanceUID = "1.2.3"
 
 
+def hole_of_its_own(d: Dataset) -> None:
+    contours = d.ROIContourSequence[0].ContourSequence
+    data(*plane(-10, -10, 10, -10, 10, 10, -10, 10))(d)
+    inner = deepcopy(contours[0])
+    contours.append(inner)
+    inner[CONTOUR_DATA] = DataElement(CONTOUR_DATA, "DS", [str(v) for v in plane(-5, -5, 5, -5, 5, 5, -5, 5)])
+
+
+def image_without_class(d: Dataset) -> None:
+    del d.ROIContourSequence[0].ContourSequence[0].ContourImageSequence[0].ReferencedSOPClassUID
+
+
+def image_of_another_class(d: Dataset) -> None:
+    image = d.ROIContourSequence[0].ContourSequence[0].ContourImageSequence[0]
+    image.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+
+
+def study_without_class(d: Dataset) -> None:
+    del d.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0].ReferencedSOPClassUID
+
+
+def other_letters(d: Dataset) -> None:
+    d.StructureSetROISequence[0].ROIName = "Blase_gefüllt"
+    d.SpecificCharacterSet = None
+
+
+def long_weight(d: Dataset) -> None:
+    d[0x00101030] = DataElement(0x00101030, "DS", "70.123456789012345", already_converted=True)
+
+
 SQUARE = plane(-10, -10, 0, -10, 0, 0, -10, 0)
 
 
@@ -150,39 +183,90 @@ SQUARE = plane(-10, -10, 0, -10, 0, 0, -10, 0)
         ),
         (
             lambda d: delattr(d.ROIContourSequence[0].ContourSequence[0], "ContourImageSequence"),
-            "warning: ROI Sphere: 1 contours have no ContourImageSequence: contour 1",
+            "warning: ROI Sphere, ContourImageSequence: 1 contours have none: contour 1 on slice 1",
         ),
-        (swap_images, "2 contours refer to another slice than they lie on: contour 1 (slice 2, lies on 1)"),
+        (
+            swap_images,
+            "error: ROI Sphere, ContourImageSequence: 2 contours refer to another slice than they lie on: "
+            "contour 1 on slice 1 (slice 2 at -44.00 mm, contour at -47.00 mm), contour 2 on slice 2",
+        ),
         (unlisted_image, "does not list"),
         (stranger, "1 images are not in the CT"),
         (
             data("-10.123456789012345", *SQUARE[1:]),
-            "1 contours have numbers of more than 16 characters: contour 1 (1, up to 19)",
+            "ROI Sphere, ContourData: 1 contours have numbers of more than 16 characters: "
+            "contour 1 on slice 1 (1, up to 19)",
         ),
         (data(1, 2, 3, 4), "1 contours hold no list of x, y, z: contour 1 (4 values)"),
         (data(*SQUARE[:-1], "x"), "1 contours hold no list of x, y, z"),
-        (data(*SQUARE[:6]), "closed contours have fewer than 3 distinct points: contour 1 (2)"),
-        (data(*SQUARE, *SQUARE[:3]), "warning: ROI Sphere: 1 contours repeat their first point"),
-        (data(*SQUARE[:2], -46.5, *SQUARE[3:]), "1 contours do not lie in a plane: contour 1 (0."),
-        (data(*(v if n % 3 < 2 else v + 1 for n, v in enumerate(SQUARE))), "contour 1 (1.00 mm off slice 1)"),
-        (data(*plane(-10, -10, 0, 0, 0, -10, -10, 0)), "1 contours cross themselves: contour 1 (1 times)"),
+        (
+            data(*SQUARE[:6]),
+            "contours are closed with fewer than 3 distinct points: contour 1 on slice 1 (2)",
+        ),
+        (data(*SQUARE, *SQUARE[:3]), "warning: ROI Sphere, ContourData: 1 contours repeat their first point"),
+        (data(*SQUARE[:2], -46.5, *SQUARE[3:]), "1 contours do not lie in a plane: contour 1 on slice 1 (0."),
+        (
+            data(*(v if n % 3 < 2 else v + 1 for n, v in enumerate(SQUARE))),
+            "do not lie on a CT slice: contour 1 on slice 1 (1.00 mm off)",
+        ),
+        (
+            data(*SQUARE[:3], *SQUARE),
+            "warning: ROI Sphere, ContourData: 1 contours have a point twice in a row",
+        ),
+        (
+            data(*plane(-10, -10, 0, 0, 5, 5)),
+            "lie on a straight line and enclose no area: contour 1 on slice 1",
+        ),
+        (hole_of_its_own, "1 contours lie inside another one: systems that fill every contour lose these"),
+        (
+            image_without_class,
+            "ROI Sphere, ContourImageSequence: 1 contours refer to an image without its SOP",
+        ),
+        (
+            image_of_another_class,
+            "image of another SOP class than the CT's: contour 1 on slice 1 (1.2.840.10008",
+        ),
+        (study_without_class, "missing for 1 studies or images"),
+        (remove("SeriesNumber"), "error: SeriesNumber: is missing; where unknown"),
+        (remove("StructureSetDescription"), "warning: StructureSetDescription: is missing or empty"),
+        (in_roi("ROIDescription", ""), "warning: ROI Sphere, ROIDescription: is missing or empty"),
+        (
+            in_roi("ROIName", "Sphere_needs_review"),
+            "warning: ROI 'Sphere_needs_review', ROIName: speaks of review",
+        ),
+        (put("StudyTime", "010203"), "warning: StudyTime: is '010203', the CT has '120000'"),
+        (
+            lambda d: delattr(d.RTROIObservationsSequence[1], "ROIInterpreter"),
+            "error: ROI Island, ROIInterpreter: is missing",
+        ),
+        (put("SpecificCharacterSet", "LATIN"), "error: SpecificCharacterSet: names unknown ones: LATIN"),
+        (other_letters, "'Blase_gefüllt' is not in the file's SpecificCharacterSet, which is missing"),
+        (long_weight, "error: PatientWeight: 70.123456789012345 is longer than 16 characters"),
+        (
+            lambda d: setattr(d.ROIContourSequence[0], "ROIDisplayColor", [0, 300, 0]),
+            "warning: ROI Sphere, ROIDisplayColor: is missing or not three numbers",
+        ),
+        (
+            data(*plane(-10, -10, 0, 0, 0, -10, -10, 0)),
+            "1 contours cross themselves: contour 1 on slice 1 (1 times)",
+        ),
         (
             data(*plane(-100, -10, 0, -10, 0, 0)),
-            "warning: ROI Sphere: 1 contours leave the image: contour 1 (by",
+            "warning: ROI Sphere, ContourData: 1 contours leave the image: contour 1 on slice 1 (by",
         ),
         (
             data(*SQUARE, kind="OPEN_PLANAR"),
-            "warning: ROI Sphere: 1 contours are OPEN_PLANAR and enclose no area",
+            "warning: ROI Sphere, ContourGeometricType: 1 contours are OPEN_PLANAR and enclose no area",
         ),
         (
             lambda d: setattr(d.ROIContourSequence[0].ContourSequence[0], "NumberOfContourPoints", 7),
-            "1 contours have a wrong NumberOfContourPoints: contour 1 (7 for",
+            "ROI Sphere, NumberOfContourPoints: 1 contours have a wrong one: contour 1 on slice 1 (7 for",
         ),
         (
             lambda d: d.ROIContourSequence[0].ContourSequence.append(
                 d.ROIContourSequence[0].ContourSequence[0]
             ),
-            "1 contours are there twice",
+            "contours are there twice: contour",
         ),
     ],
 )
@@ -213,16 +297,48 @@ def test_errors_come_first(findings) -> None:
     assert [f.severity for f in findings(edit)] == ["error", "warning"]
 
 
-def test_what_an_rt_utils_file_gets_wrong(ct: CTSeries, tmp_path: Path) -> None:
+def test_everything_an_rt_utils_file_gets_wrong(tmp_path: Path) -> None:
     rt_utils = pytest.importorskip("rt_utils")
-    mask = np.zeros((24, 20, 8), bool)
-    mask[8:12, 3:14, 2:5] = True
-    mask[20, 3, 6] = True
-    builder = rt_utils.RTStructBuilder.create_new(str(ct.paths[0].parent))
-    builder.add_roi(mask, name="A")
+    write_stack(tmp_path / "ct", axial(8, shape_ij=(24, 24), spacing_ij_mm=(0.9766, 0.9766)))
+    ct = read_ct(tmp_path / "ct", with_pixels=False)
+    masks = hard_shapes(ct.grid.shape_kij)
+    builder = rt_utils.RTStructBuilder.create_new(str(tmp_path / "ct"))
+    for name in ("Annulus", "Line_1"):
+        builder.add_roi(np.moveaxis(masks[name], 0, 2), name=name)
     builder.save(str(tmp_path / "rs.dcm"))
-    rules = {f.rule for f in check_structure_set(tmp_path / "rs.dcm", ct) if f.severity == "error"}
-    assert {"type-2", "frame-of-reference", "few-points"} <= rules
+    text = "\n".join(map(str, check_structure_set(tmp_path / "rs.dcm", ct)))
+    for expected in (
+        "error: FrameOfReferenceUID: is missing",
+        "error: AccessionNumber: is missing",
+        "error: ReferringPhysicianName: is missing",
+        "error: OperatorsName: is missing",
+        "error: PositionReferenceIndicator: is missing",
+        "error: ROI Annulus, ContourData: 12 contours have numbers of more than 16 characters: contour 1 on slice 1",
+        "ROI Line_1, ContourData: 6 contours are closed with fewer than 3 distinct points: contour 1 on slice 1 (2)",
+        "warning: SoftwareVersions: is missing",
+        "warning: ROI Annulus, RTROIInterpretedType: is empty",
+        "warning: ROI Annulus, ContourData: 6 contours lie inside another one: systems that fill every contour lose",
+    ):
+        assert expected in text
+
+
+def test_without_the_ct_contours_are_named_by_their_place(good: Path, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(good)
+    data(*SQUARE[:6])(dataset)
+    dataset.save_as(tmp_path / "bad.dcm")
+    (finding,) = check_structure_set(tmp_path / "bad.dcm")
+    assert str(finding) == (
+        "error: ROI Sphere, ContourData: 1 contours are closed with fewer than 3 distinct points: "
+        "contour 1 at z -47 mm (2) [few-points]"
+    )
+
+
+def test_holes_of_their_own_are_what_the_profile_wants(ct: CTSeries, tmp_path: Path) -> None:
+    structures = Structures.from_masks({"Island": hard_shapes(ct.grid.shape_kij)["Island"]}, ct.grid)
+    profile = Profile(holes="separate")
+    path = write_structures(tmp_path / "rs.dcm", structures, ct, Provenance("Test"), profile=profile).path
+    assert check_structure_set(path, ct, profile=profile) == []
+    assert [f.rule for f in check_structure_set(path, ct)] == ["holes"]
 
 
 def test_what_is_no_structure_set_is_refused(ct: CTSeries, tmp_path: Path) -> None:

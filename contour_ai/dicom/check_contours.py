@@ -1,0 +1,234 @@
+"""What an importer would stumble over in the contours of a structure set: numbers, points, planes, holes, slices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from contour_ai.dicom.finding import Finding, Findings, Severity
+from contour_ai.dicom.rtstruct_read import AREA_TYPES, image_uid, raw_numbers
+from contour_ai.polygons import crossings
+
+if TYPE_CHECKING:
+    from contour_ai.dicom.ct import CTSeries
+
+LONGEST_NUMBER = 16
+"""Bytes of a DS value."""
+LONGEST_EXPLICIT_BYTES = 65534
+COPLANAR_TOL_MM = 0.01
+"""Planning systems compare plane positions to about a hundredth of a millimetre."""
+ON_PLANE_TOL_MM = 0.05
+SAME_PLANE_DECIMALS = 2
+SHOWN = 3
+"""Contours of a ROI that are named for each thing wrong with them."""
+NUMBER = re.compile(rb" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
+
+DATA, IMAGES, TYPE, COUNT = (
+    "ContourData",
+    "ContourImageSequence",
+    "ContourGeometricType",
+    "NumberOfContourPoints",
+)
+
+Points = NDArray[np.float64]
+Fault = tuple[Severity, str, str, str, str]
+"""Severity, rule, attribute, what is wrong with contours, and this contour's number that shows it."""
+
+
+def contour_findings(dataset: Dataset, ct: CTSeries | None, *, keyholes: bool) -> Findings:
+    """What is wrong with contours, a finding for every ROI and fault, with the first contours that have it.
+
+    Args:
+        keyholes: whether the importer wants holes joined to their outline, so that inner contours are mentioned.
+    """
+    syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
+    for roi, contours in contours_by_roi(dataset):
+        found: dict[tuple[Severity, str, str, str], list[str]] = {}
+        seen: set[bytes] = set()
+        planes: dict[tuple[int, float], dict[int, Points]] = {}
+        for n, contour in enumerate(contours, start=1):
+            raw = raw_numbers(contour)
+            points = _points(raw)
+            faults = [*_encoding(contour, raw, points, explicit=syntax == ExplicitVRLittleEndian)]
+            if raw and raw in seen:
+                faults.append(("error", "twice", DATA, "are there twice", ""))
+            seen.add(raw)
+            faults += _references(contour, ct)
+            if points is not None and str(contour.get(TYPE) or "") in AREA_TYPES:
+                faults += _shape(points, contour, ct)
+                _collect(planes, n, points)
+            for severity, rule, attribute, what, number in faults:
+                label = f"contour {n}{_place(points, ct)}" + (f" ({number})" if number else "")
+                found.setdefault((severity, rule, attribute, what), []).append(label)
+        if keyholes and (inner := [n for plane in planes.values() for n in _inner(plane)]):
+            what = "lie inside another one: systems that fill every contour lose these holes"
+            found["warning", "holes", DATA, what] = [f"contour {n}" for n in inner]
+        for (severity, rule, attribute, what), labels in found.items():
+            more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+            text = f"{len(labels)} contours {what}: {', '.join(labels[:SHOWN])}{more}"
+            yield Finding(severity, rule, text, f"ROI {roi}, {attribute}")
+
+
+def contours_by_roi(dataset: Dataset) -> Iterator[tuple[str, list[Dataset]]]:
+    """(ROI name, its contours) of every item of contours."""
+    names = {
+        str(r.get("ROINumber")): str(r.get("ROIName")) for r in dataset.get("StructureSetROISequence") or ()
+    }
+    for item in dataset.get("ROIContourSequence") or ():
+        number = str(item.get("ReferencedROINumber"))
+        yield names.get(number, f"number {number}"), list(item.get("ContourSequence") or ())
+
+
+def _points(raw: bytes) -> Points | None:
+    """(N, 3) LPS mm; None where the values are no list of points."""
+    numbers = raw.split(b"\\") if raw else []
+    if not numbers or len(numbers) % 3 or any(not NUMBER.fullmatch(x) for x in numbers):
+        return None
+    return np.fromiter(map(float, numbers), dtype=np.float64).reshape(-1, 3)
+
+
+def _place(points: Points | None, ct: CTSeries | None) -> str:
+    """Where a contour lies: the nearest slice of the CT, counted from 0, or else in the patient."""
+    if points is None:
+        return ""
+    if ct is not None:
+        k = int(np.abs(ct.grid.heights_mm - float((points @ ct.grid.normal).mean())).argmin())
+        return f" on slice {k}"
+    constant = [axis for axis, spread in zip("xyz", np.ptp(points, axis=0), strict=True) if spread < 1e-6]
+    if constant:
+        return f" at {constant[-1]} {points[0]['xyz'.index(constant[-1])]:g} mm"
+    x, y, z = points.mean(axis=0)
+    return f" around ({x:.1f}, {y:.1f}, {z:.1f}) mm"
+
+
+def _encoding(contour: Dataset, raw: bytes, points: Points | None, *, explicit: bool) -> Iterator[Fault]:
+    """What is wrong with a contour whatever it encloses."""
+    numbers = raw.split(b"\\") if raw else []
+    if (longest := max(map(len, numbers), default=0)) > LONGEST_NUMBER:
+        many = sum(len(x) > LONGEST_NUMBER for x in numbers)
+        yield (
+            "error",
+            "number-length",
+            DATA,
+            "have numbers of more than 16 characters",
+            f"{many}, up to {longest}",
+        )
+    if explicit and len(raw) > LONGEST_EXPLICIT_BYTES:
+        yield "error", "explicit-length", DATA, "are too long for explicit VR", f"{len(raw)} bytes"
+    kind = str(contour.get(TYPE) or "")
+    if not kind:
+        yield "error", "geometric-type", TYPE, "have none", ""
+    elif kind not in AREA_TYPES:
+        yield "warning", "geometric-type", TYPE, f"are {kind} and enclose no area", ""
+    if points is None:
+        yield "error", "contour-data", DATA, "hold no list of x, y, z", f"{len(numbers)} values"
+        return
+    said = contour.get(COUNT)
+    if str(said) != str(len(points)):
+        given = "none" if said is None else said
+        yield "error", "number-of-points", COUNT, "have a wrong one", f"{given} for {len(points)}"
+
+
+def _references(contour: Dataset, ct: CTSeries | None) -> Iterator[Fault]:
+    images = contour.get(IMAGES)
+    if not images:
+        yield "warning", "contour-image", IMAGES, "have none", ""
+        return
+    for image in images:
+        kind = str(image.get("ReferencedSOPClassUID") or "")
+        if not kind:
+            yield "error", "contour-image", IMAGES, "refer to an image without its SOP class", ""
+        elif ct is not None and ct.sop_class_uid and kind != ct.sop_class_uid:
+            yield (
+                "error",
+                "contour-image",
+                IMAGES,
+                "refer to an image of another SOP class than the CT's",
+                kind,
+            )
+
+
+def _shape(points: Points, contour: Dataset, ct: CTSeries | None) -> Iterator[Fault]:
+    """What is wrong with a closed contour."""
+    distinct = len(np.unique(points, axis=0))
+    if distinct < 3:
+        yield "error", "few-points", DATA, "are closed with fewer than 3 distinct points", f"{distinct}"
+        return
+    if np.array_equal(points[0], points[-1]):
+        yield "warning", "repeated-point", DATA, "repeat their first point at the end", ""
+    elif again := int((points[1:] == points[:-1]).all(axis=1).sum()):
+        yield "warning", "repeated-point", DATA, "have a point twice in a row", f"{again}"
+    triangles = np.cross(points - points[0], np.roll(points, -1, axis=0) - points[0])
+    sizes = np.linalg.norm(triangles, axis=1)
+    normal = triangles[sizes.argmax()]  # of the largest triangle: a bow tie has no area, but a plane
+    if sizes.max() <= 1e-6:
+        yield "error", "no-area", DATA, "lie on a straight line and enclose no area", f"{distinct} points"
+        return
+    off = float(np.ptp(points @ (normal / sizes.max())))
+    if off > COPLANAR_TOL_MM:
+        yield "error", "coplanar", DATA, "do not lie in a plane", f"{off:.3f} mm"
+    count = crossings(np.delete(points, int(np.abs(normal).argmax()), axis=1))
+    if count:
+        yield "error", "self-crossing", DATA, "cross themselves", f"{count} times"
+    if ct is not None:
+        yield from _on_slices(points, contour, ct)
+
+
+def _on_slices(points: Points, contour: Dataset, ct: CTSeries) -> Iterator[Fault]:
+    """What is wrong with a closed contour as one of this CT."""
+    grid = ct.grid
+    heights = points @ grid.normal
+    distances = np.abs(grid.heights_mm - heights.mean())
+    k = int(distances.argmin())
+    off = float(np.abs(heights - grid.heights_mm[k]).max())
+    if off > ON_PLANE_TOL_MM:
+        yield "error", "off-plane", DATA, "do not lie on a CT slice", f"{off:.2f} mm off"
+    uid = image_uid(contour)
+    if ct.sop_instance_uids.count(uid) == 1 and ct.sop_instance_uids[k] != uid:
+        other = ct.sop_instance_uids.index(uid)
+        yield (
+            "error",
+            "contour-image",
+            IMAGES,
+            "refer to another slice than they lie on",
+            f"slice {other} at {grid.heights_mm[other]:.2f} mm, contour at {heights.mean():.2f} mm",
+        )
+    index = grid.lps_to_index(points)[:, 1:]
+    size = np.array(grid.shape_kij[1:])
+    outside = float(max((-0.5 - index).max(), (index - (size - 0.5)).max()))
+    if outside > 0.01:
+        yield "warning", "outside-image", DATA, "leave the image", f"by {outside:.2f} voxels"
+
+
+def _collect(planes: dict[tuple[int, float], dict[int, Points]], n: int, points: Points) -> None:
+    """Puts a contour with those of its plane: the axis along which it spreads least, and its place on that axis."""
+    axis = int(np.ptp(points, axis=0).argmin())
+    key = axis, round(float(points[:, axis].mean()), SAME_PLANE_DECIMALS)
+    planes.setdefault(key, {})[n] = np.delete(points, axis, axis=1)
+
+
+def _inner(contours: dict[int, Points]) -> Iterator[int]:
+    """Numbers of the contours of a plane that lie inside another one, which makes them holes."""
+    boxes = {n: (p.min(axis=0), p.max(axis=0)) for n, p in contours.items()}
+    for n, points in contours.items():
+        low, high = boxes[n]
+        for other, around in contours.items():
+            within = other != n and (boxes[other][0] < low).all() and (boxes[other][1] > high).all()
+            if within and _inside(points, around).mean() > 0.5:
+                yield n
+                break
+
+
+def _inside(points: NDArray[np.float64], polygon: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether points (N, 2) lie inside a polygon (M, 2), by the number of its edges on their right."""
+    (u, v), (u_last, v_last) = polygon.T, np.roll(polygon, 1, axis=0).T
+    passes = (v[None] > points[:, 1:]) != (v_last[None] > points[:, 1:])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = u_last + (points[:, 1:] - v_last) / (v - v_last) * (u - u_last)
+    return np.count_nonzero(passes & (points[:, :1] < at), axis=1) % 2 == 1
