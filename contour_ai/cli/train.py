@@ -48,6 +48,8 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click
 @click.option(
     "--cache", "cache_dir", type=click.Path(path_type=Path), help="Prepared patients; default: in the run."
 )
+@click.option("--strict", is_flag=True, help="Stop where the check of the archive finds a fault.")
+@click.option("--check", "check_only", is_flag=True, help="Only check the archive, and end.")
 @click.option(
     "--print-config", is_flag=True, help="Print the configuration with every key explained, and end."
 )
@@ -62,13 +64,17 @@ def command(
     time_budget: float | None,
     device: str,
     cache_dir: Path | None,
+    strict: bool,
+    check_only: bool,
     print_config: bool,
 ) -> None:
     """Train a model on the patients in DATA_DIR: CT series and structure sets, paired by UID.
 
-    Patients may lack any of the ROIs. What was planned from the data is printed before the first step; every value
-    can be fixed in the configuration (--print-config shows them all). The run folder holds config.yaml, splits.json,
-    metrics.csv, tensorboard/, checkpoints/ and in the end bundle/, which `contour-ai predict --model` takes.
+    Patients may lack any of the ROIs. The archive is checked first: ROIs that look wrong (volume, side, gaps, outside
+    the body) are left out, and listed with reasons. What was planned from the data is printed before the first step;
+    every value can be fixed in the configuration (--print-config shows them all). The run folder holds config.yaml,
+    splits.json, archive-check.csv, metrics.csv, tensorboard/, checkpoints/ and in the end bundle/, which
+    `contour-ai predict --model` takes.
     """
     from dataclasses import replace
 
@@ -91,7 +97,10 @@ def command(
             where=run_dir,
             fix="give --resume without --config, --roi-map, --network and --init",
         )
-    _train(settings, data_dir, run_dir, map_path, init, resume, time_budget, device, cache_dir)
+    if check_only:
+        _check(settings, data_dir, run_dir, map_path, cache_dir, strict)
+        return
+    _train(settings, data_dir, run_dir, map_path, init, resume, time_budget, device, cache_dir, strict)
 
 
 def _train(
@@ -104,6 +113,7 @@ def _train(
     time_budget: float | None,
     device: str,
     cache_dir: Path | None,
+    strict: bool,
 ) -> None:
     from contour_ai.bundle import load_bundle
     from contour_ai.pipeline.train import TrainOptions, train
@@ -118,6 +128,8 @@ def _train(
         resume=resume,
         time_budget_s=time_budget,
         cache_dir=cache_dir,
+        strict=strict,
+        on_check=lambda check: _print_check(check, run_dir),
         on_plan=_print_plan,
     )
     with progress_bar() as on_progress:
@@ -128,6 +140,53 @@ def _train(
                 err().print(f"stopped; `contour-ai train {data_dir} --out {run_dir} --resume` goes on")
             raise
     _print_result(bundle.folder)
+
+
+def _check(
+    settings: object,
+    data_dir: Path,
+    run_dir: Path,
+    map_path: Path | None,
+    cache_dir: Path | None,
+    strict: bool,
+) -> None:
+    from contour_ai.pipeline.train import TrainOptions, check_archive, refuse_faults
+    from contour_ai.structures.roi_map import RoiMap
+    from contour_ai.training.config import TrainConfig
+
+    assert isinstance(settings, TrainConfig)
+    options = TrainOptions(
+        roi_map=None if map_path is None else RoiMap.load(map_path), cache_dir=cache_dir, strict=strict
+    )
+    with progress_bar() as on_progress:
+        check = check_archive(settings, data_dir, run_dir, on_progress, options)
+    _print_check(check, run_dir)
+    refuse_faults(check, run_dir, options)
+
+
+def _print_check(check: object, run_dir: Path) -> None:
+    """A table of what looks wrong, and why."""
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    from contour_ai.training.archive_check import ArchiveCheck
+
+    assert isinstance(check, ArchiveCheck)
+    if not check.findings:
+        err().print("check of the archive: nothing looks wrong")
+        return
+    table = Table("patient", "ROI", "what", "", "reason", box=SIMPLE, title="check of the archive")
+    for f in check.findings:
+        action = "left out" if f.left_out else "look at"
+        table.add_row(escape(f.patient), escape(f.roi), f.kind, action, escape(f.reason))
+    err().print(table)
+    rois = {(f.patient, f.roi) for f in check.left_out}
+    err().print(
+        f"{len(rois)} left out, the rest is used; the list: {run_dir / 'archive-check.csv'}. What is right after all "
+        "goes under accepted in the ROI map.",
+        markup=False,
+    )
 
 
 def _print_plan(facts: object) -> None:

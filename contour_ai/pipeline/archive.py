@@ -1,31 +1,24 @@
-"""From a folder of exported patients to prepared training cases: paired, mapped, left out where unusable, cached."""
+"""What can be learnt from a folder of exported patients: paired by UID, ROIs named by the map, split by patient."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from contour_ai.dicom.ct import read_ct, refuse_wide_gaps
-from contour_ai.dicom.rtstruct_read import read_structures
+from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.errors import ConfigError, InputError
 from contour_ai.grid import Grid
-from contour_ai.preprocess import PreprocessSettings, prepare, resample_structures
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import roi_info, tg263_name
 from contour_ai.structures.roi_map import RoiMap
-from contour_ai.training.cache import Case, case_key, content_hash, load_case, save_case
-from contour_ai.volume import Structures
-
-PREPARING_THREADS = 4
-"""Patients prepared at once, at most: each holds a whole CT in memory."""
+from contour_ai.training.archive_check import Finding
+from contour_ai.training.cache import Case
 
 GRIDS_LOOKED_AT = 40
 """The median voxel size is that of so many patients, evenly picked; reading every slice of every one takes long."""
@@ -41,6 +34,10 @@ class Source:
     files: PatientFiles
     rois: Mapping[str, str]
     """{ROI: its name in the structure set}."""
+    absent: frozenset[str] = frozenset()
+    """ROIs that the map declares absent here."""
+    accepted: frozenset[str] = frozenset()
+    """ROIs that the map declares right here."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,8 @@ class Sources:
     patients: tuple[Source, ...]
     left_out: Mapping[str, str]
     """{patient: reason}."""
+    findings: tuple[Finding, ...] = ()
+    """What was ambiguous."""
 
     def counts(self) -> dict[str, int]:
         """{ROI: number of patients whose structure set has it}, by name."""
@@ -66,27 +65,24 @@ def find_sources(
 
     Raises:
         InputError: there is nothing to train on.
-        ConfigError: ROI names that are neither mapped nor ignored; all are named.
+        ConfigError: ROI names that are neither mapped nor ignored; all are named. A folder or patient of the map's
+            that is not in the archive.
     """
     found = find_patients(data_dir, on_progress)
-    labels = _labels(found)
-    usable, left_out = {}, {}
-    for label, files in zip(labels, found, strict=True):
-        if len(files.structure_sets) == 1:
-            usable[label] = files
-        else:
-            left_out[label] = "; ".join(files.problems) or "no structure set belongs to its CT"
+    usable, left_out, findings = _with_one_structure_set(found)
     names = {n for files in usable.values() for n in files.structure_sets[0].roi_names}
     rois_of = map_names(names, roi_map)
+    places = _Places(data_dir, usable, roi_map)
     patients = []
     for label, files in usable.items():
-        rois, notes = _rois_of(files.structure_sets[0].roi_names, rois_of)
-        if not rois:
-            left_out[label] = "; ".join(notes) or "none of its ROIs is mapped"
-            continue
-        if notes:
-            left_out[f"{label}, some ROIs"] = "; ".join(notes)
-        patients.append(Source(label, files.ct.patient_id or label, files, rois))
+        rois, ambiguous = _rois_of(files.structure_sets[0].roi_names, rois_of)
+        findings += [Finding(label, roi, "ambiguous", reason) for roi, reason in ambiguous.items()]
+        absent, accepted = places.absent(label), places.accepted(label)
+        if rois or absent:
+            patient_id = files.ct.patient_id or label
+            patients.append(Source(label, patient_id, files, rois, absent, accepted))
+        else:
+            left_out[label] = "; ".join(ambiguous.values()) or "none of its ROIs is mapped"
     if not patients:
         raise InputError(
             "There is no patient to train on.",
@@ -95,7 +91,7 @@ def find_sources(
             expected="CT series, each with one structure set that belongs to it",
             fix="`contour-ai inspect` says what is in the folder",
         )
-    return Sources(tuple(patients), left_out)
+    return Sources(tuple(patients), left_out, tuple(findings))
 
 
 def map_names(names: Iterable[str], roi_map: RoiMap | None) -> dict[str, str]:
@@ -172,47 +168,6 @@ def typical_grids(patients: Sequence[Source], on_progress: OnProgress = no_progr
     return grids
 
 
-def prepare_cases(
-    patients: Sequence[Source],
-    rois: tuple[str, ...],
-    settings: PreprocessSettings,
-    cache: Path,
-    on_progress: OnProgress = no_progress,
-) -> tuple[dict[str, tuple[str, Case]], dict[str, str]]:
-    """Every patient on the model grid, from the cache where it is there already.
-
-    Returns:
-        ({label: (cache key, case)}, {label: why it was left out}), in the order of `patients`.
-
-    Raises:
-        InputError: no patient could be prepared.
-    """
-
-    def one(patient: Source) -> tuple[str, Case] | str:
-        try:
-            return _prepared(patient, rois, settings, cache)
-        except InputError as error:
-            return str(error).replace("\n", ";")
-
-    cases: dict[str, tuple[str, Case]] = {}
-    left_out: dict[str, str] = {}
-    with ThreadPoolExecutor(min(PREPARING_THREADS, os.cpu_count() or 1)) as pool:
-        for done, (patient, result) in enumerate(
-            zip(patients, pool.map(one, patients), strict=True), start=1
-        ):
-            if isinstance(result, str):
-                left_out[patient.label] = result
-            elif not any(result[1].presence):
-                left_out[patient.label] = "none of the ROIs to learn is contoured"
-            else:
-                cases[patient.label] = result
-            on_progress(ProgressEvent("preparing patients", done, len(patients)))
-    if not cases:
-        reasons = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
-        raise InputError("No patient can be used for training.", found=reasons)
-    return cases, left_out
-
-
 def split(labels_and_ids: Mapping[str, str], validation_share: float) -> tuple[list[str], list[str]]:
     """Labels of the training and of the validation patients.
 
@@ -233,63 +188,78 @@ def split(labels_and_ids: Mapping[str, str], validation_share: float) -> tuple[l
     return training, validation or training
 
 
-def _prepared(
-    patient: Source, rois: tuple[str, ...], settings: PreprocessSettings, cache: Path
-) -> tuple[str, Case]:
-    """One patient, from the cache or computed.
+def _with_one_structure_set(
+    found: Sequence[PatientFiles],
+) -> tuple[dict[str, PatientFiles], dict[str, str], list[Finding]]:
+    """The CT series that can be learnt from, by label; why the others cannot, and which of these is a fault."""
+    usable, left_out, findings = {}, {}, []
+    for label, files in zip(_labels(found), found, strict=True):
+        if len(files.structure_sets) == 1:
+            usable[label] = files
+            continue
+        left_out[label] = "; ".join(files.problems) or "no structure set belongs to its CT"
+        faulty = bool(files.problems)
+        findings.append(Finding(label, "", "mismatch" if faulty else "note", left_out[label], faulty))
+    return usable, left_out, findings
+
+
+class _Places:
+    """What a map says of folders and patients.
 
     Raises:
-        InputError: its CT or structure set cannot be used.
+        ConfigError: one of them is not in the archive.
     """
-    here = {roi: patient.rois[roi] for roi in rois if roi in patient.rois}
-    structure_set = patient.files.structure_sets[0].path
-    what = {"settings": settings.to_dict(), "rois": rois, "names": here, "label": patient.label}
-    try:
-        key = case_key(content_hash([*patient.files.ct.paths, structure_set]), what)
-    except OSError as error:
-        raise InputError("A file cannot be read.", where=error.filename, found=error.strerror) from error
-    cached = load_case(cache, key)
-    if cached is not None:
-        return key, cached
-    ct = read_ct(patient.files.ct)
-    refuse_wide_gaps(ct)
-    assert ct.volume is not None
-    notes: list[str] = []
-    drawn = read_structures(structure_set, ct, names=tuple(here.values()), on_note=notes.append)
-    prepared = prepare(ct.volume, settings)
-    named = Structures(drawn.bits, drawn.grid, tuple(here), drawn.presence)
-    onto = resample_structures(named, prepared.grid)
-    case = Case(
-        patient.label,
-        prepared.hu,
-        onto.bits,
-        onto.names,
-        onto.presence,
-        settings.spacing_mm_kij,
-        tuple(notes),
-    ).select(rois)
-    return key, save_case(cache, key, without_empty(case))
+
+    def __init__(self, data_dir: Path, patients: Mapping[str, PatientFiles], roi_map: RoiMap | None) -> None:
+        self.roi_map = roi_map
+        self.of_label = {label: _places(data_dir, files) for label, files in patients.items()}
+        known = {place for places in self.of_label.values() for place in places}
+        said = () if roi_map is None else dict.fromkeys((*roi_map.absent, *roi_map.accepted))
+        unknown = [place for place in said if _normal(place) not in known]
+        if roi_map is not None and unknown:
+            raise ConfigError(
+                "The ROI map speaks of folders or patients that are not in this archive.",
+                where=roi_map.source,
+                found=", ".join(unknown),
+                expected="a folder below the archive, as in site/pelvis, or a patient ID",
+            )
+
+    def absent(self, label: str) -> frozenset[str]:
+        """ROIs that are certainly not in a patient."""
+        return frozenset() if self.roi_map is None else self._of(label, self.roi_map.absent)
+
+    def accepted(self, label: str) -> frozenset[str]:
+        """ROIs of a patient that are right."""
+        return frozenset() if self.roi_map is None else self._of(label, self.roi_map.accepted)
+
+    def _of(self, label: str, said: Mapping[str, Sequence[str]]) -> frozenset[str]:
+        here = self.of_label[label]
+        return frozenset(roi for place, rois in said.items() if _normal(place) in here for roi in rois)
 
 
-def without_empty(case: Case) -> Case:
-    """A ROI without a voxel on the model grid (outside the body, or too small) counts as not contoured."""
-    bits = case.bits
-    presence = tuple(
-        here and bool((bits & bits.dtype.type(1 << r)).any()) for r, here in enumerate(case.presence)
-    )
-    gone = [roi for roi, a, b in zip(case.rois, case.presence, presence, strict=True) if a != b]
-    notes = (*case.notes, *(f"{roi}: no voxel of it is left on the model's grid" for roi in gone))
-    return Case(case.patient_id, case.image, case.labels, case.rois, presence, case.spacing_mm_kij, notes)
+def _places(data_dir: Path, files: PatientFiles) -> frozenset[str]:
+    """A patient's ID, and the folders below the archive in which its structure set or CT lies."""
+    root, found = data_dir.resolve(), {_normal(files.ct.patient_id)}
+    for path in (files.structure_sets[0].path, files.ct.paths[0]):
+        if root in path.resolve().parents:
+            parts = path.resolve().relative_to(root).parts[:-1]
+            found |= {_normal("/".join(parts[: n + 1])) for n in range(len(parts))}
+    return frozenset(found - {""})
 
 
-def _rois_of(names: Iterable[str], rois_of: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """({ROI: name} of one structure set, what is ambiguous in it)."""
+def _normal(place: str) -> str:
+    """A folder or patient ID as it is compared: slashes either way, spaces and case do not matter."""
+    return place.strip().replace("\\", "/").strip("/").casefold()
+
+
+def _rois_of(names: Iterable[str], rois_of: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """({ROI: name} of one structure set, {ROI that is ambiguous in it: why})."""
     by_roi: dict[str, list[str]] = {}
     for name in names:
         if name in rois_of:
             by_roi.setdefault(rois_of[name], []).append(name)
-    notes = [f"{roi} stands there as {' and as '.join(n)}" for roi, n in by_roi.items() if len(n) > 1]
-    return {roi: n[0] for roi, n in by_roi.items() if len(n) == 1}, notes
+    twice = {roi: f"{roi} stands there as {' and as '.join(n)}" for roi, n in by_roi.items() if len(n) > 1}
+    return {roi: n[0] for roi, n in by_roi.items() if len(n) == 1}, twice
 
 
 def _labels(found: Sequence[PatientFiles]) -> list[str]:

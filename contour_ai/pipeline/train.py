@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -15,22 +16,26 @@ from typing import TYPE_CHECKING, Any
 
 from contour_ai import __version__
 from contour_ai.bundle import InferenceSettings, ModelBundle, save_bundle
-from contour_ai.errors import ConfigError, ModelError, OutputError
+from contour_ai.errors import ConfigError, InputError, ModelError, OutputError
 from contour_ai.files import atomic_file
 from contour_ai.pipeline.archive import (
     Sources,
     choose_rois,
     find_sources,
-    prepare_cases,
     split,
     spread,
     typical_grids,
 )
+from contour_ai.pipeline.calibration import measured_confidence, measured_ranges
+from contour_ai.pipeline.cases import Prepared, check_cases, checked, prepare_cases
 from contour_ai.pipeline.model_card import model_card
+from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.settings import from_mapping, to_mapping
 from contour_ai.structures import roi_info
 from contour_ai.structures.roi_map import RoiMap
+from contour_ai.training.archive_check import ArchiveCheck
+from contour_ai.training.cache import Case
 from contour_ai.training.config import NetworkChoice, PreprocessConfig, TrainConfig, load_config, print_config
 from contour_ai.training.plan import Plan, plan_input, plan_network, plan_settings
 
@@ -42,7 +47,11 @@ logger = logging.getLogger(__name__)
 CONFIG_FILE = "config.yaml"
 MAP_FILE = "roi-map.yaml"
 SPLITS_FILE = "splits.json"
+CHECK_FILE = "archive-check.csv"
 BUNDLE = "bundle"
+
+CONFIDENCE_BUDGET_SHARE = 0.02
+"""Of a time budget: so much is spent on measuring the confidence of the model that is ready."""
 
 DONE_KEYS = frozenset({"steps", "validate_every", "checkpoint_minutes", "threads"})
 """Keys of `run` that may change when a training goes on."""
@@ -64,6 +73,10 @@ class TrainOptions:
     """End in this time, preparation included, with the schedule finished and the best model validated."""
     cache_dir: Path | None = None
     """Where prepared patients are kept; None for `cache` in the run folder."""
+    strict: bool = False
+    """Stop where the check of the archive would leave something out."""
+    on_check: Callable[[ArchiveCheck], None] = lambda check: None
+    """Told what looks wrong in the archive, before anything is left out."""
     on_plan: Callable[[Mapping[str, str]], None] = lambda facts: None
     """Told what will be done, before the first step."""
 
@@ -111,10 +124,20 @@ def train(
             f"new: {', '.join(fresh) or 'none'}"
         )
     options.on_plan(facts)
+    grids = typical_grids(sources.patients, on_progress)
+    ranges = measured_ranges(job.training, grids, job.plan.settings.outside_hu, on_progress)
     if options.time_budget_s is not None:
         job = replace(job, time_budget_s=max(options.time_budget_s - (time.monotonic() - started), 1.0))
     weights, progress = train_network(job, network, on_progress)
-    bundle = _describe(job, progress, facts, options)
+    bundle = replace(_describe(job, progress, facts, options), ranges=ranges)
+    held_back = [case for case in job.validation if case not in job.training]
+    if held_back:
+        network.load_state_dict(weights)
+        seconds = CONFIDENCE_BUDGET_SHARE * (options.time_budget_s or math.inf)
+        shares = measured_confidence(
+            bundle, network, held_back, str(job.device), on_progress, seconds=seconds
+        )
+        bundle = replace(bundle, ranges=ranges.with_confidence(*shares))
     return save_bundle(
         run_dir / BUNDLE,
         bundle,
@@ -186,10 +209,8 @@ def _job(
 
     device = choose_device(options.device)
     rois, rois_left_out = choose_rois(sources.counts(), config.data.rois, config.data.min_patients)
-    fixed = config.preprocess.spacing_mm_kij is not None
-    settings = plan_settings(config, [] if fixed else typical_grids(sources.patients, on_progress))
-    cache = options.cache_dir or run_dir / "cache"
-    cases, unusable = prepare_cases(sources.patients, rois, settings, cache, on_progress)
+    settings, prepared = _usable(config, sources, rois, run_dir, options, on_progress)
+    cases = prepared.cases
     network = plan_network(config.network, settings, len(rois))
     shapes = [case.hu.shape for _, case in cases.values()]
     plan = plan_input(config, rois, settings, network, shapes, device.type, free_bytes(device))
@@ -204,11 +225,82 @@ def _job(
         [cases[label][1] for label in validation],
         run_dir,
         device,
-        _fingerprint(resolved, {label: key for label, (key, _) in cases.items()}),
+        _fingerprint(resolved, cases),
         resume=options.resume,
         window_kij=(window[0], window[1], window[2]),
     )
-    return job, rois_left_out, {**sources.left_out, **unusable}
+    return job, rois_left_out, {**sources.left_out, **prepared.left_out}
+
+
+def check_archive(
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    on_progress: OnProgress = no_progress,
+    options: TrainOptions | None = None,
+) -> ArchiveCheck:
+    """Only checks the archive: prepares the patients, as `train` would, and writes `run_dir`/archive-check.csv.
+
+    Raises:
+        InputError: there is nothing to check.
+        ConfigError: unmapped ROI names, values that do not fit the data.
+        OutputError: `run_dir` cannot be written.
+    """
+    options = options or TrainOptions()
+    sources = find_sources(data_dir, options.roi_map, on_progress)
+    rois, _ = choose_rois(sources.counts(), config.data.rois, config.data.min_patients)
+    _, prepared = _prepare(config, sources, rois, run_dir, options, on_progress)
+    check = check_cases(sources, prepared)
+    check.save(run_dir / CHECK_FILE)
+    return check
+
+
+def _usable(
+    config: TrainConfig,
+    sources: Sources,
+    rois: tuple[str, ...],
+    run_dir: Path,
+    options: TrainOptions,
+    on_progress: OnProgress,
+) -> tuple[PreprocessSettings, Prepared]:
+    """The patients on the model grid, checked."""
+    settings, prepared = _prepare(config, sources, rois, run_dir, options, on_progress)
+    check = check_cases(sources, prepared)
+    check.save(run_dir / CHECK_FILE)
+    options.on_check(check)
+    refuse_faults(check, run_dir, options)
+    return settings, checked(sources, prepared, check)
+
+
+def refuse_faults(check: ArchiveCheck, run_dir: Path, options: TrainOptions) -> None:
+    """Stops a strict training.
+
+    Raises:
+        InputError: the check found faults, which are named.
+    """
+    if options.strict and check.left_out:
+        listing = "; ".join(f"{f.patient} {f.roi}: {f.reason}" for f in check.left_out)
+        raise InputError(
+            f"The check of the archive found {len(check.left_out)} faults.",
+            where=run_dir / CHECK_FILE,
+            found=listing,
+            fix="correct them, list what is right under accepted in the ROI map, or leave them out by going on "
+            "without --strict",
+        )
+
+
+def _prepare(
+    config: TrainConfig,
+    sources: Sources,
+    rois: tuple[str, ...],
+    run_dir: Path,
+    options: TrainOptions,
+    on_progress: OnProgress,
+) -> tuple[PreprocessSettings, Prepared]:
+    fixed = config.preprocess.spacing_mm_kij is not None
+    settings = plan_settings(config, [] if fixed else typical_grids(sources.patients, on_progress))
+    cache = options.cache_dir or run_dir / "cache"
+    return settings, prepare_cases(sources.patients, rois, settings, cache, on_progress)
 
 
 def _resolved(config: TrainConfig, plan: Plan) -> TrainConfig:
@@ -217,12 +309,14 @@ def _resolved(config: TrainConfig, plan: Plan) -> TrainConfig:
         config,
         data=replace(config.data, rois=plan.rois),
         preprocess=replace(config.preprocess, spacing_mm_kij=plan.settings.spacing_mm_kij),
-        network=replace(config.network, strides=plan.network.level_strides),
+        network=replace(config.network, norm=plan.network.norm, strides=plan.network.level_strides),
         input=replace(config.input, patch_kij=plan.patch_kij, batch_size=plan.batch_size),
     )
 
 
-def _fingerprint(config: TrainConfig, keys: Mapping[str, str]) -> str:
+def _fingerprint(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> str:
+    """Of all that decides what is learnt, besides how long."""
+    keys = {label: (key, case.states) for label, (key, case) in cases.items()}
     mapping = to_mapping(config)
     mapping["run"] = {k: v for k, v in mapping["run"].items() if k not in DONE_KEYS}
     text = json.dumps([mapping, sorted(keys.items())], sort_keys=True)

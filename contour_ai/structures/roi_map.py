@@ -46,9 +46,9 @@ class RoiMap:
     Args:
         rois: {ROI: names in structure sets}; a ROI's own name always stands for it.
         ignore: names to leave out.
+        source: the file it came from, for messages.
         absent: {folder or patient ID: ROIs that are certainly not in those patients}.
         accepted: {folder or patient ID: ROIs that are right whatever a check says}.
-        source: the file it came from, for messages.
 
     Raises:
         ConfigError: a name stands for two ROIs, or for one and is ignored as well; a ROI is said to be absent or
@@ -57,9 +57,9 @@ class RoiMap:
 
     rois: Mapping[str, tuple[str, ...]]
     ignore: tuple[str, ...] = ()
+    source: str = field(default="ROI map", compare=False)
     absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     accepted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    source: str = field(default="ROI map", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rois", {roi: tuple(names) for roi, names in self.rois.items()})
@@ -140,9 +140,9 @@ class RoiMap:
         return cls(
             lists,
             _names(path, "ignore", data.get("ignore")),
+            str(path),
             _by_place(path, "absent", data.get("absent")),
             _by_place(path, "accepted", data.get("accepted")),
-            str(path),
         )
 
     def save(

@@ -1,20 +1,31 @@
-"""Prepared patients on disk: computed once per content and settings, written as a whole, read by memory mapping."""
+"""Prepared patients on disk: computed once per content and settings, written as a whole, read by memory mapping.
+
+An image and the ROIs drawn on it are entries of their own: a changed structure set or another choice of ROIs leaves
+the image as it is.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import shutil
+import threading
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contour_ai.files import atomic_folder
+from contour_ai.files import atomic_file, atomic_folder
+from contour_ai.grid import Grid
+from contour_ai.preprocess import Prepared
+from contour_ai.training.roi_facts import RoiFacts
 from contour_ai.volume import bits_dtype
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Changes whenever the same files and settings give other arrays, so that old entries are not taken."""
 
 UNKNOWN, CONTOURED, ABSENT = 0, 1, 2
@@ -39,6 +50,8 @@ class Case:
     presence: tuple[bool, ...]
     spacing_mm_kij: tuple[float, float, float]
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, RoiFacts] = field(default_factory=dict)
+    """What was measured of each ROI that the structure set has, on the CT's own grid."""
     absent: tuple[str, ...] = ()
     """ROIs that are certainly not in this patient: outside the scan, or removed by surgery; none of them contoured."""
 
@@ -74,6 +87,63 @@ class Case:
         return replace(self, labels=bits, rois=rois, presence=presence)
 
 
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A CT on the model grid, and what drawing ROIs on it takes."""
+
+    hu: Path
+    """(k, i, j) int16 on `grid`."""
+    grid: Grid
+    """The model grid."""
+    body: NDArray[np.bool_]
+    """(k, i, j) of the patient, on the CT's own grid."""
+
+
+class Digests:
+    """Hashes of files by content; those of large series are remembered as long as size and time of every file stay.
+
+    Args:
+        cache: where they are remembered.
+    """
+
+    FILE = "digests.json"
+
+    def __init__(self, cache: Path) -> None:
+        self._path = cache / self.FILE
+        self._known: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._changed = False
+        with contextlib.suppress(OSError, ValueError):
+            self._known = json.loads(self._path.read_text(encoding="utf-8"))
+
+    def of_series(self, paths: Iterable[Path]) -> str:
+        """`content_hash` of many files, without reading them where they are as they were."""
+        paths = list(paths)
+        stats = [(str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths]
+        key = hashlib.sha256(json.dumps(sorted(stats)).encode()).hexdigest()[:32]
+        with self._lock:
+            known = self._known.get(key)
+        if known is None:
+            known = content_hash(paths)
+            with self._lock:
+                self._known[key] = known
+                self._changed = True
+        return known
+
+    def save(self) -> None:
+        """Remembers them, with those that another process has written in the meantime.
+
+        Raises:
+            OutputError: the cache cannot be written.
+        """
+        if not self._changed:
+            return
+        known = {**Digests(self._path.parent)._known, **self._known}
+        with atomic_file(self._path, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(known, indent=0), encoding="utf-8")
+        self._changed = False
+
+
 def content_hash(paths: Iterable[Path]) -> str:
     """SHA-256 of the files' bytes, whatever their names and order."""
     digests = []
@@ -90,41 +160,91 @@ def case_key(content: str, settings: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def load_image(cache: Path, key: str) -> Image | None:
+    """The image `key`, its voxels still on disk, or None where there is none."""
+    folder = cache / key
+    if not (folder / "image.npz").is_file():
+        return None
+    with np.load(folder / "image.npz") as facts:
+        shape = tuple(int(n) for n in facts["shape_kij"])
+        body_shape = tuple(int(n) for n in facts["body_shape_kij"])
+        body = np.unpackbits(facts["body"], count=int(np.prod(body_shape))).reshape(body_shape).astype(bool)
+        grid = Grid(
+            (shape[0], shape[1], shape[2]), facts["positions_lps"], facts["step_i_lps"], facts["step_j_lps"]
+        )
+    return Image(folder / "hu.npy", grid, body)
+
+
+def save_image(cache: Path, key: str, prepared: Prepared, body: NDArray[np.bool_]) -> Image:
+    """Writes an image, as a whole or not at all, and gives it back as `load_image` does.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    grid = prepared.grid
+    with atomic_folder(cache / key, overwrite=True) as folder:
+        np.save(folder / "hu.npy", np.ascontiguousarray(prepared.hu))
+        np.savez_compressed(
+            folder / "image.npz",
+            shape_kij=grid.shape_kij,
+            positions_lps=grid.positions_lps,
+            step_i_lps=grid.step_i_lps,
+            step_j_lps=grid.step_j_lps,
+            body=np.packbits(body),
+            body_shape_kij=body.shape,
+        )
+    loaded = load_image(cache, key)
+    assert loaded is not None
+    return loaded
+
+
 def load_case(cache: Path, key: str) -> Case | None:
-    """The entry `key`, its arrays still on disk, or None where there is none."""
+    """The patient `key`, its arrays still on disk, or None where it or its image is missing."""
     folder = cache / key
     if not (folder / "case.json").is_file():
         return None
     facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+    image = cache / facts["image"] / "hu.npy"
+    if not image.is_file():
+        return None
     k, i, j = facts["spacing_mm_kij"]
     return Case(
         facts["patient_id"],
-        folder / "hu.npy",
+        image,
         folder / "bits.npy",
         tuple(facts["rois"]),
         tuple(facts["presence"]),
         (k, i, j),
         tuple(facts["notes"]),
+        {roi: RoiFacts.from_mapping(measured) for roi, measured in facts["facts"].items()},
     )
 
 
-def save_case(cache: Path, key: str, case: Case) -> Case:
-    """Writes an entry, as a whole or not at all, and gives it back as `load_case` does.
+def save_case(cache: Path, key: str, case: Case, image_key: str) -> Case:
+    """Writes the ROIs of a patient, as a whole or not at all, and gives the patient back as `load_case` does.
 
     Raises:
         OutputError: the cache cannot be written.
     """
     with atomic_folder(cache / key, overwrite=True) as folder:
-        np.save(folder / "hu.npy", np.ascontiguousarray(case.hu))
         np.save(folder / "bits.npy", np.ascontiguousarray(case.bits))
         facts = {
             "patient_id": case.patient_id,
+            "image": image_key,
             "rois": case.rois,
             "presence": [bool(p) for p in case.presence],
             "spacing_mm_kij": case.spacing_mm_kij,
             "notes": case.notes,
+            "facts": {roi: vars(measured) for roi, measured in case.facts.items()},
         }
         (folder / "case.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     loaded = load_case(cache, key)
     assert loaded is not None
     return loaded
+
+
+def clear_left_behind(cache: Path, older_than_s: float = 86_400) -> None:
+    """Removes what a process that was killed while it wrote has left; younger entries may be another's work."""
+    for path in cache.glob(".tmp-*"):
+        if time.time() - path.stat().st_mtime > older_than_s:
+            shutil.rmtree(path, ignore_errors=True)

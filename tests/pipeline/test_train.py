@@ -6,30 +6,22 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from tiny_patients import write_patient
 
 from contour_ai.bundle import load_bundle
 from contour_ai.cli.main import cli
-from contour_ai.dicom.ct_write import PatientIdentity, write_ct
-from contour_ai.dicom.rtstruct_header import Provenance
-from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import ConfigError, InputError, ModelError, OutputError
-from contour_ai.grid import Grid
 from contour_ai.pipeline.archive import (
     choose_rois,
     find_sources,
     map_names,
-    prepare_cases,
     split,
-    without_empty,
 )
 from contour_ai.pipeline.train import TrainOptions, train
-from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures.roi_map import RoiMap
-from contour_ai.training.cache import Case
 from contour_ai.training.config import (
     DataConfig,
     InputConfig,
@@ -39,9 +31,7 @@ from contour_ai.training.config import (
     RunConfig,
     TrainConfig,
 )
-from contour_ai.volume import Structures, Volume
 
-SHAPE = (12, 22, 26)
 CONFIG = TrainConfig(
     model=ModelConfig("tiny", kind="phantom", commands=("contour-ai train somewhere --out run",)),
     preprocess=PreprocessConfig(spacing_mm_kij=(6.0, 5.0, 5.0), windows_hu=((-160.0, 240.0),)),
@@ -49,28 +39,6 @@ CONFIG = TrainConfig(
     input=InputConfig(patch_kij=(8, 16, 16), batch_size=1),
     run=RunConfig(steps=2, validate_every=1, threads=1),
 )
-
-
-def write_patient(folder: Path, number: int, names: dict[str, tuple[int, int, int]]) -> None:
-    """A body with cubes: {ROI name: corner (k, i, j)}."""
-    grid = Grid.axial(SHAPE, (6.0, 5.0, 5.0), (0.0, 0.0, 10.0 * number))
-    hu = np.full(SHAPE, -1000, np.int16)
-    hu[:, 3:-3, 3:-3] = 20
-    masks = {}
-    for n, (name, (k, i, j)) in enumerate(names.items()):
-        masks[name] = np.zeros(SHAPE, bool)
-        masks[name][k : k + 3, i : i + 4, j : j + 4] = True
-        hu[masks[name]] = 100 + 50 * n + number
-    patient = PatientIdentity(f"P{number}", f"Tiny^{number}", "20260101")
-    ct = write_ct(folder / "ct", Volume(hu, grid), patient, uid_seed=f"tiny {number}")
-    if masks:
-        write_structures(
-            folder / "RS.dcm",
-            Structures.from_masks(masks, ct.grid),
-            ct,
-            Provenance("test", "test", "test"),
-            uid_seed=f"tiny {number}",
-        )
 
 
 @pytest.fixture(scope="module")
@@ -148,22 +116,6 @@ def test_start_from_copies_rows_by_name() -> None:
     assert torch.equal(new.stem.conv1.weight, old.stem.conv1.weight)
 
 
-def test_the_cache_is_used_and_notices_changes(archive: Path, tmp_path: Path) -> None:
-    sources = find_sources(archive)
-    settings = PreprocessSettings((6.0, 5.0, 5.0))
-    rois = ("Brainstem", "Parotid_L", "Parotid_R")
-    cases, left_out = prepare_cases(sources.patients, rois, settings, tmp_path)
-    assert not left_out and len(list(tmp_path.iterdir())) == 4
-    case = cases["P2"][1]
-    assert case.presence == (True, False, True)
-    assert int((case.bits & 1).astype(bool).sum()) == 3 * 4 * 4
-    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
-    prepare_cases(sources.patients, rois, settings, tmp_path)
-    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
-    prepare_cases(sources.patients, rois, replace(settings, margin_mm=1.0), tmp_path)
-    assert len(list(tmp_path.iterdir())) == 8
-
-
 def test_names_neither_mapped_nor_ignored_are_refused_by_name() -> None:
     with pytest.raises(ConfigError) as caught:
         map_names(["Parotid_L", "ring 3", "zz"], None)
@@ -179,7 +131,9 @@ def test_a_roi_that_stands_twice_in_a_patient_is_left_out_there(tmp_path: Path) 
     write_patient(tmp_path, 1, {"Parotid_L": (2, 8, 10), "Lt Parotid": (5, 8, 15), "Brainstem": (2, 4, 4)})
     sources = find_sources(tmp_path)
     assert dict(sources.patients[0].rois) == {"Brainstem": "Brainstem"}
-    assert "Parotid_L stands there as" in sources.left_out["P1, some ROIs"]
+    (finding,) = sources.findings
+    assert (finding.patient, finding.roi, finding.kind) == ("P1", "Parotid_L", "ambiguous")
+    assert "Parotid_L stands there as Parotid_L and as Lt Parotid" in finding.reason
 
 
 def test_an_archive_without_patients_is_refused(archive: Path) -> None:
@@ -207,15 +161,6 @@ def test_split_goes_by_patient_and_moves_nobody() -> None:
     assert set(validation) <= set(split(more, 0.2)[1]) and set(training) <= set(split(more, 0.2)[0])
     assert [len(side) for side in split({"a": "1", "b": "2", "c": "3"}, 1e-9)] == [2, 1]
     assert split({"a": "1"}, 0.2) == (["a"], ["a"])
-
-
-def test_a_roi_without_voxels_counts_as_not_contoured() -> None:
-    bits = np.zeros((2, 2, 2), np.uint8)
-    bits[0, 0, 0] = 2
-    case = without_empty(
-        Case("p", np.zeros((2, 2, 2), np.int16), bits, ("A", "B"), (True, True), (1.0, 1.0, 1.0))
-    )
-    assert case.presence == (False, True) and case.notes == ("A: no voxel of it is left on the model's grid",)
 
 
 def test_command(archive: Path, tmp_path: Path) -> None:

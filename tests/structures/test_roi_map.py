@@ -24,8 +24,8 @@ def test_saved_map_reads_back_equal(tmp_path: Path) -> None:
             "Yes": ("no", "25", "ñandú"),
         },
         ("PTV", "1,SUV_primair"),
-        {"pelvis": ("Brainstem", "Parotid_L"), "25": ("Yes",)},
-        {"P1": ("Brainstem",)},
+        absent={"pelvis": ("Brainstem", "Parotid_L"), "25": ("Yes",)},
+        accepted={"P1": ("Brainstem",)},
     )
     path = tmp_path / "roi-map.yaml"
     roi_map.save(path, comments={"parotis li": "12 patients", "PTV": "3 patients"}, undecided=["zHelp: 1"])

@@ -1,0 +1,239 @@
+"""From the patients of an archive to training cases: prepared in parallel, cached, and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from contour_ai.dicom.ct import CTSeries, read_ct, refuse_wide_gaps
+from contour_ai.dicom.rtstruct_read import (
+    AREA_TYPES,
+    StructureSet,
+    contours_on_slices,
+    load_structure_set,
+    read_structures,
+)
+from contour_ai.errors import InputError
+from contour_ai.pipeline.archive import Source, Sources
+from contour_ai.preprocess import PreprocessSettings, body_mask, prepare, resample_structures
+from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.training.archive_check import ArchiveCheck, Finding, check_rois
+from contour_ai.training.cache import (
+    Case,
+    Digests,
+    Image,
+    case_key,
+    clear_left_behind,
+    content_hash,
+    load_case,
+    load_image,
+    save_case,
+    save_image,
+)
+from contour_ai.training.roi_facts import RoiFacts, measure_roi
+from contour_ai.volume import Structures
+
+PREPARING_THREADS = 4
+"""Patients prepared at once, at most: each holds a whole CT in memory."""
+
+LEAST_CONTOURS_POINTS = 3
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The patients of an archive on the model grid."""
+
+    cases: Mapping[str, tuple[str, Case]]
+    """{label: (cache key, case)}."""
+    left_out: Mapping[str, str]
+    """{label: why it cannot be used}."""
+
+
+def prepare_cases(
+    patients: Sequence[Source],
+    rois: tuple[str, ...],
+    settings: PreprocessSettings,
+    cache: Path,
+    on_progress: OnProgress = no_progress,
+) -> Prepared:
+    """Every patient on the model grid, from the cache where it is there already.
+
+    Several are prepared at once. Whatever is finished stays in the cache: an interrupted build goes on.
+
+    Raises:
+        InputError: no patient could be prepared.
+        OutputError: the cache cannot be written.
+    """
+    clear_left_behind(cache)
+    digests = Digests(cache)
+
+    def one(patient: Source) -> tuple[str, Case] | str:
+        try:
+            return _prepared(patient, rois, settings, cache, digests)
+        except InputError as error:
+            return str(error).replace("\n", ";")
+
+    pool = ThreadPoolExecutor(min(PREPARING_THREADS, os.cpu_count() or 1))
+    try:
+        waiting = [pool.submit(one, patient) for patient in patients]
+        for done, _ in enumerate(as_completed(waiting), start=1):
+            on_progress(ProgressEvent("preparing patients", done, len(patients)))
+        results = {patient.label: future.result() for patient, future in zip(patients, waiting, strict=True)}
+    finally:
+        pool.shutdown(cancel_futures=True)
+        digests.save()
+    cases = {label: result for label, result in results.items() if not isinstance(result, str)}
+    left_out = {label: result for label, result in results.items() if isinstance(result, str)}
+    if not cases:
+        raise _nothing_left(left_out)
+    return Prepared(cases, left_out)
+
+
+def check_cases(sources: Sources, prepared: Prepared) -> ArchiveCheck:
+    """All that looks wrong in an archive. What the map accepts is only mentioned."""
+    by_label = {source.label: source for source in sources.patients}
+    findings = [*sources.findings]
+    findings += [Finding(label, "", "unreadable", reason) for label, reason in prepared.left_out.items()]
+    cases = {label: case for label, (_, case) in prepared.cases.items()}
+    for label, case in cases.items():
+        findings += [Finding(label, "", "note", note, left_out=False) for note in case.notes]
+        for roi, here in zip(case.rois, case.presence, strict=True):
+            if not here and roi in case.facts and case.facts[roi].slices:
+                findings.append(
+                    Finding(label, roi, "empty", "no voxel of it is left in the body on the model's grid")
+                )
+    findings += check_rois(
+        {label: case.facts for label, case in cases.items()},
+        {label: by_label[label].absent for label in cases},
+    )
+    return ArchiveCheck.of([_accepted(f, by_label) for f in findings])
+
+
+def checked(sources: Sources, prepared: Prepared, check: ArchiveCheck) -> Prepared:
+    """The patients with ROIs that look wrong counting as not contoured, and those declared absent as absent.
+
+    Raises:
+        InputError: no patient is left.
+    """
+    absent = {source.label: source.absent for source in sources.patients}
+    cases: dict[str, tuple[str, Case]] = {}
+    left_out = dict(prepared.left_out)
+    for label, (key, case) in prepared.cases.items():
+        case = _with_states(case, check.rois_left_out(label), absent[label])
+        if any(case.states):
+            cases[label] = (key, case)
+        else:
+            left_out[label] = "none of the ROIs to learn is contoured, or none that looks right"
+    if not any(any(case.presence) for _, case in cases.values()):
+        raise _nothing_left(left_out)
+    return Prepared(cases, left_out)
+
+
+def _with_states(case: Case, wrong: Collection[str], absent: Collection[str]) -> Case:
+    presence = tuple(here and roi not in wrong for roi, here in zip(case.rois, case.presence, strict=True))
+    surely = tuple(
+        roi
+        for roi, here in zip(case.rois, presence, strict=True)
+        if roi in absent and not here and roi not in wrong
+    )
+    return replace(case, presence=presence, absent=surely)
+
+
+def _accepted(finding: Finding, sources: Mapping[str, Source]) -> Finding:
+    source = sources.get(finding.patient)
+    if source is None or finding.roi not in source.accepted or not finding.left_out:
+        return finding
+    return replace(finding, left_out=False, reason=f"{finding.reason}; accepted in the ROI map")
+
+
+def _nothing_left(left_out: Mapping[str, str]) -> InputError:
+    reasons = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
+    return InputError("No patient can be used for training.", found=reasons)
+
+
+# -- one patient ------------------------------------------------------------------------------------------
+
+
+def _prepared(
+    patient: Source, rois: tuple[str, ...], settings: PreprocessSettings, cache: Path, digests: Digests
+) -> tuple[str, Case]:
+    """One patient, from the cache or computed.
+
+    Raises:
+        InputError: its CT or structure set cannot be used.
+    """
+    here = {roi: patient.rois[roi] for roi in rois if roi in patient.rois}
+    path = patient.files.structure_sets[0].path
+    try:
+        image_key = case_key(digests.of_series(patient.files.ct.paths), {"settings": settings.to_dict()})
+        drawn = content_hash([path])
+    except OSError as error:
+        raise InputError("A file cannot be read.", where=error.filename, found=error.strerror) from error
+    what = {"image": image_key, "rois": rois, "names": here, "label": patient.label}
+    key = case_key(drawn, what)
+    cached = load_case(cache, key)
+    if cached is not None:
+        return key, cached
+    ct, image = _image(patient, settings, cache, image_key)
+    case = _case(patient.label, path, here, rois, ct, image)
+    return key, save_case(cache, key, case, image_key)
+
+
+def _image(patient: Source, settings: PreprocessSettings, cache: Path, key: str) -> tuple[CTSeries, Image]:
+    """The CT, and what the cache holds of it."""
+    image = load_image(cache, key)
+    ct = read_ct(patient.files.ct, with_pixels=image is None)
+    refuse_wide_gaps(ct)
+    if image is None:
+        assert ct.volume is not None
+        body = body_mask(ct.volume, settings.body_threshold_hu)
+        image = save_image(cache, key, prepare(ct.volume, settings, body=body), body)
+    return ct, image
+
+
+def _case(
+    label: str, path: Path, names: Mapping[str, str], rois: tuple[str, ...], ct: CTSeries, image: Image
+) -> Case:
+    """The ROIs of a structure set on the model grid, and what was measured of them on the CT."""
+    notes: list[str] = []
+    structure_set = load_structure_set(path)
+    drawn = read_structures(structure_set, ct, names=tuple(names.values()), on_note=notes.append)
+    named = Structures(drawn.bits, drawn.grid, tuple(names), drawn.presence)
+    onto = resample_structures(named, image.grid)
+    spacing = tuple(round(mm, 6) for mm in image.grid.spacing_mm)
+    case = Case(
+        label,
+        image.hu,
+        onto.bits,
+        onto.names,
+        onto.presence,
+        (spacing[0], spacing[1], spacing[2]),
+        tuple(notes),
+        {roi: _facts(named.mask(roi), structure_set, name, ct, image) for roi, name in names.items()},
+    )
+    return without_empty(case.select(rois))
+
+
+def _facts(mask: np.ndarray, structure_set: StructureSet, name: str, ct: CTSeries, image: Image) -> RoiFacts:
+    found = next((roi for roi in structure_set.rois if roi.name == name), None)
+    if found is None:
+        return RoiFacts()
+    number = sum(
+        c.geometric_type in AREA_TYPES and len(c.points_lps) >= LEAST_CONTOURS_POINTS for c in found.contours
+    )
+    placed = sum(map(len, contours_on_slices(found, ct, lambda _: None).values()))
+    return measure_roi(mask, image.body, ct.grid, contours=number, unused_contours=max(number - placed, 0))
+
+
+def without_empty(case: Case) -> Case:
+    """A ROI without a voxel on the model grid (outside the body, or too small) counts as not contoured."""
+    bits = case.bits
+    presence = tuple(
+        here and bool((bits & bits.dtype.type(1 << r)).any()) for r, here in enumerate(case.presence)
+    )
+    return replace(case, presence=presence)

@@ -1,0 +1,187 @@
+"""From structure sets to cases: states, the check, and a cache in which nothing is computed in vain."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tiny_patients import write_patient
+
+from contour_ai.cli.main import cli
+from contour_ai.errors import ConfigError, InputError
+from contour_ai.pipeline import cases as cases_module
+from contour_ai.pipeline.archive import Sources, find_sources
+from contour_ai.pipeline.cases import Prepared, check_cases, checked, prepare_cases, without_empty
+from contour_ai.preprocess import PreprocessSettings
+from contour_ai.structures.roi_map import RoiMap
+from contour_ai.training.cache import ABSENT, CONTOURED, UNKNOWN, Case
+
+SETTINGS = PreprocessSettings((6.0, 5.0, 5.0))
+ROIS = ("Brainstem", "Parotid_L", "Parotid_R")
+NAMES = dict.fromkeys(ROIS, ())
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three patients; j grows to the left, and the body's middle is at column 12.5. P3's sides are swapped."""
+    folder = tmp_path_factory.mktemp("archive")
+    write_patient(folder / "site a" / "1", 1, {"Brainstem": (2, 8, 10), "Parotid_L": (5, 8, 15)})
+    write_patient(folder / "site a" / "2", 2, {"Brainstem": (3, 9, 11), "Parotid_R": (5, 8, 5)})
+    write_patient(folder / "3", 3, {"Brainstem": (3, 8, 9), "Parotid_L": (6, 7, 5), "Parotid_R": (6, 7, 17)})
+    return folder
+
+
+def prepared(folder: Path, cache: Path, roi_map: RoiMap | None = None) -> tuple[Sources, Prepared]:
+    sources = find_sources(folder, roi_map)
+    return sources, prepare_cases(sources.patients, ROIS, SETTINGS, cache)
+
+
+def states(folder: Path, cache: Path, roi_map: RoiMap | None = None) -> dict[str, tuple[int, ...]]:
+    sources, found = prepared(folder, cache, roi_map)
+    usable = checked(sources, found, check_cases(sources, found))
+    return {label: case.states for label, (_, case) in usable.cases.items()}
+
+
+def test_the_map_says_what_is_absent_by_folder_and_by_patient(archive: Path, tmp_path: Path) -> None:
+    assert states(archive, tmp_path)["P1"] == (CONTOURED, CONTOURED, UNKNOWN)
+    absent = {"Site A/1/": ("Parotid_R",), "p2": ("Parotid_L", "Brainstem")}
+    found = states(archive, tmp_path, RoiMap(NAMES, absent=absent))
+    assert found["P1"] == (CONTOURED, CONTOURED, ABSENT)
+    # Contoured and declared absent: neither is believed.
+    assert found["P2"] == (UNKNOWN, ABSENT, CONTOURED)
+    whole_site = RoiMap(NAMES, absent={"site a": ("Parotid_R", "Parotid_L")}, accepted={"P1": ("Parotid_L",)})
+    assert states(archive, tmp_path, whole_site)["P1"] == (CONTOURED, CONTOURED, ABSENT)
+    with pytest.raises(ConfigError, match=r"not in this archive(.|\n)*found: site b, P9"):
+        find_sources(archive, RoiMap(NAMES, absent={"site b": ROIS}, accepted={"P9": ROIS}))
+
+
+def test_a_patient_with_nothing_but_absent_rois_is_used(archive: Path, tmp_path: Path) -> None:
+    write_patient(tmp_path / "more" / "4", 4, {"ring": (2, 8, 10)})
+    write_patient(tmp_path / "more" / "5", 5, {"Brainstem": (2, 8, 10)})
+    roi_map = RoiMap(NAMES, ("ring",), absent={"P4": ("Brainstem",)})
+    assert states(tmp_path / "more", tmp_path / "cache", roi_map)["P4"] == (ABSENT, UNKNOWN, UNKNOWN)
+
+
+def test_swapped_sides_are_left_out_unless_accepted(archive: Path, tmp_path: Path) -> None:
+    assert states(archive, tmp_path)["P3"] == (CONTOURED, UNKNOWN, UNKNOWN)
+    accepted = RoiMap(NAMES, accepted={"P3": ("Parotid_L", "Parotid_R")})
+    sources, found = prepared(archive, tmp_path, accepted)
+    check = check_cases(sources, found)
+    assert not check.rois_left_out("P3")
+    (reason,) = {f.reason for f in check.findings if f.kind == "side"}
+    assert reason.endswith("are swapped; accepted in the ROI map")
+
+
+def test_facts_are_measured_on_the_ct(archive: Path, tmp_path: Path) -> None:
+    _, found = prepared(archive, tmp_path)
+    facts = found.cases["P1"][1].facts["Brainstem"]
+    assert facts.volume_cm3 == pytest.approx(3 * 4 * 4 * 6 * 5 * 5 / 1000)
+    assert (facts.slices, facts.contours, facts.unused_contours) == (3, 3, 0)
+
+
+def entries(cache: Path) -> dict[str, int]:
+    return {p.parent.name: p.stat().st_mtime_ns for p in cache.rglob("*.npy")}
+
+
+def test_nothing_is_computed_in_vain(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources, found = prepared(archive, tmp_path)
+    assert not found.left_out and len(entries(tmp_path)) == 6
+    case = found.cases["P2"][1]
+    assert case.presence == (True, False, True)
+    assert int((case.bits & 1).astype(bool).sum()) == 3 * 4 * 4
+    before = entries(tmp_path)
+    prepared(archive, tmp_path)
+    assert entries(tmp_path) == before
+    # Other ROIs: the images are not prepared again.
+    with monkeypatch.context() as patch:
+        patch.setattr(cases_module, "prepare", lambda *a, **k: pytest.fail("an image was prepared again"))
+        prepare_cases(sources.patients, ROIS[:1], SETTINGS, tmp_path)
+    assert len(entries(tmp_path)) == 9 and before.items() <= entries(tmp_path).items()
+    prepare_cases(sources.patients, ROIS, replace(SETTINGS, margin_mm=1.0), tmp_path)
+    assert len(entries(tmp_path)) == 15
+
+
+def test_a_changed_structure_set_is_noticed(tmp_path: Path) -> None:
+    write_patient(tmp_path / "archive", 1, {"Brainstem": (2, 8, 10)})
+    _, found = prepared(tmp_path / "archive", tmp_path / "cache")
+    before = found.cases["P1"][1].bits.sum()
+    image = found.cases["P1"][1].image
+    # Contours of the same length elsewhere: the file keeps its size.
+    write_patient(tmp_path / "other", 1, {"Brainstem": (2, 9, 10)})
+    (tmp_path / "other" / "RS.dcm").replace(tmp_path / "archive" / "RS.dcm")
+    _, again = prepared(tmp_path / "archive", tmp_path / "cache")
+    case = again.cases["P1"][1]
+    assert case.image == image
+    assert case.bits.sum() == before and not np.array_equal(case.bits, found.cases["P1"][1].bits)
+
+
+def test_an_interrupted_build_goes_on(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class InterruptedHereError(Exception):
+        pass
+
+    def interrupt(event: object) -> None:
+        raise InterruptedHereError
+
+    sources = find_sources(archive)
+    monkeypatch.setattr(cases_module, "PREPARING_THREADS", 1)
+    with pytest.raises(InterruptedHereError):
+        prepare_cases(sources.patients, ROIS, SETTINGS, tmp_path, interrupt)
+    done = entries(tmp_path)
+    assert 2 <= len(done) < 6
+    prepared(archive, tmp_path)
+    assert len(entries(tmp_path)) == 6 and done.items() <= entries(tmp_path).items()
+
+
+def test_an_unreadable_patient_is_named_and_the_rest_is_used(tmp_path: Path) -> None:
+    for n in (1, 2):
+        write_patient(tmp_path / "archive" / str(n), n, {"Brainstem": (2, 8, 10)})
+    sources = find_sources(tmp_path / "archive")
+    slices = sorted((tmp_path / "archive" / "2" / "ct").iterdir())
+    slices[5].write_bytes(slices[5].read_bytes()[:-200])
+    found = prepare_cases(sources.patients, ROIS, SETTINGS, tmp_path / "cache")
+    assert set(found.cases) == {"P1"}
+    (finding,) = check_cases(sources, found).left_out
+    assert (finding.patient, finding.roi, finding.kind) == ("P2", "", "unreadable")
+    with pytest.raises(InputError, match=r"No patient can be used(.|\n)*P2"):
+        prepare_cases([p for p in sources.patients if p.label == "P2"], ROIS, SETTINGS, tmp_path / "cache")
+
+
+def test_a_roi_without_voxels_counts_as_not_contoured() -> None:
+    bits = np.zeros((2, 2, 2), np.uint8)
+    bits[0, 0, 0] = 2
+    case = Case("p", np.zeros((2, 2, 2), np.int16), bits, ("A", "B"), (True, True), (1.0, 1.0, 1.0))
+    assert without_empty(case).presence == (False, True)
+
+
+def test_strict_and_check_only(archive: Path, tmp_path: Path) -> None:
+    config = tmp_path / "train.yaml"
+    config.write_text("preprocess: {spacing_mm_kij: [6, 5, 5]}\n", encoding="utf-8")
+    arguments = ["train", str(archive), "--config", str(config), "--out", str(tmp_path / "run")]
+    only = CliRunner().invoke(cli, [*arguments, "--check"])
+    assert only.exit_code == 0, only.output
+    assert "swapped" in only.stderr and "2 left out" in only.stderr
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["archive-check.csv", "cache"]
+    with (tmp_path / "run" / "archive-check.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["patient"], row["roi"], row["what"]) for row in rows] == [
+        ("P3", "Parotid_L", "side"),
+        ("P3", "Parotid_R", "side"),
+    ]
+    for more in (["--strict"], ["--strict", "--check"]):
+        strict = CliRunner().invoke(cli, [*arguments, *more])
+        assert strict.exit_code == 3, strict.output
+        assert "found 2 faults" in strict.stderr and "accepted in the ROI map" in strict.stderr
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_faults_do_not_reach_the_split(archive: Path, tmp_path: Path) -> None:
+    """`splits.json` names patients; ROIs left out are in the check's table."""
+    sources, found = prepared(archive, tmp_path)
+    usable = checked(sources, found, check_cases(sources, found))
+    assert sorted(usable.cases) == ["P1", "P2", "P3"]
+    assert json.dumps(dict(usable.left_out)) == "{}"

@@ -1,0 +1,37 @@
+"""Tiny DICOM patients: a body with cubes for ROIs, a CT and a structure set each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from contour_ai.dicom.ct_write import PatientIdentity, write_ct
+from contour_ai.dicom.rtstruct_header import Provenance
+from contour_ai.dicom.rtstruct_write import write_structures
+from contour_ai.grid import Grid
+from contour_ai.volume import Structures, Volume
+
+SHAPE = (12, 22, 26)
+
+
+def write_patient(folder: Path, number: int, names: dict[str, tuple[int, int, int]]) -> None:
+    """A body with cubes: {ROI name: corner (k, i, j)}."""
+    grid = Grid.axial(SHAPE, (6.0, 5.0, 5.0), (0.0, 0.0, 10.0 * number))
+    hu = np.full(SHAPE, -1000, np.int16)
+    hu[:, 3:-3, 3:-3] = 20
+    masks = {}
+    for n, (name, (k, i, j)) in enumerate(names.items()):
+        masks[name] = np.zeros(SHAPE, bool)
+        masks[name][k : k + 3, i : i + 4, j : j + 4] = True
+        hu[masks[name]] = 100 + 50 * n + number
+    patient = PatientIdentity(f"P{number}", f"Tiny^{number}", "20260101")
+    ct = write_ct(folder / "ct", Volume(hu, grid), patient, uid_seed=f"tiny {number}")
+    if masks:
+        write_structures(
+            folder / "RS.dcm",
+            Structures.from_masks(masks, ct.grid),
+            ct,
+            Provenance("test", "test", "test"),
+            uid_seed=f"tiny {number}",
+        )
