@@ -23,7 +23,7 @@ from pydicom.uid import RTStructureSetStorage
 from contour_ai.dicom.header import UNREADABLE
 from contour_ai.errors import InputError
 from contour_ai.grid import Grid
-from contour_ai.polygons import Polygon, fill_polygons, filled_box
+from contour_ai.polygons import Polygon, filled_slices
 from contour_ai.volume import MAX_ROIS, Structures, bits_dtype
 
 if TYPE_CHECKING:
@@ -157,8 +157,7 @@ def read_structures(
     for r, name in enumerate(wanted):
         slices = _slices_of(structure_set, name, ct, note)
         bit = bits.dtype.type(1 << r)
-        for k, polygons in slices.items():
-            box, inside = filled_box(polygons, ct.grid.shape_kij[1:])
+        for k, box, inside in filled_slices(slices, ct.grid.shape_kij[1:]):
             bits[k][box] |= inside * bit
         presence.append(bool(slices))
     return Structures(bits, ct.grid, wanted, tuple(presence))
@@ -175,8 +174,8 @@ def iter_masks(
     structure_set, note = _opened(source, ct, on_note)
     for name in structure_set.names if names is None else names:
         mask = np.zeros(ct.grid.shape_kij, dtype=bool)
-        for k, polygons in _slices_of(structure_set, name, ct, note).items():
-            fill_polygons(mask[k], polygons)
+        for k, box, inside in filled_slices(_slices_of(structure_set, name, ct, note), ct.grid.shape_kij[1:]):
+            mask[k][box] = inside
         yield name, mask
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from contour_ai.dicom.rtstruct_read import contours_on_slices, load_structure_set
 from contour_ai.errors import VerificationError
-from contour_ai.polygons import fill_polygons
+from contour_ai.polygons import filled_slices
 
 if TYPE_CHECKING:
     from contour_ai.dicom.ct import CTSeries
@@ -67,20 +67,22 @@ def _wrong_voxels(
     starts, stops, _ = zip(*(s.indices(n) for s, n in zip(box, shape_kij, strict=True)), strict=True)
     if mask.shape != tuple(b - a for a, b in zip(starts, stops, strict=True)):
         raise ValueError(f"a mask of shape {mask.shape} does not fill its box {box}")
-    wrong, first = 0, -1
-    for k in sorted(set(slices) | set(range(starts[0], stops[0]))):
-        read = np.zeros(shape_kij[1:], dtype=bool)
-        fill_polygons(read, slices.get(k, []))
-        differ = 0
+    # Voxels that only one of two sets has: those of both, less twice the common ones.
+    wrong = {k: int(np.count_nonzero(of_slice)) for k, of_slice in enumerate(mask, start=starts[0])}
+    for k, part, inside in filled_slices(slices, shape_kij[1:]):
+        wrong[k] = wrong.get(k, 0) + int(np.count_nonzero(inside))
         if starts[0] <= k < stops[0]:
-            part = read[box[1:]]
-            differ += int(np.count_nonzero(part != mask[k - starts[0]]))
-            part[:] = False
-        differ += int(np.count_nonzero(read))
-        if differ and first < 0:
-            first = k
-        wrong += differ
-    return wrong, first
+            low = [max(s.start, a) for s, a in zip(part, starts[1:], strict=True)]
+            high = [max(min(s.stop, b), a) for s, a, b in zip(part, low, stops[1:], strict=True)]
+            expected = mask[k - starts[0]][_between(low, high, starts[1:])]
+            common = expected & inside[_between(low, high, [s.start for s in part])]
+            wrong[k] -= 2 * int(np.count_nonzero(common))
+    return sum(wrong.values()), min((k for k, count in wrong.items() if count), default=-1)
+
+
+def _between(low: Sequence[int], high: Sequence[int], start: Sequence[int]) -> tuple[slice, ...]:
+    """Rows and columns from `low` to `high` in an array that begins at `start`."""
+    return tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
 
 
 def _failed(what: str, where: Path, roi: str | None, found: str, expected: str) -> VerificationError:
