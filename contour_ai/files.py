@@ -89,6 +89,22 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
+def check_target(path: Path, *, overwrite: bool = False) -> None:
+    """Whether `atomic_folder` will be able to write `path`: to know before the work rather than after it.
+
+    Raises:
+        OutputError: as `atomic_folder` does.
+    """
+    path = Path(path)
+    _refuse_existing(path, overwrite)
+    temporary = _temporary_beside(path)
+    try:
+        temporary.mkdir()
+        temporary.rmdir()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def _refuse_existing(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise OutputError(

@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -86,3 +86,37 @@ def progress_bar() -> Iterator[OnProgress]:
             progress.update(tasks[event.stage], completed=event.done, total=event.total, facts=facts)
 
         yield on_progress
+
+
+class ClosableBar:
+    """A progress display that makes way for results: they go to stdout, which a running display must not share.
+
+    Events that come while it is closed are let go; whoever sends them will send others.
+    """
+
+    def __init__(self) -> None:
+        self._stack: ExitStack | None = None
+        self._current: OnProgress | None = None
+
+    def on_progress(self, event: ProgressEvent) -> None:
+        """Shows an event; from any thread."""
+        current = self._current
+        if current is not None:
+            current(event)
+
+    def __enter__(self) -> ClosableBar:
+        self._stack = ExitStack()
+        self._current = self._stack.enter_context(progress_bar())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._current = None
+        if self._stack is not None:
+            self._stack.close()
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Takes the display away for a while."""
+        self.__exit__()
+        yield
+        self.__enter__()

@@ -1,4 +1,4 @@
-"""`contour-ai predict`: contours patients, one after the other."""
+"""`contour-ai predict`: contours patients; the next is read while the last is written."""
 
 from __future__ import annotations
 
@@ -99,30 +99,26 @@ def _predict_all(
 
     from contour_ai.cli.main import REPORT_HERE, exit_status
     from contour_ai.errors import ContourAIError
-    from contour_ai.pipeline.predict import load_model, predict
+    from contour_ai.pipeline.predict import load_model, predict_patients
 
-    failures: dict[Path, Exception] = {}
-    taken: list[str] = []
+    failures: list[tuple[Path, Exception]] = []
     model = load_model(bundle, options.device)
-    for patient_dir in patient_dirs:
-        try:
-            with console.progress_bar() as on_progress:
-                prediction = predict(patient_dir, model, out_dir, options, on_progress, taken=taken)
-        except ContourAIError as error:
-            failures[patient_dir] = error
-            continue
-        except Exception as error:  # noqa: BLE001 - shown in full; the other patients are still tried
-            console.err().print(escape(traceback.format_exc()))
-            failures[patient_dir] = error
-            continue
-        taken.append(prediction.folder.name)
-        _show(prediction)
-    for patient_dir, failure in failures.items():
+    bar = console.ClosableBar()
+    with bar:
+        for outcome in predict_patients(patient_dirs, model, out_dir, options, bar.on_progress):
+            with bar.closed():
+                if outcome.prediction is not None:
+                    _show(outcome.prediction)
+                if outcome.error is not None:
+                    failures.append((outcome.patient_dir, outcome.error))
+                    if not isinstance(outcome.error, ContourAIError):
+                        console.err().print(escape("".join(traceback.format_exception(outcome.error))))
+    for patient_dir, failure in failures:
         message = str(failure) if isinstance(failure, ContourAIError) else f"{failure!r}. {REPORT_HERE}"
         console.err().print(f"[red]error[/] in {escape(str(patient_dir))}: {escape(message)}")
     if len(patient_dirs) > 1:
         console.err().print(f"{len(patient_dirs) - len(failures)} of {len(patient_dirs)} patients contoured")
-    statuses = [exit_status(failure) for failure in failures.values()]
+    statuses = [exit_status(failure) for _, failure in failures]
     return UNFORESEEN if UNFORESEEN in statuses else max(statuses, default=0)
 
 

@@ -1,11 +1,13 @@
-"""Contours one patient: DICOM CT in; structure set, pictures and summary out, as a whole folder or not at all."""
+"""Contours patients: DICOM CT in; structure set, pictures and summary out, as a whole folder or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +31,7 @@ from contour_ai.dicom.rtstruct_write import (
 from contour_ai.dicom.scan import PatientFiles, find_patient
 from contour_ai.errors import ConfigError, InputError, OutputError
 from contour_ai.evaluation.flags import EXTERNAL, Image, PatientFlags, find_flags
-from contour_ai.files import atomic_folder, safe_name
+from contour_ai.files import atomic_folder, check_target, safe_name
 from contour_ai.pipeline.pictures import Scene, draw_pictures
 from contour_ai.pipeline.result import (
     Context,
@@ -42,6 +44,7 @@ from contour_ai.pipeline.result import (
 from contour_ai.preprocess import Prepared, body_mask, bounding_box, image_channels, prepare, restore_level
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import roi_info, tg263_name
+from contour_ai.volume import Volume
 
 if TYPE_CHECKING:
     import torch
@@ -49,10 +52,12 @@ if TYPE_CHECKING:
 BODY = "Body"
 """Name of the external contour that is added by rule."""
 SUMMARY = "summary.json"
+IN_FLIGHT = 3
+"""Patients at once, at most: one read, one in the network, one written. Each holds a whole CT in memory."""
 
 SHARES = {
-    "finding": 2,
     "model": 8,
+    "finding": 2,
     "reading": 10,
     "body": 5,
     "preprocessing": 5,
@@ -137,21 +142,100 @@ def predict(
         VerificationError: the structure set did not read back as it was meant; nothing is left.
     """
     options = options or PredictOptions()
-    clock = _Clock(on_progress, Path(patient_dir).name)
+    patient_dir, out_dir = Path(patient_dir), Path(out_dir)
     bundle = model.bundle if isinstance(model, LoadedModel) else model
     wanted = _wanted(bundle, options.rois)
     load_profile(options.profile)
-    patient_dir, out_dir = Path(patient_dir), Path(out_dir)
-    with clock.stage("finding") as within:
-        files = find_patient(patient_dir, series_uid=options.series_uid, on_progress=within)
-    folder = out_dir / folder_name(files, taken)
-    _refuse_strangers(folder, files, options.overwrite)
-    with atomic_folder(folder, overwrite=options.overwrite) as temporary:
-        with clock.stage("model"):
-            if not isinstance(model, LoadedModel):
-                model = load_model(bundle, options.device)
-        prediction = _contour(files, patient_dir, model, wanted, options, temporary, clock)
-    return _moved(prediction, temporary, folder)
+    clock = _Clock(on_progress, patient_dir.name)
+    with clock.stage("model"):
+        if not isinstance(model, LoadedModel):
+            model = load_model(bundle, options.device)
+    opened = open_patient(
+        patient_dir, bundle, options, clock, lambda files: _target(files, out_dir, options, taken)
+    )
+    logits = run_network(opened.prepared, model, options, clock)
+    return _finish(opened, logits, model, wanted, out_dir, options, taken)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one patient of several: either the prediction or the error."""
+
+    patient_dir: Path
+    prediction: Prediction | None = None
+    error: Exception | None = None
+
+
+def predict_patients(
+    patient_dirs: Sequence[Path],
+    model: LoadedModel,
+    out_dir: Path,
+    options: PredictOptions | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Iterator[Outcome]:
+    """Contours several patients as `predict` does, and gives what became of each, in their order.
+
+    While the network runs on one patient, the next is read and prepared and the one before is written: three threads,
+    each with its patients in order, so that files and folder names are those of one patient after the other. A patient
+    that fails does not stop the others.
+
+    Args:
+        on_progress: called from the threads, for up to `IN_FLIGHT` patients by turns.
+
+    Raises:
+        ConfigError: a ROI the model does not have, an unknown profile.
+    """
+    options = options or PredictOptions()
+    wanted = _wanted(model.bundle, options.rois)
+    load_profile(options.profile)
+    out_dir = Path(out_dir)
+    taken: list[str] = []
+    claimed: set[str] = set()
+
+    def opened(patient_dir: Path) -> Opened:
+        clock = _Clock(on_progress, patient_dir.name)
+        with clock.stage("model"):  # ready already: its place in the bar and in the table of times
+            pass
+        return open_patient(patient_dir, model.bundle, options, clock, may_be_written)
+
+    def may_be_written(files: PatientFiles) -> None:
+        # A patient with the name of one before gets a longer one, or not if that one fails: known when its turn comes.
+        name = folder_name(files).casefold()
+        if name not in claimed:
+            claimed.add(name)
+            _target(files, out_dir, options, ())
+
+    def contoured(before: Future[Opened]) -> tuple[Opened, NDArray[np.float32]]:
+        patient = before.result()
+        return patient, run_network(patient.prepared, model, options, patient.clock)
+
+    def written(before: Future[tuple[Opened, NDArray[np.float32]]]) -> Prediction:
+        patient, logits = before.result()
+        prediction = _finish(patient, logits, model, wanted, out_dir, options, taken)
+        taken.append(prediction.folder.name)
+        return prediction
+
+    threads = [ThreadPoolExecutor(1) for _ in range(3)]
+    waiting: deque[tuple[Path, Future[Prediction]]] = deque()
+    try:
+        for patient_dir in map(Path, patient_dirs):
+            if len(waiting) >= IN_FLIGHT:
+                yield _outcome(*waiting.popleft())
+            first = threads[0].submit(opened, patient_dir)
+            second = threads[1].submit(contoured, first)
+            waiting.append((patient_dir, threads[2].submit(written, second)))
+        while waiting:
+            yield _outcome(*waiting.popleft())
+    finally:
+        for thread in threads:
+            thread.shutdown(cancel_futures=True)
+
+
+def _outcome(patient_dir: Path, future: Future[Prediction]) -> Outcome:
+    try:
+        return Outcome(patient_dir, future.result())
+    except Exception as error:  # noqa: BLE001 - handed to the caller, who goes on with the others
+        return Outcome(patient_dir, error=error)
 
 
 def folder_name(files: PatientFiles, taken: Sequence[str] = ()) -> str:
@@ -162,6 +246,18 @@ def folder_name(files: PatientFiles, taken: Sequence[str] = ()) -> str:
         return name
     digest = hashlib.sha256(f"{patient_id}\0{files.ct.series_instance_uid}".encode()).hexdigest()
     return f"{name}-{digest[:8]}"
+
+
+def _target(files: PatientFiles, out_dir: Path, options: PredictOptions, taken: Sequence[str]) -> Path:
+    """The patient's folder, which can be written.
+
+    Raises:
+        OutputError: it exists, holds something else, or cannot be written.
+    """
+    folder = out_dir / folder_name(files, taken)
+    _refuse_strangers(folder, files, options.overwrite)
+    check_target(folder, overwrite=options.overwrite)
+    return folder
 
 
 def _wanted(bundle: ModelBundle, rois: Sequence[str] | None) -> tuple[str, ...]:
@@ -211,36 +307,98 @@ def _refuse_strangers(folder: Path, files: PatientFiles, overwrite: bool) -> Non
 # -- stages -------------------------------------------------------------------------------------------------
 
 
-def _contour(
-    files: PatientFiles,
-    source: Path,
-    model: LoadedModel,
-    wanted: Sequence[str],
-    options: PredictOptions,
-    folder: Path,
-    clock: _Clock,
-) -> Prediction:
-    """All stages from reading to the summary, into `folder`."""
-    bundle, settings = model.bundle, model.bundle.preprocess
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A patient read and on the model's grid, ready for the network."""
+
+    source: Path
+    files: PatientFiles
+    ct: CTSeries
+    volume: Volume
+    body: NDArray[np.bool_]
+    prepared: Prepared
+    clock: _Clock
+
+
+def open_patient(
+    patient_dir: Path,
+    bundle: ModelBundle,
+    options: PredictOptions | None = None,
+    clock: _Clock | None = None,
+    check: Callable[[PatientFiles], object] = lambda files: None,
+) -> Opened:
+    """Finds, reads and prepares the one CT series in `patient_dir`.
+
+    Args:
+        check: told which files were found, before they are read; may refuse them.
+
+    Raises:
+        InputError: the CT cannot be used.
+    """
+    options = options or PredictOptions()
+    clock = clock or _Clock(no_progress, patient_dir.name)
+    settings = bundle.preprocess
+    with clock.stage("finding") as within:
+        files = find_patient(patient_dir, series_uid=options.series_uid, on_progress=within)
+        check(files)
     with clock.stage("reading") as within:
         ct = read_ct(files.ct, on_progress=within)
         refuse_wide_gaps(ct)
-    volume = ct.volume
-    if volume is None:
-        raise InputError("The CT was read without pixels.", where=source)
+    if ct.volume is None:
+        raise InputError("The CT was read without pixels.", where=patient_dir)
     with clock.stage("body"):
-        body = body_mask(volume, settings.body_threshold_hu)
+        body = body_mask(ct.volume, settings.body_threshold_hu)
     with clock.stage("preprocessing"):
-        prepared = prepare(volume, settings, body=body)
-    with clock.stage("network") as within:
-        logits = _logits(prepared, model, options, within)
+        prepared = prepare(ct.volume, settings, body=body)
+    return Opened(patient_dir, files, ct, ct.volume, body, prepared, clock)
+
+
+def _finish(
+    patient: Opened,
+    logits: NDArray[np.float32],
+    model: LoadedModel,
+    wanted: Sequence[str],
+    out_dir: Path,
+    options: PredictOptions,
+    taken: Sequence[str],
+) -> Prediction:
+    """Everything after the network, into the patient's folder, which is there as a whole or not at all."""
+    clock = patient.clock
     with clock.stage("restoring"):
-        rois = [_restored(name, prepared, logits, bundle, body, ct) for name in wanted]
+        rois = restore_rois(patient, logits, model.bundle, wanted)
         del logits
     with clock.stage("flags"):
-        image = Image(ct.grid, body, prepared.hu, prepared.grid, settings.outside_hu)
-        flags = find_flags([roi.evidence for roi in rois], image, bundle.ranges)
+        flags = flags_of(patient, rois, model.bundle)
         rois = [replace(roi, logit=None) for roi in rois]
+    folder = out_dir / folder_name(patient.files, taken)
+    _refuse_strangers(folder, patient.files, options.overwrite)
+    with atomic_folder(folder, overwrite=options.overwrite) as temporary:
+        prediction = _write_all(patient, rois, flags, model, options, temporary)
+    return _moved(prediction, temporary, folder)
+
+
+def flags_of(patient: Opened, rois: Sequence[PredictedRoi], bundle: ModelBundle) -> PatientFlags:
+    """Reasons to look twice at what was found in a patient."""
+    image = Image(
+        patient.ct.grid,
+        patient.body,
+        patient.prepared.hu,
+        patient.prepared.grid,
+        bundle.preprocess.outside_hu,
+    )
+    return find_flags([roi.evidence for roi in rois], image, bundle.ranges)
+
+
+def _write_all(
+    patient: Opened,
+    rois: Sequence[PredictedRoi],
+    flags: PatientFlags,
+    model: LoadedModel,
+    options: PredictOptions,
+    folder: Path,
+) -> Prediction:
+    """Structure set, pictures and summary, into `folder`."""
+    files, ct, bundle, clock = patient.files, patient.ct, model.bundle, patient.clock
     with clock.stage("structure set"):
         written = _write(rois, flags, ct, bundle, options, folder)
     with clock.stage("reference"):
@@ -257,7 +415,7 @@ def _contour(
     )
     with clock.stage("pictures") as within:
         overlays = draw_pictures(
-            Scene(volume, body, rois, reference),
+            Scene(patient.volume, patient.body, rois, reference),
             folder,
             overlays=options.overlays,
             title=f"{ct.patient_id or 'unknown patient'}   {bundle.name} {bundle.version}",
@@ -278,34 +436,44 @@ def _contour(
         reference_path,
         f"{bundle.name} {bundle.version}",
     )
-    context = Context(ct, source, bundle, model.computes_in, _plain(options), _software())
+    context = Context(ct, patient.source, bundle, model.computes_in, _plain(options), _software())
     text = summary_text(summary(prediction, written.sop_instance_uid, context))
     (folder / SUMMARY).write_text(text, encoding="utf-8", newline="\n")
     return prediction
 
 
-def _logits(
-    prepared: Prepared, model: LoadedModel, options: PredictOptions, on_progress: OnProgress
+def run_network(
+    prepared: Prepared, model: LoadedModel, options: PredictOptions | None = None, clock: _Clock | None = None
 ) -> NDArray[np.float32]:
-    """(R, k, i, j) on the model's grid."""
+    """Logits (R, k, i, j) on the model's grid."""
     import torch
 
     from contour_ai.inference import predict_logits
 
+    options = options or PredictOptions()
+    clock = clock or _Clock(no_progress, "")
     bundle = model.bundle
-    logits = predict_logits(
-        model.network,
-        torch.from_numpy(image_channels(prepared.hu, bundle.preprocess)),
-        window_kij=bundle.inference.window_kij,
-        overlap=bundle.inference.overlap,
-        max_voxels=bundle.inference.max_voxels,
-        device=model.device,
-        autocast=model.autocast,
-        mirror_channels=bundle.mirror_channels if options.tta else None,
-        on_progress=on_progress,
-    )
+    with clock.stage("network") as within:
+        logits = predict_logits(
+            model.network,
+            torch.from_numpy(image_channels(prepared.hu, bundle.preprocess)),
+            window_kij=bundle.inference.window_kij,
+            overlap=bundle.inference.overlap,
+            max_voxels=bundle.inference.max_voxels,
+            device=model.device,
+            autocast=model.autocast,
+            mirror_channels=bundle.mirror_channels if options.tta else None,
+            on_progress=within,
+        )
     array: NDArray[np.float32] = logits.numpy()
     return array
+
+
+def restore_rois(
+    patient: Opened, logits: NDArray[np.float32], bundle: ModelBundle, wanted: Sequence[str]
+) -> list[PredictedRoi]:
+    """The ROIs asked for on the CT's grid, from the logits (R, k, i, j) on the model's."""
+    return [_restored(name, patient.prepared, logits, bundle, patient.body, patient.ct) for name in wanted]
 
 
 def _restored(

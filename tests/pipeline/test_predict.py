@@ -27,7 +27,7 @@ from contour_ai.grid import Grid
 from contour_ai.network import ResidualUNet3d
 from contour_ai.network_config import NetworkConfig
 from contour_ai.pipeline import predict as predict_module_or_function
-from contour_ai.pipeline.predict import PredictOptions, folder_name, load_model, predict
+from contour_ai.pipeline.predict import PredictOptions, folder_name, load_model, predict, predict_patients
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures import RoiInfo
 from contour_ai.volume import Structures, Volume
@@ -165,7 +165,7 @@ def test_the_summary(tmp_path: Path, model_dir: Path) -> None:
         summary["scores"]["mean_dice_of_organs"] == pytest.approx(result.mean_dice, abs=1e-4)
         and result.mean_dice > 0.9
     )
-    stages = ["finding", "model", "reading", "body", "preprocessing", "network", "restoring", "flags"]
+    stages = ["model", "finding", "reading", "body", "preprocessing", "network", "restoring", "flags"]
     assert [*stages, "structure set", "reference", "pictures", "total"] == list(summary["timings_s"])
     assert "review" in summary["caution"] and summary["device"].startswith("cpu")
 
@@ -348,6 +348,51 @@ def test_progress_is_one_bar_from_0_to_100(tmp_path: Path, model_dir: Path) -> N
     assert done == sorted(done) and done[0] == 0 and done[-1] == 100
     assert {event.stage for event in events} == {"in"}
     assert "network" in {event.facts["now"] for event in events}
+
+
+def content_of(folder: Path) -> dict[str, object]:
+    """What must not depend on when and in whose company a patient was contoured."""
+    rs = next(folder.glob("RS.*.dcm"))
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    contours = [[c.ContourData for c in r.ContourSequence] for r in pydicom.dcmread(rs).ROIContourSequence]
+    pictures = {p.name: p.read_bytes() for p in (folder / "overlays").iterdir()}
+    return {
+        "rois": summary["rois"],
+        "contours": contours,
+        "pictures": pictures,
+        "montage": (folder / "montage.png").read_bytes(),
+    }
+
+
+def test_several_patients_overlap_and_give_the_same_files(tmp_path: Path, model_dir: Path) -> None:
+    model = load_model(load_bundle(model_dir), "cpu")
+    ids = ["a^1", "b", "a/1", "c", "d"]
+    patients = [make_patient(tmp_path / f"in{n}", patient_id=i) for n, i in enumerate(ids)]
+    patients.insert(2, tmp_path / "nobody")
+    outcomes = list(predict_patients(patients, model, tmp_path / "out"))
+    assert [o.patient_dir for o in outcomes] == patients
+    assert [o.error is None for o in outcomes] == [True, True, False, True, True, True]
+    names = [o.prediction.folder.name for o in outcomes if o.prediction is not None]
+    assert names[:2] == ["a_1", "b"] and names[2].startswith("a_1-") and names[3:] == ["c", "d"]
+    taken: list[str] = []
+    for outcome in outcomes:
+        if outcome.prediction is None:
+            continue
+        alone = predict(outcome.patient_dir, model, tmp_path / "alone", taken=taken)
+        taken.append(alone.folder.name)
+        assert content_of(alone.folder) == content_of(outcome.prediction.folder)
+    assert taken == names
+
+
+def test_several_patients_stop_early(tmp_path: Path, model_dir: Path) -> None:
+    model = load_model(load_bundle(model_dir), "cpu")
+    patients = [make_patient(tmp_path / f"in{n}", patient_id=f"p{n}") for n in range(5)]
+    options = PredictOptions(overlays=False)
+    outcomes = predict_patients(patients, model, tmp_path / "out", options)
+    assert next(outcomes).prediction is not None
+    outcomes.close()
+    left = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert left[0] == "p0" and len(left) < 5 and not [n for n in left if n.startswith(".")]
 
 
 # -- the command and the Python API -------------------------------------------------------------------------
