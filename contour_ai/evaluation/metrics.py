@@ -31,7 +31,8 @@ DEFINITIONS = {
     "volume": "voxels inside times their volume, in cm³; each slice stands for half of the way to its neighbours.",
     "surface_dsc": "share of both surfaces, by area, within tau_mm of the other (Nikolov 2021; surface elements as in "
     "DeepMind's surface-distance).",
-    "tau_mm": "tolerance of the surface DSC, by organ where a survey of observers gives one (tolerances.yaml), else 2 mm.",
+    "tau_mm": "tolerance of the surface DSC: by organ where a survey of observers gives one, else 2 mm, unless --tau "
+    "says otherwise.",
     "hd95_mm": "larger of the two directed 95th percentiles of surface distance, by area.",
     "hd100_mm": "Hausdorff distance: the largest surface distance.",
     "masd_mm": "mean of the two directed mean surface distances, by area.",

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,17 +186,17 @@ def write_json(
         "definitions": {**DEFINITIONS, "summary": SPREAD},
         "notes": list(notes),
         "rows": [{"patient": row.patient, **metrics_json(row.metrics)} for row in rows],
-        "summary": [_plain(asdict(summary)) for summary in summarise(rows)],
+        "summary": [plain(asdict(summary)) for summary in summarise(rows)],
     }
     if comparison:
-        content["comparison"] = [_plain(asdict(c)) for c in comparison]
+        content["comparison"] = [plain(asdict(c)) for c in comparison]
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def metrics_json(metrics: RoiMetrics) -> dict[str, object]:
     """The figures of one ROI as JSON can hold them: null where undefined, "inf" where infinite."""
-    return {name: _plain(value) for name, value in asdict(metrics).items()}
+    return {name: plain(value) for name, value in asdict(metrics).items()}
 
 
 def _summary(roi: str, rows: Sequence[Row]) -> RoiSummary:
@@ -225,11 +226,12 @@ def _text(value: object) -> str:
     return "" if math.isnan(value) else repr(round(value, DECIMALS))
 
 
-def _plain(value: object) -> object:
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: figures rounded, null where undefined, "inf" where infinite."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return None if math.isnan(value) else ("inf" if math.isinf(value) else round(value, DECIMALS))
     return value
