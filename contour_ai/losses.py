@@ -31,7 +31,8 @@ def masked_loss(
 
     A ROI that is contoured in a patient, or absent, is known in every voxel there. One that is not contoured is
     unknown: it is taught nothing, its gradient is exactly zero, except in its certain negatives: the voxels of
-    contoured ROIs that never overlap it. Those add to both terms of the ROI without counting as another patient that has it.
+    contoured ROIs that never overlap it. Those add to both terms of the ROI without counting as another patient that
+    has it.
 
     Dice is taken over the batch (sums before the ratio), which is steadier for small organs; every ROI that is known
     somewhere in the batch weighs the same in both terms, however many patients have it. A ROI with nothing but certain

@@ -29,13 +29,11 @@ class Batch:
     """(N, R, k, i, j) bool."""
     states: Tensor
     """(N, R) int8 on the CPU: what is known of each ROI, as `Case.states` has it."""
-    patient_ids: tuple[str, ...]
-    """Of the whole step, all processes together."""
 
     def pieces(self, number: int) -> list[Batch]:
         """The samples in about `number` smaller batches."""
         parts = zip(*(x.chunk(number) for x in (self.images, self.targets, self.states)), strict=True)
-        return [Batch(images, targets, states, self.patient_ids) for images, targets, states in parts]
+        return [Batch(images, targets, states) for images, targets, states in parts]
 
 
 class BatchMaker:
@@ -85,13 +83,16 @@ class BatchMaker:
         samples = [self._sample(position) for position in self._positions(step)]
         self.patients.expect(self._patient(position) for position in self._positions(step + 1))
         images = torch.stack([image for image, _, _ in samples])
-        total = self.batch_size * self.process[1]
         return Batch(
             images.contiguous(memory_format=torch.channels_last_3d),
             torch.stack([masks for _, masks, _ in samples]),
             torch.tensor([states for _, _, states in samples], dtype=torch.int8),
-            tuple(self.cases[self._patient(step * total + n)].patient_id for n in range(total)),
         )
+
+    def patient_ids(self, step: int) -> tuple[str, ...]:
+        """Whose samples a step holds, all processes together."""
+        total = self.batch_size * self.process[1]
+        return tuple(self.cases[self._patient(step * total + n)].patient_id for n in range(total))
 
     def _positions(self, step: int) -> range:
         """This process's share of the samples of a step."""

@@ -11,7 +11,6 @@ from contour_ai.errors import ModelError
 from contour_ai.files import atomic_file
 
 LAST = "last.pt"
-BEST = "best.pt"
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -22,6 +21,18 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """
     with atomic_file(path, overwrite=True) as temporary:
         torch.save(content, temporary)
+
+
+def best_path(folder: Path, step: int) -> Path:
+    """The best weights, of a step: until `LAST` names another one they must stay, whenever the process is killed."""
+    return folder / f"best-{step}.pt"
+
+
+def remove_others(folder: Path, best_step: int) -> None:
+    """Removes best weights that are no longer the best, and what a process that was killed left half-written."""
+    for path in [*folder.glob("best-*.pt"), *folder.glob(".tmp-*")]:
+        if path != best_path(folder, best_step):
+            path.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

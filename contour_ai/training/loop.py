@@ -1,12 +1,11 @@
-"""The training loop: one that can be read from top to bottom, and what it looks at on the way."""
+"""The training loop: one that can be read from top to bottom."""
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,28 +14,25 @@ import numpy as np
 import torch
 
 from contour_ai.errors import ContourAIError, ModelError
-from contour_ai.files import atomic_file
-from contour_ai.inference import autocast_dtype, predict_logits
-from contour_ai.losses import masked_loss
+from contour_ai.inference import autocast_dtype
 from contour_ai.network import ResidualUNet3d
-from contour_ai.preprocess import image_channels
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.training import checkpoint
 from contour_ai.training.batches import BatchMaker
 from contour_ai.training.cache import Case
+from contour_ai.training.clock import Clock
 from contour_ai.training.config import TrainConfig
+from contour_ai.training.distributed import Processes
 from contour_ai.training.memory import used_bytes
-from contour_ai.training.optimiser import MovingAverage, build_optimiser, clip, set_rate
 from contour_ai.training.plan import Plan
 from contour_ai.training.schedule import rate_share
+from contour_ai.training.step import Stepper
+from contour_ai.training.validation import FORWARD_SHARE, Score, Windows, validate, write_metrics, write_score
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 10
 """Steps between looks at the loss: each one waits for the GPU."""
-
-FINISH_S = 5.0
-"""Time kept from a budget for writing the bundle."""
 
 
 @dataclass(frozen=True)
@@ -52,48 +48,24 @@ class Job:
     fingerprint: str
     """Of the data and the plan: a checkpoint of another one is refused."""
     time_budget_s: float | None = None
+    """End in this time from now on; None for the configured steps, or for what is left of a resumed run's budget."""
     resume: bool = False
     window_kij: tuple[int, int, int] = (96, 128, 128)
     """Sliding window of validation on bodies that do not fit."""
     overlap: float = 0.5
     max_voxels: int = 6_000_000
-
-
-@dataclass(frozen=True)
-class Score:
-    """A validation on whole patients."""
-
-    step: int
-    elapsed_s: float
-    loss: float
-    rate: float
-    dice: Mapping[str, float]
-    """Mean over the patients that have the ROI; NaN where none has."""
-    patients: Mapping[str, Mapping[str, float]]
-    """{patient ID: {ROI: Dice}}."""
-
-    @classmethod
-    def of(
-        cls,
-        step: int,
-        elapsed_s: float,
-        loss: float,
-        rate: float,
-        rois: Sequence[str],
-        patients: Mapping[str, Mapping[str, float]],
-    ) -> Score:
-        """Averages the patients' scores."""
-        dice = {}
-        for roi in rois:
-            values = [p[roi] for p in patients.values() if roi in p]
-            dice[roi] = float(np.mean(values)) if values else math.nan
-        return cls(step, elapsed_s, loss, rate, dice, patients)
+    exclusive: np.ndarray | None = None
+    """(R, R) true for ROIs that never overlap, whose voxels are certain negatives for each other."""
 
     @property
-    def mean(self) -> float:
-        """Mean over the ROIs that could be scored; 0 where none could."""
-        values = [v for v in self.dice.values() if not math.isnan(v)]
-        return float(np.mean(values)) if values else 0.0
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.run_dir / "checkpoints"
+
+    @property
+    def windows(self) -> Windows:
+        """How validation runs the network."""
+        return Windows(self.window_kij, self.overlap, self.max_voxels)
 
 
 @dataclass
@@ -102,155 +74,95 @@ class Progress:
 
     step: int = 0
     elapsed_s: float = 0.0
+    done: float = 0.0
+    """How much of the training, 0 to 1: of the steps, or of the time budget."""
     best: float = -1.0
     best_step: int = 0
     loss: float = math.nan
     """Smoothed."""
+    budget_left_s: float | None = None
+    """Of the time budget; None where there is none."""
     scores: list[Score] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is to follow; with a budget there is at least one step."""
+        return self.done >= 1.0 and self.step > 0
 
 
 def train_network(
-    job: Job, network: ResidualUNet3d, on_progress: OnProgress = no_progress
+    job: Job,
+    network: ResidualUNet3d,
+    on_progress: OnProgress = no_progress,
+    processes: Processes | None = None,
 ) -> tuple[dict[str, torch.Tensor], Progress]:
     """Trains `network` in place.
+
+    Args:
+        job: what is to be done; the same in all processes.
+        network: with the weights to start from.
+        on_progress: stages "training" and "validation"; "validated" with the scores in its facts.
+        processes: those that train together, each with `plan.batch_size` samples a step; None for this one alone.
 
     Returns:
         The best weights by validation Dice, and how it went.
 
     Raises:
-        ContourAIError: the loss became NaN or infinite; the message names the patients of the batch.
+        ContourAIError: the loss became NaN or infinite; the message names the patients of the batch. The device's
+            memory is not enough for one sample.
         ModelError: the checkpoint to resume from is missing, damaged or of another training.
     """
-    config, plan, device = job.config, job.plan, job.device
-    precision = _start_torch(config, device)
-    network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    average = MovingAverage(network, config.optimiser.ema_decay)
-    optimiser = build_optimiser(network, config.optimiser)
-    batches = BatchMaker(
-        job.training,
-        plan.settings,
-        patch_kij=plan.patch_kij,
-        batch_size=plan.batch_size,
-        roi_share=config.input.roi_share,
-        augmentation=config.augmentation,
-        mirror=plan.mirror,
-        seed=config.run.seed,
-        device=device,
-    )
-    at = Progress()
-    if job.resume:
-        at = _resume(job, network, average, optimiser)
-    clock = Clock(config.run.steps, job.time_budget_s, at)
+    config = job.config
+    processes = processes or Processes.only(job.device)
+    precision = _start_torch(config, processes)
+    network.to(device=processes.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    stepper = Stepper(network, config, _batches(job, processes), job.exclusive, precision, processes)
+    at = _resume(job, stepper) if job.resume else Progress()
+    stepper.begin()
+    if not job.resume:
+        _save(job, stepper, at)  # from here on a killed training can go on
+    clock = _clock(job, at, processes.size)
     watch = LossWatch(at.loss)
-    writer = _tensorboard(job.run_dir, at.step)
+    writer = _tensorboard(job.run_dir, at.step) if processes.is_first else _NoWriter()
     saved_s = time.monotonic()
 
-    while not clock.finished:
-        network.train()
-        rate = config.optimiser.learning_rate * rate_share(config.schedule, clock.progress, at.step)
-        set_rate(optimiser, rate)
-        batch = batches.batch(at.step)
-        with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
-            logits = network(batch.images)
-        loss = masked_loss(
-            logits,
-            batch.targets,
-            batch.states,
-            dice_weight=config.loss.dice_weight,
-            bce_weight=config.loss.bce_weight,
-        )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        clip(network, config.optimiser)
-        optimiser.step()
-        average.update(network, at.step)
-        watch.add(loss, batch.patient_ids)
-        at.step += 1
+    while not at.finished:
+        rate = config.optimiser.learning_rate * rate_share(config.schedule, at.done, at.step)
+        loss, patient_ids = stepper.step(at.step, rate)
+        watch.add(loss, patient_ids)
         clock.tick()
+        overdue = time.monotonic() - saved_s > 60 * config.run.checkpoint_minutes
+        at.done, save_now = processes.decide(clock.done, overdue)
+        at.step, at.elapsed_s, at.budget_left_s = clock.step, clock.elapsed_s, clock.budget_left_s
 
-        if at.step % LOOK_EVERY == 0 or clock.finished or at.step % config.run.validate_every == 0:
+        validate_now = at.finished or at.step % config.run.validate_every == 0
+        if at.step % LOOK_EVERY == 0 or validate_now or save_now:
             at.loss = watch.look(at.step)
-            writer.add_scalar("loss", watch.recent, at.step)
+            writer.add_scalar("loss", at.loss, at.step)
             writer.add_scalar("learning rate", rate, at.step)
-            on_progress(ProgressEvent("training", clock.progress, 1.0, _facts(watch, clock, at, device)))
-        if clock.finished or at.step % config.run.validate_every == 0:
-            patients = validate(job, average.network, precision, on_progress)
-            score = Score.of(at.step, at.elapsed_s, watch.recent, rate, plan.rois, patients)
+            on_progress(ProgressEvent("training", at.done, 1.0, _facts(clock, at, processes.device)))
+        if validate_now:
+            patients = _validated(job, stepper, on_progress)
             clock.validated()
-            logger.info("step %d: loss %.4f, mean Dice %.4f", at.step, watch.recent, score.mean)
+            at.elapsed_s, at.budget_left_s = clock.elapsed_s, clock.budget_left_s
+            score = Score.of(at.step, at.elapsed_s, at.loss, rate, job.plan.rois, patients)
             at.scores.append(score)
-            _write_score(writer, score)
-            write_metrics(job.run_dir / "metrics.csv", plan.rois, at.scores)
             if score.mean > at.best:
                 at.best, at.best_step = score.mean, at.step
-                best = {"model": average.network.state_dict(), "step": at.step, "dice": score.mean}
-                checkpoint.save_checkpoint(job.run_dir / "checkpoints" / checkpoint.BEST, best)
-            _save(job, network, average, optimiser, at)
-            saved_s = time.monotonic()
-        elif time.monotonic() - saved_s > 60 * config.run.checkpoint_minutes:
-            at.loss = watch.look(at.step)
-            _save(job, network, average, optimiser, at)
+                _save_best(job, stepper, score)
+            write_score(writer, score)
+            _write_scores(job, stepper, at)
+            on_progress(ProgressEvent("validated", at.done, 1.0, _score_facts(score, at)))
+        if validate_now or save_now:
+            _save(job, stepper, at)
             saved_s = time.monotonic()
 
     writer.close()
-    return checkpoint.load_checkpoint(job.run_dir / "checkpoints" / checkpoint.BEST)["model"], at
+    processes.decide(0.0)  # the first has written the best weights
+    return checkpoint.load_checkpoint(checkpoint.best_path(job.checkpoints, at.best_step))["model"], at
 
 
 # -- looking at it ------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """How much of the training is done: in steps, or in time where there is a budget."""
-
-    def __init__(self, steps: int, budget_s: float | None, at: Progress) -> None:
-        self.steps, self.budget_s, self.at = steps, budget_s, at
-        self._started = time.monotonic() - at.elapsed_s
-        self._first_step = at.step
-        self._training_s = 0.0
-        self._last = time.monotonic()
-        self._validation_s: float | None = None
-
-    def tick(self) -> None:
-        """After every step."""
-        now = time.monotonic()
-        self._training_s += now - self._last
-        self._last = now
-        self.at.elapsed_s = now - self._started
-
-    def validated(self) -> None:
-        """After every validation."""
-        now = time.monotonic()
-        self._validation_s = now - self._last
-        self._last = now
-        self.at.elapsed_s = now - self._started
-
-    @property
-    def progress(self) -> float:
-        """0 to 1."""
-        if self.budget_s is None:
-            return min(self.at.step / self.steps, 1.0)
-        # Before the first validation one is taken to last as long as ten steps.
-        finish_s = (
-            10 * self.seconds_per_step if self._validation_s is None else 1.2 * self._validation_s
-        ) + FINISH_S
-        return min(self.at.elapsed_s / max(self.budget_s - finish_s, 1e-9), 1.0)
-
-    @property
-    def finished(self) -> bool:
-        """Whether no step is to follow; with a budget there is at least one step."""
-        return self.progress >= 1.0 and self.at.step > 0
-
-    @property
-    def seconds_per_step(self) -> float:
-        """Since this process began, validation left out."""
-        return self._training_s / max(self.at.step - self._first_step, 1)
-
-    @property
-    def left_s(self) -> float:
-        """Until the last step, validation left out."""
-        if self.budget_s is not None:
-            return max(self.budget_s - self.at.elapsed_s, 0.0)
-        return (self.steps - self.at.step) * self.seconds_per_step
 
 
 class LossWatch:
@@ -290,69 +202,46 @@ class LossWatch:
         return self.recent
 
 
-def validate(
-    job: Job, network: ResidualUNet3d, precision: torch.dtype | None, on_progress: OnProgress = no_progress
-) -> dict[str, dict[str, float]]:
-    """{patient: {ROI: Dice}} of the validation patients, whole, on the model grid, by the predictor itself."""
-    patients: dict[str, dict[str, float]] = {}
-    for n, case in enumerate(job.validation):
-        on_progress(ProgressEvent("validation", n, len(job.validation), {"patient": case.patient_id}))
-        logits = predict_logits(
-            network,
-            torch.from_numpy(image_channels(case.hu, job.plan.settings)),
-            window_kij=job.window_kij,
-            overlap=job.overlap,
-            max_voxels=job.max_voxels,
-            device=job.device,
-            autocast=precision,
-        )
-        patients[case.patient_id] = case_dice(logits.numpy() > 0, case)
-    on_progress(ProgressEvent("validation", len(job.validation), len(job.validation)))
-    return patients
+def _validated(job: Job, stepper: Stepper, on_progress: OnProgress) -> dict[str, dict[str, float]]:
+    """The scores of all validation patients, of which each process looks at some."""
+    processes = stepper.processes
+    processes.copy_buffers_of_first(stepper.average.network)
+    mine = job.validation[processes.rank :: processes.size]
+    found = validate(
+        mine,
+        job.plan.settings,
+        stepper.average.network,
+        processes.device,
+        stepper.precision,
+        job.windows,
+        on_progress,
+    )
+    together = {patient: dice for part in processes.gather(found) for patient, dice in part.items()}
+    return {case.patient_id: together[case.patient_id] for case in job.validation}
 
 
-def case_dice(predicted: np.ndarray, case: Case) -> dict[str, float]:
-    """{ROI: Dice} of the ROIs contoured in a patient; `predicted` (R, k, i, j) bool. Both empty: left out."""
-    dice, bits = {}, case.bits
-    for r, roi in enumerate(case.rois):
-        if not case.presence[r]:
-            continue
-        truth = (bits & bits.dtype.type(1 << r)) != 0
-        both = int(truth.sum()) + int(predicted[r].sum())
-        if both:
-            dice[roi] = 2 * int((truth & predicted[r]).sum()) / both
-    return dice
+def _write_scores(job: Job, stepper: Stepper, at: Progress) -> None:
+    score = at.scores[-1]
+    logger.info("step %d: loss %.4f, mean Dice %.4f", at.step, score.loss, score.mean)
+    if stepper.processes.is_first:
+        write_metrics(job.run_dir / "metrics.csv", job.plan.rois, at.scores)
 
 
-def write_metrics(path: Path, rois: Sequence[str], scores: Sequence[Score]) -> None:
-    """`metrics.csv`: one row a validation."""
-    with (
-        atomic_file(path, overwrite=True) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        table = csv.writer(file)
-        table.writerow(
-            ["step", "elapsed_s", "loss", "learning_rate", "mean_dice", *(f"dice {r}" for r in rois)]
-        )
-        for s in scores:
-            values = ["" if math.isnan(s.dice[r]) else f"{s.dice[r]:.4f}" for r in rois]
-            table.writerow(
-                [s.step, f"{s.elapsed_s:.1f}", f"{s.loss:.5f}", f"{s.rate:.3e}", f"{s.mean:.4f}", *values]
-            )
+def _score_facts(score: Score, at: Progress) -> dict[str, object]:
+    return {
+        "step": score.step,
+        "loss": score.loss,
+        "mean Dice": score.mean,
+        "best": at.best,
+        "best step": at.best_step,
+        "Dice": dict(score.dice),
+    }
 
 
-def _write_score(writer: Any, score: Score) -> None:
-    writer.add_scalar("Dice/mean", score.mean, score.step)
-    for roi, value in score.dice.items():
-        if not math.isnan(value):
-            writer.add_scalar(f"Dice/{roi}", value, score.step)
-    writer.flush()
-
-
-def _facts(watch: LossWatch, clock: Clock, at: Progress, device: torch.device) -> dict[str, object]:
+def _facts(clock: Clock, at: Progress, device: torch.device) -> dict[str, object]:
     facts: dict[str, object] = {
         "step": at.step,
-        "loss": f"{watch.recent:.4f}",
+        "loss": f"{at.loss:.4f}",
         "steps/s": f"{1 / clock.seconds_per_step:.2f}" if clock.seconds_per_step else "-",
         "left": _duration(clock.left_s),
     }
@@ -375,52 +264,88 @@ def _tensorboard(run_dir: Path, step: int) -> Any:
     return SummaryWriter(str(run_dir / "tensorboard"), purge_step=step or None)
 
 
+class _NoWriter:
+    """Curves are written by the first process alone."""
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 # -- starting and going on ----------------------------------------------------------------------------------
 
 
-def _start_torch(config: TrainConfig, device: torch.device) -> torch.dtype | None:
+def _start_torch(config: TrainConfig, processes: Processes) -> torch.dtype | None:
     """Sets threads and number formats; gives what the network computes in, None for fp32."""
     torch.set_flush_denormal(True)  # a vanishing gradient must not slow the CPU down a hundredfold
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    if device.type == "cuda":
+    if processes.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-    torch.manual_seed(config.run.seed)
+    torch.manual_seed(config.run.seed + processes.rank)  # dropout differs between processes
     if config.run.precision == "fp32":
         return None
-    return torch.bfloat16 if config.run.precision == "bf16" else autocast_dtype(device)
+    return torch.bfloat16 if config.run.precision == "bf16" else autocast_dtype(processes.device)
 
 
-def _save(
-    job: Job,
-    network: ResidualUNet3d,
-    average: MovingAverage,
-    optimiser: torch.optim.Optimizer,
-    at: Progress,
-) -> None:
+def _batches(job: Job, processes: Processes) -> BatchMaker:
+    return BatchMaker(
+        job.training,
+        job.plan.settings,
+        patch_kij=job.plan.patch_kij,
+        batch_size=job.plan.batch_size,
+        roi_share=job.config.input.roi_share,
+        augmentation=job.config.augmentation,
+        mirror=job.plan.mirror,
+        seed=job.config.run.seed,
+        device=processes.device,
+        process=(processes.rank, processes.size),
+    )
+
+
+def _clock(job: Job, at: Progress, processes: int) -> Clock:
+    """A clock that goes on from where the training stands."""
+    step_voxels = math.prod(job.plan.patch_kij) * job.plan.batch_size * processes
+    validation_steps = FORWARD_SHARE * sum(map(job.windows.voxels, job.validation)) / step_voxels
+    return Clock(
+        job.config.run.steps,
+        at.budget_left_s if job.time_budget_s is None else job.time_budget_s,
+        step=at.step,
+        elapsed_s=at.elapsed_s,
+        done=at.done,
+        validation_steps=validation_steps,
+    )
+
+
+def _save(job: Job, stepper: Stepper, at: Progress) -> None:
     """Everything needed to go on as if nothing had happened; the sampler's position is the step."""
+    random = stepper.processes.gather(checkpoint.random_state())
+    if not stepper.processes.is_first:
+        return
     content = {
         "fingerprint": job.fingerprint,
-        "model": network.state_dict(),
-        "average": average.network.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "random": checkpoint.random_state(),
-        "step": at.step,
-        "elapsed_s": at.elapsed_s,
-        "best": at.best,
-        "best_step": at.best_step,
-        "loss": at.loss,
+        **stepper.state(),
+        "random": random,
+        **{key: value for key, value in vars(at).items() if key != "scores"},
         "scores": [vars(score) for score in at.scores],
     }
-    checkpoint.save_checkpoint(job.run_dir / "checkpoints" / checkpoint.LAST, content)
+    checkpoint.save_checkpoint(job.checkpoints / checkpoint.LAST, content)
+    checkpoint.remove_others(job.checkpoints, at.best_step)
 
 
-def _resume(
-    job: Job, network: ResidualUNet3d, average: MovingAverage, optimiser: torch.optim.Optimizer
-) -> Progress:
-    path = job.run_dir / "checkpoints" / checkpoint.LAST
-    for left_behind in path.parent.glob(".tmp-*"):  # by a process that was killed while it wrote
-        left_behind.unlink()
+def _save_best(job: Job, stepper: Stepper, score: Score) -> None:
+    if stepper.processes.is_first:
+        best = {"model": stepper.average.network.state_dict(), "step": score.step, "dice": score.mean}
+        checkpoint.save_checkpoint(checkpoint.best_path(job.checkpoints, score.step), best)
+
+
+def _resume(job: Job, stepper: Stepper) -> Progress:
+    path, processes = job.checkpoints / checkpoint.LAST, stepper.processes
     saved = checkpoint.load_checkpoint(path)
     if saved["fingerprint"] != job.fingerprint:
         raise ModelError(
@@ -428,11 +353,17 @@ def _resume(
             where=path,
             fix="give the same data as before, or start anew with another --out",
         )
-    network.load_state_dict(saved["model"])
-    average.network.load_state_dict(saved["average"])
-    optimiser.load_state_dict(saved["optimiser"])
-    checkpoint.restore_random_state(saved["random"])
+    if processes.is_first:
+        checkpoint.remove_others(job.checkpoints, saved["best_step"])
+    stepper.restore(saved)
+    if len(saved["random"]) == processes.size:
+        checkpoint.restore_random_state(saved["random"][processes.rank])
+    else:
+        logger.warning(
+            "%d processes go on with a training of %d: from here on a step holds other samples.",
+            processes.size,
+            len(saved["random"]),
+        )
     scores = [Score(**score) for score in saved["scores"]]
-    return Progress(
-        saved["step"], saved["elapsed_s"], saved["best"], saved["best_step"], saved["loss"], scores
-    )
+    keys = [key for key in vars(Progress()) if key != "scores"]
+    return Progress(**{key: saved[key] for key in keys}, scores=scores)

@@ -26,12 +26,13 @@ from contour_ai.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
-from contour_ai.training.loop import Job, Progress, case_dice, train_network
+from contour_ai.training.loop import Job, Progress, train_network
 from contour_ai.training.plan import plan_input, plan_network
+from contour_ai.training.validation import case_dice
 
 SETTINGS = PreprocessSettings((4.0, 4.0, 4.0), ((-160.0, 240.0),))
 CONFIG = TrainConfig(
-    network=NetworkChoice(base_filters=4, dropout=0.1),
+    network=NetworkChoice(base_filters=4, norm="batch", dropout=0.1),
     input=InputConfig(patch_kij=(16, 24, 24), batch_size=2),
     augmentation=AugmentationConfig(shift_mm=4.0),
     optimiser=OptimiserConfig(learning_rate=5e-3, ema_decay=0.9),
@@ -91,7 +92,8 @@ def test_resuming_continues_bit_for_bit(tmp_path: Path, name: str) -> None:
     run(job(tmp_path / "parts", config, resume=True))
     assert_same(last(tmp_path / "whole"), last(tmp_path / "parts"))
     assert [s["step"] for s in last(tmp_path / "parts")["scores"]] == [4, 8]
-    assert sorted(p.name for p in (tmp_path / "parts" / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+    best = f"best-{last(tmp_path / 'parts')['best_step']}.pt"
+    assert sorted(p.name for p in (tmp_path / "parts" / "checkpoints").iterdir()) == [best, "last.pt"]
 
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:
@@ -106,7 +108,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").glob("events.*"))
     facts = [event.facts for event in seen if event.stage == "training"][-1]
     assert {"loss", "steps/s", "left", "step"} <= set(facts)
-    assert {event.stage for event in seen} == {"training", "validation"}
+    assert {event.stage for event in seen} == {"training", "validation", "validated"}
 
 
 def test_it_learns_left_from_right(tmp_path: Path) -> None:
@@ -152,7 +154,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_patients(tmp_path: Path) -
         ContourAIError, match=r"(?s)The training diverged.*step 1, patients patient-\d, patient-\d"
     ):
         train_network(work, network)
-    assert not (tmp_path / "checkpoints").exists()
+    assert last(tmp_path)["step"] == 0
 
 
 def test_dice_by_hand() -> None:

@@ -1,0 +1,272 @@
+"""Several processes that train together with PyTorch's engine: who they are, what they add up, what they tell.
+
+`torchrun` and Slurm's `srun` say in the environment who a process is; without them there is one process, and
+everything here does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from contour_ai.errors import ConfigError, ContourAIError
+
+if TYPE_CHECKING:  # who a process is can be asked without waiting for torch
+    import torch
+    from torch import Tensor, nn
+
+T = TypeVar("T")
+
+LONGEST_WAIT = timedelta(hours=24)
+"""Others wait while the first process prepares an archive; that one of them died is noticed by whoever started them."""
+
+SLURM_PORTS = (15_000, 15_000)
+"""First port, and how many: jobs on the same machine get different ones."""
+
+
+class FirstProcessError(ContourAIError):
+    """The first process stopped, and has said why."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Who this process is among those that were started together."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    """Number on this machine: of its GPU."""
+
+    def share(self, items: list[T]) -> list[T]:
+        """This process's part of a list that all have."""
+        return items[self.rank :: self.size]
+
+
+def place(environment: Mapping[str, str] = os.environ) -> Place:
+    """Who this process is, by what `torchrun` or `srun` say.
+
+    Raises:
+        ConfigError: the environment contradicts itself.
+    """
+    for rank, size, local in (
+        ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+        # The step's number of tasks: that of the job also stands where a batch script runs one process.
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+    ):
+        if rank in environment and size in environment:
+            try:
+                found = Place(
+                    int(environment[rank]), int(environment[size]), int(environment.get(local, "0"))
+                )
+            except ValueError:
+                found = Place(-1)
+            if not 0 <= found.rank < found.size:
+                raise ConfigError(
+                    "The environment contradicts itself about the processes.",
+                    where=f"{rank}, {size}",
+                    found=f"{environment[rank]}, {environment[size]}",
+                    expected="a number below the number of processes",
+                )
+            return found
+    return Place()
+
+
+def meeting_point(environment: Mapping[str, str]) -> tuple[str, int]:
+    """Address and port of the first process: as `torchrun` sets them, or from Slurm's list of machines."""
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
+    first, count = SLURM_PORTS
+    job = int(environment.get("SLURM_JOB_ID", "0")) * 7 + int(environment.get("SLURM_STEP_ID", "0"))
+    address = environment.get("MASTER_ADDR") or first_host(nodes) or "localhost"
+    return address, int(environment.get("MASTER_PORT") or first + job % count)
+
+
+def first_host(nodes: str) -> str:
+    """The first machine of a list as Slurm writes it: `gpu[03-07,9]-ib,cpu1` gives `gpu03-ib`."""
+    found = re.match(r"([^\[,]*)(?:\[([^\],-]+)[^\]]*\]([^\[,]*))?", nodes)
+    return "".join(part or "" for part in found.groups()) if found else ""
+
+
+def join(device_name: str) -> Processes:
+    """Waits for the others. The device of each process is its own GPU where the device is `auto` or `cuda`.
+
+    Raises:
+        ConfigError: no such device.
+    """
+    import torch
+    import torch.distributed as dist
+
+    from contour_ai.inference import choose_device
+
+    here = place()
+    if here.size == 1:
+        return Processes(here, choose_device(device_name))
+    if device_name == "cuda" or (device_name == "auto" and torch.cuda.is_available()):
+        device_name = f"cuda:{here.local_rank}"
+    device = choose_device(device_name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    address, port = meeting_point(os.environ)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(
+        backend,
+        init_method="env://" if "MASTER_ADDR" in os.environ else f"tcp://{address}:{port}",
+        rank=here.rank,
+        world_size=here.size,
+        timeout=LONGEST_WAIT,
+    )
+    return Processes(here, device, dist.new_group(backend="gloo", timeout=LONGEST_WAIT))
+
+
+class Processes:
+    """Processes that train together, seen from one of them; by default there is no other.
+
+    Args:
+        place: who this one is.
+        device: where it computes.
+        talk: process group for what is not on the device.
+    """
+
+    def __init__(self, place: Place, device: torch.device, talk: Any = None) -> None:
+        self.rank, self.size, self.local_rank = place.rank, place.size, place.local_rank
+        self.device, self._talk = device, talk
+
+    @classmethod
+    def only(cls, device: torch.device) -> Processes:
+        """One process without others."""
+        return cls(Place(), device)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other."""
+        return self.size == 1
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What `make` gives in the first process, in all of them.
+
+        Raises:
+            FirstProcessError: in the others, where it failed in the first.
+        """
+        if self.alone:
+            return make()
+        if self.is_first:
+            try:
+                made = make()
+            except BaseException as error:
+                self._tell([None, f"{type(error).__name__}: {error}"])
+                raise
+            self._tell([made, None])
+            return made
+        made, failure = self._tell([None, None])
+        if failure is not None:
+            raise FirstProcessError("The first process stopped.", found=failure)
+        return made
+
+    def decide(self, *numbers: float) -> tuple[float, ...]:
+        """The first process's numbers, in all of them."""
+        if self.alone:
+            return numbers
+        import torch
+        import torch.distributed as dist
+
+        told = torch.tensor(numbers, dtype=torch.float64)
+        dist.broadcast(told, 0, group=self._talk)
+        return tuple(told.tolist())
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, in all of them."""
+        if self.alone:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self._talk)
+        return values
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, differentiably.
+
+        Every process computes the same loss from the sum, and gradients are averaged afterwards: so the gradient of
+        each process's part is that of the loss, times the number of processes.
+        """
+        return tensor if self.alone else _summing()(tensor)
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The network with gradients averaged over all processes."""
+        if self.alone:
+            return network
+        from torch.nn.parallel import DistributedDataParallel
+
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=devices)
+
+    def with_common_norms(self, network: nn.Module) -> None:
+        """Batch normalisation over the samples of all processes, on GPUs; on CPUs each normalises by its own."""
+        if not self.alone and self.device.type == "cuda":
+            from torch import nn
+
+            # Replaces the layers inside.
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def averaging(wrapped: nn.Module, now: bool) -> AbstractContextManager[None]:
+        """In this context gradients are averaged over the processes, or stay where they are."""
+        apart: Callable[[], AbstractContextManager[None]] = getattr(
+            wrapped, "no_sync", contextlib.nullcontext
+        )
+        return contextlib.nullcontext() if now else apart()
+
+    def copy_buffers_of_first(self, network: nn.Module) -> None:
+        """Statistics that each process has gathered by itself become those of the first."""
+        if self.alone:
+            return
+        import torch.distributed as dist
+
+        for buffer in network.buffers():
+            dist.broadcast(buffer, 0)
+
+    @contextlib.contextmanager
+    def until_done(self) -> Iterator[None]:
+        """Leaves the others behind at the end, whatever happens."""
+        try:
+            yield
+        finally:
+            if not self.alone:
+                import torch.distributed as dist
+
+                dist.destroy_process_group()
+
+    def _tell(self, content: list[Any]) -> list[Any]:
+        import torch
+        import torch.distributed as dist
+
+        dist.broadcast_object_list(content, 0, group=self._talk, device=torch.device("cpu"))
+        return content
+
+
+def _summing() -> Callable[[Tensor], Tensor]:
+    import torch
+    import torch.distributed as dist
+
+    class SumOverProcesses(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, part: Tensor) -> Tensor:
+            total = part.clone()
+            dist.all_reduce(total)
+            return total
+
+        @staticmethod
+        def backward(context: Any, gradient: Tensor) -> Tensor:
+            return gradient * dist.get_world_size()
+
+    return SumOverProcesses.apply
