@@ -29,6 +29,20 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click
         )
 
 
+class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
+    """A part of a cross-validation such as 2/5."""
+
+    name = "k/n"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        parts = re.fullmatch(r"(\d+)/(\d+)", str(value).strip())
+        if parts is None or not 1 <= int(parts[1]) <= int(parts[2]) or int(parts[2]) < 2:
+            self.fail(f"{value!r} is no part of a cross-validation; write 1/5 to 5/5", param, ctx)
+        return int(parts[1]), int(parts[2])
+
+
 @click.command("train", short_help="Train a model on a folder of patients.")
 @click.argument("data_dir", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -39,6 +53,9 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click
     "--roi-map", "map_path", type=click.Path(path_type=Path), help="Which names stand for which ROI (YAML)."
 )
 @click.option("--network", help="resunet3d (4 levels) or deeper_resunet3d (5), over the configuration.")
+@click.option(
+    "--fold", type=Fold(), help="Cross-validation: 2/5 holds out the second of five parts of the patients."
+)
 @click.option("--init", "init", help="Start from this model: a name, or the folder of a bundle.")
 @click.option("--resume", is_flag=True, help="Go on with the training in the folder of the run.")
 @click.option(
@@ -59,6 +76,7 @@ def command(
     config_path: Path | None,
     map_path: Path | None,
     network: str | None,
+    fold: tuple[int, int] | None,
     init: str | None,
     resume: bool,
     time_budget: float | None,
@@ -86,16 +104,18 @@ def command(
         changed = {**to_mapping(settings.network), "name": network}
         chosen = from_mapping(configuration.NetworkChoice, changed, where="--network", path="network")
         settings = replace(settings, network=chosen)
+    if fold is not None:
+        settings = replace(settings, data=replace(settings.data, fold=fold))
     if print_config:
         out().print(configuration.print_config(settings), end="", markup=False)
         return
     if data_dir is None or run_dir is None:
         raise click.UsageError("DATA_DIR and --out are needed.")
-    if resume and (config_path or map_path or network or init):
+    if resume and (config_path or map_path or network or fold or init):
         raise ConfigError(
-            "--resume goes on with the run's own configuration, map and network.",
+            "--resume goes on with the run's own configuration, map, network and patients.",
             where=run_dir,
-            fix="give --resume without --config, --roi-map, --network and --init",
+            fix="give --resume without --config, --roi-map, --network, --fold and --init",
         )
     if check_only:
         _check(settings, data_dir, run_dir, map_path, cache_dir, strict)

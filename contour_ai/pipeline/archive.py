@@ -168,11 +168,22 @@ def typical_grids(patients: Sequence[Source], on_progress: OnProgress = no_progr
     return grids
 
 
-def split(labels_and_ids: Mapping[str, str], validation_share: float) -> tuple[list[str], list[str]]:
+def split(
+    labels_and_ids: Mapping[str, str], validation_share: float, fold: tuple[int, int] | None = None
+) -> tuple[list[str], list[str]]:
     """Labels of the training and of the validation patients.
 
     A patient (all its series) goes by a hash of its ID alone, so that adding patients moves nobody to the other side.
     Where that leaves one side empty, the patient with the smallest hash validates; a single patient does both.
+
+    Args:
+        labels_and_ids: {label: patient ID}.
+        validation_share: share of the patients that validate.
+        fold: (k, n) for part k of n of a cross-validation instead: the parts differ by one patient at most, and each
+            patient validates in one of them.
+
+    Raises:
+        ConfigError: fewer patients than parts.
     """
 
     def place(patient_id: str) -> float:
@@ -180,9 +191,19 @@ def split(labels_and_ids: Mapping[str, str], validation_share: float) -> tuple[l
         return int.from_bytes(digest[:8], "big") / 2**64
 
     ids = sorted(set(labels_and_ids.values()), key=place)
-    held_out = {i for i in ids if place(i) < validation_share}
-    if len(ids) > 1 and (not held_out or len(held_out) == len(ids)):
-        held_out = {ids[0]}
+    if fold is not None:
+        if len(ids) < fold[1]:
+            raise ConfigError(
+                "There are fewer patients than parts of the cross-validation.",
+                found=f"{len(ids)} patients",
+                expected=f"at least {fold[1]}",
+                fix="choose fewer parts: --fold 1/2",
+            )
+        held_out = set(ids[fold[0] - 1 :: fold[1]])
+    else:
+        held_out = {i for i in ids if place(i) < validation_share}
+        if len(ids) > 1 and (not held_out or len(held_out) == len(ids)):
+            held_out = {ids[0]}
     training = [label for label, i in labels_and_ids.items() if i not in held_out]
     validation = [label for label, i in labels_and_ids.items() if i in held_out]
     return training, validation or training

@@ -216,7 +216,7 @@ def _job(
     plan = plan_input(config, rois, settings, network, shapes, device.type, free_bytes(device))
     resolved = _resolved(config, plan)
     ids = {p.label: p.patient_id for p in sources.patients if p.label in cases}
-    training, validation = split(ids, config.data.validation_share)
+    training, validation = split(ids, config.data.validation_share, config.data.fold)
     window = tuple(max(n, m) for n, m in zip(plan.patch_kij, network.multiple_kij, strict=True))
     job = Job(
         resolved,
@@ -346,7 +346,8 @@ def _facts(
     both = [c.patient_id for c in job.validation] == [c.patient_id for c in job.training]
     facts = {
         "patients": f"{len(job.training)} for training, {len(job.validation)} for validation"
-        + (" (the same: there is only one)" if both else ""),
+        + (" (the same: there is only one)" if both else "")
+        + ("" if config.data.fold is None else " (part {} of {})".format(*config.data.fold)),
         **job.plan.facts(),
         "steps": str(config.run.steps) if time_budget_s is None else "as many as fit the time",
         "optimiser": f"{config.optimiser.name}, learning rate {config.optimiser.learning_rate:g}, "

@@ -47,10 +47,18 @@ class DataConfig:
     """ROIs contoured in fewer patients are left out, and named."""
     validation_share: float = 0.15
     """Share of the patients held out for validation, chosen by a fixed hash of the patient ID."""
+    fold: tuple[int, int] | None = None
+    """Cross-validation instead: (2, 5) holds out the second of five parts of the patients; null for none."""
 
     def __post_init__(self) -> None:
         _check(
             0 < self.validation_share < 1, "data.validation_share", self.validation_share, "between 0 and 1"
+        )
+        _check(
+            self.fold is None or (self.fold[1] >= 2 and 1 <= self.fold[0] <= self.fold[1]),
+            "data.fold",
+            self.fold,
+            "k, n with 1 <= k <= n and n at least 2",
         )
         _check(self.rois is None or len(self.rois) > 0, "data.rois", self.rois, "null or a list of names")
 

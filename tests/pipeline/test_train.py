@@ -183,7 +183,29 @@ def test_command(archive: Path, tmp_path: Path) -> None:
     assert wrong.exit_code == 4 and "did you mean 'optimiser.learning_rate'?" in wrong.stderr
     assert not (tmp_path / "other").exists()
     assert CliRunner().invoke(cli, ["train", "--print-config"]).stdout.startswith("# What the bundle")
+    folded = CliRunner().invoke(cli, ["train", "--print-config", "--fold", "2/5"]).stdout
+    assert yaml.safe_load(folded)["data"]["fold"] == [2, 5]
     assert CliRunner().invoke(cli, ["train"]).exit_code == 2
+
+
+def test_every_patient_validates_in_one_part_of_a_cross_validation() -> None:
+    some = {f"L{n}": f"P{n // 2}" for n in range(46)}  # 23 patients of two series each
+    parts = [split(some, 0.2, (k, 5)) for k in range(1, 6)]
+    held_out = [label for _, validation in parts for label in validation]
+    assert sorted(held_out) == sorted(some)
+    assert sorted(len(validation) for _, validation in parts) == [8, 8, 10, 10, 10]
+    for training, validation in parts:
+        assert not {some[label] for label in training} & {some[label] for label in validation}
+        assert len(training) + len(validation) == len(some)
+    assert split(dict(reversed(some.items())), 0.2, (2, 5))[1] == parts[1][1][::-1]
+    with pytest.raises(ConfigError, match=r"fewer patients than parts(.|\n)*found: 23 patients"):
+        split(some, 0.2, (1, 24))
+
+
+@pytest.mark.parametrize("text", ["0/5", "6/5", "1/1", "2", "a/b"])
+def test_parts_that_are_none_are_refused(text: str) -> None:
+    done = CliRunner().invoke(cli, ["train", "somewhere", "--out", "run", "--fold", text])
+    assert done.exit_code == 2 and "write 1/5 to 5/5" in done.stderr
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("20m", 1200), ("1h30m", 5400), ("1.5h", 5400)])
