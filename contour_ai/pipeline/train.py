@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import platform
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -37,9 +38,15 @@ from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import ArchiveCheck
 from contour_ai.training.cache import Case
 from contour_ai.training.config import NetworkChoice, PreprocessConfig, TrainConfig, load_config, print_config
+from contour_ai.training.overlap import exclusive_pairs, pair_names
 from contour_ai.training.plan import Plan, plan_input, plan_network, plan_settings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from contour_ai.evaluation.ranges import Ranges
+    from contour_ai.network import ResidualUNet3d
+    from contour_ai.training.distributed import Processes
     from contour_ai.training.loop import Job, Progress
 
 logger = logging.getLogger(__name__)
@@ -53,7 +60,7 @@ BUNDLE = "bundle"
 CONFIDENCE_BUDGET_SHARE = 0.02
 """Of a time budget: so much is spent on measuring the confidence of the model that is ready."""
 
-DONE_KEYS = frozenset({"steps", "validate_every", "checkpoint_minutes", "threads"})
+DONE_KEYS = frozenset({"steps", "validate_every", "checkpoint_minutes", "threads", "compile"})
 """Keys of `run` that may change when a training goes on."""
 
 
@@ -101,24 +108,76 @@ def train(
     """
     started = time.monotonic()
     options = options or TrainOptions()
-    config, options = _opened(config, run_dir, options)
-    sources = find_sources(data_dir, options.roi_map, on_progress)
-    job, rois_left_out, left_out = _job(config, sources, run_dir, options, on_progress)
-    config = job.config
-    _write_run(run_dir, job, left_out, options.roi_map)
 
+    from contour_ai.training.distributed import join
+
+    processes = join(options.device)
+    with processes.until_done():
+        return _train(config, data_dir, run_dir, on_progress, options, processes, started)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What the first process has prepared."""
+
+    job: Job
+    facts: Mapping[str, str]
+    ranges: Ranges
+
+
+def _train(
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    on_progress: OnProgress,
+    options: TrainOptions,
+    processes: Processes,
+    started: float,
+) -> ModelBundle:
     import torch
 
     from contour_ai.network import build_network
     from contour_ai.training.loop import train_network
 
-    torch.manual_seed(config.run.seed)
+    begun = processes.from_first(lambda: _begin(config, data_dir, run_dir, on_progress, options, processes))
+    job = replace(begun.job, device=processes.device)
+    torch.manual_seed(job.config.run.seed)
     network = build_network(job.plan.network)
-    facts = _facts(job, rois_left_out, left_out, options.time_budget_s)
     if options.init is not None and not options.resume:
         from contour_ai.training.transfer import start_from
 
-        kept, fresh = start_from(network, job.plan.rois, options.init.build_network(), options.init.roi_names)
+        start_from(network, job.plan.rois, options.init.build_network(), options.init.roi_names)
+    if options.time_budget_s is not None:
+        job = replace(job, time_budget_s=max(options.time_budget_s - (time.monotonic() - started), 1.0))
+    weights, progress = train_network(job, network, on_progress, processes)
+
+    def finish() -> ModelBundle:
+        bundle = replace(_describe(job, progress, begun.facts, options), ranges=begun.ranges)
+        return _finished(bundle, network, weights, job, on_progress, options)
+
+    return processes.from_first(finish)
+
+
+def _begin(
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    on_progress: OnProgress,
+    options: TrainOptions,
+    processes: Processes,
+) -> _Begun:
+    """Everything decided, prepared, written into the run folder and told, before the first step."""
+    config, options = _opened(config, run_dir, options)
+    sources = find_sources(data_dir, options.roi_map, on_progress)
+    job, rois_left_out, left_out = _job(config, sources, run_dir, options, on_progress)
+    _write_run(run_dir, job, left_out, options.roi_map)
+    facts = _facts(job, rois_left_out, left_out, options.time_budget_s)
+    if not processes.alone:
+        facts["processes"] = f"{processes.size}, each with its own samples"
+    if options.init is not None and not options.resume:
+        from contour_ai.training.transfer import shared_and_new
+
+        kept, fresh = shared_and_new(job.plan.rois, options.init.roi_names)
         facts["starts from"] = (
             f"{options.init.name} {options.init.version}; kept: {', '.join(kept) or 'no ROI'}; "
             f"new: {', '.join(fresh) or 'none'}"
@@ -126,10 +185,18 @@ def train(
     options.on_plan(facts)
     grids = typical_grids(sources.patients, on_progress)
     ranges = measured_ranges(job.training, grids, job.plan.settings.outside_hu, on_progress)
-    if options.time_budget_s is not None:
-        job = replace(job, time_budget_s=max(options.time_budget_s - (time.monotonic() - started), 1.0))
-    weights, progress = train_network(job, network, on_progress)
-    bundle = replace(_describe(job, progress, facts, options), ranges=ranges)
+    return _Begun(job, facts, ranges)
+
+
+def _finished(
+    bundle: ModelBundle,
+    network: ResidualUNet3d,
+    weights: dict[str, Tensor],
+    job: Job,
+    on_progress: OnProgress,
+    options: TrainOptions,
+) -> ModelBundle:
+    """The bundle, its confidence measured, on disk."""
     held_back = [case for case in job.validation if case not in job.training]
     if held_back:
         network.load_state_dict(weights)
@@ -137,24 +204,29 @@ def train(
         shares = measured_confidence(
             bundle, network, held_back, str(job.device), on_progress, seconds=seconds
         )
-        bundle = replace(bundle, ranges=ranges.with_confidence(*shares))
+        assert bundle.ranges is not None
+        bundle = replace(bundle, ranges=bundle.ranges.with_confidence(*shares))
     return save_bundle(
-        run_dir / BUNDLE,
+        job.run_dir / BUNDLE,
         bundle,
         weights,
-        model_card=model_card(bundle, config.model.commands),
+        model_card=model_card(bundle, job.config.model.commands),
         overwrite=True,
     )
 
 
 def _opened(config: TrainConfig, run_dir: Path, options: TrainOptions) -> tuple[TrainConfig, TrainOptions]:
     """The configuration and options of a new run, or those of the one to go on with."""
-    begun = (run_dir / "checkpoints").exists() or (run_dir / BUNDLE).exists()
+    from contour_ai.training.checkpoint import LAST
+
+    begun = (run_dir / "checkpoints" / LAST).exists() or (run_dir / BUNDLE).exists()
     if options.resume:
         if not begun:
             raise ModelError(
                 "There is no training to go on with.", where=run_dir, fix="start it without --resume"
             )
+        for left_behind in run_dir.glob(".tmp-*"):  # by a process that was killed while it wrote the bundle
+            shutil.rmtree(left_behind) if left_behind.is_dir() else left_behind.unlink()
         config = load_config(run_dir / CONFIG_FILE)
         if (run_dir / MAP_FILE).is_file():
             options = replace(options, roi_map=RoiMap.load(run_dir / MAP_FILE))
@@ -217,17 +289,22 @@ def _job(
     resolved = _resolved(config, plan)
     ids = {p.label: p.patient_id for p in sources.patients if p.label in cases}
     training, validation = split(ids, config.data.validation_share, config.data.fold)
+    learnt = [cases[label][1] for label in training]
+    exclusive = None
+    if config.loss.certain_negatives:
+        exclusive = exclusive_pairs(learnt, plan.mirror, config.loss.may_overlap)
     window = tuple(max(n, m) for n, m in zip(plan.patch_kij, network.multiple_kij, strict=True))
     job = Job(
         resolved,
         plan,
-        [cases[label][1] for label in training],
+        learnt,
         [cases[label][1] for label in validation],
         run_dir,
         device,
         _fingerprint(resolved, cases),
         resume=options.resume,
         window_kij=(window[0], window[1], window[2]),
+        exclusive=exclusive,
     )
     return job, rois_left_out, {**sources.left_out, **prepared.left_out}
 
@@ -354,6 +431,11 @@ def _facts(
         f"{config.schedule.name}",
         "device": str(job.device),
     }
+    if job.exclusive is not None:
+        pairs = pair_names(job.exclusive, job.plan.rois)
+        facts["never overlapping"] = (
+            f"{len(pairs)} pairs, certain negatives of each other" if pairs else "none"
+        )
     if left_out:
         facts["patients left out"] = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
     if rois_left_out:

@@ -13,6 +13,11 @@ HEADS = ("head.", "deep_heads.")
 """Parameters with one row a ROI."""
 
 
+def shared_and_new(rois: Sequence[str], trained: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The ROIs that keep their weights, and those that start fresh."""
+    return tuple(roi for roi in rois if roi in trained), tuple(roi for roi in rois if roi not in trained)
+
+
 def start_from(
     network: ResidualUNet3d, rois: Sequence[str], trained: ResidualUNet3d, trained_rois: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -25,7 +30,7 @@ def start_from(
         ModelError: the networks differ in more than their ROIs.
     """
     mine, theirs = network.state_dict(), trained.state_dict()
-    shared = [roi for roi in rois if roi in trained_rois]
+    shared, new = shared_and_new(rois, trained_rois)
     to = torch.tensor([list(rois).index(roi) for roi in shared], dtype=torch.long)
     source = torch.tensor([list(trained_rois).index(roi) for roi in shared], dtype=torch.long)
     with torch.no_grad():
@@ -42,4 +47,4 @@ def start_from(
                     found=tuple(theirs[name].shape) if name in theirs else "missing",
                     expected=tuple(value.shape),
                 )
-    return tuple(shared), tuple(roi for roi in rois if roi not in trained_rois)
+    return shared, new
