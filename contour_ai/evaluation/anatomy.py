@@ -243,12 +243,18 @@ def fit_places(patients: Sequence[Mapping[str, Triple]]) -> dict[str, Triple]:
 
 
 def offset_mm(name: str, centres: Mapping[str, Triple], places: Mapping[str, Triple]) -> Float | None:
-    """(3,) how far a ROI lies superior, posterior, left of where the patient's other ROIs say; None without others."""
-    others = {other: centre for other, centre in centres.items() if other != name}
-    shift = _shift(others, {n: np.array(p) for n, p in places.items()})
-    if shift is None or name not in places or name not in centres:
+    """(3,) how far a ROI lies superior, posterior, left of where the patient's other ROIs say; None without others.
+
+    They say it by their median. Of an even number it is an interval, and nothing within is wrong: so one ROI of three
+    that lies wrong is found, and the other two are not blamed.
+    """
+    if name not in places or name not in centres:
         return None
-    return np.array(centres[name]) - places[name] - shift
+    shifts = [np.subtract(c, places[n]) for n, c in centres.items() if n != name and n in places]
+    if not shifts:
+        return None
+    ordered, mine = np.sort(shifts, axis=0), np.subtract(centres[name], places[name])
+    return mine - np.clip(mine, ordered[(len(shifts) - 1) // 2], ordered[len(shifts) // 2])
 
 
 def _shift(centres: Mapping[str, Triple], places: Mapping[str, Float]) -> Float | None:

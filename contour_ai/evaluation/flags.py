@@ -183,7 +183,7 @@ def find_flags(rois: Sequence[Evidence], image: Image, ranges: Ranges | None = N
             values = compared_of(roi.info.name, mine, centres_of(known), places)
             flags += _side_flags(roi, mine, known, values, usual)
             flags += _range_flags(roi, values, usual, image, cut=cut)
-            flags += _confidence_flags(roi, masks[roi.info.name], image, usual)
+            flags += _confidence_flags(roi, masks[roi.info.name], image, body, usual)
         found[roi.info.name] = tuple(flags)
     organs = [roi.info.name for roi in rois if roi.info.interpreted_type != EXTERNAL]
     return PatientFlags(tuple(_image_flags(image, body, found, organs, ranges)), found)
@@ -442,10 +442,16 @@ def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     return tuple(low), tuple(high)
 
 
-def _confidence_flags(roi: Evidence, mask: Bool, image: Image, usual: RoiRanges | None) -> list[Flag]:
+def within_body(logit: NDArray[np.float32], body: Bool) -> NDArray[np.float32]:
+    """The logits with everything outside the body taken as outside the ROI, as surely as the network said otherwise."""
+    return np.where(body, logit, -np.abs(logit))
+
+
+def _confidence_flags(
+    roi: Evidence, mask: Bool, image: Image, body: Body, usual: RoiRanges | None
+) -> list[Flag]:
     assert roi.logit is not None
-    grid = image.model_grid
-    surface, flat, box = flat_surface(roi.logit, mask, grid.spacing_mm)
+    surface, flat, box = flat_surface(within_body(roi.logit, body.mask), mask, body.spacing_mm)
     count = np.count_nonzero(surface)
     limit = FLAT_SHARE if usual is None or usual.flat_share is None else usual.flat_share
     share = np.count_nonzero(flat) / count if count else 0.0

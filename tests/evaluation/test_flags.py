@@ -1,0 +1,403 @@
+"""Flags on drawn patients: each fires for its reason, says where, and keeps quiet otherwise."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from contour_ai.errors import ConfigError
+from contour_ai.evaluation.anatomy import (
+    PatientFigures,
+    body_of,
+    fit_places,
+    holes_in_slices,
+    image_figures,
+    offset_mm,
+    roi_figures,
+)
+from contour_ai.evaluation.flags import (
+    CODES,
+    Evidence,
+    Flag,
+    Image,
+    PatientFlags,
+    find_flags,
+    flat_share,
+    in_words,
+)
+from contour_ai.evaluation.ranges import (
+    IMAGE_FIGURES,
+    ROI_FIGURES,
+    Figure,
+    Ranges,
+    RoiRanges,
+    ranges_of,
+    robust_range,
+)
+from contour_ai.grid import Grid
+from contour_ai.preprocess import bounding_box
+from contour_ai.settings import from_mapping, to_mapping
+from contour_ai.structures import roi_info
+
+SHAPE = (30, 40, 60)
+SPACING = (3.0, 2.5, 2.0)
+OUTSIDE = -1024
+GRID = Grid.axial(SHAPE, SPACING, (-59.0, -50.0, 0.0))
+MIDDLE_I, MIDDLE_J = 20.0, 29.5
+ROIS = {
+    "Parotid_L": ((15, 20, 43), 5.0, 60.0),
+    "Parotid_R": ((15, 20, 16), 5.0, 60.0),
+    "Brainstem": ((20, 24, 29.5), 4.0, 90.0),
+}
+"""Centre in voxels, radius in voxels, HU."""
+
+Masks = dict[str, NDArray[np.bool_]]
+
+
+def ball(centre: tuple[float, float, float], radius: float) -> NDArray[np.bool_]:
+    axes = np.ogrid[tuple(slice(n) for n in SHAPE)]
+    return sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True)) <= radius**2
+
+
+def drawn(seed: int | None = None) -> tuple[NDArray[np.int16], Masks]:
+    """An elliptic body of 30 HU from slice 2 to 27 and three balls in it, a little different for each seed."""
+    dice = np.random.default_rng(seed)
+    _, i, j = np.ogrid[tuple(slice(n) for n in SHAPE)]
+    body = np.broadcast_to(((i - MIDDLE_I) / 15) ** 2 + ((j - MIDDLE_J) / 24) ** 2 <= 1, SHAPE).copy()
+    body[:2], body[28:] = False, False
+    hu = np.where(body, 30 + dice.normal(0, 8, SHAPE), OUTSIDE).astype(np.int16)
+    masks = {}
+    for name, (centre, radius, value) in ROIS.items():
+        shift = dice.normal(0, 0.4, 3) if seed is not None else np.zeros(3)
+        size = radius + (dice.normal(0, 0.2) if seed is not None else 0)
+        masks[name] = ball(tuple(np.add(centre, shift)), size)
+        hu[masks[name]] = np.rint(value + dice.normal(0, 8, masks[name].sum()))
+    return hu, masks
+
+
+def figures(seed: int) -> PatientFigures:
+    hu, masks = drawn(seed)
+    body = body_of(hu, OUTSIDE, SPACING)
+    found = {name: roi_figures(mask, hu, body) for name, mask in masks.items()}
+    return PatientFigures(image_figures(hu, body), {n: f for n, f in found.items() if f is not None})
+
+
+@pytest.fixture(scope="module")
+def usual() -> Ranges:
+    return ranges_of([figures(seed) for seed in range(25)], [GRID] * 10)
+
+
+def logit_of(mask: NDArray[np.bool_], steep: float = 8.0) -> NDArray[np.float32]:
+    return np.where(mask, steep, -steep).astype(np.float32)
+
+
+def flags_for(
+    masks: Masks,
+    ranges: Ranges | None,
+    *,
+    hu: NDArray[np.int16] | None = None,
+    grid: Grid = GRID,
+    **logits: object,
+) -> PatientFlags:
+    """Flags of masks on the model's grid that is the CT's grid, too."""
+    hu = drawn()[0] if hu is None else hu
+    rois = []
+    for name, mask in masks.items():
+        box = bounding_box(mask)
+        logit = logits.get(name, logit_of(mask))
+        rois.append(Evidence(roi_info(name), box, None if box is None else mask[box], logit))  # type: ignore[arg-type]
+    return find_flags(rois, Image(grid, None, hu, grid, OUTSIDE), ranges)
+
+
+def codes(flags: tuple[Flag, ...]) -> set[str]:
+    return {flag.code for flag in flags}
+
+
+def only(flags: tuple[Flag, ...], code: str) -> Flag:
+    found = [flag for flag in flags if flag.code == code]
+    assert len(found) == 1, f"{code} in {codes(flags)}"
+    return found[0]
+
+
+# -- what fires ---------------------------------------------------------------------------------------------
+
+
+def test_a_usual_patient_has_no_flags(usual: Ranges) -> None:
+    for seed in range(100, 110):
+        hu, masks = drawn(seed)
+        found = flags_for(masks, usual, hu=hu)
+        assert found.image == () and not any(found.rois.values()), found
+
+
+def test_empty_and_cut(usual: Ranges) -> None:
+    _, masks = drawn()
+    masks["Brainstem"] = np.zeros(SHAPE, bool)
+    masks["Parotid_R"] = ball((23, 20, 16), 5)
+    found = flags_for(masks, usual)
+    assert codes(found.rois["Brainstem"]) == {"empty"}
+    assert "touches_scan_end" not in codes(found.rois["Parotid_R"]), "one slice is left"
+    masks["Parotid_R"] = ball((29, 20, 16), 5)
+    found = flags_for(masks, usual)
+    flag = only(found.rois["Parotid_R"], "touches_scan_end")
+    assert (
+        flag.slices == (30,) and flag.value == pytest.approx(np.pi * 0.25 * 5, rel=0.3) and flag.unit == "cm2"
+    )
+    assert "reaches the last slice" in flag.reason
+    assert not codes(found.rois["Parotid_R"]) & {"volume", "length", "cut_off"}, "the cut is the reason"
+    missing = only(found.image, "input_missing_anatomy")
+    assert missing.value == pytest.approx(
+        2 / 3, abs=1e-3
+    ) and "Brainstem, Parotid_R" in missing.reason.replace("Parotid_R, Brainstem", "Brainstem, Parotid_R")
+
+
+def test_where_contours_usually_reach_the_end_it_is_no_flag() -> None:
+    _, masks = drawn()
+    masks["Brainstem"] = ball((29, 24, 29.5), 4)
+    ranges = Ranges(9, rois={"Brainstem": RoiRanges(9, reaches_end=0.8)})
+    assert codes(flags_for(masks, ranges).rois["Brainstem"]) == set()
+    assert codes(flags_for(masks, None).rois["Brainstem"]) == {"touches_scan_end"}
+
+
+def test_the_border_of_the_image() -> None:
+    _, masks = drawn()
+    mask = ball((15, 20, 58), 3)
+    flag = only(flags_for({**masks, "Parotid_L": mask}, None).rois["Parotid_L"], "touches_field_of_view")
+    slices = np.flatnonzero(mask[:, :, -1].any(axis=1)) + 1
+    assert flag.slices == tuple(slices) and f"slices {slices[0]}-{slices[-1]}" in flag.reason
+
+
+def test_parts_holes_and_gaps(usual: Ranges) -> None:
+    _, masks = drawn()
+    mask = masks["Parotid_L"].copy()
+    mask[15, 18:23, 41:45] = False
+    mask[24, 20, 43] = True
+    found = flags_for({**masks, "Parotid_L": mask}, usual).rois["Parotid_L"]
+    parts = only(found, "parts")
+    assert (parts.value, parts.high, parts.slices) == (2, 1, (25,))
+    holes = only(found, "holes")
+    assert (
+        holes.slices == (16,)
+        and holes.value == pytest.approx(20 * 0.015)
+        and holes.high == pytest.approx(0.1)
+    )
+    gaps = only(found, "slice_gaps")
+    assert gaps.slices == (22, 23, 24) and gaps.value == 3 and "slices 22-24" in gaps.reason
+
+
+def test_size_density_and_place(usual: Ranges) -> None:
+    hu, masks = drawn()
+    small = only(
+        flags_for({**masks, "Brainstem": ball((20, 24, 29.5), 2.2)}, usual).rois["Brainstem"], "volume"
+    )
+    low, high = usual.rois["Brainstem"].figures["volume_cm3"][::2]
+    assert (small.low, small.high, small.unit) == (pytest.approx(low), pytest.approx(high), "cm3")
+    assert small.value is not None and small.value < low and "usual" in small.reason
+    dense = hu.copy()
+    dense[masks["Brainstem"]] += 120
+    assert "mean_hu" in codes(flags_for(masks, usual, hu=dense).rois["Brainstem"])
+    moved = {**masks, "Brainstem": ball((20, 31, 29.5), 4)}
+    found = flags_for(moved, usual)
+    assert {"position_in_body", "position_to_rois"} <= codes(found.rois["Brainstem"])
+    assert not codes(found.rois["Parotid_L"]) and not codes(found.rois["Parotid_R"]), (
+        "one wrong ROI blames no other"
+    )
+    behind = only(found.rois["Brainstem"], "position_to_rois")
+    assert behind.value == pytest.approx(17.5, abs=1.5) and "behind where the other ROIs say" in behind.reason
+
+
+def test_an_organ_that_ends_abruptly(usual: Ranges) -> None:
+    _, masks = drawn()
+    mask = masks["Brainstem"].copy()
+    mask[20:] = False
+    flag = only(flags_for({**masks, "Brainstem": mask}, usual).rois["Brainstem"], "cut_off")
+    assert flag.slices == (20,) and flag.value == pytest.approx(0.9, abs=0.1)
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)])
+def test_left_and_right_in_every_position(signs: tuple[int, int, int], usual: Ranges) -> None:
+    """The CT's axes run any way; the model's grid is always superior, posterior, left."""
+    hu, masks = drawn()
+    view = tuple(slice(None, None, s) for s in signs)
+    starts = [0 if s > 0 else n - 1 for s, n in zip(signs, SHAPE, strict=True)]
+    step = GRID.affine[:3, :3] * signs
+    positions = GRID.index_to_lps(starts) + np.arange(SHAPE[0])[:, None] * step[:, 0]
+    grid = Grid(SHAPE, positions, step[:, 1], step[:, 2])
+    for names, wrong in ((("Parotid_L", "Parotid_R"), False), (("Parotid_R", "Parotid_L"), True)):
+        rois = []
+        for name, source in zip(names, ("Parotid_L", "Parotid_R"), strict=True):
+            seen = masks[source][view]
+            box = bounding_box(seen)
+            assert box is not None
+            rois.append(Evidence(roi_info(name), box, seen[box], logit_of(masks[source])))
+        found = find_flags(rois, Image(grid, None, hu, GRID, OUTSIDE), None)
+        for name in names:
+            assert ("wrong_side" in codes(found.rois[name])) == wrong, (signs, name)
+        if wrong:
+            assert "to the right of Parotid_R" in only(found.rois["Parotid_L"], "wrong_side").reason
+    alone = [Evidence(roi_info("Parotid_L"), rois[0].box, rois[0].inside, logit_of(masks["Parotid_R"]))]
+    reason = only(
+        find_flags(alone, Image(grid, None, hu, GRID, OUTSIDE), usual).rois["Parotid_L"], "wrong_side"
+    ).reason
+    assert "100% of its volume right of the body's axis" in reason
+
+
+def test_low_confidence_and_its_slices(usual: Ranges) -> None:
+    _, masks = drawn()
+    distance = 4.0 - np.sqrt(sum((np.ogrid[tuple(slice(n) for n in SHAPE)][a] - c) ** 2 for a, c in
+                                 enumerate((20, 24, 29.5))))  # fmt: skip
+    sharp = (distance * 6).astype(np.float32)
+    unsure = sharp.copy()
+    unsure[20:] *= 0.02
+    known = Ranges(9, rois={"Brainstem": RoiRanges(9, flat_share=0.1)})
+    assert codes(flags_for(masks, known, Brainstem=sharp).rois["Brainstem"]) == set()
+    flag = only(flags_for(masks, known, Brainstem=unsure).rois["Brainstem"], "low_confidence")
+    assert set(flag.slices) == set(range(21, 25)) and flag.high == 0.1 and 0.4 < (flag.value or 0) < 0.7
+    assert "slices 21-24" in flag.reason
+    wide = Grid.axial((10, 40, 60), (9.0, 2.5, 2.0), (-59.0, -50.0, 3.0))  # slices of 3 model voxels each
+    seen = masks["Brainstem"][1::3]
+    box = bounding_box(seen)
+    assert box is not None
+    roi = Evidence(roi_info("Brainstem"), box, seen[box], unsure)
+    flags = find_flags([roi], Image(wide, None, drawn()[0], GRID, OUTSIDE), known).rois["Brainstem"]
+    assert set(only(flags, "low_confidence").slices) <= {7, 8, 9} and only(flags, "low_confidence").slices
+    assert flat_share(sharp, np.zeros(SHAPE, bool), SPACING) is None
+
+
+def test_unlike_the_training_images(usual: Ranges) -> None:
+    hu, masks = drawn()
+    shifted = hu.copy()
+    shifted[hu != OUTSIDE] += 60
+    assert "input_soft_tissue" in codes(flags_for(masks, usual, hu=shifted).image)
+    short = hu.copy()
+    short[:12] = OUTSIDE
+    assert "input_scan_length" in codes(flags_for(masks, usual, hu=short).image)
+    metal = hu.copy()
+    metal[10:14, 18:24, 26:32] = 3000
+    flag = only(flags_for(masks, usual, hu=metal).image, "input_metal")
+    assert flag.value == pytest.approx(4 * 6 * 6 * 0.015) and flag.low is None
+    coarse = Grid.axial((10, 40, 60), (9.0, 2.5, 2.0), (-59.0, -50.0, 3.0))
+    image = Image(coarse, None, hu, GRID, OUTSIDE)
+    assert codes(find_flags([], image, usual).image) == {"input_slice_distance"}
+    fine = Grid.axial((60, 80, 120), (1.5, 1.25, 1.0))
+    assert find_flags([], Image(fine, None, hu, GRID, OUTSIDE), usual).image == (), "finer is no reason"
+    body = np.ones(SHAPE, bool)
+    cut = only(find_flags([], Image(GRID, body, hu, GRID, OUTSIDE), None).image, "input_body_cut")
+    assert cut.value == 1.0 and cut.slices == tuple(range(1, 31))
+
+
+def test_the_body_is_not_compared() -> None:
+    hu, masks = drawn()
+    body = hu != OUTSIDE
+    box = bounding_box(body)
+    assert box is not None
+    rois = [Evidence(roi_info("Body"), box, body[box])]
+    assert find_flags(rois, Image(GRID, body, hu, GRID, OUTSIDE), None).rois == {"Body": ()}
+    assert set(masks)
+
+
+def test_every_code_is_explained() -> None:
+    used = {figure.code for figure in [*ROI_FIGURES.values(), *IMAGE_FIGURES.values()]}
+    assert used <= set(CODES)
+
+
+@pytest.mark.parametrize(
+    ("slices", "words"),
+    [([3], "slice 3"), ([5, 3, 4, 9], "slices 3-5, 9"), (range(1, 20, 2), "slices 1, 3, 5, 7, 9, 11, ...")],
+)
+def test_slices_in_words(slices: list[int], words: str) -> None:
+    assert in_words(slices) == words
+
+
+# -- ranges -------------------------------------------------------------------------------------------------
+
+
+def test_robust_ranges() -> None:
+    figure = Figure("volume", "", "cm3", True, 0.1)
+    assert robust_range([1.0] * 4, figure) is None
+    low, middle, high = robust_range([20.0] * 30, figure) or (0, 0, 0)
+    assert (low, middle, high) == (pytest.approx(18.18, abs=0.01), 20, 22)
+    dice = np.random.default_rng(1)
+    values = [*np.exp(dice.normal(3, 0.3, 200)), 1e5]
+    low, middle, high = robust_range(values, figure) or (0, 0, 0)
+    assert np.mean([low < v < high for v in values]) > 0.98 and high < 100, "one wrong contour moves nothing"
+    assert robust_range([0.0, 0.9, 0.1, 0.2, 0.3, 0.2], Figure("", "", "", False, 0.05))[0] == 0.0  # type: ignore[index]
+
+
+def test_places_of_patients_that_lie_anywhere() -> None:
+    dice = np.random.default_rng(2)
+    true = {name: dice.normal(0, 50, 3) for name in "ABCDE"}
+    patients = []
+    for _ in range(12):
+        shift, some = dice.normal(0, 300, 3), dice.choice(list("ABCDE"), 4, replace=False)
+        patients.append({n: tuple(true[n] + shift + dice.normal(0, 0.5, 3)) for n in some})
+    patients[3] = {
+        n: tuple(np.add(p, 80 if n == next(iter(patients[3])) else 0)) for n, p in patients[3].items()
+    }
+    places = fit_places(patients)
+    for a, b in itertools.combinations("ABCDE", 2):
+        assert np.subtract(places[a], places[b]) == pytest.approx(true[a] - true[b], abs=1.5)
+    wrong = next(iter(patients[3]))
+    assert offset_mm(wrong, patients[3], places) == pytest.approx([80, 80, 80], abs=2)
+    assert offset_mm("A", {"A": (0.0, 0.0, 0.0)}, places) is None, "nothing to compare with"
+
+
+def test_ranges_are_written_and_read(usual: Ranges) -> None:
+    with_shares = usual.with_confidence(
+        {"Brainstem": [0.1] * 6, "Parotid_L": [0.9] * 6, "Parotid_R": [0.1]}, 6
+    )
+    assert from_mapping(Ranges, to_mapping(with_shares)) == with_shares
+    assert with_shares.held_back == 6
+    assert with_shares.rois["Brainstem"].flat_share == pytest.approx(0.15)
+    assert (
+        with_shares.rois["Parotid_L"].flat_share == 0.6 and with_shares.rois["Parotid_R"].flat_share is None
+    )
+    with pytest.raises(ConfigError, match="figures that a ROI does not have"):
+        RoiRanges(3, {"weight": (1, 2, 3)})
+    with pytest.raises(ConfigError, match="must ascend"):
+        Ranges(3, {"slice_mm": (3, 2, 1)})
+
+
+def test_few_patients_say_nothing() -> None:
+    ranges = ranges_of([figures(seed) for seed in range(3)])
+    assert ranges.image == {} and ranges.rois["Brainstem"] == RoiRanges(3)
+
+
+# -- figures ------------------------------------------------------------------------------------------------
+
+
+def test_figures_of_a_ball() -> None:
+    hu, masks = drawn()
+    body = body_of(hu, OUTSIDE, SPACING)
+    found = roi_figures(masks["Parotid_L"], hu, body)
+    assert found is not None
+    assert found.volume_cm3 == pytest.approx(4 / 3 * np.pi * 125 * 0.015, rel=0.03)
+    assert found.length_mm == 33 and found.parts == 1 and found.hole_cm3 == 0 and found.missing_slices == 0
+    assert found.mean_hu == pytest.approx(60, abs=2) and found.sd_hu == pytest.approx(8, abs=1)
+    assert found.left_mm == pytest.approx((43 - MIDDLE_J) * 2) and found.left_share == 1
+    assert found.posterior_mm == pytest.approx(0, abs=0.01)
+    assert found.body_area_cm2 == pytest.approx(np.pi * 15 * 24 * 0.05, rel=0.02)
+    assert found.centre_mm == pytest.approx((45, 50, 86)) and not found.reaches_end
+    assert image_figures(hu, body).body_length_mm == 26 * 3
+
+
+def test_slices_that_hold_one_organ_only_are_not_the_body() -> None:
+    hu, masks = drawn()
+    cut = np.where(masks["Brainstem"], hu, OUTSIDE).astype(np.int16)
+    hu[18:] = cut[18:]
+    body = body_of(hu, OUTSIDE, SPACING)
+    assert body.ends == (2, 17)
+    found = roi_figures(masks["Brainstem"], hu, body)
+    assert found is not None and np.isnan(found.left_mm) and np.isnan(found.body_area_cm2)
+    assert found.volume_cm3 > 0
+
+
+def test_holes() -> None:
+    mask = np.zeros((3, 7, 7), bool)
+    mask[1, 1:6, 1:6] = True
+    mask[1, 3, 3] = False
+    mask[2, 1:6, 1:6] = True
+    mask[2, 3, 3:] = False
+    assert holes_in_slices(mask) == {1: 1}
