@@ -35,6 +35,9 @@ UNFORESEEN = 1
 @click.option("--tta", is_flag=True, help="Average with the left-right mirror: slower, a little better.")
 @click.option("--profile", default="generic", show_default=True, help="Limits of the importing system.")
 @click.option("--no-overlays", is_flag=True, help="Draw the montage only, no picture for every slice.")
+@click.option(
+    "--report", is_flag=True, help="Also write report.html: CT and contours to look through in a browser."
+)
 @click.option("--overwrite", is_flag=True, help="Replace earlier predictions of the same patients.")
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where a folder has several.")
 def command(
@@ -46,6 +49,7 @@ def command(
     tta: bool,
     profile: str,
     no_overlays: bool,
+    report: bool,
     overwrite: bool,
     series_uid: str | None,
 ) -> int:
@@ -67,6 +71,7 @@ def command(
         tta=tta,
         profile=profile,
         overlays=not no_overlays,
+        report=report,
         overwrite=overwrite,
         series_uid=series_uid,
     )

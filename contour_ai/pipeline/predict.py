@@ -33,6 +33,7 @@ from contour_ai.errors import ConfigError, InputError, OutputError
 from contour_ai.evaluation.flags import EXTERNAL, Image, PatientFlags, find_flags
 from contour_ai.files import atomic_folder, check_target, safe_name
 from contour_ai.pipeline.pictures import Scene, draw_pictures
+from contour_ai.pipeline.report import report_of_prediction
 from contour_ai.pipeline.result import (
     Context,
     PredictedRoi,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 BODY = "Body"
 """Name of the external contour that is added by rule."""
 SUMMARY = "summary.json"
+REPORT = "report.html"
 IN_FLIGHT = 3
 """Patients at once, at most: one read, one in the network, one written. Each holds a whole CT in memory."""
 
@@ -85,6 +87,8 @@ class PredictOptions:
     """Importer's limits: a profile's name, or a YAML file."""
     overlays: bool = True
     """Whether to draw a picture for every slice; the montage is always drawn."""
+    report: bool = False
+    """Whether to write `report.html`, a viewer of CT and contours in one file."""
     overwrite: bool = False
     """Replace what an earlier prediction of the same patient left."""
     series_uid: str | None = None
@@ -437,8 +441,10 @@ def _write_all(
         f"{bundle.name} {bundle.version}",
     )
     context = Context(ct, patient.source, bundle, model.computes_in, _plain(options), _software())
-    text = summary_text(summary(prediction, written.sop_instance_uid, context))
-    (folder / SUMMARY).write_text(text, encoding="utf-8", newline="\n")
+    content = summary(prediction, written.sop_instance_uid, context)
+    (folder / SUMMARY).write_text(summary_text(content), encoding="utf-8", newline="\n")
+    if options.report:
+        report_of_prediction(folder / REPORT, ct, written.path, reference_path, content)
     return prediction
 
 

@@ -1,0 +1,259 @@
+"""Reports to look at, gathered from CT, structure sets, figures, and the summary that lies beside a prediction."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from contour_ai import __version__
+from contour_ai.dicom.ct import CTSeries, read_ct
+from contour_ai.dicom.rtstruct_read import StructureSet, contours_on_slices, iter_masks, load_structure_set
+from contour_ai.errors import InputError
+from contour_ai.evaluation.comparison import FigureComparison
+from contour_ai.evaluation.metrics import RoiMetrics, roi_metrics
+from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
+from contour_ai.files import safe_name
+from contour_ai.pipeline.evaluate import EvaluatedPair, Evaluation, name_of_roi
+from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.report.cohort import CohortPage, write_cohort_report
+from contour_ai.report.patient import PatientPage, ShownFlag, ShownRoi, Slices, write_patient_report
+from contour_ai.structures import RoiInfo, roi_info
+
+COHORT = "cohort.html"
+PATIENTS = "patients"
+SUMMARY = "summary.json"
+
+Names = Mapping[str, tuple[str | None, str | None]]
+"""{ROI: its name in the prediction and in the reference, None where it is not there}."""
+
+
+def report_of_prediction(
+    path: Path, ct: CTSeries, predicted: Path, reference: Path | None, summary: Mapping[str, Any]
+) -> None:
+    """Writes the report of what `predict` made: the contours as they stand in its structure set.
+
+    Args:
+        ct: with pixels.
+        predicted: the structure set that was written.
+        reference: the patient's own structure set, where there is one.
+        summary: the content of `summary.json`.
+    """
+    sides = (load_structure_set(predicted), None if reference is None else load_structure_set(reference))
+    theirs = () if sides[1] is None else sides[1].names
+    names: dict[str, tuple[str | None, str | None]] = {
+        roi: (facts["name_in_file"], name_of_roi(roi, theirs)[0]) for roi, facts in summary["rois"].items()
+    }
+    metrics = {
+        roi: _metrics(roi, both, sides, ct, load_tolerances())
+        for roi, both in names.items()
+        if both[1] is not None
+    }
+    volumes = {roi: float(facts["volume_cm3"]) for roi, facts in summary["rois"].items()}
+    _write(path, ct, sides, names, metrics, summary, volumes, ())
+
+
+def reports_of_evaluation(
+    folder: Path,
+    evaluation: Evaluation,
+    *,
+    title: str = "Evaluation",
+    versus: Evaluation | None = None,
+    comparison: Sequence[FigureComparison] = (),
+    labels: tuple[str, ...] = ("prediction",),
+    provenance: Mapping[str, Mapping[str, str]] | None = None,
+    on_progress: OnProgress = no_progress,
+) -> tuple[Path, ...]:
+    """Writes `patients/<PatientID>.html` for every patient and, of several, `cohort.html` with links to them.
+
+    Args:
+        folder: exists already.
+        versus: figures of another prediction of the same patients; the patients' pages show the first.
+
+    Returns:
+        What was written, the cohort's page first.
+    """
+    links: dict[str, str] = {}
+    taken: set[str] = set()
+    paths = []
+    (folder / PATIENTS).mkdir()
+    for done, pair in enumerate(evaluation.pairs):
+        on_progress(ProgressEvent("reports", done, len(evaluation.pairs), {"patient": pair.patient}))
+        name = _page_name(pair, taken)
+        taken.add(name.casefold())
+        path = folder / PATIENTS / name
+        metrics = {row.metrics.roi: row.metrics for row in evaluation.rows if row.patient == pair.patient}
+        notes = [n for n in evaluation.notes if n.startswith(f"{pair.patient}: ")]
+        report_of_pair(path, pair, metrics, notes)
+        links.setdefault(pair.patient, f"{PATIENTS}/{name}")
+        paths.append(path)
+    on_progress(ProgressEvent("reports", len(evaluation.pairs), len(evaluation.pairs)))
+    if len(paths) < 2:
+        return tuple(paths)
+    failures = [f"{patient}: {error}" for patient, error in evaluation.failed.items()]
+    page = CohortPage(
+        title,
+        f"{len(evaluation.pairs)} patients · contour-ai {__version__}",
+        evaluation.rows,
+        versus=() if versus is None else versus.rows,
+        labels=labels,
+        comparison=comparison,
+        links=links,
+        notes=[*evaluation.notes, *failures],
+        provenance=provenance or {},
+    )
+    write_cohort_report(folder / COHORT, page)
+    return (folder / COHORT, *paths)
+
+
+def report_of_pair(
+    path: Path, pair: EvaluatedPair, metrics: Mapping[str, RoiMetrics], notes: Sequence[str]
+) -> None:
+    """Writes the report of one evaluated patient, with flags and provenance where its prediction has a summary."""
+    ct = read_ct(pair.ct)
+    sides = (load_structure_set(pair.predicted.path), load_structure_set(pair.reference.path))
+    found = summary_beside(pair.predicted.path, sides[0].sop_instance_uid)
+    _write(path, ct, sides, pair.rois, metrics, found or {}, {}, notes)
+
+
+def summary_beside(structure_set: Path, sop_instance_uid: str) -> dict[str, Any] | None:
+    """The `summary.json` beside a structure set, if it is of this structure set."""
+    try:
+        content = json.loads((structure_set.parent / SUMMARY).read_text(encoding="utf-8"))
+        return content if content["structure_set"]["sop_instance_uid"] == sop_instance_uid else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+# -- gathering -------------------------------------------------------------------------------------------------
+
+
+def _write(
+    path: Path,
+    ct: CTSeries,
+    sides: tuple[StructureSet, StructureSet | None],
+    names: Names,
+    metrics: Mapping[str, RoiMetrics],
+    summary: Mapping[str, Any],
+    volumes: Mapping[str, float],
+    notes: Sequence[str],
+) -> None:
+    if ct.volume is None:
+        raise InputError("A report needs the CT's pixels.", where=ct.paths[0].parent)
+    rois = []
+    for roi, both in names.items():
+        contours = [_slices(side, name, ct) for side, name in zip(sides, both, strict=True)]
+        volume = volumes.get(roi, metrics[roi].predicted_cm3 if roi in metrics else None)
+        info = _info(roi, both[0], sides[0])
+        rois.append(ShownRoi(info, contours[0], contours[1], metrics.get(roi), volume))
+    spacing = " x ".join(f"{mm:.3g}" for mm in ct.grid.spacing_mm)
+    model = summary.get("model", {})
+    said = " ".join(str(model[key]) for key in ("name", "version") if key in model)
+    page = PatientPage(
+        title=ct.patient_id or "unknown patient",
+        subtitle=" · ".join(filter(None, [said, f"{ct.grid.shape_kij[0]} slices, {spacing} mm"])),
+        volume=ct.volume,
+        rois=rois,
+        flags=shown_flags(summary),
+        provenance=_provenance(ct, sides, summary),
+        notes=[*summary.get("input", {}).get("notes", ()), *notes],
+    )
+    write_patient_report(path, page)
+
+
+def _metrics(
+    roi: str,
+    names: tuple[str | None, str | None],
+    sides: tuple[StructureSet, StructureSet | None],
+    ct: CTSeries,
+    tolerances: Tolerances,
+) -> RoiMetrics:
+    masks = [
+        None if side is None or name is None else next(iter_masks(side, ct, [name], on_note=_ignored))[1]
+        for side, name in zip(sides, names, strict=True)
+    ]
+    return roi_metrics(
+        masks[0],
+        masks[1],
+        ct.grid,
+        roi=roi,
+        tau_mm=tolerances.of(roi),
+        path_tau_mm=tolerances.path_mm,
+    )
+
+
+def _slices(structure_set: StructureSet | None, name: str | None, ct: CTSeries) -> Slices | None:
+    if structure_set is None or name is None:
+        return None
+    roi = structure_set.rois[structure_set.names.index(name)]
+    return contours_on_slices(roi, ct, _ignored)
+
+
+def _ignored(note: str) -> None:
+    """For what was said already when the same file was read before."""
+
+
+def _info(roi: str, name: str | None, structure_set: StructureSet) -> RoiInfo:
+    """Colours from the prediction's file, where it has them."""
+    info = roi_info(roi)
+    color = next((r.color for r in structure_set.rois if r.name == name), None)
+    return info if color is None else replace(info, color=color)
+
+
+def shown_flags(summary: Mapping[str, Any]) -> list[ShownFlag]:
+    """The flags of a `summary.json`: those of the whole scan first."""
+    found = [("", flag) for flag in summary.get("flags", ())]
+    found += [(roi, flag) for roi, facts in summary.get("rois", {}).items() for flag in facts["flags"]]
+    return [
+        ShownFlag(
+            roi,
+            str(flag["code"]),
+            str(flag["reason"]),
+            _figure(flag),
+            tuple(int(number) - 1 for number in flag.get("slices_from_1", ())),
+        )
+        for roi, flag in found
+    ]
+
+
+def _figure(flag: Mapping[str, Any]) -> str:
+    """A flag's number beside its limits."""
+    value, low, high = (flag.get(key) for key in ("value", "low", "high"))
+    if value is None:
+        return ""
+    unit = f" {flag['unit']}" if flag.get("unit") else ""
+    limits = [f"{words} {n:.4g}" for words, n in (("at least", low), ("at most", high)) if n is not None]
+    return f"{value:.4g}{unit}" + (f" ({', '.join(limits)})" if limits else "")
+
+
+def _provenance(
+    ct: CTSeries, sides: tuple[StructureSet, StructureSet | None], summary: Mapping[str, Any]
+) -> dict[str, dict[str, str]]:
+    parts: dict[str, dict[str, str]] = {}
+    for heading, key in (("Model", "model"), ("Software", "software"), ("Options", "options")):
+        if summary.get(key):
+            parts[heading] = {name: str(value) for name, value in summary[key].items()}
+    if summary:
+        parts["Prediction"] = {"made": str(summary["created"]), "device": str(summary["device"])}
+    parts["Input"] = {
+        "folder": str(ct.paths[0].parent),
+        "series": ct.series_instance_uid,
+        "slices, rows, columns": " x ".join(map(str, ct.grid.shape_kij)),
+        "spacing": " x ".join(f"{mm:.4g}" for mm in ct.grid.spacing_mm) + " mm",
+    }
+    for heading, side in zip(("Predicted structure set", "Reference structure set"), sides, strict=True):
+        if side is not None:
+            parts[heading] = {"file": side.path.name, "label": side.label, "UID": side.sop_instance_uid}
+    parts["Report"] = {"contour-ai": __version__, "Python": platform.python_version()}
+    return parts
+
+
+def _page_name(pair: EvaluatedPair, taken: set[str]) -> str:
+    """A file name for a patient's page; with the series where another patient has that name."""
+    name = safe_name(pair.patient, fallback="unknown_patient")
+    if f"{name}.html".casefold() in taken:
+        name = f"{name}-{safe_name(pair.ct.series_instance_uid)[-12:]}"
+    return f"{name}.html"
