@@ -22,7 +22,7 @@ class Accuracies:
     """Mean over the classes that occur of n_ii / Σ_j n_ij: the share of each class that is found."""
     frequency_weighted_accuracy: float
     """Mean of the classes' Dice, weighted by how many voxels each has."""
-    mean_dice: float
+    mean_class_dice: float
     """Mean over the classes that occur or are predicted of 2 n_ii / (Σ_j n_ij + Σ_j n_ji)."""
 
 
@@ -103,5 +103,5 @@ class Confusion:
             overall_accuracy=float(right.sum() / self.matrix.sum()),
             mean_accuracy=float(np.mean(right[occurs] / true[occurs])),
             frequency_weighted_accuracy=float((true[seen] / true.sum() * dice).sum()),
-            mean_dice=float(dice.mean()),
+            mean_class_dice=float(dice.mean()),
         )

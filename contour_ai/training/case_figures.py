@@ -67,11 +67,11 @@ def case_figures(logits: NDArray[np.float32], case: Case) -> CaseFigures:
     confusion = Confusion(len(case.rois))
     bits = np.asarray(case.bits)
     confusion.add(logits, bits, case.presence, [state == ABSENT for state in case.states])
-    rois = {
-        roi: roi_figures(logits[r] > 0, (bits & bits.dtype.type(1 << r)) != 0, case.spacing_mm_kij, roi)
-        for r, roi in enumerate(case.rois)
-        if case.presence[r]
-    }
+    rois = {}
+    for r, roi in enumerate(case.rois):
+        truth = (bits & bits.dtype.type(1 << r)) != 0
+        if case.presence[r] and truth.any():
+            rois[roi] = roi_figures(logits[r] > 0, truth, case.spacing_mm_kij, roi)
     return CaseFigures({case.patient_id: rois}, confusion)
 
 

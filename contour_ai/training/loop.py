@@ -20,6 +20,7 @@ from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.training import checkpoint
 from contour_ai.training.batches import BatchMaker
 from contour_ai.training.cache import Case
+from contour_ai.training.case_figures import CaseFigures
 from contour_ai.training.clock import Clock
 from contour_ai.training.config import TrainConfig
 from contour_ai.training.distributed import Processes
@@ -27,7 +28,16 @@ from contour_ai.training.memory import used_bytes
 from contour_ai.training.plan import Plan
 from contour_ai.training.schedule import rate_share
 from contour_ai.training.step import Stepper
-from contour_ai.training.validation import FORWARD_SHARE, Score, Windows, validate, write_metrics, write_score
+from contour_ai.training.validation import (
+    FORWARD_SHARE,
+    Score,
+    Windows,
+    draw_worst,
+    predicted,
+    validate,
+    write_metrics,
+    write_score,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -142,10 +152,11 @@ def train_network(
             writer.add_scalar("learning rate", rate, at.step)
             on_progress(ProgressEvent("training", at.done, 1.0, _facts(clock, at, processes.device)))
         if validate_now:
-            patients = _validated(job, stepper, on_progress)
+            figures = _validated(job, stepper, on_progress)
+            score = Score.of(at.step, at.elapsed_s, at.loss, rate, job.plan.rois, figures)
+            _draw_worst(job, stepper, score, writer)
             clock.validated()
             at.elapsed_s, at.budget_left_s = clock.elapsed_s, clock.budget_left_s
-            score = Score.of(at.step, at.elapsed_s, at.loss, rate, job.plan.rois, patients)
             at.scores.append(score)
             if score.mean > at.best:
                 at.best, at.best_step = score.mean, at.step
@@ -202,8 +213,8 @@ class LossWatch:
         return self.recent
 
 
-def _validated(job: Job, stepper: Stepper, on_progress: OnProgress) -> dict[str, dict[str, float]]:
-    """The scores of all validation patients, of which each process looks at some."""
+def _validated(job: Job, stepper: Stepper, on_progress: OnProgress) -> CaseFigures:
+    """The figures of all validation patients, of which each process looks at some."""
     processes = stepper.processes
     processes.copy_buffers_of_first(stepper.average.network)
     mine = job.validation[processes.rank :: processes.size]
@@ -216,8 +227,29 @@ def _validated(job: Job, stepper: Stepper, on_progress: OnProgress) -> dict[str,
         job.windows,
         on_progress,
     )
-    together = {patient: dice for part in processes.gather(found) for patient, dice in part.items()}
-    return {case.patient_id: together[case.patient_id] for case in job.validation}
+    together = CaseFigures()
+    for part in processes.gather(found):
+        together.merge(part)
+    together.patients = {case.patient_id: together.patients[case.patient_id] for case in job.validation}
+    return together
+
+
+def _draw_worst(job: Job, stepper: Stepper, score: Score, writer: Any) -> None:
+    if stepper.processes.is_first:
+        draw_worst(
+            job.run_dir / "worst",
+            writer,
+            score,
+            job.validation,
+            lambda case: predicted(
+                case,
+                job.plan.settings,
+                stepper.average.network,
+                stepper.processes.device,
+                stepper.precision,
+                job.windows,
+            ),
+        )
 
 
 def _write_scores(job: Job, stepper: Stepper, at: Progress) -> None:

@@ -87,7 +87,8 @@ def measure_roi(
 
 def _left_mm(roi: Mask, body: Mask, roi_grid: Grid, body_grid: Grid) -> float:
     """x grows to the patient's left in DICOM's patient coordinates (PS3.3 C.7.6.2.1.1)."""
-    around = np.logical_and(body, roi.any(axis=(1, 2))[:, None, None])
+    slices: Mask = np.any(roi, axis=(1, 2))
+    around = np.logical_and(body, slices[:, None, None])
     if not around.any():
         return 0.0
     return float(centroid_lps(roi, roi_grid)[0] - centroid_lps(around, body_grid)[0])

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from contour_ai.evaluation.confusion import Accuracies
 from contour_ai.files import atomic_file
 from contour_ai.inference import predict_logits
 from contour_ai.network import ResidualUNet3d
 from contour_ai.preprocess import PreprocessSettings, image_channels
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.training.cache import Case
+from contour_ai.training.case_figures import CaseFigures, case_figures, worst_cases
+from contour_ai.training.worst_pictures import save_pictures, worst_picture
+
+FIGURES_OF_ROIS = {"dice": "dice", "surface dice": "surface_dice", "hd95_mm": "hd95_mm"}
+"""{heading: field of `Score`}."""
+
+ACCURACIES = tuple(f.name for f in fields(Accuracies))
+"""Headings of what the confusion matrix gives."""
+
+WORST = 3
+"""Patients whose pictures are drawn."""
 
 FORWARD_SHARE = 0.4
 """Of a training step, the forward pass: what a validation takes is guessed from it until one was seen."""
@@ -50,6 +63,12 @@ class Score:
     """Mean over the patients that have the ROI; NaN where none has."""
     patients: Mapping[str, Mapping[str, float]]
     """{patient ID: {ROI: Dice}}."""
+    surface_dice: Mapping[str, float] = field(default_factory=dict)
+    """Mean over the patients, within the ROI's tolerance."""
+    hd95_mm: Mapping[str, float] = field(default_factory=dict)
+    """Median over the patients, infinite where most miss it."""
+    accuracies: Mapping[str, float] = field(default_factory=dict)
+    """Of the confusion matrix (see `Accuracies`); empty where ROIs overlap."""
 
     @classmethod
     def of(
@@ -59,14 +78,21 @@ class Score:
         loss: float,
         rate: float,
         rois: Sequence[str],
-        patients: Mapping[str, Mapping[str, float]],
+        figures: CaseFigures,
     ) -> Score:
-        """Averages the patients' scores."""
-        dice = {}
-        for roi in rois:
-            values = [p[roi] for p in patients.values() if roi in p]
-            dice[roi] = float(np.mean(values)) if values else math.nan
-        return cls(step, elapsed_s, loss, rate, dice, patients)
+        """Averages the patients' figures."""
+        means, accuracies = figures.table(rois), figures.accuracies()
+        return cls(
+            step,
+            elapsed_s,
+            loss,
+            rate,
+            means["dice"],
+            figures.dice(),
+            means["surface_dice"],
+            means["hd95_mm"],
+            {} if accuracies is None else vars(accuracies),
+        )
 
     @property
     def mean(self) -> float:
@@ -83,36 +109,58 @@ def validate(
     precision: torch.dtype | None,
     windows: Windows,
     on_progress: OnProgress = no_progress,
-) -> dict[str, dict[str, float]]:
-    """{patient: {ROI: Dice}} of the validation patients, whole, on the model grid, by the predictor itself."""
-    patients: dict[str, dict[str, float]] = {}
+) -> CaseFigures:
+    """The figures of the validation patients, whole, on the model grid, by the predictor itself."""
+    figures = CaseFigures()
     for n, case in enumerate(cases):
         on_progress(ProgressEvent("validation", n, len(cases), {"patient": case.patient_id}))
-        logits = predict_logits(
-            network,
-            torch.from_numpy(image_channels(case.hu, settings)),
-            window_kij=windows.window_kij,
-            overlap=windows.overlap,
-            max_voxels=windows.max_voxels,
-            device=device,
-            autocast=precision,
-        )
-        patients[case.patient_id] = case_dice(logits.numpy() > 0, case)
+        logits = predicted(case, settings, network, device, precision, windows)
+        figures.merge(case_figures(logits, case))
     on_progress(ProgressEvent("validation", len(cases), len(cases)))
-    return patients
+    return figures
 
 
-def case_dice(predicted: np.ndarray, case: Case) -> dict[str, float]:
-    """{ROI: Dice} of the ROIs contoured in a patient; `predicted` (R, k, i, j) bool. Both empty: left out."""
-    dice, bits = {}, case.bits
-    for r, roi in enumerate(case.rois):
-        if not case.presence[r]:
-            continue
-        truth = (bits & bits.dtype.type(1 << r)) != 0
-        both = int(truth.sum()) + int(predicted[r].sum())
-        if both:
-            dice[roi] = 2 * int((truth & predicted[r]).sum()) / both
-    return dice
+def predicted(
+    case: Case,
+    settings: PreprocessSettings,
+    network: ResidualUNet3d,
+    device: torch.device,
+    precision: torch.dtype | None,
+    windows: Windows,
+) -> NDArray[np.float32]:
+    """(R, k, i, j) logits of a whole patient, as in prediction."""
+    logits = predict_logits(
+        network,
+        torch.from_numpy(image_channels(case.hu, settings)),
+        window_kij=windows.window_kij,
+        overlap=windows.overlap,
+        max_voxels=windows.max_voxels,
+        device=device,
+        autocast=precision,
+    )
+    array: NDArray[np.float32] = logits.numpy()
+    return array
+
+
+def draw_worst(
+    folder: Path,
+    writer: Any,
+    score: Score,
+    cases: Sequence[Case],
+    predict: Callable[[Case], NDArray[np.float32]],
+) -> None:
+    """Pictures of the patients that did worst, in a folder and in TensorBoard; they are predicted once more.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    by_id = {case.patient_id: case for case in cases}
+    pictures = {}
+    for place, (patient, roi, dice) in enumerate(worst_cases(score.patients, WORST), start=1):
+        picture = worst_picture(by_id[patient], roi, predict(by_id[patient]))
+        pictures[f"{place}_{patient}_{roi}_{dice:.3f}"] = picture
+        writer.add_image(f"worst/{place}", np.asarray(picture), score.step, dataformats="HWC")
+    save_pictures(folder, pictures)
 
 
 def write_metrics(path: Path, rois: Sequence[str], scores: Sequence[Score]) -> None:
@@ -122,20 +170,28 @@ def write_metrics(path: Path, rois: Sequence[str], scores: Sequence[Score]) -> N
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
         table = csv.writer(file)
-        table.writerow(
-            ["step", "elapsed_s", "loss", "learning_rate", "mean_dice", *(f"dice {r}" for r in rois)]
-        )
+        names = ["step", "elapsed_s", "loss", "learning_rate", "mean_dice", *ACCURACIES]
+        table.writerow([*names, *(f"{figure} {roi}" for figure in FIGURES_OF_ROIS for roi in rois)])
         for s in scores:
-            values = ["" if math.isnan(s.dice[r]) else f"{s.dice[r]:.4f}" for r in rois]
             table.writerow(
-                [s.step, f"{s.elapsed_s:.1f}", f"{s.loss:.5f}", f"{s.rate:.3e}", f"{s.mean:.4f}", *values]
+                [s.step, f"{s.elapsed_s:.1f}", f"{s.loss:.5f}", f"{s.rate:.3e}", f"{s.mean:.4f}"]
+                + [_number(s.accuracies.get(name)) for name in ACCURACIES]
+                + [_number(getattr(s, key).get(roi)) for key in FIGURES_OF_ROIS.values() for roi in rois]
             )
+
+
+def _number(value: float | None) -> str:
+    """Empty where there is none."""
+    return "" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def write_score(writer: Any, score: Score) -> None:
     """The curves of TensorBoard."""
     writer.add_scalar("Dice/mean", score.mean, score.step)
-    for roi, value in score.dice.items():
-        if not math.isnan(value):
-            writer.add_scalar(f"Dice/{roi}", value, score.step)
+    for figure, key in FIGURES_OF_ROIS.items():
+        for roi, value in getattr(score, key).items():
+            if math.isfinite(value):
+                writer.add_scalar(f"{figure.replace('dice', 'Dice')}/{roi}", value, score.step)
+    for name, value in score.accuracies.items():
+        writer.add_scalar(f"accuracy/{name}", value, score.step)
     writer.flush()

@@ -29,7 +29,7 @@ def test_by_hand() -> None:
     assert figures.overall_accuracy == pytest.approx(6 / 8)
     assert figures.mean_accuracy == pytest.approx((3 / 4 + 2 / 3 + 1) / 3)
     assert figures.frequency_weighted_accuracy == pytest.approx((4 * dice[0] + 3 * dice[1] + dice[2]) / 8)
-    assert figures.mean_dice == pytest.approx(sum(dice) / 3)
+    assert figures.mean_class_dice == pytest.approx(sum(dice) / 3)
 
 
 def test_the_larger_logit_wins_and_none_is_background() -> None:

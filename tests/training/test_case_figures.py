@@ -28,7 +28,7 @@ def test_a_perfect_prediction() -> None:
     for found in figures.patients["patient-0"].values():
         assert found == {"dice": 1.0, "surface_dice": 1.0, "hd95_mm": 0.0}
     accuracies = figures.accuracies()
-    assert accuracies is not None and accuracies.overall_accuracy == accuracies.mean_dice == 1.0
+    assert accuracies is not None and accuracies.overall_accuracy == accuracies.mean_class_dice == 1.0
 
 
 def test_a_shift_by_hand() -> None:

@@ -8,7 +8,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from training_cases import ROIS, case
@@ -28,7 +27,6 @@ from contour_ai.training.config import (
 )
 from contour_ai.training.loop import Job, Progress, train_network
 from contour_ai.training.plan import plan_input, plan_network
-from contour_ai.training.validation import case_dice
 
 SETTINGS = PreprocessSettings((4.0, 4.0, 4.0), ((-160.0, 240.0),))
 CONFIG = TrainConfig(
@@ -104,6 +102,15 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["4", "8"]
     assert float(rows[1]["mean_dice"]) == pytest.approx(at.scores[1].mean, abs=1e-4)
+    assert float(rows[1]["surface dice Brainstem"]) == pytest.approx(
+        at.scores[1].surface_dice["Brainstem"], abs=1e-4
+    )
+    assert float(rows[1]["hd95_mm Parotid_L"]) == pytest.approx(at.scores[1].hd95_mm["Parotid_L"], abs=1e-4)
+    for name, value in at.scores[1].accuracies.items():
+        assert float(rows[1][name]) == pytest.approx(value, abs=1e-4)
+    assert len(at.scores[1].accuracies) == 4
+    (worst,) = (tmp_path / "worst").iterdir()
+    assert worst.name.startswith("1_patient-4_") and worst.suffix == ".png"
     assert set(weights) == set(build_network(job(tmp_path).plan.network).state_dict())
     assert list((tmp_path / "tensorboard").glob("events.*"))
     facts = [event.facts for event in seen if event.stage == "training"][-1]
@@ -155,10 +162,3 @@ def test_a_loss_that_is_no_number_stops_and_names_the_patients(tmp_path: Path) -
     ):
         train_network(work, network)
     assert last(tmp_path)["step"] == 0
-
-
-def test_dice_by_hand() -> None:
-    one = case(0, presence=(True, True, False))
-    predicted = np.zeros((3, *one.hu.shape), bool)
-    predicted[0] = one.bits & 1
-    assert case_dice(predicted, one) == {"Parotid_L": 1.0, "Parotid_R": 0.0}
