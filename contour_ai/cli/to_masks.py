@@ -12,7 +12,7 @@ from contour_ai.cli.console import err, out
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
+    from numpy import bool_
     from numpy.typing import NDArray
 
 
@@ -50,6 +50,8 @@ def command(
 
     Arrays are (slice, row, column), slices ascending along the slice normal. A voxel is inside where its centre is.
     """
+    import numpy as np
+
     from contour_ai.dicom.ct import read_ct
     from contour_ai.dicom.rtstruct_read import iter_masks, load_structure_set
     from contour_ai.dicom.scan import find_patient
@@ -68,9 +70,9 @@ def command(
     renamed = _names(structure_set.names, rois, roi_map)
     voxels: dict[str, int] = {}
 
-    def masks() -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    def masks() -> Iterator[tuple[str, NDArray[bool_]]]:
         for name, mask in iter_masks(structure_set, ct, list(renamed), on_note=_note):
-            voxels[renamed[name]] = int(mask.sum())
+            voxels[renamed[name]] = int(np.count_nonzero(mask))
             yield renamed[name], mask
 
     files = save_masks(output, masks(), ct.grid, format=chosen, overwrite=overwrite)  # type: ignore[arg-type]

@@ -56,6 +56,8 @@ def command(
 
     The file is read back and compared with the masks voxel by voxel before it is kept.
     """
+    import numpy as np
+
     from contour_ai.dicom.ct import read_ct
     from contour_ai.dicom.profile import load_profile
     from contour_ai.dicom.rtstruct_header import Provenance
@@ -93,7 +95,7 @@ def command(
     for note in written.notes:
         _note(note)
     for asked, name in written.names.items():
-        out().print(f"{name}: {int(kept[asked][1].sum())} voxels", markup=False)
+        out().print(f"{name}: {int(np.count_nonzero(kept[asked][1]))} voxels", markup=False)
     out().print(f"{len(written.names)} ROIs in {written.path}, read back without a wrong voxel", markup=False)
 
 
