@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
 import click
 
 from contour_ai.cli.console import err, out, progress_bar
+from contour_ai.cli.training_log import training_log
 from contour_ai.errors import ConfigError
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -93,6 +95,9 @@ def command(
     every value can be fixed in the configuration (--print-config shows them all). The run folder holds config.yaml,
     splits.json, archive-check.csv, metrics.csv, tensorboard/, checkpoints/ and in the end bundle/, which
     `contour-ai predict --model` takes.
+
+    Several GPUs or machines: `torchrun --nproc-per-node=4 -m contour_ai train ...`, or Slurm's `srun`; every process
+    has its own samples in each step.
     """
     from dataclasses import replace
 
@@ -139,6 +144,7 @@ def _train(
     from contour_ai.pipeline.train import TrainOptions, train
     from contour_ai.structures.roi_map import RoiMap
     from contour_ai.training.config import TrainConfig
+    from contour_ai.training.distributed import FirstProcessError, place
 
     assert isinstance(settings, TrainConfig)
     options = TrainOptions(
@@ -152,11 +158,16 @@ def _train(
         on_check=lambda check: _print_check(check, run_dir),
         on_plan=_print_plan,
     )
-    with progress_bar() as on_progress:
+    if place().rank:
+        # The first process speaks for all; what happens in this one alone is an error that ends it.
+        with contextlib.suppress(FirstProcessError):
+            train(settings, data_dir, run_dir, options=options)
+        return
+    with training_log() as on_progress:
         try:
             bundle = train(settings, data_dir, run_dir, on_progress, options)
         except KeyboardInterrupt:
-            if (run_dir / "checkpoints").is_dir():
+            if (run_dir / "checkpoints" / "last.pt").is_file():
                 err().print(f"stopped; `contour-ai train {data_dir} --out {run_dir} --resume` goes on")
             raise
     _print_result(bundle.folder)
