@@ -27,6 +27,7 @@ const shown = (value, decimals = figure.decimals) => {
   const v = number(value);
   return v === null || v === undefined ? "–" : v === Infinity ? "∞" : v.toFixed(decimals);
 };
+const probability = (p) => (p !== null && p < 0.0001 ? "< 0.0001" : shown(p, 4));
 const linked = (patient, ...content) => (data.links[patient] ? element("a", { href: data.links[patient] }, ...content) : element("span", {}, ...content));
 const worseFirst = (a, b) => (figure.higherIsBetter ? a.value - b.value : b.value - a.value);
 
@@ -60,7 +61,8 @@ function ticks(low, high) {
 }
 
 function plot() {
-  const wide = 1180, left = 60, top = 14, high = 330, bottom = 70;
+  const wide = 1180, left = 60, top = 14, high = 330, pitch = (wide - left) / Math.max(1, data.rois.length);
+  const slanted = pitch < 90, bottom = slanted ? 90 : 30;
   const groups = data.rois.map((roi) => SIDES.map((side) => valuesOf(roi, side)));
   const finite = groups.flat(2).map((v) => v.value).filter(Number.isFinite);
   let [low, most] = [Math.min(...finite, figure.higherIsBetter ? 1 : 0), Math.max(...finite, figure.higherIsBetter ? 1 : 0)];
@@ -72,10 +74,10 @@ function plot() {
     svg.append(drawn("line", { class: "grid-line", x1: left, x2: wide, y1: y(tick), y2: y(tick) }), drawn("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, String(tick)));
   }
   if (anyInfinite) svg.append(drawn("text", { x: left - 8, y: y(Infinity) + 4, "text-anchor": "end" }, "∞"));
-  const pitch = (wide - left) / Math.max(1, data.rois.length), sides = data.labels.length;
+  const sides = data.labels.length;
   data.rois.forEach((roi, n) => {
     const middle = left + (n + 0.5) * pitch;
-    svg.append(drawn("text", { class: "roi-name", x: middle, y: top + high + 20, "text-anchor": pitch < 90 ? "end" : "middle", transform: pitch < 90 ? `rotate(-35 ${middle} ${top + high + 20})` : "" }, roi));
+    svg.append(drawn("text", { class: "roi-name", x: middle, y: top + high + 20, "text-anchor": slanted ? "end" : "middle", transform: slanted ? `rotate(-35 ${middle} ${top + high + 20})` : "" }, roi));
     const width = Math.min(54, (pitch * 0.7) / sides);
     SIDES.slice(0, sides).forEach((side, s) => {
       if (groups[n][s].length) svg.append(boxPlot(groups[n][s], roi, side, middle + (s - (sides - 1) / 2) * (width + 6), width, y));
@@ -101,7 +103,7 @@ function boxPlot(values, roi, side, x, width, y) {
 
 // -- tables ------------------------------------------------------------------------------------------------------
 
-const headOf = (...names) => element("thead", {}, element("tr", {}, ...names.map((name) => element("th", {}, name))));
+const headOf = (...names) => element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { className: name === "worst three" ? "words" : "" }, name))));
 
 function summary() {
   const lines = data.summary.map((s) => {
@@ -118,7 +120,7 @@ function summary() {
 function comparison() {
   byId("comparison-section").hidden = !data.comparison.length;
   byId("comparison-text").textContent = data.comparisonText;
-  const lines = data.comparison.filter((c) => c.figure === figure.name).map((c) => element("tr", {}, ...[c.roi, c.n, shown(c.first_median), shown(c.second_median), shown(c.median_difference), c.first_better, c.second_better, c.equal, shown(c.p, 4), shown(c.p_holm, 4)].map((text) => element("td", {}, String(text)))));
+  const lines = data.comparison.filter((c) => c.figure === figure.name).map((c) => element("tr", {}, ...[c.roi, c.n, shown(c.first_median), shown(c.second_median), shown(c.median_difference), c.first_better, c.second_better, c.equal, probability(c.p), probability(c.p_holm)].map((text) => element("td", {}, String(text)))));
   const names = ["ROI", "n", ...data.labels.map((l) => `median ${l}`), "median difference", ...data.labels.map((l) => `better: ${l}`), "equal", "p", "p (Holm)"];
   byId("comparison").replaceChildren(headOf(...names), element("tbody", {}, ...(lines.length ? lines : [element("tr", {}, element("td", { colSpan: names.length }, `${figure.label} is not compared`))])));
 }

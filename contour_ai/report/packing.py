@@ -112,7 +112,7 @@ def level_edges(step_hu: float) -> NDArray[np.float64]:
     edges = [BANDS[0][0]]
     for _, to_hu, wider in BANDS:
         while edges[-1] < to_hu:
-            edges.append(edges[-1] + wider * step_hu)
+            edges.append(min(edges[-1] + wider * step_hu, to_hu))
     return np.array(edges)
 
 

@@ -139,7 +139,8 @@ class View {
 
   get scale() {
     const [left, top, right, bottom] = this.box;
-    return this.zoom * Math.min(this.canvas.width / (right - left), this.canvas.height / (bottom - top));
+    const room = (length, margin) => Math.max(0.3 * length, length - 2 * margin * (devicePixelRatio || 1));
+    return this.zoom * Math.min(room(this.canvas.width, 22) / (right - left), room(this.canvas.height, 32) / (bottom - top));
   }
 
   go(index) {

@@ -74,7 +74,9 @@ class Tab:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
-        self.call("Emulation.setDeviceMetricsOverride", width=1500, height=950, deviceScaleFactor=1, mobile=False)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=1500, height=950, deviceScaleFactor=1, mobile=False
+        )
         self.call("Page.navigate", url=path.resolve().as_uri())
 
     def run(self, expression: str) -> Any:
