@@ -30,7 +30,7 @@ def deflated(start: bytes, data: NDArray[np.bool_]) -> tuple[list[bytes], int]:
     crc = zlib.crc32(start)
     flat = data.reshape(-1)
     number = len(flat) // BLOCK
-    used = flat[: number * BLOCK].reshape(number, BLOCK).any(axis=1)
+    used: NDArray[np.bool_] = np.any(flat[: number * BLOCK].reshape(number, BLOCK), axis=1)
     runs = [0, *(np.flatnonzero(used[1:] != used[:-1]) + 1).tolist(), number]
     for first, stop in pairwise(runs):
         if stop > first and used[first]:
