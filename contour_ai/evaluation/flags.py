@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,7 +166,7 @@ def find_flags(rois: Sequence[Evidence], image: Image, ranges: Ranges | None = N
     spacing = image.model_grid.spacing_mm
     body = body_of(image.hu, image.outside_hu, spacing)
     masks = {
-        roi.info.name: (roi.logit > roi.threshold) & body.mask
+        roi.info.name: _on_model_grid(roi.logit > roi.threshold, roi.box, image, body)
         for roi in rois
         if roi.logit is not None and roi.box is not None
     }
@@ -187,6 +187,17 @@ def find_flags(rois: Sequence[Evidence], image: Image, ranges: Ranges | None = N
         found[roi.info.name] = tuple(flags)
     organs = [roi.info.name for roi in rois if roi.info.interpreted_type != EXTERNAL]
     return PatientFlags(tuple(_image_flags(image, body, found, organs, ranges)), found)
+
+
+def _on_model_grid(mask: Bool, box: Box, image: Image, body: Body) -> Bool:
+    """What of a ROI on the model's grid is on the CT's, too: not specks between its voxels or outside the body."""
+    ends = itertools.product(*((s.start - 0.5, s.stop - 0.5) for s in box))
+    corners = image.model_grid.lps_to_index(image.grid.index_to_lps(list(ends)))
+    low, high = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int)
+    near = tuple(slice(max(0, a), max(0, b + 1)) for a, b in zip(low, high, strict=True))
+    left = np.zeros_like(mask)
+    left[near] = mask[near] & body.mask[near]
+    return left
 
 
 def _places(ranges: Ranges | None) -> dict[str, tuple[float, float, float]]:
@@ -271,7 +282,7 @@ def _part_flags(roi: Evidence, grid: Grid, usual: RoiRanges) -> list[Flag]:
     held = np.flatnonzero(inside.any(axis=(1, 2)))
     gaps = np.setdiff1d(np.arange(held[0], held[-1] + 1), held) + first if held.size else held
     if gaps.size > usual.missing_slices:
-        reason = f"{gaps.size} slices without a contour between others, {in_words(gaps)}"
+        reason = f"no contour in {in_words(gaps)}, between others"
         flags.append(_flag("slice_gaps", reason, gaps.size, None, usual.missing_slices, "slices", gaps))
     return flags
 
@@ -370,6 +381,9 @@ def _excess(value: float, usual: Range, limits: tuple[float | None, float | None
 
 def _range_reason(figure: Figure, value: float, limits: tuple[float, float]) -> str:
     unit = f" {figure.unit}" if figure.unit else ""
+    if figure.directions is not None:
+        low, high = (_placed(limit, figure.directions) for limit in limits)
+        return f"lies {_placed(value, figure.directions)} {figure.words}, usual {low} to {high} it"
     if figure.share:
         usual = f"{limits[0]:.0%} to {limits[1]:.0%}" if figure.low else _at_most(limits[1], "%")
         return f"{figure.words} is {value:.0%}, usual {usual}"
@@ -378,6 +392,10 @@ def _range_reason(figure: Figure, value: float, limits: tuple[float, float]) -> 
     if not figure.high:
         return f"{figure.words} is {_plain(value)}{unit}, usual at least {_plain(limits[0])}{unit}"
     return f"{figure.words} is {_plain(value)}{unit}, usual {_plain(limits[0])} to {_plain(limits[1])}{unit}"
+
+
+def _placed(distance_mm: float, directions: tuple[str, str]) -> str:
+    return f"{_plain(abs(distance_mm))} mm {directions[distance_mm < 0]}"
 
 
 def _at_most(limit: float, unit: str = "") -> str:
@@ -549,8 +567,8 @@ def in_words(slices: Iterable[int]) -> str:
     numbers = sorted({int(n) for n in slices})
     if not numbers:
         return "no slice"
-    breaks = [0, *(n + 1 for n, (a, b) in enumerate(pairwise(numbers)) if b > a + 1), len(numbers)]
-    runs = [(numbers[a], numbers[b - 1]) for a, b in pairwise(breaks)]
+    breaks = [0, *(n + 1 for n, (a, b) in enumerate(itertools.pairwise(numbers)) if b > a + 1), len(numbers)]
+    runs = [(numbers[a], numbers[b - 1]) for a, b in itertools.pairwise(breaks)]
     words = [str(a) if a == b else f"{a}-{b}" for a, b in runs[:6]] + (["..."] if runs[6:] else [])
     return f"slice{'s' if len(numbers) > 1 else ''} {', '.join(words)}"
 

@@ -42,6 +42,8 @@ class Figure:
     """How one figure is compared.
 
     Args:
+        code: of the flag.
+        words: what it is; of a place, what it is measured from.
         ratio: limits are factors of the median, else distances from it.
         least: no limit lies nearer to the median than this (a share where `ratio`): differences below mean nothing.
     """
@@ -53,6 +55,8 @@ class Figure:
     least: float
     low: bool = True
     high: bool = True
+    directions: tuple[str, str] | None = None
+    """Of a place: words for positive and for negative values."""
 
     @property
     def share(self) -> bool:
@@ -60,29 +64,26 @@ class Figure:
         return not self.unit
 
 
+LEFT, BEHIND, ABOVE = ("left of", "right of"), ("behind", "in front of"), ("above", "below")
+BODY_AXIS, OTHER_ROIS = "the body's axis", "where the other ROIs say"
+
 ROI_FIGURES: Mapping[str, Figure] = {
     "volume_cm3": Figure("volume", "the volume", "cm3", True, 0.2),
     "length_mm": Figure("length", "the extent along the body", "mm", True, 0.15),
     "mean_hu": Figure("mean_hu", "the mean density", "HU", False, 15),
     "sd_hu": Figure("hu_spread", "the spread of the density", "HU", True, 0.25),
-    "left_mm": Figure("position_in_body", "the distance to the left of the body's axis", "mm", False, 5),
-    "posterior_mm": Figure("position_in_body", "the distance behind the body's axis", "mm", False, 5),
+    "left_mm": Figure("position_in_body", BODY_AXIS, "mm", False, 5, directions=LEFT),
+    "posterior_mm": Figure("position_in_body", BODY_AXIS, "mm", False, 5, directions=BEHIND),
     "body_area_cm2": Figure("position_in_body", "the body's cross-section where it lies", "cm2", True, 0.15),
     "bottom_share": Figure(
-        "cut_off", "the lowest slice's area as a share of the largest", "", False, 0.05, low=False
+        "cut_off", "the lowest slice's share of the largest area", "", False, 0.05, low=False
     ),
     "top_share": Figure(
-        "cut_off", "the highest slice's area as a share of the largest", "", False, 0.05, low=False
+        "cut_off", "the highest slice's share of the largest area", "", False, 0.05, low=False
     ),
-    "offset_superior_mm": Figure(
-        "position_to_rois", "the distance above where the other ROIs say it is", "mm", False, 5
-    ),
-    "offset_posterior_mm": Figure(
-        "position_to_rois", "the distance behind where the other ROIs say it is", "mm", False, 5
-    ),
-    "offset_left_mm": Figure(
-        "position_to_rois", "the distance to the left of where the other ROIs say it is", "mm", False, 5
-    ),
+    "offset_superior_mm": Figure("position_to_rois", OTHER_ROIS, "mm", False, 5, directions=ABOVE),
+    "offset_posterior_mm": Figure("position_to_rois", OTHER_ROIS, "mm", False, 5, directions=BEHIND),
+    "offset_left_mm": Figure("position_to_rois", OTHER_ROIS, "mm", False, 5, directions=LEFT),
     "wrong_side_share": Figure(
         "wrong_side", "the share on the other side of the body's axis", "", False, 0.05, low=False
     ),

@@ -20,6 +20,7 @@ from contour_ai.evaluation.ranges import Ranges, ranges_of
 from contour_ai.files import atomic_file
 from contour_ai.grid import Grid
 from contour_ai.pipeline.archive import find_sources, typical_grids
+from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
 from contour_ai.preprocess import image_channels
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures.roi_map import RoiMap
@@ -59,8 +60,6 @@ def calibrate(
         ConfigError: unmapped ROI names, or splits of other patients.
         OutputError: the bundle cannot be written.
     """
-    from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
-
     options = options or CalibrationOptions()
     sources = find_sources(data_dir, options.roi_map, on_progress)
     grids = typical_grids(sources.patients, on_progress)

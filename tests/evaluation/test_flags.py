@@ -205,7 +205,10 @@ def test_size_density_and_place(usual: Ranges) -> None:
         "one wrong ROI blames no other"
     )
     behind = only(found.rois["Brainstem"], "position_to_rois")
-    assert behind.value == pytest.approx(17.5, abs=1.5) and "behind where the other ROIs say" in behind.reason
+    assert (
+        behind.value == pytest.approx(17.5, abs=1.5)
+        and "mm behind where the other ROIs say, usual" in behind.reason
+    )
 
 
 def test_an_organ_that_ends_abruptly(usual: Ranges) -> None:
@@ -237,7 +240,7 @@ def test_left_and_right_in_every_position(signs: tuple[int, int, int], usual: Ra
             assert ("wrong_side" in codes(found.rois[name])) == wrong, (signs, name)
         if wrong:
             assert "to the right of Parotid_R" in only(found.rois["Parotid_L"], "wrong_side").reason
-    alone = [Evidence(roi_info("Parotid_L"), rois[0].box, rois[0].inside, logit_of(masks["Parotid_R"]))]
+    alone = [Evidence(roi_info("Parotid_L"), rois[1].box, rois[1].inside, logit_of(masks["Parotid_R"]))]
     reason = only(
         find_flags(alone, Image(grid, None, hu, GRID, OUTSIDE), usual).rois["Parotid_L"], "wrong_side"
     ).reason
