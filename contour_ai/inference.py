@@ -106,6 +106,32 @@ def predict_logits(
         return _in_windows(run, image, window_kij, overlap, on_progress)
 
 
+class Average(nn.Module):
+    """Several networks as one, whose logit is that of their mean probability.
+
+    Args:
+        networks: of the same input channels.
+        channels: for each network the channel of every ROI, in the order of the average's ROIs.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], channels: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.channels = [list(of_network) for of_network in channels]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, C, K, I, J) to (N, R, K, I, J)."""
+        inside: Tensor | None = None  # log of the sum of probabilities, and of those of the opposite
+        outside: Tensor | None = None
+        for network, channels in zip(self.networks, self.channels, strict=True):
+            logits = network(image).float()[:, channels]  # (N, R, K, I, J)
+            yes, no = nn.functional.logsigmoid(logits), nn.functional.logsigmoid(-logits)
+            inside = yes if inside is None else torch.logaddexp(inside, yes)
+            outside = no if outside is None else torch.logaddexp(outside, no)
+        assert inside is not None and outside is not None
+        return inside - outside
+
+
 class _Run:
     """The network applied to one piece of an image: (C, K, I, J) on the CPU to (R, K, I, J) float32 on the CPU."""
 

@@ -29,7 +29,12 @@ UNFORESEEN = 1
     type=click.Path(path_type=Path, file_okay=False),
     help="Where results go.",
 )
-@click.option("--model", help="Name or folder of a model; without it the default one.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="Name or folder of a model; without it the default one. Given several times, they are averaged.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--rois", help="Only these ROIs of the model, as in A,B.")
 @click.option("--tta", is_flag=True, help="Average with the left-right mirror: slower, a little better.")
@@ -43,7 +48,7 @@ UNFORESEEN = 1
 def command(
     patient_dirs: tuple[Path, ...],
     out_dir: Path,
-    model: str | None,
+    models: tuple[str, ...],
     device: str,
     rois: str | None,
     tta: bool,
@@ -63,7 +68,7 @@ def command(
     from contour_ai.bundle import default_bundle, load_bundle
     from contour_ai.pipeline.predict import PredictOptions
 
-    bundle = load_bundle(model) if model else default_bundle()
+    bundles = [load_bundle(model) for model in models] or [default_bundle()]
     names = None if rois is None else tuple(name.strip() for name in rois.split(",") if name.strip())
     options = PredictOptions(
         device=device,
@@ -75,8 +80,9 @@ def command(
         overwrite=overwrite,
         series_uid=series_uid,
     )
-    _say_which(bundle, chosen=model is not None)
-    return _predict_all(patient_dirs, bundle, out_dir, options)
+    for bundle in bundles:
+        _say_which(bundle, chosen=bool(models))
+    return _predict_all(patient_dirs, bundles, out_dir, options)
 
 
 def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:
@@ -95,7 +101,7 @@ def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:
 
 
 def _predict_all(
-    patient_dirs: tuple[Path, ...], bundle: ModelBundle, out_dir: Path, options: PredictOptions
+    patient_dirs: tuple[Path, ...], bundles: list[ModelBundle], out_dir: Path, options: PredictOptions
 ) -> int:
     """Tries every patient; prints what was found, then what failed. Returns the exit status of the worst."""
     import traceback
@@ -104,10 +110,11 @@ def _predict_all(
 
     from contour_ai.cli.main import REPORT_HERE, exit_status
     from contour_ai.errors import ContourAIError
-    from contour_ai.pipeline.predict import load_model, predict_patients
+    from contour_ai.pipeline.ensemble import load_ensemble
+    from contour_ai.pipeline.predict import predict_patients
 
     failures: list[tuple[Path, Exception]] = []
-    model = load_model(bundle, options.device)
+    model = load_ensemble(bundles, options.device)
     bar = console.ClosableBar()
     with bar:
         for outcome in predict_patients(patient_dirs, model, out_dir, options, bar.on_progress):

@@ -1,0 +1,65 @@
+"""Several models as one: their probabilities are averaged, as of the parts of a cross-validation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from contour_ai.bundle import ModelBundle
+from contour_ai.errors import ConfigError
+from contour_ai.pipeline.predict import LoadedModel
+
+
+def load_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> LoadedModel:
+    """One model that averages several; a single bundle is just loaded.
+
+    ROIs, post-processing and what is usual are the first model's; the others may have their ROIs in another order.
+
+    Raises:
+        ConfigError: no such device; the models differ in their ROIs or in how they want their images.
+        ModelError: weights cannot be used.
+    """
+    from contour_ai.inference import Average, autocast_dtype, choose_device
+
+    first = bundles[0]
+    for other in bundles[1:]:
+        _refuse_misfit(first, other)
+    chosen = choose_device(device)
+    networks = [bundle.build_network(chosen) for bundle in bundles]
+    if len(bundles) == 1:
+        return LoadedModel(first, networks[0], chosen, autocast_dtype(chosen))
+    channels = [[bundle.roi_names.index(roi) for roi in first.roi_names] for bundle in bundles]
+    return LoadedModel(
+        describe_ensemble(bundles), Average(networks, channels), chosen, autocast_dtype(chosen)
+    )
+
+
+def describe_ensemble(bundles: Sequence[ModelBundle]) -> ModelBundle:
+    """The first bundle, said to be an ensemble, with a hash of all weights."""
+    members = [f"{bundle.name} {bundle.version} {bundle.weights_sha256}" for bundle in bundles]
+    first = bundles[0]
+    return replace(
+        first,
+        name=f"{first.name[:60]}-ensemble",
+        kind="phantom" if any(bundle.kind == "phantom" for bundle in bundles) else "clinical",
+        default=False,
+        description=f"The average of {len(bundles)} models",
+        provenance={"ensemble_of": members},
+        weights_sha256=hashlib.sha256("\n".join(members).encode()).hexdigest(),
+    )
+
+
+def _refuse_misfit(first: ModelBundle, other: ModelBundle) -> None:
+    for what, mine, theirs in (
+        ("ROIs", sorted(first.roi_names), sorted(other.roi_names)),
+        ("preprocessing", first.preprocess, other.preprocess),
+    ):
+        if mine != theirs:
+            raise ConfigError(
+                f"These models cannot be averaged: they differ in their {what}.",
+                where=f"{first.folder} and {other.folder}",
+                found=theirs,
+                expected=mine,
+                fix="average models of one training configuration, as of the parts of a cross-validation",
+            )
