@@ -12,13 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 from contour_ai.cli.main import cli
+from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.ct_write import PatientIdentity, write_ct
 from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import InputError
 from contour_ai.evaluation.metrics import dice
 from contour_ai.grid import Grid
-from contour_ai.pipeline.evaluate import evaluate, name_of_roi
+from contour_ai.pipeline.evaluate import evaluate, evaluate_versus, name_of_roi
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.volume import Structures, Volume
 
@@ -166,10 +167,76 @@ def test_command_prints_and_writes(root: Path, tmp_path: Path) -> None:
     assert "exists already" in again.output
 
 
+def test_tolerances_by_roi_one_for_all_and_from_a_file(root: Path, tmp_path: Path) -> None:
+    sides = [str(root / "out" / "A"), str(root / "data" / "A")]
+    own = tmp_path / "taus.yaml"
+    own.write_text("path_mm: 1.5\nsources: [{text: ours, rois_mm: {SpinalCord: 1.25}}]\n", encoding="utf-8")
+    expected = {None: [2.93, 2.85], "1.5": [1.5, 1.5], str(own): [1.25, 2.0]}
+    for n, (tau, taus) in enumerate(expected.items()):
+        out = tmp_path / str(n)
+        more = [] if tau is None else ["--tau", tau]
+        result = CliRunner().invoke(cli, ["evaluate", *sides, "--out", str(out), *more])
+        assert result.exit_code == 0, result.output
+        rows = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["rows"]
+        assert [row["tau_mm"] for row in rows] == taus
+    assert rows[0]["path_tau_mm"] == 1.5
+    wrong = CliRunner().invoke(cli, ["evaluate", *sides, "--tau", "-1"])
+    assert (wrong.exit_code, "0 or more" in wrong.output) == (2, True)
+    missing = CliRunner().invoke(cli, ["evaluate", *sides, "--tau", "nowhere.yaml"])
+    assert (missing.exit_code, "cannot be read" in missing.output) == (4, True)
+
+
+def test_two_predictions_of_the_same_patients(root: Path, tmp_path: Path) -> None:
+    # The second agrees with the reference, and misses the cord of B and C altogether.
+    other = tmp_path / "other"
+    for name, masks in (("A", {"SpinalCord": CORD, "Parotid_L": GLAND}), ("B", {"Parotid_L": GLAND})):
+        ct = read_ct(root / "data" / name / "ct", with_pixels=False)
+        (other / name).mkdir(parents=True)
+        structures = Structures.from_masks(masks, GRID)
+        write_structures(
+            other / name / "RS.dcm", structures, ct, Provenance("OTHER"), uid_seed=f"other {name}"
+        )
+    found = evaluate_versus(root / "out", other, root / "data")
+    assert {row.metrics.roi for row in found.second.rows} == {"SpinalCord", "Parotid_L"}
+    dsc = {c.roi: c for c in found.comparison if c.figure == "dsc"}
+    cord, gland = dsc["SpinalCord"], dsc["Parotid_L"]
+    assert (cord.n, cord.first_better, cord.second_better) == (2, 1, 1)
+    assert (gland.n, gland.second_better, gland.equal) == (2, 1, 1)
+    arguments = ["evaluate", str(root / "out"), str(root / "data"), "--versus", str(other)]
+    result = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "scores"), "--report"])
+    assert result.exit_code == 0, result.output
+    assert "PREDICTED minus VERSUS" in result.output
+    assert "Wilcoxon" in result.output
+    names = {p.relative_to(tmp_path / "scores").as_posix() for p in (tmp_path / "scores").rglob("*")}
+    assert {"comparison.csv", "versus/metrics.csv", "cohort.html", "patients/A.html"} <= names
+    assert '"labels":["out","other"]' in (tmp_path / "scores" / "cohort.html").read_text(encoding="utf-8")
+
+
+def test_reports(root: Path, tmp_path: Path) -> None:
+    sides = [str(root / "out"), str(root / "data")]
+    result = CliRunner().invoke(cli, ["evaluate", *sides, "--report"])
+    assert (result.exit_code, "--report needs --out" in result.output) == (2, True)
+    result = CliRunner().invoke(cli, ["evaluate", *sides, "--report", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert "cohort.html" in result.output
+    for name in "ABC":
+        page = (tmp_path / "out" / "patients" / f"{name}.html").read_text(encoding="utf-8")
+        assert f'"title":"{name}"' in page
+        assert "Spinal Cord was taken for SpinalCord" in page or name != "B"
+    cohort = (tmp_path / "out" / "cohort.html").read_text(encoding="utf-8")
+    assert '"B":"patients/B.html"' in cohort
+    one = [str(root / "out" / "A"), str(root / "data" / "A")]
+    result = CliRunner().invoke(cli, ["evaluate", *one, "--report", "--out", str(tmp_path / "one")])
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "one" / "cohort.html").exists()
+    assert "patients/A.html" in result.output.replace("\\", "/")
+
+
 def test_command_on_one_patient(root: Path) -> None:
     result = CliRunner().invoke(cli, ["evaluate", str(root / "out" / "A"), str(root / "data" / "A")])
     assert result.exit_code == 0, result.output
-    assert "surface DSC 2 mm" in result.output
+    assert "surface DSC (τ mm)" in result.output
+    assert "(2.93)" in result.output  # the cord's own tolerance
     wrong = CliRunner().invoke(cli, ["evaluate", str(root / "out" / "A"), str(root / "data" / "B")])
     assert wrong.exit_code == 3
     assert "not compared" in wrong.output
