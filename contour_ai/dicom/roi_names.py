@@ -9,9 +9,14 @@ from collections.abc import Iterable
 from contour_ai.dicom.profile import Profile
 
 TELLING_END = re.compile(
-    r"(?:[_ .-]?(?:left|right|lt|rt|li|re)|[_ .-][lr]|[_ .-]?\d{1,5}|(?<=[a-z])[LR])$", re.IGNORECASE
+    r"(?:[_ .-]?(?:left|right|lt|rt|li|re)|[_ .-][a-z0-9]{1,2}|[_ .-]?PRV[_ .-]?\d{0,3}|[_ .-]?\d{1,5}"
+    r"|(?<=[a-z])[LR])$",
+    re.IGNORECASE,
 )
-"""What tells one ROI from its siblings stands at the end of a name: the side, or a dose or a number."""
+"""What tells one ROI from its siblings stands at the end of a name: the side, a margin, a dose, a number or letter."""
+
+SIDE_WITHIN = re.compile(r"[_ .-](?:left|right|lt|rt|li|re|[lr])(?=[_ .-]|$)", re.IGNORECASE)
+"""A side that something else follows, as in Parotid_L_PRV05."""
 
 
 def written_names(names: Iterable[str], profile: Profile) -> dict[str, str]:
@@ -33,7 +38,7 @@ def written_names(names: Iterable[str], profile: Profile) -> dict[str, str]:
             taken.add(name.casefold())
     for name in asked:
         if name not in result:
-            result[name] = _free(cleaned[name], profile.roi_name_characters, taken)
+            result[name] = _free(cleaned[name], profile, taken)
             taken.add(result[name].casefold())
     return {name: result[name] for name in asked}
 
@@ -50,17 +55,25 @@ def _cleaned(name: str, profile: Profile) -> str:
     return "".join(map(character, name)).strip() or "ROI"
 
 
-def _free(name: str, longest: int, taken: set[str]) -> str:
+def _free(name: str, profile: Profile, taken: set[str]) -> str:
+    allowed = re.compile(profile.roi_name_pattern)
+    mark = next((c for c in "~_-." if allowed.fullmatch(c)), "")
     for number in range(1, len(taken) + 3):
-        candidate = _shortened(name, longest, "" if number == 1 else f"~{number}")
+        candidate = _shortened(name, profile.roi_name_characters, "" if number == 1 else f"{mark}{number}")
         if candidate.casefold() not in taken:
             return candidate
     raise AssertionError("one of the numbers is free")
 
 
 def _shortened(name: str, longest: int, tag: str) -> str:
-    """`name` with `tag` in at most `longest` characters; the tag goes before the side, so that it stays last."""
+    """`name` with `tag` in at most `longest` characters; the tag goes before side and end, so that they stay last."""
     match = TELLING_END.search(name)
     end = match.group() if match and len(match.group()) + len(tag) < longest else ""
     stem = name[: len(name) - len(end)]
-    return stem[: longest - len(end) - len(tag)].rstrip("_ .-") + tag + end
+    side = next(reversed(list(SIDE_WITHIN.finditer(stem))), None)
+    if side and side.end() > longest - len(end) - len(tag) and len(side.group() + end + tag) < longest:
+        stem, end = stem[: side.start()], side.group() + end
+    cut = stem[: longest - len(end) - len(tag)]
+    if len(cut) < len(stem):
+        cut = cut.rstrip("_ .-") or cut
+    return (cut + tag + end).strip()
