@@ -123,9 +123,7 @@ class PatientFigures:
 
 def body_of(hu: NDArray[np.int16], outside_hu: int, spacing_mm: Triple) -> Body:
     """The body in a prepared image (k, i, j), where everything outside it is `outside_hu`."""
-    mask = np.not_equal(hu, outside_hu)
-    for k in np.flatnonzero(mask.any(axis=(1, 2))):
-        mask[k] = _filled(mask[k])
+    mask = _filled(np.not_equal(hu, outside_hu))
     rows, columns = mask.sum(axis=2), mask.sum(axis=1)  # (K, I), (K, J)
     count = rows.sum(axis=1)
     middle = np.zeros((len(mask), 2))
@@ -200,18 +198,19 @@ def roi_figures(mask: Bool, hu: NDArray[np.int16], body: Body) -> RoiFigures | N
 
 def holes_in_slices(inside: Bool) -> dict[int, int]:
     """{slice: voxels that are enclosed in it}, of a mask (k, i, j); slices without holes are not named."""
-    found = {}
-    for k in np.flatnonzero(inside.any(axis=(1, 2))):
-        enclosed = int(np.count_nonzero(_filled(inside[k]) & ~inside[k]))
-        if enclosed:
-            found[int(k)] = enclosed
-    return found
+    enclosed = np.count_nonzero(_filled(inside) & ~inside, axis=(1, 2))
+    return {int(k): int(enclosed[k]) for k in np.flatnonzero(enclosed)}
 
 
-def _filled(mask_ij: Bool) -> Bool:
-    """A slice with the background filled that cannot be reached from its border."""
-    background, count = ndimage.label(np.pad(~mask_ij, 1, constant_values=True))
-    return mask_ij if count <= 1 else (background != background[0, 0])[1:-1, 1:-1]
+def _filled(mask: Bool) -> Bool:
+    """The mask (k, i, j) with what is enclosed within each slice: background not connected to the slice's border."""
+    padded = np.pad(~mask, [(0, 0), (1, 1), (1, 1)], constant_values=True)
+    within = ndimage.generate_binary_structure(3, 1)
+    within[[0, 2]] = False  # slices are no neighbours
+    background, _ = ndimage.label(padded, within)
+    outer = background[:, :1, :1]
+    filled: Bool = (background != outer)[:, 1:-1, 1:-1]
+    return filled
 
 
 # -- where ROIs lie to each other ---------------------------------------------------------------------------

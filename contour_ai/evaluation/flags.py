@@ -166,7 +166,7 @@ def find_flags(rois: Sequence[Evidence], image: Image, ranges: Ranges | None = N
     spacing = image.model_grid.spacing_mm
     body = body_of(image.hu, image.outside_hu, spacing)
     masks = {
-        roi.info.name: _on_model_grid(roi.logit > roi.threshold, roi.box, image, body)
+        roi.info.name: _on_model_grid(roi, image, body)
         for roi in rois
         if roi.logit is not None and roi.box is not None
     }
@@ -189,14 +189,15 @@ def find_flags(rois: Sequence[Evidence], image: Image, ranges: Ranges | None = N
     return PatientFlags(tuple(_image_flags(image, body, found, organs, ranges)), found)
 
 
-def _on_model_grid(mask: Bool, box: Box, image: Image, body: Body) -> Bool:
+def _on_model_grid(roi: Evidence, image: Image, body: Body) -> Bool:
     """What of a ROI on the model's grid is on the CT's, too: not specks between its voxels or outside the body."""
-    ends = itertools.product(*((s.start - 0.5, s.stop - 0.5) for s in box))
+    assert roi.box is not None and roi.logit is not None
+    ends = itertools.product(*((s.start - 0.5, s.stop - 0.5) for s in roi.box))
     corners = image.model_grid.lps_to_index(image.grid.index_to_lps(list(ends)))
     low, high = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int)
     near = tuple(slice(max(0, a), max(0, b + 1)) for a, b in zip(low, high, strict=True))
-    left = np.zeros_like(mask)
-    left[near] = mask[near] & body.mask[near]
+    left = np.zeros_like(body.mask)
+    left[near] = (roi.logit[near] > roi.threshold) & body.mask[near]
     return left
 
 
@@ -409,17 +410,15 @@ def _plain(value: float) -> str:
 # -- what the network says ----------------------------------------------------------------------------------
 
 
-def flat_surface(
-    logit: NDArray[np.float32], mask: Bool, spacing_mm: Sequence[float]
-) -> tuple[Bool, Bool, Box]:
+def flat_surface(logit: NDArray[np.float32], mask: Bool, body: Body) -> tuple[Bool, Bool, Box]:
     """(surface, flat, box): the voxels at the surface of a ROI, and those of them where the probability is flat.
 
     The slope of the logit is taken across the faces to voxels outside, the steepest along each axis; the distance of
-    25 % and 75 % follows from it.
+    25 % and 75 % follows from it. Voxels outside the body are outside the ROI, as surely as the network said otherwise.
 
     Args:
         logit: (k, i, j).
-        mask: where it counts as inside.
+        mask: where it counts as inside; nowhere outside the body.
 
     Returns:
         Two masks in the box around the ROI.
@@ -431,7 +430,8 @@ def flat_surface(
     box = tuple(
         slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(found, mask.shape, strict=True)
     )
-    inside, values = mask[box], logit[box]
+    inside, values = mask[box], np.where(body.mask[box], logit[box], -np.abs(logit[box]))
+    spacing_mm = body.spacing_mm
     surface = np.zeros(inside.shape, bool)
     squared = np.zeros(inside.shape, np.float32)
     for axis in range(3):
@@ -447,9 +447,9 @@ def flat_surface(
     return surface, flat, (box[0], box[1], box[2])
 
 
-def flat_share(logit: NDArray[np.float32], mask: Bool, spacing_mm: Sequence[float]) -> float | None:
+def flat_share(logit: NDArray[np.float32], mask: Bool, body: Body) -> float | None:
     """Share of a ROI's surface where the probability is flat; None where it is empty."""
-    surface, flat, _ = flat_surface(logit, mask, spacing_mm)
+    surface, flat, _ = flat_surface(logit, mask, body)
     count = np.count_nonzero(surface)
     return np.count_nonzero(flat) / count if count else None
 
@@ -460,16 +460,11 @@ def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     return tuple(low), tuple(high)
 
 
-def within_body(logit: NDArray[np.float32], body: Bool) -> NDArray[np.float32]:
-    """The logits with everything outside the body taken as outside the ROI, as surely as the network said otherwise."""
-    return np.where(body, logit, -np.abs(logit))
-
-
 def _confidence_flags(
     roi: Evidence, mask: Bool, image: Image, body: Body, usual: RoiRanges | None
 ) -> list[Flag]:
     assert roi.logit is not None
-    surface, flat, box = flat_surface(within_body(roi.logit, body.mask), mask, body.spacing_mm)
+    surface, flat, box = flat_surface(roi.logit, mask, body)
     count = np.count_nonzero(surface)
     limit = FLAT_SHARE if usual is None or usual.flat_share is None else usual.flat_share
     share = np.count_nonzero(flat) / count if count else 0.0

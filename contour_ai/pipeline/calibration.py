@@ -15,7 +15,7 @@ import numpy as np
 from contour_ai.bundle import DESCRIPTION_FILE, ModelBundle, describe, load_bundle
 from contour_ai.errors import ConfigError
 from contour_ai.evaluation.anatomy import PatientFigures, body_of, image_figures, roi_figures
-from contour_ai.evaluation.flags import flat_share, within_body
+from contour_ai.evaluation.flags import flat_share
 from contour_ai.evaluation.ranges import Ranges, ranges_of
 from contour_ai.files import atomic_file
 from contour_ai.grid import Grid
@@ -164,13 +164,12 @@ def measured_confidence(
             device=chosen,
             autocast=autocast_dtype(chosen),
         ).numpy()
-        body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij).mask
+        body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij)
         voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
         for r, roi in enumerate(bundle.roi_names):
             rule = bundle.postprocess_of(roi)
             logit = keep_components(logits[r], rule, voxel_cm3)
-            mask = (logit > rule.threshold_logit) & body
-            share = flat_share(within_body(logit, body), mask, case.spacing_mm_kij)
+            share = flat_share(logit, (logit > rule.threshold_logit) & body.mask, body)
             if share is not None and roi in case.rois and case.presence[case.rois.index(roi)]:
                 shares[roi].append(share)
         done += 1

@@ -266,7 +266,7 @@ def test_low_confidence_and_its_slices(usual: Ranges) -> None:
     roi = Evidence(roi_info("Brainstem"), box, seen[box], unsure)
     flags = find_flags([roi], Image(wide, None, drawn()[0], GRID, OUTSIDE), known).rois["Brainstem"]
     assert set(only(flags, "low_confidence").slices) <= {7, 8, 9} and only(flags, "low_confidence").slices
-    assert flat_share(sharp, np.zeros(SHAPE, bool), SPACING) is None
+    assert flat_share(sharp, np.zeros(SHAPE, bool), body_of(drawn()[0], OUTSIDE, SPACING)) is None
 
 
 def test_unlike_the_training_images(usual: Ranges) -> None:
