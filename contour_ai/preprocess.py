@@ -49,6 +49,12 @@ ARM_RADIUS_MM = 15.0
 """A separate part is an arm or leg, not a couch, when a disk of this radius fits into it somewhere."""
 ARM_SHARE = 0.01
 """A separate part has at least this share of the volume of the largest part."""
+COUCH_SHARE = 0.6
+"""What lies under or around the patient is at the same place in at least this share of the slices, ..."""
+COUCH_LONG_MM = 180.0
+"""... is at least so long within the slice, ..."""
+COUCH_RADIUS_MM = 20.0
+"""... and holds no disk of this radius; so a couch is found that is too thick for the opening, as solid boards are."""
 SPECK_MM2 = 30.0
 """Smaller parts of the body within a slice are noise or bits of the couch."""
 
@@ -151,16 +157,18 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
     tissue, and holes are filled slice by slice. The shape is found in pixels of about `BODY_PIXEL_MM`, the
     surface at full resolution. Empty where nothing is above the threshold.
 
-    An image that was cut out of its background before (one value below air everywhere outside) keeps the outline
-    that it was given, all parts of it.
+    An image that was cut out of its background before (one value below air everywhere outside, and no couch) keeps the
+    outline that it was given, all parts of it.
     """
     order, _ = _patient_order(volume.grid)
     void = _void_hu(volume.hu)
     if void is not None:
         given = np.transpose(volume.hu, order) > void
-        for n in np.flatnonzero(given.any(axis=(1, 2))):
-            given[n] = _filled(given[n])
-        return np.ascontiguousarray(np.transpose(given, np.argsort(order)))
+        pixel_mm = float(np.sqrt(np.prod([volume.grid.spacing_mm[axis] for axis in order[1:]])))
+        if not _couch_pixels(given, pixel_mm).any():
+            for n in np.flatnonzero(given.any(axis=(1, 2))):
+                given[n] = _filled(given[n])
+            return np.ascontiguousarray(np.transpose(given, np.argsort(order)))
     tissue = np.ascontiguousarray(np.transpose(volume.hu, order) > threshold_hu)
     spacing = [volume.grid.spacing_mm[axis] for axis in order]
     factors = [max(1, round(BODY_PIXEL_MM / spacing[axis])) for axis in (1, 2)]
@@ -201,6 +209,7 @@ def _majority(tissue: Bool, factors: list[int]) -> Bool:
 
 def _patient_core(tissue: Bool, pixel_mm: float) -> Bool:
     """The patient's own parts of `tissue`, filled slice by slice."""
+    tissue = tissue & ~_couch_pixels(tissue, pixel_mm)
     steps = max(1, round(OPENING_MM / pixel_mm))
     opened = _dilate(_erode(tissue, steps), steps)
     if not opened.any():
@@ -222,6 +231,23 @@ def _patient_core(tissue: Bool, pixel_mm: float) -> Bool:
     for k in np.flatnonzero(core.any(axis=(1, 2))):
         core[k] = _filled(core[k])
     return core
+
+
+def _couch_pixels(tissue: Bool, pixel_mm: float) -> Bool:
+    """(i, j) pixels of long flat things that go on through most slices at the same place: couch tops and boards.
+
+    Where the patient rests on one through most of the slices, both are one thing and nothing is found.
+    """
+    always = tissue.mean(axis=0) >= COUCH_SHARE
+    labels, _ = ndimage.label(always)
+    couch = np.zeros_like(always)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        part = labels[box] == label
+        if max(part.shape) * pixel_mm < COUCH_LONG_MM:
+            continue
+        if not _erode(np.pad(part, 1)[None], round(COUCH_RADIUS_MM / pixel_mm)).any():
+            couch[box] |= part
+    return couch
 
 
 def _body_slice(tissue: Bool, near: Bool, core: Bool, factors: list[int], least: float) -> Bool:

@@ -405,6 +405,29 @@ def test_body_without_couch(couch: str, pixel_mm: float) -> None:
     assert dice(body_mask(Volume(hu, grid)), body) > 0.985
 
 
+@pytest.mark.parametrize("background", [-1000, -1024])
+@pytest.mark.parametrize("couch", ["board in touch", "hollow, in touch", "sheet, apart"])
+def test_body_on_a_couch_that_goes_through_all_slices(couch: str, background: int) -> None:
+    """A solid board in touch with the back is too thick to be opened away; phantoms have no noise."""
+    grid = Grid.axial((20, 200, 240), (3.0, 1.2, 1.2))
+    body, hu = patient(grid)
+    body = body & (np.arange(20)[:, None, None] < 18)  # the couch goes on where the patient ends
+    hu = np.where(body, hu, background)
+    x, y = np.moveaxis((points(grid) - centre(grid))[..., :2], -1, 0)
+    neck = (np.arange(20) >= 8)[:, None, None]
+    body = body & ~(neck & (y > 42))
+    hu = np.where(body, hu, background)
+    lowest = y[body].max()
+    wide = np.abs(x) < 130
+    drawn = {
+        "board in touch": wide & (y > lowest) & (y < lowest + 15),
+        "hollow, in touch": wide & (y > lowest) & (y < lowest + 40) & ~((y > lowest + 3) & (y < lowest + 37)),
+        "sheet, apart": wide & (y > lowest + 12) & (y < lowest + 16),
+    }[couch]
+    hu = np.where(drawn, 80, hu).astype(np.int16)
+    assert dice(body_mask(Volume(hu, grid)), body) > 0.985
+
+
 def test_an_image_cut_out_before_keeps_its_outline() -> None:
     """As in OpenKBP: below the irradiated part only the organs themselves are left, and some have air around."""
     grid = Grid.axial((12, 64, 64), (2.5, 3.9, 3.9))
