@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from contour_ai.dicom.profile import Profile
 
 TELLING_END = re.compile(
-    r"(?:[_ .-]?(?:left|right|lt|rt|li|re)|[_ .-][a-z0-9]{1,2}|[_ .-]?PRV[_ .-]?\d{0,3}|[_ .-]?\d{1,5}"
-    r"|(?<=[a-z])[LR])$",
-    re.IGNORECASE,
+    r"(?:(?i:[_ .-]?(?:left|right)|[_ .-](?:lt|rt|li|re)|[_ .-][a-z0-9]{1,2}|[_ .-]?PRV[_ .-]?\d{0,3}|[_ .-]?\d{1,5})"
+    r"|(?<=[a-z])[LR])$"
 )
 """What tells one ROI from its siblings stands at the end of a name: the side, a margin, a dose, a number or letter."""
 

@@ -560,7 +560,7 @@ def _write(
         return roi.box, roi.inside
 
     provenance = Provenance(
-        label="contour-ai",
+        label=bundle.name,
         series_description=f"contour-ai {bundle.name}: needs review",
         description=f"Automatic contours of {bundle.name} {bundle.version}. Needs review before use.",
         model=bundle.name,

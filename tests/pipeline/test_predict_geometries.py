@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from geometries import COS15, SIN15
 from test_predict import GRID, dice, drawn, make_patient, model_dir  # noqa: F401 - a fixture
@@ -77,3 +78,26 @@ def test_an_organ_is_never_made_up_where_slices_are_missing(tmp_path: Path, mode
     assert "9 mm apart" in text
     assert "export or copy the whole series again" in text
     assert not (tmp_path / "out" / "Doe_1").exists()
+
+
+def test_what_the_structure_set_says_comes_from_the_bundle(tmp_path: Path, model_dir: Path) -> None:  # noqa: F811
+    bundle = load_bundle(model_dir)
+    profile = tmp_path / "short.yaml"
+    profile.write_text("roi_name_characters: 5\nroi_name_pattern: '[A-Za-z~0-9]'\n", encoding="utf-8")
+    options = PredictOptions(overlays=False, profile=str(profile))
+    result = predict(make_patient(tmp_path / "in"), bundle, tmp_path / "out", options)
+    file = pydicom.dcmread(result.structure_set)
+    assert file.StructureSetLabel == file.StructureSetName == "bright"
+    assert file.SeriesDescription == "contour-ai bright: needs review"
+    names = [roi.ROIName for roi in file.StructureSetROISequence]
+    assert names == ["Brigh", "Bri~2", "Body"]
+    assert [roi.ROIDescription.split(";")[0] for roi in file.StructureSetROISequence][:2] == [
+        "ROI Bright",
+        "ROI Brighter",
+    ]
+    assert [note for note in result.notes if "is written as" in note] == [
+        "ROI Bright is written as Brigh",
+        "ROI Brighter is written as Bri~2",
+    ]
+    for roi, item in zip(bundle.rois, file.ROIContourSequence, strict=False):
+        assert tuple(map(int, item.ROIDisplayColor)) == roi.color
