@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from contour_ai.bundle import ModelBundle
     from contour_ai.pipeline.predict import PredictOptions
     from contour_ai.pipeline.result import Prediction
+    from contour_ai.training.distributed import Place
 
 UNFORESEEN = 1
 """The exit status that is worse than all others."""
@@ -44,6 +45,9 @@ UNFORESEEN = 1
     "--report", is_flag=True, help="Also write report.html: CT and contours to look through in a browser."
 )
 @click.option("--overwrite", is_flag=True, help="Replace earlier predictions of the same patients.")
+@click.option(
+    "--skip-done", is_flag=True, help="Pass over patients that this model has contoured into --out."
+)
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where a folder has several.")
 def command(
     patient_dirs: tuple[Path, ...],
@@ -56,6 +60,7 @@ def command(
     no_overlays: bool,
     report: bool,
     overwrite: bool,
+    skip_done: bool,
     series_uid: str | None,
 ) -> int:
     """Contour the CT in each PATIENT_DIR and write the structure set, pictures and a summary.
@@ -63,15 +68,20 @@ def command(
     Results go to OUT/<PatientID>/. A structure set that does not read back exactly as it was meant is not kept. Where
     the patient has an RTSTRUCT with the same ROIs, the pictures show both and the Dice is given.
 
+    Several GPUs or machines: `torchrun --nproc-per-node=4 -m contour_ai predict COHORT/* --out OUT`, or Slurm's
+    `srun`, share the patients; those that are done already are passed over.
+
     Not a medical device; for research and local commissioning. Every contour needs review by a qualified person.
     """
     from contour_ai.bundle import default_bundle, load_bundle
     from contour_ai.pipeline.predict import PredictOptions
+    from contour_ai.training.distributed import place
 
+    here = place()
     bundles = [load_bundle(model) for model in models] or [default_bundle()]
     names = None if rois is None else tuple(name.strip() for name in rois.split(",") if name.strip())
     options = PredictOptions(
-        device=device,
+        device=here.device(device),
         rois=names,
         tta=tta,
         profile=profile,
@@ -82,7 +92,7 @@ def command(
     )
     for bundle in bundles:
         _say_which(bundle, chosen=bool(models))
-    return _predict_all(patient_dirs, bundles, out_dir, options)
+    return _predict_all(patient_dirs, bundles, out_dir, options, here, skip_done or here.size > 1)
 
 
 def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:
@@ -101,23 +111,43 @@ def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:
 
 
 def _predict_all(
-    patient_dirs: tuple[Path, ...], bundles: list[ModelBundle], out_dir: Path, options: PredictOptions
+    cohort: tuple[Path, ...],
+    bundles: list[ModelBundle],
+    out_dir: Path,
+    options: PredictOptions,
+    here: Place,
+    skip_done: bool,
 ) -> int:
-    """Tries every patient; prints what was found, then what failed. Returns the exit status of the worst."""
+    """Tries every patient of this process; prints what was found, then what failed. Returns the worst exit status."""
     import traceback
 
     from rich.markup import escape
 
     from contour_ai.cli.main import REPORT_HERE, exit_status
     from contour_ai.errors import ContourAIError
+    from contour_ai.pipeline.cohort import share
     from contour_ai.pipeline.ensemble import load_ensemble
     from contour_ai.pipeline.predict import predict_patients
+    from contour_ai.progress import no_progress
 
     failures: list[tuple[Path, Exception]] = []
     model = load_ensemble(bundles, options.device)
+    mine = share(
+        cohort,
+        out_dir,
+        model.bundle.weights_sha256,
+        here,
+        series_uid=options.series_uid,
+        skip_done=skip_done and not options.overwrite,
+    )
+    patient_dirs = mine.patient_dirs
+    if mine.done:
+        console.err().print(f"{len(mine.done)} patients done already")
     bar = console.ClosableBar()
     with bar:
-        for outcome in predict_patients(patient_dirs, model, out_dir, options, bar.on_progress):
+        # The bars of several processes would write over each other.
+        on_progress = bar.on_progress if here.size == 1 else no_progress
+        for outcome in predict_patients(patient_dirs, model, out_dir, options, on_progress):
             with bar.closed():
                 if outcome.prediction is not None:
                     _show(outcome.prediction)
@@ -128,7 +158,7 @@ def _predict_all(
     for patient_dir, failure in failures:
         message = str(failure) if isinstance(failure, ContourAIError) else f"{failure!r}. {REPORT_HERE}"
         console.err().print(f"[red]error[/] in {escape(str(patient_dir))}: {escape(message)}")
-    if len(patient_dirs) > 1:
+    if len(cohort) > 1:
         console.err().print(f"{len(patient_dirs) - len(failures)} of {len(patient_dirs)} patients contoured")
     statuses = [exit_status(failure) for _, failure in failures]
     return UNFORESEEN if UNFORESEEN in statuses else max(statuses, default=0)

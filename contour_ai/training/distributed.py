@@ -47,6 +47,14 @@ class Place:
         """This process's part of a list that all have."""
         return items[self.rank :: self.size]
 
+    def device(self, name: str) -> str:
+        """The device this process computes on: its own GPU where `auto` or `cuda` was asked for."""
+        if self.size == 1 or name not in ("auto", "cuda"):
+            return name
+        import torch
+
+        return f"cuda:{self.local_rank}" if name == "cuda" or torch.cuda.is_available() else "cpu"
+
 
 def place(environment: Mapping[str, str] = os.environ) -> Place:
     """Who this process is, by what `torchrun` or `srun` say.
@@ -106,9 +114,7 @@ def join(device_name: str) -> Processes:
     here = place()
     if here.size == 1:
         return Processes(here, choose_device(device_name))
-    if device_name == "cuda" or (device_name == "auto" and torch.cuda.is_available()):
-        device_name = f"cuda:{here.local_rank}"
-    device = choose_device(device_name)
+    device = choose_device(here.device(device_name))
     if device.type == "cuda":
         torch.cuda.set_device(device)
     address, port = meeting_point(os.environ)
