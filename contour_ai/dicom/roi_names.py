@@ -70,8 +70,11 @@ def _shortened(name: str, longest: int, tag: str) -> str:
     end = match.group() if match and len(match.group()) + len(tag) < longest else ""
     stem = name[: len(name) - len(end)]
     side = next(reversed(list(SIDE_WITHIN.finditer(stem))), None)
-    if side and side.end() > longest - len(end) - len(tag) and len(side.group() + end + tag) < longest:
-        stem, end = stem[: side.start()], side.group() + end
+    if side is not None and (tag or side.end() > longest - len(end)):
+        for kept in (stem[side.start() :], side.group()):
+            if len(kept + end + tag) < longest:
+                stem, end = stem[: side.start()], kept + end
+                break
     cut = stem[: longest - len(end) - len(tag)]
     if len(cut) < len(stem):
         cut = cut.rstrip("_ .-") or cut
