@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "contour_ai.cli.predict",
     "train": "contour_ai.cli.train",
     "evaluate": "contour_ai.cli.evaluate",
+    "commission": "contour_ai.cli.commission",
     "inspect": "contour_ai.cli.inspect",
     "rois": "contour_ai.cli.rois",
     "to-masks": "contour_ai.cli.to_masks",

@@ -1,0 +1,128 @@
+"""`contour-ai commission`: a department's own acceptance run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from contour_ai.cli import console
+
+if TYPE_CHECKING:
+    from contour_ai.pipeline.commission import Commissioning
+
+LIMITS_NOT_KEPT = 6
+"""Exit status of a run that worked, and found what the limits do not accept."""
+
+
+def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from contour_ai.evaluation.limits import EXAMPLE
+
+        click.echo(EXAMPLE, nl=False)
+        ctx.exit()
+
+
+@click.command("commission")
+@click.argument("data_dir", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="Name or folder of the model.")
+@click.option(
+    "--limits",
+    "limits_path",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="What the department accepts, a YAML file.",
+)
+@click.option(
+    "--out",
+    "out_dir",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the report goes.",
+)
+@click.option("--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Names that stand for ROIs.")
+@click.option("--tau", help="Tolerance of the surface DSC, as in evaluate.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--tta", is_flag=True, help="Average with the left-right mirror, if it is to be used so.")
+@click.option("--overwrite", is_flag=True, help="Replace --out where it exists.")
+@click.option(
+    "--example-limits",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_example,
+    help="Print a file of limits to start from.",
+)
+def command(
+    data_dir: Path,
+    model: str,
+    limits_path: Path,
+    out_dir: Path,
+    roi_map: Path | None,
+    tau: str | None,
+    device: str,
+    tta: bool,
+    overwrite: bool,
+) -> int:
+    """Check a model against your own patients and limits before it is used, and write a report to sign.
+
+    Every patient in DATA_DIR with a CT and a structure set is contoured and compared with it; limits by ROI are
+    checked; analytic shapes show whether this installation is exact. OUT gets commissioning.html (to be printed and
+    signed), commissioning.json, the tables of evaluate, a page a patient, and the predictions.
+
+    Exit status 0: all limits are kept. 6: the run worked, and a limit was not kept, a patient could not be contoured,
+    or the self-test failed. Others as in every command.
+    """
+    from contour_ai.bundle import load_bundle
+    from contour_ai.cli.evaluate import tolerances_of
+    from contour_ai.evaluation.limits import load_limits
+    from contour_ai.files import check_target
+    from contour_ai.pipeline.commission import CommissionOptions, commission
+    from contour_ai.structures.roi_map import RoiMap
+
+    check_target(out_dir, overwrite=overwrite)
+    limits = load_limits(limits_path)
+    options = CommissionOptions(
+        device=device,
+        tta=tta,
+        roi_map=None if roi_map is None else RoiMap.load(roi_map),
+        tau=tolerances_of(tau),
+        overwrite=overwrite,
+    )
+    with console.progress_bar() as on_progress:
+        result = commission(
+            data_dir,
+            load_bundle(model),
+            limits,
+            out_dir,
+            options,
+            on_progress,
+            limits_text=limits_path.read_text(encoding="utf-8"),
+        )
+    _show(result)
+    return 0 if result.passed else LIMITS_NOT_KEPT
+
+
+def _show(result: Commissioning) -> None:
+    """Every limit, what failed besides, and the verdict."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    page, out = result.page, console.out()
+    for note in page.notes:
+        console.err().print(f"[yellow]note[/]: {escape(note)}")
+    table = Table(title=page.title)
+    for heading in ("", "limit", "found", "", "concerned"):
+        table.add_column(heading)
+    failed_elsewhere = [check for check in (*page.run, *page.self_test) if not check.passed]
+    for check in (*page.limits, *failed_elsewhere):
+        verdict = "[green]pass[/]" if check.passed else "[red]FAIL[/]"
+        cells = (check.subject, check.rule, check.found)
+        table.add_row(*map(escape, cells), verdict, escape(check.detail))
+    out.print(table)
+    passed = sum(check.passed for check in page.self_test)
+    out.print(f"self-test: {passed} of {len(page.self_test)} passed")
+    failed = sum(not check.passed for check in page.checks)
+    out.print("[green]PASS[/]" if result.passed else f"[red]FAIL[/]: {failed} of {len(page.checks)} checks")
+    out.print(f"open {result.folder / 'commissioning.html'} in a browser", markup=False)

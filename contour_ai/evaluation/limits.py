@@ -1,0 +1,182 @@
+"""What a department accepts: limits by ROI and figure from a YAML file, checked against measured figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import yaml
+
+from contour_ai.errors import ConfigError
+from contour_ai.evaluation.metrics import BOTH, PREDICTION_MISSING, Row
+from contour_ai.evaluation.report import quantile
+from contour_ai.settings import from_mapping
+
+EXAMPLE = """\
+# What our department accepts. A figure without a limit is reported, not checked; each_… holds for every single patient.
+minimum_patients: 10            # with a reference, for every ROI named below
+missing_at_most: 0              # patients with a reference and no prediction, for every ROI named below
+rois:
+  Brainstem:
+    dsc: {median_at_least: 0.80, each_at_least: 0.60}
+    hd95_mm: {median_at_most: 6, each_at_most: 15}
+  SpinalCord:
+    dsc: {median_at_least: 0.70}
+    surface_dsc: {mean_at_least: 0.80}
+    hd95_mm: {each_at_most: 15}
+  Parotid_L:
+    dsc: {median_at_least: 0.80}
+    volume_ratio: {median_at_least: 0.9, median_at_most: 1.1}
+    missing_at_most: 1
+"""
+"""Printed by `contour-ai commission --example-limits`."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Limits of one figure over the patients, and in each of them."""
+
+    median_at_least: float | None = None
+    median_at_most: float | None = None
+    mean_at_least: float | None = None
+    mean_at_most: float | None = None
+    each_at_least: float | None = None
+    each_at_most: float | None = None
+
+
+@dataclass(frozen=True)
+class RoiLimits:
+    """Limits of one ROI; None is not checked (or, for the last two, as for all ROIs)."""
+
+    dsc: Limit | None = None
+    surface_dsc: Limit | None = None
+    hd95_mm: Limit | None = None
+    hd100_mm: Limit | None = None
+    masd_mm: Limit | None = None
+    assd_mm: Limit | None = None
+    added_path_mm: Limit | None = None
+    volume_ratio: Limit | None = None
+    minimum_patients: int | None = None
+    missing_at_most: int | None = None
+
+    @property
+    def figures(self) -> dict[str, Limit]:
+        """The limits that there are, by figure."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, Limit)}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All limits of a department."""
+
+    rois: dict[str, RoiLimits] = field(default_factory=dict)
+    minimum_patients: int = 1
+    missing_at_most: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.rois:
+            raise ConfigError("There are no limits.", expected="rois: {ROI: {figure: {median_at_least: …}}}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One limit and what was found; `detail` names the patients concerned."""
+
+    subject: str
+    rule: str
+    found: str
+    passed: bool
+    detail: str = ""
+
+
+def load_limits(path: Path) -> Limits:
+    """Reads a file of limits.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, a value that is no number, or no limit at all.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            "The limits cannot be read.",
+            where=path,
+            found=error,
+            fix="contour-ai commission --example-limits prints a file to start from",
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError("The file of limits is not YAML.", where=path, found=error) from error
+    return from_mapping(Limits, content, where=path)
+
+
+def check_limits(rows: Sequence[Row], limits: Limits) -> tuple[Check, ...]:
+    """Every limit against the figures of all patients; a ROI without any fails."""
+    checks: list[Check] = []
+    for roi, of_roi in limits.rois.items():
+        scored = [r for r in rows if r.metrics.roi == roi and r.metrics.status in (BOTH, PREDICTION_MISSING)]
+        checks += _counts(roi, scored, of_roi, limits)
+        for figure, limit in of_roi.figures.items():
+            values = {row.patient: float(getattr(row.metrics, figure)) for row in scored}
+            checks += _figure(roi, figure, values, limit)
+    return tuple(checks)
+
+
+def _counts(roi: str, scored: Sequence[Row], of_roi: RoiLimits, limits: Limits) -> Iterator[Check]:
+    least = limits.minimum_patients if of_roi.minimum_patients is None else of_roi.minimum_patients
+    yield Check(roi, f"at least {least} patients with a reference", str(len(scored)), len(scored) >= least)
+    most = limits.missing_at_most if of_roi.missing_at_most is None else of_roi.missing_at_most
+    missing = [row.patient for row in scored if row.metrics.status == PREDICTION_MISSING]
+    yield Check(
+        roi,
+        f"at most {most} without a prediction",
+        str(len(missing)),
+        len(missing) <= most,
+        _listing(missing),
+    )
+
+
+def _figure(roi: str, figure: str, values: Mapping[str, float], limit: Limit) -> Iterator[Check]:
+    averages: dict[str, Callable[[list[float]], float]] = {
+        "median": lambda v: quantile(v, 0.5),
+        "mean": lambda v: sum(v) / len(v) if v else math.nan,
+    }
+    for bound in (f.name for f in fields(limit)):
+        value = getattr(limit, bound)
+        if value is None:
+            continue
+        what, _, side = bound.partition("_")
+        rule = f"{what} {figure} {side.replace('_', ' ')} {value:g}"
+        if what == "each":
+            outside = [patient for patient, v in values.items() if not _holds(v, side, value)]
+            worst = _worst(values, side)
+            yield Check(roi, rule, worst, not outside and bool(values), _listing(outside))
+        else:
+            average = averages[what](list(values.values()))
+            yield Check(roi, rule, _text(average), _holds(average, side, value))
+
+
+def _holds(value: float, side: str, limit: float) -> bool:
+    """Whether a value keeps its limit; an undefined one does not."""
+    return value >= limit if side == "at_least" else value <= limit
+
+
+def _worst(values: Mapping[str, float], side: str) -> str:
+    """The value that is nearest to the limit, or farthest beyond it, and whose it is."""
+    if not values:
+        return "–"
+    known = {patient: v for patient, v in values.items() if not math.isnan(v)} or dict(values)
+    pick = min if side == "at_least" else max
+    patient = pick(known, key=lambda p: known[p])
+    return f"{_text(known[patient])} ({patient})"
+
+
+def _text(value: float) -> str:
+    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.3f}"
+
+
+def _listing(patients: Sequence[str]) -> str:
+    return ", ".join(patients)

@@ -1,0 +1,326 @@
+"""A department's own acceptance run: contours its patients, compares with its contours, checks its limits."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from contour_ai import __version__
+from contour_ai.bundle import ModelBundle
+from contour_ai.dicom.scan import PatientFiles, find_patients
+from contour_ai.errors import ContourAIError, InputError, OutputError
+from contour_ai.evaluation.limits import Check, Limits, check_limits
+from contour_ai.evaluation.report import plain, write_report
+from contour_ai.evaluation.tolerances import Tolerances
+from contour_ai.files import atomic_folder
+from contour_ai.pipeline.evaluate import Evaluation, evaluate
+from contour_ai.pipeline.predict import LoadedModel, PredictOptions, load_model, predict
+from contour_ai.pipeline.report import PATIENTS, reports_of_evaluation
+from contour_ai.pipeline.result import Prediction
+from contour_ai.pipeline.self_test import self_test
+from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.report.commissioning import (
+    CommissionedPatient,
+    CommissioningPage,
+    write_commissioning_report,
+)
+from contour_ai.structures.roi_map import RoiMap
+
+REPORT = "commissioning.html"
+RECORD = "commissioning.json"
+PREDICTIONS = "predictions"
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "pydicom",
+    "rt-utils",
+    "SimpleITK",
+    "scikit-image",
+    "contourpy",
+    "pillow",
+    "safetensors",
+)
+"""Those that a contour or a figure depends on."""
+
+
+@dataclass(frozen=True)
+class CommissionOptions:
+    """What `commission` can be told besides data, model, limits and output folder."""
+
+    device: str = "auto"
+    tta: bool = False
+    roi_map: RoiMap | None = None
+    """Names in the department's structure sets that stand for the model's ROIs."""
+    tau: float | Tolerances | None = None
+    """Tolerance of the surface DSC, as in `evaluate`."""
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Commissioning:
+    """What came out; the page holds every check."""
+
+    folder: Path
+    page: CommissioningPage
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return self.page.passed
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A patient: what was predicted, or why not."""
+
+    files: PatientFiles
+    prediction: Prediction | None
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.files.ct.patient_id or self.files.ct.series_instance_uid
+
+
+def commission(
+    data_dir: Path,
+    bundle: ModelBundle,
+    limits: Limits,
+    out_dir: Path,
+    options: CommissionOptions | None = None,
+    on_progress: OnProgress = no_progress,
+    *,
+    limits_text: str = "",
+) -> Commissioning:
+    """Predicts, evaluates and checks, and writes `out_dir` as a whole: report, record, tables, predictions, pages.
+
+    Args:
+        data_dir: patients with a CT and a structure set each; those with none or several are listed and left out.
+        limits_text: the file of limits, to be shown in the report.
+
+    Raises:
+        InputError: no patient with a CT and one structure set, or not one that could be compared.
+        ModelError: the model cannot be used.
+        OutputError: `out_dir` exists, lies in `data_dir` or cannot be written.
+    """
+    options = options or CommissionOptions()
+    data_dir, out_dir = Path(data_dir), Path(out_dir)
+    if out_dir.resolve().is_relative_to(data_dir.resolve()):
+        raise OutputError(
+            "The output would lie among the patients it is compared with.",
+            where=out_dir,
+            fix="choose another --out",
+        )
+    started = datetime.now(timezone.utc)
+    patients, notes = _with_contours(data_dir, on_progress)
+    if bundle.kind == "phantom":
+        notes.insert(
+            0, f"{bundle.name} is a phantom model: whatever this report says, it is never for a patient."
+        )
+    checks = self_test()
+    model = load_model(bundle, options.device)
+    with atomic_folder(out_dir, overwrite=options.overwrite) as folder:
+        tried = _predict(patients, model, folder / PREDICTIONS, options, on_progress)
+        result = _evaluate(folder / PREDICTIONS, data_dir, tried, model, limits, options, on_progress)
+        reports_of_evaluation(
+            folder, result, title=f"Commissioning of {bundle.name} {bundle.version}", on_progress=on_progress
+        )
+        page = CommissioningPage(
+            title=f"Commissioning of {bundle.name} {bundle.version}",
+            subtitle=f"{data_dir.resolve()} · {started:%Y-%m-%d %H:%M} UTC · contour-ai {__version__}",
+            run=_run_checks(tried, result),
+            limits=check_limits(result.rows, limits),
+            self_test=checks,
+            rows=result.rows,
+            patients=[_shown(t, result, folder) for t in tried],
+            limits_text=limits_text,
+            environment=environment(model, data_dir, options),
+            notes=[*notes, *result.notes],
+        )
+        write_report(folder, result.rows, result.notes)
+        write_commissioning_report(folder / REPORT, page)
+        _write_record(folder / RECORD, page, started)
+    return Commissioning(out_dir, page)
+
+
+def _with_contours(data_dir: Path, on_progress: OnProgress) -> tuple[list[PatientFiles], list[str]]:
+    """The patients with exactly one structure set, and sentences on the others."""
+    found = find_patients(data_dir, on_progress)
+    usable = [files for files in found if len(files.structure_sets) == 1]
+    notes = [
+        f"{files.ct.patient_id or files.ct.series_instance_uid}: left out, {len(files.structure_sets)} structure sets"
+        for files in found
+        if len(files.structure_sets) != 1
+    ]
+    if not usable:
+        raise InputError(
+            "There is no patient to commission with.",
+            where=data_dir,
+            found="; ".join(notes),
+            expected="a CT series and one structure set with the department's own contours, for every patient",
+        )
+    return usable, notes
+
+
+def _predict(
+    patients: Sequence[PatientFiles],
+    model: LoadedModel,
+    folder: Path,
+    options: CommissionOptions,
+    on_progress: OnProgress,
+) -> list[_Tried]:
+    """All patients, one after the other; one that fails does not stop the others."""
+    tried: list[_Tried] = []
+    taken: list[str] = []
+    folder.mkdir()
+    for done, files in enumerate(patients):
+        on_progress(ProgressEvent("contouring", done, len(patients), {"patient": files.ct.patient_id}))
+        settings = PredictOptions(tta=options.tta, overlays=False, series_uid=files.ct.series_instance_uid)
+        try:
+            found = predict(_folder(files), model, folder, settings, taken=taken)
+        except ContourAIError as error:
+            tried.append(_Tried(files, None, str(error)))
+            continue
+        taken.append(found.folder.name)
+        tried.append(_Tried(files, found))
+    on_progress(ProgressEvent("contouring", len(patients), len(patients)))
+    return tried
+
+
+def _folder(files: PatientFiles) -> Path:
+    """The folder with all slices, which exporters may have spread over several."""
+    return Path(os.path.commonpath([path.parent for path in files.ct.paths]))
+
+
+def _evaluate(
+    predictions: Path,
+    data_dir: Path,
+    tried: Sequence[_Tried],
+    model: LoadedModel,
+    limits: Limits,
+    options: CommissionOptions,
+    on_progress: OnProgress,
+) -> Evaluation:
+    """The model's ROIs, and those that have limits, against the department's contours."""
+    if not any(t.prediction for t in tried):
+        raise InputError(
+            "No patient could be contoured.",
+            where=data_dir,
+            found="; ".join(f"{t.name}: {t.problem}" for t in tried),
+        )
+    rois = dict.fromkeys([*model.bundle.roi_names, *limits.rois])
+    return evaluate(
+        predictions,
+        data_dir,
+        rois=list(rois),
+        roi_map=options.roi_map,
+        tau=options.tau,
+        on_progress=on_progress,
+    )
+
+
+def _run_checks(tried: Sequence[_Tried], result: Evaluation) -> list[Check]:
+    """Whether every patient was contoured and compared."""
+    lost = [f"{t.name}: {t.problem}" for t in tried if t.prediction is None]
+    compared = {pair.patient for pair in result.pairs}
+    missing = [t.name for t in tried if t.prediction is not None and t.name not in compared]
+    missing += [f"{patient}: {error}" for patient, error in result.failed.items()]
+    count = len(tried)
+    return [
+        Check("all", f"{count} patients contoured", str(count - len(lost)), not lost, "; ".join(lost)),
+        Check(
+            "all",
+            f"{count - len(lost)} patients compared",
+            str(len(compared)),
+            not missing,
+            "; ".join(missing),
+        ),
+    ]
+
+
+def _shown(tried: _Tried, result: Evaluation, folder: Path) -> CommissionedPatient:
+    found = tried.prediction
+    if found is None:
+        return CommissionedPatient(tried.name, "", (), 0.0, tried.problem)
+    flags = [flag.reason for flag in found.flags]
+    flags += [f"{roi.name}: {flag.reason}" for roi in found.rois for flag in roi.flags]
+    page = folder / PATIENTS / f"{found.folder.name}.html"
+    link = f"{PATIENTS}/{page.name}" if page.exists() else ""
+    error = result.failed.get(tried.name)
+    return CommissionedPatient(
+        tried.name, link, flags, found.timings_s["total"], "" if error is None else str(error)
+    )
+
+
+def _write_record(path: Path, page: CommissioningPage, started: datetime) -> None:
+    """The same as the report, for programs."""
+    content = {
+        "passed": page.passed,
+        "title": page.title,
+        "started": started.isoformat(timespec="seconds"),
+        **{
+            name: [asdict(check) for check in checks]
+            for name, checks in (("run", page.run), ("limits", page.limits), ("self_test", page.self_test))
+        },
+        "patients": [asdict(patient) for patient in page.patients],
+        "environment": page.environment,
+        "limits_file": page.limits_text,
+        "notes": list(page.notes),
+    }
+    text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def environment(
+    model: LoadedModel, data_dir: Path, options: CommissionOptions
+) -> Mapping[str, Mapping[str, str]]:
+    """Model, machine and software, so that a later run can tell what changed."""
+    bundle = model.bundle
+    return {
+        "Model": {
+            "name": bundle.name,
+            "version": bundle.version,
+            "kind": bundle.kind,
+            "folder": str(bundle.folder),
+            "weights SHA-256": bundle.weights_sha256,
+        },
+        "Machine": {
+            "name": platform.node(),
+            "system": platform.platform(),
+            "processor": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            "computes on": model.computes_in + _gpu_name(model),
+        },
+        "Software": {
+            "contour-ai": __version__,
+            "Python": platform.python_version(),
+            **{name: _version(name) for name in PACKAGES},
+        },
+        "Options": {
+            "data": str(data_dir.resolve()),
+            **{name: str(getattr(options, name)) for name in ("device", "tta", "tau")},
+            "ROI map": "none" if options.roi_map is None else "given",
+        },
+    }
+
+
+def _gpu_name(model: LoadedModel) -> str:
+    if model.device.type != "cuda":
+        return ""
+    import torch
+
+    return f" ({torch.cuda.get_device_name(model.device)})"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed as a package"

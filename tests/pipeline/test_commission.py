@@ -1,0 +1,154 @@
+"""Commissioning on the sample phantoms: kept and broken limits, a patient that cannot be read, the self-test."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from contour_ai.bundle import load_bundle
+from contour_ai.cli.main import cli
+from contour_ai.errors import InputError, OutputError
+from contour_ai.evaluation.limits import Limits, RoiLimits
+from contour_ai.pipeline import self_test as self_test_module
+from contour_ai.pipeline.commission import commission
+from contour_ai.pipeline.self_test import self_test
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "models" / "phantom-headneck"
+
+GOOD = "rois: {Brainstem: {dsc: {each_at_least: 0.8}}, Larynx: {hd95_mm: {median_at_most: 8}}}\n"
+BAD = "rois: {Brainstem: {dsc: {each_at_least: 0.999}}, Esophagus: {dsc: {median_at_least: 0.1}}}\n"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whole patient, and one with a CT only."""
+    folder = tmp_path_factory.mktemp("data")
+    shutil.copytree(ROOT / "sample_data" / "phantom-headneck-01", folder / "one")
+    shutil.copytree(ROOT / "sample_data" / "phantom-headneck-02" / "ct", folder / "two" / "ct")
+    return folder
+
+
+def run(data: Path, out: Path, limits: str) -> Result:
+    path = out.with_suffix(".yaml")
+    path.write_text(limits, encoding="utf-8")
+    arguments = [
+        str(data),
+        "--model",
+        str(MODEL),
+        "--limits",
+        str(path),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+    ]
+    return CliRunner().invoke(cli, ["commission", *arguments])
+
+
+def test_limits_that_are_kept(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run(data, out, GOOD)
+    assert result.exit_code == 0, result.output
+    assert "PASS" in result.output
+    assert "phantom-headneck-02: left out, 0 structure sets" in result.output
+    record = json.loads((out / "commissioning.json").read_text(encoding="utf-8"))
+    assert record["passed"] is True
+    assert record["limits_file"] == GOOD
+    assert [check["found"] for check in record["run"]] == ["1", "1"]
+    assert len(record["self_test"]) > 40
+    assert record["environment"]["Model"]["weights SHA-256"] == load_bundle(MODEL).weights_sha256
+    (patient,) = record["patients"]
+    assert (out / patient["link"]).is_file()
+    assert any("reaches the first slice" in flag for flag in patient["flags"])
+    assert (out / "predictions" / "phantom-headneck-01" / "summary.json").is_file()
+    assert (out / "summary.csv").is_file()
+    page = (out / "commissioning.html").read_text(encoding="utf-8")
+    for words in (
+        "PASS",
+        "Signatures",
+        "never for a patient",
+        "each dsc at least 0.8",
+        "torch",
+        patient["link"],
+    ):
+        assert words in page, words
+    assert "<script" not in page
+
+
+def test_limits_that_are_not_kept(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    shutil.copytree(
+        ROOT / "sample_data" / "phantom-headneck-02", tmp_path / "data" / "two", dirs_exist_ok=True
+    )
+    slices = sorted((tmp_path / "data" / "two" / "ct").iterdir())
+    slices[len(slices) // 2].unlink()
+    out = tmp_path / "out"
+    result = run(tmp_path / "data", out, BAD)
+    assert result.exit_code == 6, result.output
+    assert "FAIL" in result.output
+    record = json.loads((out / "commissioning.json").read_text(encoding="utf-8"))
+    assert record["passed"] is False
+    failed = {
+        (c["subject"], c["rule"]): c["detail"] for c in [*record["run"], *record["limits"]] if not c["passed"]
+    }
+    assert failed["Brainstem", "each dsc at least 0.999"] == "phantom-headneck-01"
+    assert ("Esophagus", "at least 1 patients with a reference") in failed
+    assert "phantom-headneck-02" in failed["all", "2 patients contoured"]
+    broken = record["patients"][1]
+    assert (broken["patient"], broken["link"]) == ("phantom-headneck-02", "")
+    assert "slice" in broken["problem"]
+
+
+def test_refusals(data: Path, tmp_path: Path) -> None:
+    bundle, limits = load_bundle(MODEL), Limits({"Brainstem": RoiLimits()})
+    with pytest.raises(OutputError, match="among the patients"):
+        commission(data, bundle, limits, data / "out")
+    with pytest.raises(InputError, match="no patient to commission with"):
+        commission(data / "two", bundle, limits, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_example_limits_need_nothing_else() -> None:
+    result = CliRunner().invoke(cli, ["commission", "--example-limits"])
+    assert result.exit_code == 0
+    assert "median_at_least" in result.output
+
+
+# -- self-test ------------------------------------------------------------------------------------------------
+
+
+def test_the_self_test_passes() -> None:
+    checks = self_test()
+    assert [check for check in checks if not check.passed] == []
+    assert {check.subject for check in checks} == {
+        "RTSTRUCT and back",
+        "sub-voxel contours",
+        "figures worked by hand",
+    }
+
+
+def test_the_self_test_sees_a_changed_voxel_and_a_wrong_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, metrics = self_test_module.read_structures, self_test_module.roi_metrics
+
+    def one_voxel_less(*arguments: object) -> object:
+        structures = read(*arguments)  # type: ignore[arg-type]
+        structures.bits[tuple(np.argwhere(structures.mask("Ball"))[0])] = 0
+        return structures
+
+    monkeypatch.setattr(self_test_module, "read_structures", one_voxel_less)
+    monkeypatch.setattr(
+        self_test_module,
+        "roi_metrics",
+        lambda a, b, grid, **more: metrics(b, b if a is None else a, grid, **more),
+    )
+    failed = [check for check in self_test() if not check.passed]
+    changed = [check for check in failed if check.subject == "RTSTRUCT and back"]
+    assert [check.found for check in changed if check.rule.startswith("ball")] == ["1"] * 5
+    assert any("shift mm" in check.rule for check in failed)
+    assert any(check.rule.startswith("box without a prediction: DSC") for check in failed)
