@@ -148,7 +148,8 @@ def _train(
 
         start_from(network, job.plan.rois, options.init.build_network(), options.init.roi_names)
     if options.time_budget_s is not None:
-        job = replace(job, time_budget_s=max(options.time_budget_s - (time.monotonic() - started), 1.0))
+        left_s = (1 - CONFIDENCE_BUDGET_SHARE) * options.time_budget_s - (time.monotonic() - started)
+        job = replace(job, time_budget_s=max(left_s, 1.0))
     weights, progress = train_network(job, network, on_progress, processes)
 
     def finish() -> ModelBundle:

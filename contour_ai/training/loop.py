@@ -267,6 +267,8 @@ def _score_facts(score: Score, at: Progress) -> dict[str, object]:
         "best": at.best,
         "best step": at.best_step,
         "Dice": dict(score.dice),
+        "surface Dice": dict(score.surface_dice),
+        "HD95 mm": dict(score.hd95_mm),
     }
 
 
