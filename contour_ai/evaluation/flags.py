@@ -74,11 +74,11 @@ HOLE_CM3 = 0.1
 """Smaller holes are not worth a look."""
 WRONG_SIDE_SHARE = 0.5
 """Of the volume, where the training patients do not say."""
-FLAT_MM = 6.0
-"""The probability is flat where 25 % and 75 % lie farther apart than this: about twice as far as observers differ."""
-FLAT_LOGIT = 2 * np.log(3)
-"""Difference of the logits of 75 % and 25 %."""
-FLAT_SHARE = 0.3
+FLAT_LOGIT = float(np.log(9))
+"""The probability is flat where two voxels on either side of the surface both lie between 10 % and 90 %. Measured with
+a young network on 14 patients held back, the share of such places went with the Dice of the ROI (correlation -0.4 to
+-0.9); the slope in millimetres did not, because networks are steeper than they are right."""
+FLAT_SHARE = 0.5
 """Of the surface, where no patients were held back to measure it."""
 BODY_CUT_SHARE = 0.1
 """Of the slices: shoulders are often cut in a few."""
@@ -410,11 +410,14 @@ def _plain(value: float) -> str:
 # -- what the network says ----------------------------------------------------------------------------------
 
 
-def flat_surface(logit: NDArray[np.float32], mask: Bool, body: Body) -> tuple[Bool, Bool, Box]:
+def flat_surface(
+    logit: NDArray[np.float32], mask: Bool, body: Body, threshold: float = 0.0
+) -> tuple[Bool, Bool, Box]:
     """(surface, flat, box): the voxels at the surface of a ROI, and those of them where the probability is flat.
 
-    The slope of the logit is taken across the faces to voxels outside, the steepest along each axis; the distance of
-    25 % and 75 % follows from it. Voxels outside the body are outside the ROI, as surely as the network said otherwise.
+    A voxel is at the surface where a neighbour over a face is outside, and it is flat there where both logits lie
+    within `FLAT_LOGIT` of the surface's. Voxels outside the body are outside the ROI, as surely as the network said
+    otherwise.
 
     Args:
         logit: (k, i, j).
@@ -431,25 +434,20 @@ def flat_surface(logit: NDArray[np.float32], mask: Bool, body: Body) -> tuple[Bo
         slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(found, mask.shape, strict=True)
     )
     inside, values = mask[box], np.where(body.mask[box], logit[box], -np.abs(logit[box]))
-    spacing_mm = body.spacing_mm
-    surface = np.zeros(inside.shape, bool)
-    squared = np.zeros(inside.shape, np.float32)
+    unsure = np.abs(values - threshold) < FLAT_LOGIT
+    surface, flat = np.zeros(inside.shape, bool), np.zeros(inside.shape, bool)
     for axis in range(3):
-        steepest = np.zeros(inside.shape, np.float32)
         low, high = _neighbours(axis)
-        drop = (values[low] - values[high]) / np.float32(spacing_mm[axis])
-        for mine, other, fall in ((low, high, drop), (high, low, -drop)):
+        for mine, other in ((low, high), (high, low)):
             face = inside[mine] & ~inside[other]
             surface[mine] |= face
-            steepest[mine] = np.maximum(steepest[mine], np.where(face, fall, 0))
-        squared += steepest**2
-    flat = surface & (squared < (FLAT_LOGIT / FLAT_MM) ** 2)
+            flat[mine] |= face & unsure[mine] & unsure[other]
     return surface, flat, (box[0], box[1], box[2])
 
 
-def flat_share(logit: NDArray[np.float32], mask: Bool, body: Body) -> float | None:
+def flat_share(logit: NDArray[np.float32], mask: Bool, body: Body, threshold: float = 0.0) -> float | None:
     """Share of a ROI's surface where the probability is flat; None where it is empty."""
-    surface, flat, _ = flat_surface(logit, mask, body)
+    surface, flat, _ = flat_surface(logit, mask, body, threshold)
     count = np.count_nonzero(surface)
     return np.count_nonzero(flat) / count if count else None
 
@@ -464,7 +462,7 @@ def _confidence_flags(
     roi: Evidence, mask: Bool, image: Image, body: Body, usual: RoiRanges | None
 ) -> list[Flag]:
     assert roi.logit is not None
-    surface, flat, box = flat_surface(roi.logit, mask, body)
+    surface, flat, box = flat_surface(roi.logit, mask, body, roi.threshold)
     count = np.count_nonzero(surface)
     limit = FLAT_SHARE if usual is None or usual.flat_share is None else usual.flat_share
     share = np.count_nonzero(flat) / count if count else 0.0

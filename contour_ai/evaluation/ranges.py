@@ -57,6 +57,7 @@ class Figure:
     high: bool = True
     directions: tuple[str, str] | None = None
     """Of a place: words for positive and for negative values."""
+    wider: float = WIDER
 
     @property
     def share(self) -> bool:
@@ -154,7 +155,8 @@ class Ranges:
         return replace(self, rois=rois, held_back=held_back)
 
 
-FLAT = Figure("low_confidence", "", "", False, 0.05, low=False)
+FLAT = Figure("low_confidence", "", "", False, 0.05, low=False, wider=0.25)
+"""Nearer to what is usual than other limits: how unsure the network is goes with how wrong it is."""
 FLAT_SHARE_AT_MOST = 0.6
 """Where the probability is flat on more of the surface, the contour is worth a look however usual that is."""
 
@@ -250,7 +252,7 @@ def robust_range(values: Sequence[float], figure: Figure) -> Range | None:
     if figure.ratio:
         numbers = np.log(np.maximum(numbers, 1e-6))
     low, middle, high = (float(q) for q in np.percentile(numbers, (5, 50, 95)))
-    factor = 1 + WIDER + FEW_PATIENTS_WIDER / len(values)
+    factor = 1 + figure.wider + FEW_PATIENTS_WIDER / len(values)
     least = math.log1p(figure.least) if figure.ratio else figure.least
     limits = (
         middle - max(factor * (middle - low), least),

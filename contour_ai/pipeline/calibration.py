@@ -169,7 +169,8 @@ def measured_confidence(
         for r, roi in enumerate(bundle.roi_names):
             rule = bundle.postprocess_of(roi)
             logit = keep_components(logits[r], rule, voxel_cm3)
-            share = flat_share(logit, (logit > rule.threshold_logit) & body.mask, body)
+            mask = (logit > rule.threshold_logit) & body.mask
+            share = flat_share(logit, mask, body, rule.threshold_logit)
             if share is not None and roi in case.rois and case.presence[case.rois.index(roi)]:
                 shares[roi].append(share)
         done += 1

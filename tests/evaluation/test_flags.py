@@ -251,9 +251,9 @@ def test_low_confidence_and_its_slices(usual: Ranges) -> None:
     _, masks = drawn()
     distance = 4.0 - np.sqrt(sum((np.ogrid[tuple(slice(n) for n in SHAPE)][a] - c) ** 2 for a, c in
                                  enumerate((20, 24, 29.5))))  # fmt: skip
-    sharp = (distance * 6).astype(np.float32)
+    sharp = (distance * 12).astype(np.float32)
     unsure = sharp.copy()
-    unsure[20:] *= 0.02
+    unsure[20:] *= 0.01
     known = Ranges(9, rois={"Brainstem": RoiRanges(9, flat_share=0.1)})
     assert codes(flags_for(masks, known, Brainstem=sharp).rois["Brainstem"]) == set()
     flag = only(flags_for(masks, known, Brainstem=unsure).rois["Brainstem"], "low_confidence")

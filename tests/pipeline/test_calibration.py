@@ -1,0 +1,126 @@
+"""Ranges and confidence, measured on a small archive of drawn patients and written into a finished bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from contour_ai.bundle import ModelBundle, load_bundle, save_bundle
+from contour_ai.cli.main import cli
+from contour_ai.dicom.ct_write import PatientIdentity, write_ct
+from contour_ai.dicom.rtstruct_header import Provenance
+from contour_ai.dicom.rtstruct_write import write_structures
+from contour_ai.errors import ConfigError
+from contour_ai.evaluation.flags import FLAT_SHARE
+from contour_ai.grid import Grid
+from contour_ai.network import ResidualUNet3d
+from contour_ai.network_config import NetworkConfig
+from contour_ai.pipeline.calibration import CalibrationOptions, calibrate
+from contour_ai.pipeline.predict import PredictOptions, predict
+from contour_ai.preprocess import PreprocessSettings
+from contour_ai.structures import roi_info
+from contour_ai.volume import Structures, Volume
+
+SHAPE, SPACING = (12, 40, 48), (5.0, 4.0, 4.0)
+ROI = "Brainstem"
+
+
+def write_patient(folder: Path, seed: int, *, radius_mm: float = 19.0) -> Path:
+    """A body of 0 HU with a ball of about 300 HU and `radius_mm` in it, more or less noisy."""
+    dice = np.random.default_rng(seed)
+    grid = Grid.axial(SHAPE, SPACING, (-94.0, -78.0, -30.0))
+    points = grid.index_to_lps(np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), axis=-1))
+    hu = np.where((points[..., 0] / 80) ** 2 + (points[..., 1] / 60) ** 2 < 1, 0, -1000).astype(np.int16)
+    ball = np.linalg.norm(points - dice.normal(0, 2, 3), axis=-1) < radius_mm + dice.uniform(-1.5, 1.5)
+    hu[ball] = 300 + round(dice.uniform(-30, 30))
+    hu += np.rint(dice.normal(0, dice.uniform(5, 40), SHAPE)).astype(np.int16)
+    identity = PatientIdentity(f"p{seed}", "Drawn", "20260101")
+    ct = write_ct(folder / "ct", Volume(hu, grid), identity, uid_seed=f"{folder}")
+    write_structures(folder / "rs.dcm", Structures.from_masks({ROI: ball}, ct.grid), ct, Provenance("T"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    for seed in range(8):
+        write_patient(folder / f"p{seed}", seed)
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> ModelBundle:
+    """A network whose logit grows with the voxel's HU, zero at 150 HU."""
+    network = ResidualUNet3d(NetworkConfig("custom", 1, 1, base_filters=1, levels=2, dropout=0.0)).eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "norm" not in name and "shortcut.1" not in name:
+                parameter.zero_()
+        network.stem.shortcut[0].weight[0, 0, 1, 1, 1] = 1
+        network.decoder[0].merge.weight[0, 1] = 1
+        network.decoder[0].block.shortcut[0].weight[0, 0, 1, 1, 1] = 1
+        network.head.weight[:] = 20
+        network.head.bias[:] = 20 * 0.625
+    settings = PreprocessSettings(SPACING, ((0.0, 800.0),))
+    made = ModelBundle(Path(), "ball", "1", "phantom", (roi_info(ROI),), settings, network.config)
+    return save_bundle(tmp_path / "ball", made, network.state_dict(), model_card="For tests.")
+
+
+def test_a_finished_bundle_gets_ranges_and_uses_them(
+    archive: Path, bundle: ModelBundle, tmp_path: Path
+) -> None:
+    splits = tmp_path / "splits.json"
+    labels = [f"p{n}" for n in range(8)]
+    splits.write_text(json.dumps({"training": labels[:7], "validation": labels[7:]}), encoding="utf-8")
+    done = calibrate(bundle, archive, CalibrationOptions(splits=splits, cache_dir=tmp_path / "cache"))
+    assert done.weights_sha256 == bundle.weights_sha256 and done == load_bundle(bundle.folder)
+    assert done.ranges is not None and (done.ranges.patients, done.ranges.held_back) == (7, 1)
+    low, middle, high = done.ranges.rois[ROI].figures["volume_cm3"]
+    assert low < middle < high and middle == pytest.approx(4 / 3 * np.pi * 1.9**3, rel=0.2)
+    assert done.ranges.image["slice_mm"][1] == 5 and done.ranges.rois[ROI].flat_share is None, (
+        "one is too few"
+    )
+
+    options = PredictOptions(overlays=False)
+    usual = predict(archive / "p3", done, tmp_path / "out", options)
+    codes = {flag.code for roi in usual.rois for flag in roi.flags}
+    assert usual.flags == () and codes <= {"hu_spread"}, "the network cuts off the softer rim"
+    large = predict(write_patient(tmp_path / "in", 99, radius_mm=26.0), done, tmp_path / "out", options)
+    flags = {flag.code: flag for roi in large.rois for flag in roi.flags}
+    assert flags["volume"].value == pytest.approx(4 / 3 * np.pi * 2.6**3, rel=0.2)
+    summary = json.loads((large.folder / "summary.json").read_text(encoding="utf-8"))
+    written = {flag["code"]: flag for flag in summary["rois"][ROI]["flags"]}
+    assert summary["compared_with_training_patients"] == 7
+    assert [flag["code"] for flag in summary["flags"]] == [flag.code for flag in large.flags]
+    assert set(written["volume"]) == {"code", "reason", "value", "low", "high", "unit", "slices_from_1"}
+    assert written["volume"]["high"] == pytest.approx(high, rel=1e-3) and written["volume"]["unit"] == "cm3"
+
+
+def test_the_command(archive: Path, bundle: ModelBundle, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        cli, ["models", "ranges", str(bundle.folder), str(archive), "--device", "cpu"]
+    )
+    assert result.exit_code == 0, result.output
+    assert "ranges of 8 patients, confidence of 8" in result.stdout
+    measured = load_bundle(bundle.folder).ranges
+    assert measured is not None and measured.rois[ROI].flat_share is not None
+    assert measured.rois[ROI].flat_share <= FLAT_SHARE
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "splits.json").write_text('{"training": ["nobody"], "validation": []}', encoding="utf-8")
+    refused = CliRunner().invoke(
+        cli, ["models", "ranges", str(bundle.folder), str(archive), "--run", str(run), "--device", "cpu"]
+    )
+    assert refused.exit_code == 4 and "None of the patients is among those" in refused.stderr
+
+
+def test_splits_that_cannot_be_read(archive: Path, bundle: ModelBundle, tmp_path: Path) -> None:
+    splits = tmp_path / "splits.json"
+    splits.write_text("[]", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"splits of the training cannot be read"):
+        calibrate(bundle, archive, CalibrationOptions(splits=splits))
