@@ -22,6 +22,8 @@ def hard_shapes(shape_kij: tuple[int, int, int]) -> dict[str, Mask]:
 
     shapes: dict[str, Mask] = {
         "Sphere": (k - centre_k) ** 2 * 4 + r2 < big**2,
+        "Ellipsoid": 9 * (k - centre_k) ** 2 + 2 * (i - centre_i - 0.3) ** 2 + (j - centre_j + 0.4) ** 2
+        < big**2,
         "Annulus": (r2 < big**2) & (r2 > (big // 2) ** 2) & inner,
         "Two": (((i - 5) ** 2 + (j - 5) ** 2 < 9) | ((i - rows + 7) ** 2 + (j - columns + 7) ** 2 < 16))
         & inner,

@@ -111,6 +111,21 @@ def test_no_mask_changes(
     assert np.array_equal(back, mask)
 
 
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    level=hnp.arrays(np.float32, (4, 9, 8), elements=st.floats(-100, 100, width=32)),
+    geometry=st.sampled_from(["not square", "small voxels", "oblique", "gantry tilt"]),
+)
+def test_no_level_field_changes_side_at_a_voxel_centre(
+    level: np.ndarray, geometry: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("hypothesis")
+    ct = ct_of(folder / "ct", GEOMETRIES[geometry])
+    box = (slice(3, 7), slice(0, 9), slice(18, 26))
+    roi = contours_of_level(roi_info("A"), level, box)
+    write_structure_set(folder / "rs.dcm", [roi], ct, HERE, verify={"A": (box, level > 0)})
+
+
 def test_a_contour_lies_where_it_was_worked_out_by_hand(ct: CTSeries, tmp_path: Path) -> None:
     mask = np.zeros(ct.grid.shape_kij, bool)
     mask[4, 7, 11] = True
@@ -249,7 +264,7 @@ def test_labels_and_provenance(written: pydicom.Dataset) -> None:
     assert written.StructureSetName == "Prostate model needs review"
     assert written.SeriesDescription == "contour-ai: needs review"
     assert written.ApprovalStatus == "UNAPPROVED"
-    assert list(written.SoftwareVersions) == [f"contour-ai {__version__}", "pelvis 1.2", "ab" * 32]
+    assert list(written.SoftwareVersions) == [f"contour-ai {__version__}", "ab" * 32, "pelvis 1.2"]
     software = f"contour-ai {__version__}, model pelvis 1.2, weights SHA-256 {'ab' * 32}"
     assert written.StructureSetDescription.replace("\r", "") == f"Not approved.\n{software}"
     assert written.StructureSetROISequence[0].ROIDescription == f"checked; {software}"
