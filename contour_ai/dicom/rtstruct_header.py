@@ -244,11 +244,13 @@ def _when(header: Dataset, uid_seed: str | None) -> tuple[str, str]:
 
 
 def _software_versions(provenance: Provenance) -> list[str]:
+    """Program, weights, model. Readers count the space that makes the length of all of them even as part of the last:
+    a hash of 64 digits must not be that."""
     versions = [f"{PRODUCT} {__version__}"]
-    if provenance.model:
-        versions.append(_text(f"{provenance.model} {provenance.model_version}", 64))
     if provenance.weights_sha256:
         versions.append(_text(provenance.weights_sha256, 64))
+    if provenance.model:
+        versions.append(_text(f"{provenance.model} {provenance.model_version}", 63))
     return versions
 
 

@@ -270,6 +270,21 @@ def test_labels_and_provenance(written: pydicom.Dataset) -> None:
     assert written.StructureSetROISequence[0].ROIDescription == f"checked; {software}"
 
 
+@pytest.mark.parametrize("version", ["1.2", "1.20"])
+def test_no_text_is_too_long_whatever_the_padding(
+    version: str, ct: CTSeries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values together have an even length: the space that is added must not make a hash too long."""
+    mask = np.zeros(ct.grid.shape_kij, bool)
+    mask[2:5, 5:20, 5:20] = True
+    provenance = Provenance("L" * 80, "S" * 80, "D", "model " * 20, version, "ab" * 32)
+    path = tmp_path / "rs.dcm"
+    write_structure_set(path, [contours_of_mask(roi_info("Body"), mask)], ct, provenance)
+    monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.RAISE)
+    for element in pydicom.dcmread(path).iterall():
+        assert element.value is not None or element.is_empty, element.keyword
+
+
 def test_rois_are_numbered_typed_and_coloured(written: pydicom.Dataset) -> None:
     for sequence, keyword in (
         (written.StructureSetROISequence, "ROINumber"),
