@@ -277,7 +277,7 @@ def test_no_text_is_too_long_whatever_the_padding(
     """Values together have an even length: the space that is added must not make a hash too long."""
     mask = np.zeros(ct.grid.shape_kij, bool)
     mask[2:5, 5:20, 5:20] = True
-    provenance = Provenance("L" * 80, "S" * 80, "D", "model " * 20, version, "ab" * 32)
+    provenance = Provenance("L" * 80, "S" * 80, "D", "pelvis", version, "ab" * 32)
     path = tmp_path / "rs.dcm"
     write_structure_set(path, [contours_of_mask(roi_info("Body"), mask)], ct, provenance)
     monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.RAISE)
