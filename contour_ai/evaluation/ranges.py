@@ -146,10 +146,14 @@ class Ranges:
         _check(self.image, IMAGE_FIGURES, "an image")
 
     def with_confidence(self, shares: Mapping[str, Sequence[float]], held_back: int) -> Ranges:
-        """The same with the flat share of each ROI's surface limited by what patients held back have."""
+        """The same with the flat share of each ROI's surface limited by what patients held back have.
+
+        A ROI that too few of them have is limited by what all ROIs have.
+        """
         rois = dict(self.rois)
+        of_all = robust_range([share for found in shares.values() for share in found], FLAT)
         for name, found in shares.items():
-            usual = robust_range(found, FLAT)
+            usual = robust_range(found, FLAT) or of_all
             if name in rois and usual is not None:
                 rois[name] = replace(rois[name], flat_share=min(usual[2], FLAT_SHARE_AT_MOST))
         return replace(self, rois=rois, held_back=held_back)

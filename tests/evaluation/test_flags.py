@@ -355,7 +355,8 @@ def test_ranges_are_written_and_read(usual: Ranges) -> None:
     assert with_shares.held_back == 6
     assert with_shares.rois["Brainstem"].flat_share == pytest.approx(0.15)
     assert (
-        with_shares.rois["Parotid_L"].flat_share == 0.6 and with_shares.rois["Parotid_R"].flat_share is None
+        with_shares.rois["Parotid_L"].flat_share == 0.6 and with_shares.rois["Parotid_R"].flat_share == 0.6
+    assert usual.with_confidence({"Brainstem": [0.1] * 3}, 3).rois["Brainstem"].flat_share is None
     )
     with pytest.raises(ConfigError, match="figures that a ROI does not have"):
         RoiRanges(3, {"weight": (1, 2, 3)})
