@@ -354,10 +354,8 @@ def test_ranges_are_written_and_read(usual: Ranges) -> None:
     assert from_mapping(Ranges, to_mapping(with_shares)) == with_shares
     assert with_shares.held_back == 6
     assert with_shares.rois["Brainstem"].flat_share == pytest.approx(0.15)
-    assert (
-        with_shares.rois["Parotid_L"].flat_share == 0.6 and with_shares.rois["Parotid_R"].flat_share == 0.6
+    assert [with_shares.rois[roi].flat_share for roi in ("Parotid_L", "Parotid_R")] == [0.6, 0.6]
     assert usual.with_confidence({"Brainstem": [0.1] * 3}, 3).rois["Brainstem"].flat_share is None
-    )
     with pytest.raises(ConfigError, match="figures that a ROI does not have"):
         RoiRanges(3, {"weight": (1, 2, 3)})
     with pytest.raises(ConfigError, match="must ascend"):
