@@ -17,7 +17,6 @@ import pydicom
 from pydicom import config
 from pydicom.charset import convert_encodings, python_encoding
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
@@ -29,6 +28,7 @@ from pydicom.valuerep import VR, validate_value
 
 from contour_ai.dicom.check_contours import LONGEST_NUMBER, contour_findings, contours_by_roi
 from contour_ai.dicom.finding import Finding, Findings, error, warning
+from contour_ai.dicom.header import UNREADABLE
 from contour_ai.dicom.profile import Profile, load_profile
 from contour_ai.dicom.rtstruct_header import TYPE_2, frame_of_reference_uid
 from contour_ai.dicom.rtstruct_read import image_uid
@@ -80,7 +80,11 @@ def check_structure_set(
     checked = _Checked(_opened(path), ct, load_profile(profile))
     findings = [*_file(path)]
     for rule in RULES:
-        findings += rule(checked)
+        try:
+            for finding in rule(checked):
+                findings.append(finding)
+        except UNREADABLE as reason:
+            findings.append(error("damaged", "file", f"has a value that cannot be read: {reason}"))
     return sorted(findings, key=lambda f: f.severity)
 
 
@@ -90,7 +94,7 @@ def _opened(path: Path) -> Dataset:
         kind = str(dataset.get("SOPClassUID") or ""), str(dataset.get("Modality") or "")
     except OSError as reason:
         raise InputError("The file cannot be read.", where=path, found=reason.strerror or reason) from reason
-    except (InvalidDicomError, ValueError, KeyError, EOFError, AttributeError, NotImplementedError) as reason:
+    except UNREADABLE as reason:
         raise InputError("This is not a DICOM file, or a damaged one.", where=path, found=reason) from reason
     if kind[0] != RTStructureSetStorage and kind[1] != "RTSTRUCT":
         raise InputError(
@@ -118,7 +122,7 @@ def _identity(c: _Checked) -> Findings:
         value = d.get(keyword)
         if not value:
             yield error("uid", keyword, "is missing")
-        elif not UID(value).is_valid:
+        elif not UID(str(value)).is_valid:
             yield error("uid", keyword, f"{value} is not a valid UID")
     if meta.get("MediaStorageSOPInstanceUID") != d.get("SOPInstanceUID"):
         yield error("file-meta", "MediaStorageSOPInstanceUID", "differs from SOPInstanceUID")
