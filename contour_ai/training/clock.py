@@ -62,10 +62,11 @@ class Clock:
         """0 to 1. With a budget it goes on from where the last process stopped to 1 in the time that is left."""
         if self._budget_s is None:
             return min(self.step / self.steps, 1.0)
-        if self._validation_s is None:
-            finish_s = self._validation_steps * self.seconds_per_step + FINISH_S
-        else:
-            finish_s = 1.2 * self._validation_s + FINISH_S
+        validation_s = self._validation_steps * self.seconds_per_step
+        if self._validation_s is not None:
+            validation_s = 1.2 * self._validation_s
+        # The step in which the time is up is finished.
+        finish_s = self.seconds_per_step + validation_s + FINISH_S
         spent = (self._last - self._began) / max(self._budget_s - finish_s, 1e-9)
         done = self._first_done + (1 - self._first_done) * min(spent, 1.0)
         self._most_done = max(done, self._most_done)  # a slow validation must not turn the schedule back

@@ -44,6 +44,12 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY = 10
 """Steps between looks at the loss: each one waits for the GPU."""
 
+LOOK_EVERY_S = 10.0
+"""Longest time between looks, where steps are slow."""
+
+SMOOTHING = 0.035
+"""Weight of a new loss in the smoothed one, that of the last thirty or so."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -146,7 +152,7 @@ def train_network(
         at.step, at.elapsed_s, at.budget_left_s = clock.step, clock.elapsed_s, clock.budget_left_s
 
         validate_now = at.finished or at.step % config.run.validate_every == 0
-        if at.step % LOOK_EVERY == 0 or validate_now or save_now:
+        if at.step % LOOK_EVERY == 0 or watch.waiting_s > LOOK_EVERY_S or validate_now or save_now:
             at.loss = watch.look(at.step)
             writer.add_scalar("loss", at.loss, at.step)
             writer.add_scalar("learning rate", rate, at.step)
@@ -181,6 +187,7 @@ class LossWatch:
 
     def __init__(self, recent: float = math.nan) -> None:
         self.recent = recent
+        self._looked_s = time.monotonic()
         self._losses: list[torch.Tensor] = []
         self._patients: list[tuple[str, ...]] = []
 
@@ -189,26 +196,33 @@ class LossWatch:
         self._losses.append(loss.detach())
         self._patients.append(patient_ids)
 
+    @property
+    def waiting_s(self) -> float:
+        """Since the last look."""
+        return time.monotonic() - self._looked_s
+
     def look(self, step: int) -> float:
-        """Averages what was collected into `recent`, and gives that.
+        """Averages what was collected into `recent`, and gives that; the same whenever it is looked at.
 
         Raises:
             ContourAIError: a loss is not finite.
         """
+        self._looked_s = time.monotonic()
         if not self._losses:
             return self.recent
         values = torch.stack(self._losses).tolist()
         for n, value in enumerate(values):
+            number = step - len(values) + n + 1
             if not math.isfinite(value):
                 raise ContourAIError(
                     "The training diverged: the loss is no longer a number.",
-                    where=f"step {step - len(values) + n + 1}, patients {', '.join(self._patients[n])}",
+                    where=f"step {number}, patients {', '.join(self._patients[n])}",
                     found=value,
                     fix="check these patients (`contour-ai inspect`), or lower optimiser.learning_rate; "
                     "--resume goes on from the last checkpoint",
                 )
-        mean = float(np.mean(values))
-        self.recent = mean if math.isnan(self.recent) else 0.7 * self.recent + 0.3 * mean
+            weight = max(SMOOTHING, 1 / number)
+            self.recent = value if number == 1 else (1 - weight) * self.recent + weight * value
         self._losses, self._patients = [], []
         return self.recent
 

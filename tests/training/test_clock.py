@@ -28,10 +28,10 @@ def test_a_budget_leaves_time_for_the_last_validation(now: list[float]) -> None:
     clock = Clock(10, 100.0, validation_steps=15)
     now[0] += 2
     clock.tick()
-    assert clock.done == pytest.approx(2 / (100 - 15 * 2 - FINISH_S))
+    assert clock.done == pytest.approx(2 / (100 - 2 - 15 * 2 - FINISH_S))
     now[0] += 10
     clock.validated()
-    assert clock.done == pytest.approx(12 / (100 - 1.2 * 10 - FINISH_S))
+    assert clock.done == pytest.approx(12 / (100 - 2 - 1.2 * 10 - FINISH_S))
     assert clock.seconds_per_step == 2.0 and clock.budget_left_s == 88.0
     now[0] += 72
     clock.tick()
@@ -48,10 +48,11 @@ def test_a_slow_validation_never_turns_the_schedule_back(now: list[float]) -> No
 
 
 def test_going_on_takes_the_rest_of_the_schedule_into_the_time_given(now: list[float]) -> None:
-    clock = Clock(10, 105.0, step=50, elapsed_s=1000.0, done=0.6, validation_steps=0)
+    clock = Clock(10, 155.0, step=50, elapsed_s=1000.0, done=0.6, validation_steps=0)
     assert clock.done == 0.6
     now[0] += 50
     clock.tick()
+    # Of 155 s, 5 are kept for writing and 50 for a step as long as this one.
     assert clock.done == pytest.approx(0.8) and clock.elapsed_s == 1050.0
     now[0] += 50
     clock.tick()
