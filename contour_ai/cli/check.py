@@ -15,7 +15,9 @@ STYLES = {"error": "red", "warning": "yellow"}
 @click.argument("rtstruct", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--ct", "ct_dir", type=click.Path(exists=True, path_type=Path), help="The CT it was drawn on.")
 @click.option(
-    "--profile", default="generic", help="What the importer accepts: generic, eclipse, or a .yaml file."
+    "--profile",
+    default="generic",
+    help="What the importer accepts: generic, eclipse, research, tg263, or a .yaml file.",
 )
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where there are several.")
 def command(rtstruct: Path, ct_dir: Path | None, profile: str, series_uid: str | None) -> None:

@@ -39,7 +39,12 @@ UNFORESEEN = 1
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--rois", help="Only these ROIs of the model, as in A,B.")
 @click.option("--tta", is_flag=True, help="Average with the left-right mirror: slower, a little better.")
-@click.option("--profile", default="generic", show_default=True, help="Limits of the importing system.")
+@click.option(
+    "--profile",
+    default="generic",
+    show_default=True,
+    help="What the importer accepts: generic, eclipse, research, tg263, or a .yaml file.",
+)
 @click.option("--no-overlays", is_flag=True, help="Draw the montage only, no picture for every slice.")
 @click.option(
     "--report", is_flag=True, help="Also write report.html: CT and contours to look through in a browser."

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--profile",
     default="generic",
-    help="What the importer accepts: generic, eclipse, or a .yaml file.",
+    help="What the importer accepts: generic, eclipse, research, tg263, or a .yaml file.",
 )
 @click.option(
     "--outline", type=float, help="Distance of outlines from voxel centres, in voxels.  [default: 0.5]"
