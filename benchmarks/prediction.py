@@ -1,0 +1,222 @@
+"""`contour-ai predict` as a whole process against the same network run the usual way, on one large CT.
+
+    python -m venv peers; peers/bin/pip install monai rt-utils pydicom SimpleITK safetensors contour-ai
+    python benchmarks/prediction.py [--model NAME] [--filters 32] [--slices 150] [--runs 3] [--peer peers/bin/python]
+
+The patient is a phantom scanned at 512 x 512 pixels of 1 mm with a couch, a mask and noise. The usual way is what most
+research scripts do: SimpleITK reads and resamples the whole CT, MONAI's `sliding_window_inference` runs in fp32 with
+50 % overlap, all channels are resampled back to the full grid, argmax, rt-utils writes. Both read the same files, use
+the same weights, and end with an RTSTRUCT; ours draws pictures, too. With `--filters`, the network has that many and
+random weights: then only the time means something. Runs alternate; the figures are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+WINDOW = (96, 96, 96)
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.usual_way:
+        usual_way(Path(arguments.usual_way[0]), arguments.usual_way[1], Path(arguments.usual_way[2]))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        patient = draw_patient(folder / "patient", arguments.slices, arguments.pixels)
+        model = arguments.model
+        if arguments.filters:
+            model = str(random_model(folder / "model", arguments.model, arguments.filters))
+        ours: list[tuple[float, float]] = []
+        theirs: list[tuple[float, float]] = []
+        for run in range(arguments.runs):
+            out = folder / f"out{run}"
+            command = [
+                sys.executable,
+                "-m",
+                "contour_ai",
+                "predict",
+                str(patient),
+                "--out",
+                str(out),
+                "--model",
+                model,
+            ]
+            ours.append(measured(command))
+            if arguments.peer:
+                command = [
+                    arguments.peer,
+                    __file__,
+                    "--usual-way",
+                    str(patient),
+                    model,
+                    str(folder / f"usual{run}.dcm"),
+                ]
+                theirs.append(measured(command))
+        stages = json.loads(next((folder / "out0").glob("*/summary.json")).read_text(encoding="utf-8"))[
+            "timings_s"
+        ]
+    print(
+        f"512 x 512 x {arguments.slices}, model {arguments.model}, {arguments.filters or 'its own'} filters"
+    )
+    print(f"threads {os.environ.get('OMP_NUM_THREADS', 'all')}, {os.cpu_count()} processors")
+    report("contour-ai predict", ours)
+    print("  " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in stages.items()))
+    if theirs:
+        report("the usual way", theirs)
+        print(f"ratio {_median(theirs) / _median(ours):.1f}")
+
+
+def report(name: str, runs: list[tuple[float, float]]) -> None:
+    peak = max(memory for _, memory in runs)
+    times = ", ".join(f"{seconds:.1f}" for seconds, _ in runs)
+    print(f"{name:20} {_median(runs):6.1f} s (runs {times}), peak memory {peak / 1e9:.2f} GB")
+
+
+def _median(runs: list[tuple[float, float]]) -> float:
+    return statistics.median(seconds for seconds, _ in runs)
+
+
+def measured(command: list[str]) -> tuple[float, float]:
+    """Wall clock seconds and peak resident memory in bytes of a whole process (0 where the system does not tell)."""
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        if hasattr(os, "wait4"):
+            _, status, usage = os.wait4(process.pid, 0)
+            code, peak = (
+                os.waitstatus_to_exitcode(status),
+                usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+            )
+            process.returncode = code
+        else:
+            code, peak = process.wait(), 0
+        seconds = time.perf_counter() - start
+        if code:
+            errors.seek(0)
+            raise SystemExit(f"{' '.join(command)}\n{errors.read().decode()}")
+    return seconds, float(peak)
+
+
+def draw_patient(folder: Path, slices: int, pixels: int) -> Path:
+    """A phantom's body scanned as a clinic does, as DICOM."""
+    import numpy as np
+
+    from contour_ai.dicom.ct_write import PatientIdentity, write_ct
+    from contour_ai.grid import Grid
+    from contour_ai.sample.phantom import draw_phantom
+    from contour_ai.sample.variants import Scan, scanned
+    from contour_ai.volume import Volume
+
+    phantom = draw_phantom("headneck", 901)
+    body = phantom.structures.mask("External")
+    cut_out = Volume(
+        np.where(body, np.maximum(phantom.volume.hu, -1000), -1024).astype(np.int16), phantom.volume.grid
+    )
+    length = float(np.ptp(phantom.volume.grid.heights_mm))
+    scan = Scan(
+        pixel_mm=512 / pixels, matrix=pixels, slice_mm=round(length / (slices - 0.5), 4), couch="sandwich"
+    )
+    drawn = scanned(cut_out, phantom.structures, scan, seed=1)
+    if drawn.volume.hu.shape[0] < slices:  # a longer patient than there is: go on with the same slices
+        drawn_hu = np.resize(drawn.volume.hu, (slices, pixels, pixels))
+    else:
+        drawn_hu = drawn.volume.hu[:slices]
+    grid = Grid.axial(drawn_hu.shape, drawn.volume.grid.spacing_mm, (0.0, 0.0, 0.0))
+    folder.mkdir()
+    write_ct(
+        folder / "ct",
+        Volume(drawn_hu, grid),
+        PatientIdentity("benchmark", "Benchmark", "20260101"),
+        uid_seed="b",
+    )
+    return folder
+
+
+def random_model(folder: Path, like: str, filters: int) -> Path:
+    """The bundle `like` with a wider network of random weights."""
+    import dataclasses
+
+    from contour_ai.bundle import load_bundle, save_bundle
+    from contour_ai.network import build_network
+
+    bundle = load_bundle(like)
+    config = dataclasses.replace(bundle.network, base_filters=filters)
+    network = build_network(config)
+    save_bundle(
+        dataclasses.replace(bundle, folder=folder, network=config, ranges=None), network.state_dict(), folder
+    )
+    return folder
+
+
+def usual_way(patient: Path, model: str, out: Path) -> None:
+    """Read, resample, sliding windows in fp32, resample all channels back, argmax, rt-utils."""
+    import numpy as np
+    import SimpleITK as sitk  # noqa: N813 - its own documentation's name
+    import torch
+    from monai.inferers import sliding_window_inference
+    from rt_utils import RTStructBuilder
+
+    from contour_ai.bundle import load_bundle
+    from contour_ai.preprocess import image_channels
+
+    bundle = load_bundle(model)
+    network = bundle.build_network("cpu").float().eval()
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(patient / "ct")))
+    ct = reader.Execute()
+    k, i, j = bundle.preprocess.spacing_mm_kij
+    spacing = (j, i, k)
+    size = [
+        round(n * mm / target) for n, mm, target in zip(ct.GetSize(), ct.GetSpacing(), spacing, strict=True)
+    ]
+    resampled = sitk.Resample(
+        ct,
+        size,
+        sitk.Transform(),
+        sitk.sitkLinear,
+        ct.GetOrigin(),
+        spacing,
+        ct.GetDirection(),
+        -1024,
+        sitk.sitkFloat32,
+    )
+    image = torch.from_numpy(image_channels(sitk.GetArrayFromImage(resampled), bundle.preprocess))[None]
+    with torch.inference_mode():
+        logits = sliding_window_inference(image, WINDOW, 1, network, overlap=0.5, mode="gaussian")
+        full = torch.nn.functional.interpolate(logits, ct.GetSize()[::-1], mode="trilinear")[0]
+        background = torch.zeros_like(full[:1])
+        labels = torch.cat([background, full]).argmax(0).numpy().astype(np.uint8)
+    structures = RTStructBuilder.create_new(dicom_series_path=str(patient / "ct"))
+    for label, roi in enumerate(bundle.rois, start=1):
+        mask = np.moveaxis(labels == label, 0, -1)
+        if mask.any():
+            structures.add_roi(mask=np.ascontiguousarray(mask), name=roi.name, color=list(roi.color))
+    structures.save(str(out))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="phantom-headneck")
+    parser.add_argument("--filters", type=int, default=0)
+    parser.add_argument("--slices", type=int, default=150)
+    parser.add_argument("--pixels", type=int, default=512)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--peer", help="Python with MONAI and rt-utils")
+    parser.add_argument("--usual-way", nargs=3, metavar=("PATIENT", "MODEL", "OUT"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
