@@ -282,8 +282,8 @@ def _roi(
             if wrong:
                 notes.append(f"ROI {name}: contour {n} cannot be read and is not used ({wrong})")
             elif not isinstance(values, ValueError):
-                kind = c.geometric_type.decode("ascii", "replace").upper() or "CLOSED_PLANAR"
-                read.append(ContourRead(values.reshape(-1, 3), kind, c.image_uid))
+                shape = c.geometric_type.decode("ascii", "replace").upper() or "CLOSED_PLANAR"
+                read.append(ContourRead(values.reshape(-1, 3), shape, c.image_uid))
     return RoiContoursRead(
         name=name,
         original_name=str(item.get("ROIName") or ""),
