@@ -170,7 +170,7 @@ def _prepared(
     here = {roi: patient.rois[roi] for roi in rois if roi in patient.rois}
     path = patient.files.structure_sets[0].path
     try:
-        image_key = case_key(digests.of_series(patient.files.ct.paths), {"settings": settings.to_dict()})
+        image_key = case_key(digests.of_series(patient.files.ct.paths), {"settings": _of_image(settings)})
         drawn = content_hash([path])
     except OSError as error:
         raise InputError("A file cannot be read.", where=error.filename, found=error.strerror) from error
@@ -182,6 +182,11 @@ def _prepared(
     ct, image = _image(patient, settings, cache, image_key)
     case = _case(patient.label, path, here, rois, ct, image)
     return key, save_case(cache, key, case, image_key)
+
+
+def _of_image(settings: PreprocessSettings) -> dict[str, object]:
+    """The settings that change what is cached: windows are applied later."""
+    return {key: value for key, value in settings.to_dict().items() if key != "windows_hu"}
 
 
 def _image(patient: Source, settings: PreprocessSettings, cache: Path, key: str) -> tuple[CTSeries, Image]:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from contour_ai import __version__
 from contour_ai.bundle import InferenceSettings, ModelBundle, save_bundle
 from contour_ai.errors import ConfigError, InputError, ModelError, OutputError
 from contour_ai.files import atomic_file
+from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.pipeline.archive import (
     Sources,
     choose_rois,
@@ -39,7 +40,7 @@ from contour_ai.training.archive_check import ArchiveCheck
 from contour_ai.training.cache import Case
 from contour_ai.training.config import NetworkChoice, PreprocessConfig, TrainConfig, load_config, print_config
 from contour_ai.training.overlap import exclusive_pairs, pair_names
-from contour_ai.training.plan import Plan, plan_input, plan_network, plan_settings
+from contour_ai.training.plan import Plan, plan_input, plan_network, plan_settings, plan_windows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -284,6 +285,8 @@ def _job(
     rois, rois_left_out = choose_rois(sources.counts(), config.data.rois, config.data.min_patients)
     settings, prepared = _usable(config, sources, rois, run_dir, options, on_progress)
     cases = prepared.cases
+    if config.preprocess.windows_hu is None:
+        settings = replace(settings, windows_hu=plan_windows([case for _, case in cases.values()]))
     network = plan_network(config.network, settings, len(rois))
     shapes = [case.hu.shape for _, case in cases.values()]
     plan = plan_input(config, rois, settings, network, shapes, device.type, free_bytes(device))
@@ -294,7 +297,7 @@ def _job(
     exclusive = None
     if config.loss.certain_negatives:
         exclusive = exclusive_pairs(learnt, plan.mirror, config.loss.may_overlap)
-    window = tuple(max(n, m) for n, m in zip(plan.patch_kij, network.multiple_kij, strict=True))
+    window = tuple(max(n, m) for n, m in zip(plan.patch_kij, plan.network.multiple_kij, strict=True))
     job = Job(
         resolved,
         plan,
@@ -383,11 +386,19 @@ def _prepare(
 
 def _resolved(config: TrainConfig, plan: Plan) -> TrainConfig:
     """The configuration with every planned value fixed, so that the run goes on the same on any machine."""
+    shallow = plan.network.levels == LEVELS_OF_PRESET["resunet3d"]
+    preset: Literal["resunet3d", "deeper_resunet3d"] = "resunet3d" if shallow else "deeper_resunet3d"
     return replace(
         config,
         data=replace(config.data, rois=plan.rois),
-        preprocess=replace(config.preprocess, spacing_mm_kij=plan.settings.spacing_mm_kij),
-        network=replace(config.network, norm=plan.network.norm, strides=plan.network.level_strides),
+        preprocess=replace(
+            config.preprocess,
+            spacing_mm_kij=plan.settings.spacing_mm_kij,
+            windows_hu=plan.settings.windows_hu,
+        ),
+        network=replace(
+            config.network, name=preset, norm=plan.network.norm, strides=plan.network.level_strides
+        ),
         input=replace(config.input, patch_kij=plan.patch_kij, batch_size=plan.batch_size),
     )
 

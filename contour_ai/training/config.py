@@ -71,8 +71,9 @@ class PreprocessConfig:
     """Voxel size (superior, posterior, left) in mm; null for the median of the patients, but see finest_mm."""
     finest_mm: float = 2.0
     """A planned voxel is at least this large along every axis: finer ones cost much and gain little."""
-    windows_hu: tuple[Range, ...] = ((-160.0, 240.0), (-500.0, 1500.0))
-    """One (low, high) intensity window per input channel: soft tissue, and a wider one for bone and lung."""
+    windows_hu: tuple[Range, ...] | None = None
+    """One (low, high) intensity window per input channel; null for soft tissue (-160, 240) and a wider one that holds
+    what the ROIs hold, be it bone or lung."""
     body_threshold_hu: float = -300.0
     """Tissue is above, air below."""
     margin_mm: float = 10.0
@@ -85,8 +86,8 @@ class PreprocessConfig:
 class NetworkChoice:
     """The residual U-Net."""
 
-    name: Literal["resunet3d", "deeper_resunet3d"] = "resunet3d"
-    """`resunet3d` has 4 levels, `deeper_resunet3d` 5."""
+    name: Literal["resunet3d", "deeper_resunet3d"] | None = None
+    """`resunet3d` has 4 levels, `deeper_resunet3d` 5; null for the deeper one where samples are large enough."""
     base_filters: int = 16
     """Feature channels at full resolution, doubling at every level."""
     max_filters: int | None = 320
@@ -112,8 +113,8 @@ class NetworkChoice:
 
     @property
     def levels(self) -> int:
-        """Resolutions of the preset."""
-        return LEVELS_OF_PRESET[self.name]
+        """Resolutions of the preset; of the shallower one where it is left open."""
+        return LEVELS_OF_PRESET[self.name or "resunet3d"]
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contour_ai.grid import Grid
 from contour_ai.network_config import NetworkConfig, anisotropic_strides
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures import flip_pairs
+from contour_ai.training.cache import Case
 from contour_ai.training.config import NetworkChoice, TrainConfig
 
 Triple = tuple[int, int, int]
@@ -34,6 +36,20 @@ BATCH_LIMIT = 4
 BATCH_NORM_SAMPLES = 4
 """Statistics of fewer samples are too far from those of the data: a short trial with one sample a step reached a mean
 Dice of 0.42 with instance normalisation, 0.11 with batch normalisation."""
+
+
+DEEPEST_VOXELS = 6
+"""A network is deep enough where its coarsest level has so many voxels along every axis: with fewer it would see little
+besides padding there."""
+
+SOFT_TISSUE_HU = (-160.0, 240.0)
+WIDE_HU = (-500.0, 1000.0)
+"""The second window holds at least these, for orientation at bone and air."""
+WINDOW_LIMITS_HU = (-1024.0, 3000.0)
+WINDOW_STEP_HU = 50
+WINDOW_PERCENTILES = (0.5, 99.5)
+PATIENTS_LOOKED_AT = 40
+"""Windows are planned from so many patients, evenly picked."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +84,8 @@ class Plan:
             "swapped in a mirror": ", ".join(pairs) or "none",
             "voxel size": f"{spacing} mm (k, i, j)",
             "windows": f"{windows} HU",
-            "network": f"{self.network.name}, {self.network.base_filters} filters, {self.network.norm} norm, "
-            f"strides {strides}",
+            "network": f"{self.network.name}, {self.network.levels} levels, {self.network.base_filters} filters, "
+            f"{self.network.norm} norm, strides {strides}",
             "sample": f"{patch} voxels ({'the whole body' if self.whole_body else 'a patch'})",
             "samples a step": str(self.batch_size),
         }
@@ -83,9 +99,24 @@ def plan_settings(config: TrainConfig, grids: Sequence[Grid]) -> PreprocessSetti
         median = np.median([patient_spacing_mm(grid) for grid in grids], axis=0)
         k, i, j = (round(max(float(s), wanted.finest_mm), 2) for s in median)
         spacing = (k, i, j)
-    return PreprocessSettings(
-        spacing, wanted.windows_hu, wanted.body_threshold_hu, wanted.margin_mm, wanted.outside_hu
-    )
+    windows = wanted.windows_hu or (SOFT_TISSUE_HU, WIDE_HU)
+    return PreprocessSettings(spacing, windows, wanted.body_threshold_hu, wanted.margin_mm, wanted.outside_hu)
+
+
+def plan_windows(cases: Sequence[Case]) -> tuple[tuple[float, float], ...]:
+    """Soft tissue, and a wider window that holds nearly all voxels of every ROI."""
+    values: dict[str, list[NDArray[np.int16]]] = {}
+    for case in cases[:: max(1, len(cases) // PATIENTS_LOOKED_AT)]:
+        hu, bits = np.asarray(case.hu), np.asarray(case.bits)
+        for r, roi in enumerate(case.rois):
+            if case.presence[r]:
+                values.setdefault(roi, []).append(hu[(bits & bits.dtype.type(1 << r)) != 0])
+    low, high = WIDE_HU
+    for found in values.values():
+        ends = np.percentile(np.concatenate(found), WINDOW_PERCENTILES)
+        low = min(low, math.floor(ends[0] / WINDOW_STEP_HU) * WINDOW_STEP_HU)
+        high = max(high, math.ceil(ends[1] / WINDOW_STEP_HU) * WINDOW_STEP_HU)
+    return SOFT_TISSUE_HU, (max(low, WINDOW_LIMITS_HU[0]), min(high, WINDOW_LIMITS_HU[1]))
 
 
 def patient_spacing_mm(grid: Grid) -> tuple[float, float, float]:
@@ -100,10 +131,11 @@ def patient_spacing_mm(grid: Grid) -> tuple[float, float, float]:
 def plan_network(choice: NetworkChoice, settings: PreprocessSettings, rois: int) -> NetworkConfig:
     """The network for these windows and ROIs; strides keep thick slices until voxels are nearly cubes.
 
-    Where the norm is left open it is instance normalisation, until `plan_input` knows how many samples a step holds.
+    What is left open is decided by `plan_input`, which knows samples and batches: until then the norm is instance
+    normalisation, and the network the shallower one.
     """
     return NetworkConfig(
-        name=choice.name,
+        name=choice.name or "resunet3d",
         in_channels=len(settings.windows_hu),
         out_channels=rois,
         base_filters=choice.base_filters,
@@ -137,9 +169,13 @@ def plan_input(
         device_type: `cpu` or `cuda`.
         memory_bytes: free memory of the device; None not to be limited by it.
     """
-    multiple = network.multiple_kij
     typical = np.percentile(np.array(shapes), SIZE_PERCENTILE, axis=0)
-    patch = config.input.patch_kij or _patch(typical, multiple, WHOLE_VOXELS[device_type])
+    patch = config.input.patch_kij or _patch(typical, network.multiple_kij, WHOLE_VOXELS[device_type])
+    if config.network.name is None and config.network.strides is None and config.network.kernels is None:
+        deeper = plan_network(replace(config.network, name="deeper_resunet3d"), settings, len(rois))
+        larger = config.input.patch_kij or _patch(typical, deeper.multiple_kij, WHOLE_VOXELS[device_type])
+        if all(p >= DEEPEST_VOXELS * m for p, m in zip(larger, deeper.multiple_kij, strict=True)):
+            network, patch = deeper, larger
     voxels = math.prod(patch)
     batch_size = config.input.batch_size
     if batch_size is None:

@@ -102,6 +102,8 @@ def test_nothing_is_computed_in_vain(archive: Path, tmp_path: Path, monkeypatch:
         patch.setattr(cases_module, "prepare", lambda *a, **k: pytest.fail("an image was prepared again"))
         prepare_cases(sources.patients, ROIS[:1], SETTINGS, tmp_path)
     assert len(entries(tmp_path)) == 9 and before.items() <= entries(tmp_path).items()
+    prepare_cases(sources.patients, ROIS, replace(SETTINGS, windows_hu=((-1000.0, 0.0),)), tmp_path)
+    assert len(entries(tmp_path)) == 9
     prepare_cases(sources.patients, ROIS, replace(SETTINGS, margin_mm=1.0), tmp_path)
     assert len(entries(tmp_path)) == 15
 

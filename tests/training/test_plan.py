@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from training_cases import case
 
 from contour_ai.grid import Grid
 from contour_ai.training.config import InputConfig, NetworkChoice, PreprocessConfig, TrainConfig
-from contour_ai.training.plan import patient_spacing_mm, plan_input, plan_network, plan_settings
+from contour_ai.training.memory import free_bytes
+from contour_ai.training.plan import patient_spacing_mm, plan_input, plan_network, plan_settings, plan_windows
 
 
 def test_voxel_size_is_the_median_but_not_too_fine() -> None:
@@ -54,3 +57,47 @@ def test_small_bodies_are_one_sample_and_large_ones_are_cut() -> None:
 def test_thick_slices_are_kept_until_voxels_are_cubes() -> None:
     settings = plan_settings(TrainConfig(preprocess=PreprocessConfig(spacing_mm_kij=(5.0, 2.0, 2.0))), [])
     assert plan_network(NetworkChoice(), settings, 1).level_strides == ((1, 2, 2), (2, 2, 2), (2, 2, 2))
+
+
+def test_large_samples_get_a_deeper_network() -> None:
+    config, grids = TrainConfig(), [Grid.axial((10, 10, 10), (3.0, 3.0, 3.0))]
+    settings = plan_settings(config, grids)
+    network = plan_network(config.network, settings, 1)
+    shapes = [(150, 140, 190)]
+    assert plan_input(config, ("A",), settings, network, shapes, "cpu").network.levels == 4
+    large = plan_input(config, ("A",), settings, network, shapes, "cuda")
+    assert (large.network.name, large.network.levels) == ("deeper_resunet3d", 5)
+    assert all(n % 16 == 0 for n in large.patch_kij)
+    assert "deeper_resunet3d, 5 levels" in large.facts()["network"]
+    fixed = TrainConfig(network=NetworkChoice("resunet3d"))
+    assert plan_input(fixed, ("A",), settings, network, shapes, "cuda").network.levels == 4
+    by_hand = TrainConfig(input=InputConfig(patch_kij=(96, 96, 96)))
+    assert plan_input(by_hand, ("A",), settings, network, shapes, "cpu").network.levels == 5
+
+
+def test_windows_hold_what_the_rois_hold() -> None:
+    soft, wide = plan_windows([case(n) for n in range(3)])
+    assert (soft, wide) == ((-160.0, 240.0), (-500.0, 1000.0))
+    metal, lung = case(3), case(4, presence=(False, True, True))
+    metal.hu[metal.bits == 1] = 1730
+    lung.hu[lung.bits == 2] = -870
+    lung.hu[0, 0, 0] = 9000  # of no ROI
+    assert plan_windows([case(1), metal, lung])[1] == (-900.0, 1750.0)
+    metal.hu[metal.bits == 1] = 20000
+    assert plan_windows([metal])[1] == (-500.0, 3000.0)
+    # A ROI that is not contoured in a patient says nothing.
+    hidden = replace(lung, presence=(False, False, True))
+    assert plan_windows([hidden])[1] == (-500.0, 1000.0)
+
+
+def test_memory_of_the_machine_limits_the_batch() -> None:
+    free = free_bytes(torch.device("cpu"))
+    assert free is None or 10**7 < free < 10**14
+    config, grids = TrainConfig(), [Grid.axial((10, 10, 10), (3.0, 3.0, 3.0))]
+    settings = plan_settings(config, grids)
+    network = plan_network(config.network, settings, 1)
+    sizes = [
+        plan_input(config, ("A",), settings, network, [(40, 40, 40)], "cpu", memory).batch_size
+        for memory in (None, 2 * 10**8, 5 * 10**8)
+    ]
+    assert sizes == [4, 1, 3]
