@@ -144,10 +144,10 @@ def _write(
 
     pages: tuple[Path, ...] = ()
     with atomic_folder(out, overwrite=overwrite) as folder:
-        write_report(folder, result.rows, result.notes, comparison)
+        write_report(folder, result.rows, result.notes, comparison, result.tolerances)
         if second is not None:
             (folder / "versus").mkdir()
-            write_report(folder / "versus", second.rows, second.notes)
+            write_report(folder / "versus", second.rows, second.notes, (), second.tolerances)
         if report:
             with console.progress_bar() as on_progress:
                 pages = reports_of_evaluation(
@@ -190,6 +190,8 @@ def _show(result: Evaluation, second: Evaluation | None, comparison: Sequence[Fi
         out.print(f"[dim]{escape(COMPARISON)}[/]")
     for name in PRINTED:
         out.print(f"[dim]{name}: {escape(DEFINITIONS[name])}[/]")
+    for sentence in result.tolerances:
+        out.print(f"[dim]tolerance of {escape(sentence)}[/]")
     for r in (result, second):
         for patient, error in r.failed.items() if r else ():
             console.err().print(f"[red]{escape(patient)}[/]: {escape(str(error))}")

@@ -143,11 +143,12 @@ def write_report(
     rows: Sequence[Row],
     notes: Sequence[str] = (),
     comparison: Sequence[FigureComparison] = (),
+    tolerances: Sequence[str] = (),
 ) -> None:
     """Writes `metrics.csv`, `summary.csv`, `evaluation.json` and, with a comparison, `comparison.csv` into a folder."""
     write_rows_csv(folder / "metrics.csv", rows)
     write_summary_csv(folder / "summary.csv", rows)
-    write_json(folder / "evaluation.json", rows, notes, comparison)
+    write_json(folder / "evaluation.json", rows, notes, comparison, tolerances)
     if comparison:
         write_comparison_csv(folder / "comparison.csv", comparison)
 
@@ -179,11 +180,16 @@ def write_summary_csv(path: Path, rows: Sequence[Row]) -> None:
 
 
 def write_json(
-    path: Path, rows: Sequence[Row], notes: Sequence[str] = (), comparison: Sequence[FigureComparison] = ()
+    path: Path,
+    rows: Sequence[Row],
+    notes: Sequence[str] = (),
+    comparison: Sequence[FigureComparison] = (),
+    tolerances: Sequence[str] = (),
 ) -> None:
     """Rows, summaries and the definitions of all figures; an undefined figure is null, an infinite one "inf"."""
     content: dict[str, object] = {
         "definitions": {**DEFINITIONS, "summary": SPREAD},
+        "tolerances": list(tolerances),
         "notes": list(notes),
         "rows": [{"patient": row.patient, **metrics_json(row.metrics)} for row in rows],
         "summary": [plain(asdict(summary)) for summary in summarise(rows)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -48,6 +49,16 @@ class Tolerances:
     def source_of(self, roi: str) -> Source | None:
         """Who says so; None where the default holds."""
         return next((source for source in self.sources if _found(source, roi)), None)
+
+    def described(self, rois: Iterable[str]) -> tuple[str, ...]:
+        """A sentence a source with its ROIs and their mm, and one on those that the default holds for."""
+        names = tuple(rois)
+        parts = []
+        for source in (*self.sources, None):
+            mine = [f"{roi} {self.of(roi):g} mm" for roi in names if self.source_of(roi) == source]
+            if mine:
+                parts.append(f"{', '.join(mine)}: {'default' if source is None else source.text}")
+        return tuple(parts)
 
 
 def load_tolerances(path: Path | None = None) -> Tolerances:

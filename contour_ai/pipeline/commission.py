@@ -143,9 +143,9 @@ def commission(
             patients=[_shown(t, result, folder) for t in tried],
             limits_text=limits_text,
             environment=environment(model, data_dir, options),
-            notes=[*notes, *result.notes],
+            notes=[*notes, *result.notes, *(f"Tolerance of {t}" for t in result.tolerances)],
         )
-        write_report(folder, result.rows, result.notes)
+        write_report(folder, result.rows, result.notes, (), result.tolerances)
         write_commissioning_report(folder / REPORT, page)
         _write_record(folder / RECORD, page, started)
     return Commissioning(out_dir, page)

@@ -36,6 +36,8 @@ class Evaluation:
     notes: tuple[str, ...]
     failed: dict[str, ContourAIError]
     pairs: tuple[EvaluatedPair, ...] = ()
+    tolerances: tuple[str, ...] = ()
+    """Where the tolerances of the surface DSC come from, in sentences."""
 
     @property
     def summary(self) -> tuple[RoiSummary, ...]:
@@ -149,7 +151,7 @@ def _evaluate(
         compared.append(EvaluatedPair(found.patient, found.ct, found.predicted, found.reference, names))
         notes += [f"{found.patient}: {remark}" for remark in remarks]
     on_progress(ProgressEvent("comparing", len(pairs), len(pairs)))
-    return Evaluation(tuple(rows), tuple(notes), failed, tuple(compared))
+    return Evaluation(tuple(rows), tuple(notes), failed, tuple(compared), tolerances.described(wanted))
 
 
 def _tolerances(tau: float | Tolerances | None) -> Tolerances:

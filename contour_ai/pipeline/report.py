@@ -53,7 +53,8 @@ def report_of_prediction(
         if both[1] is not None
     }
     volumes = {roi: float(facts["volume_cm3"]) for roi, facts in summary["rois"].items()}
-    _write(path, ct, sides, names, metrics, summary, volumes, ())
+    notes = _tolerance_notes(load_tolerances().described(metrics))
+    _write(path, ct, sides, names, metrics, summary, volumes, notes)
 
 
 def reports_of_evaluation(
@@ -87,7 +88,7 @@ def reports_of_evaluation(
         path = folder / PATIENTS / name
         metrics = {row.metrics.roi: row.metrics for row in evaluation.rows if row.patient == pair.patient}
         notes = [n for n in evaluation.notes if n.startswith(f"{pair.patient}: ")]
-        report_of_pair(path, pair, metrics, notes)
+        report_of_pair(path, pair, metrics, [*notes, *_tolerance_notes(evaluation.tolerances)])
         links.setdefault(pair.patient, f"{PATIENTS}/{name}")
         paths.append(path)
     on_progress(ProgressEvent("reports", len(evaluation.pairs), len(evaluation.pairs)))
@@ -102,7 +103,7 @@ def reports_of_evaluation(
         labels=labels,
         comparison=comparison,
         links=links,
-        notes=[*evaluation.notes, *failures],
+        notes=[*evaluation.notes, *failures, *_tolerance_notes(evaluation.tolerances)],
         provenance=provenance or {},
     )
     write_cohort_report(folder / COHORT, page)
@@ -190,6 +191,10 @@ def _slices(structure_set: StructureSet | None, name: str | None, ct: CTSeries) 
         return None
     roi = structure_set.rois[structure_set.names.index(name)]
     return contours_on_slices(roi, ct, _ignored)
+
+
+def _tolerance_notes(sentences: Sequence[str]) -> list[str]:
+    return [f"Tolerance of {sentence}" for sentence in sentences]
 
 
 def _ignored(note: str) -> None:

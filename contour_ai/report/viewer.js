@@ -123,6 +123,11 @@ class View {
     byId("views").append(this.frame);
     this.slider.addEventListener("input", () => this.go(Number(this.slider.value)));
     this.frame.addEventListener("pointerenter", () => activate(this));
+    for (const k of this.axis === "k" ? new Set(data.flags.flatMap((flag) => flag.slices)) : []) {
+      const tick = element("i", { className: "tick", title: `flagged: slice ${k + 1}` });
+      tick.style.left = `calc(18px + (100% - 36px) * ${k / Math.max(1, K - 1)})`;  // where the slider's thumb would be
+      this.frame.append(tick);
+    }
     this.canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.canvas.addEventListener("pointerdown", (event) => this.press(event));
     this.canvas.addEventListener("pointermove", (event) => showValue(this, this.place(event)));

@@ -53,5 +53,12 @@ def test_refused(tmp_path: Path, text: str, message: str) -> None:
         load_tolerances(tmp_path / "nowhere.yaml")
 
 
+def test_described_with_their_sources() -> None:
+    nikolov, default = load_tolerances().described(["Brainstem", "Larynx", "Parotid_L"])
+    assert nikolov.startswith("Brainstem 2.5 mm, Parotid_L 2.85 mm: Nikolov et al.")
+    assert default == "Larynx 2 mm: default"
+    assert Tolerances(default_mm=1).described(["Brainstem"]) == ("Brainstem 1 mm: default",)
+
+
 def test_one_for_all() -> None:
     assert Tolerances(default_mm=1).of("Parotid_L") == 1
