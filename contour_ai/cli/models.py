@@ -69,6 +69,11 @@ def show(name: str) -> None:
         f"{bundle.network.base_filters} filters, {bundle.network.norm} norm",
         "weights": f"{bundle.weights_path.stat().st_size / 1e6:.1f} MB, SHA-256 {bundle.weights_sha256}",
     }
+    if bundle.ranges is not None:
+        measured = bundle.ranges
+        facts["flags"] = (
+            f"compared with {measured.patients} training patients, confidence with {measured.held_back} held back"
+        )
     out().print(f"[bold]{escape(bundle.name)}[/] {escape(bundle.description)}")
     for key, value in facts.items():
         out().print(f"  {key:9}{escape(value)}")

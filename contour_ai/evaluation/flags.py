@@ -289,7 +289,8 @@ def _part_flags(roi: Evidence, grid: Grid, usual: RoiRanges) -> list[Flag]:
 
 
 def _reaches_end(roi: Evidence, grid: Grid) -> bool:
-    return roi.box is not None and (roi.box[0].start == 0 or roi.box[0].stop == grid.shape_kij[0])
+    slices = _all_slices(roi)
+    return bool(slices) and (slices[0] == 1 or slices[-1] == grid.shape_kij[0])
 
 
 # -- what the training patients say -------------------------------------------------------------------------
