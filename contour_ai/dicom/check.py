@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 
 PRESENT = (*TYPE_2, "SeriesNumber", "Manufacturer")
 """Attributes of type 2."""
+META_TYPE_1 = (
+    "FileMetaInformationGroupLength",
+    "FileMetaInformationVersion",
+    "TransferSyntaxUID",
+    "ImplementationClassUID",
+)
 TRACEABLE = ("Manufacturer", "SoftwareVersions", "SeriesDescription", "StructureSetDescription")
 ALGORITHMS = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL", "")
 SAME_AS_CT = (
@@ -128,6 +134,9 @@ def _identity(c: _Checked) -> Findings:
         yield error("file-meta", "MediaStorageSOPInstanceUID", "differs from SOPInstanceUID")
     if meta.get("MediaStorageSOPClassUID") != d.get("SOPClassUID"):
         yield error("file-meta", "MediaStorageSOPClassUID", "differs from SOPClassUID")
+    for keyword in META_TYPE_1:
+        if meta.get(keyword) is None:
+            yield error("file-meta", keyword, "is missing")
     syntax = meta.get("TransferSyntaxUID")
     if syntax not in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian):
         yield warning("transfer-syntax", "TransferSyntaxUID", f"{syntax} is unusual for a structure set")

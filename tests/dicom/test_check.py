@@ -289,6 +289,15 @@ def test_profiles_have_their_own_limits(name: str, message: str, findings) -> No
     assert message in finding.message
 
 
+@pytest.mark.parametrize("keyword", ["FileMetaInformationVersion", "ImplementationClassUID"])
+def test_file_meta_is_whole(keyword: str, good: Path, ct: CTSeries, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(good)
+    del dataset.file_meta[keyword]
+    pydicom.dcmwrite(tmp_path / "bad.dcm", dataset, enforce_file_format=False)
+    (finding,) = check_structure_set(tmp_path / "bad.dcm", ct)
+    assert str(finding) == f"error: {keyword}: is missing [file-meta]"
+
+
 def test_errors_come_first(findings) -> None:
     def edit(d: Dataset) -> None:
         d.ApprovalStatus = "APPROVED"
