@@ -118,10 +118,11 @@ def join(device_name: str) -> Processes:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     address, port = meeting_point(os.environ)
+    told = "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(
         backend,
-        init_method="env://" if "MASTER_ADDR" in os.environ else f"tcp://{address}:{port}",
+        init_method="env://" if told else f"tcp://{address}:{port}",
         rank=here.rank,
         world_size=here.size,
         timeout=LONGEST_WAIT,

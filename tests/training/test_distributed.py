@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -63,3 +67,68 @@ def test_one_process_alone_waits_for_nobody() -> None:
     assert alone.wrap(network) is network
     with alone.until_done(), alone.averaging(network, False):
         pass
+
+
+PROGRAM = """
+import torch
+from contour_ai.errors import InputError
+from contour_ai.training.distributed import FirstProcessError, join
+
+torch.set_num_threads(1)
+processes = join("auto" if not torch.cuda.is_available() else "cpu")
+with processes.until_done():
+    rank = processes.rank
+    assert processes.size == 2 and not processes.alone and processes.is_first == (rank == 0)
+    assert processes.from_first(lambda: {"made by": rank}) == {"made by": 0}
+    assert processes.decide(float(rank), 2.0) == (0.0, 2.0)
+    assert processes.gather("ab"[rank]) == ["a", "b"]
+
+    # A loss that is no sum over samples: the square of the sum. Its gradient is that of one process with both samples.
+    network = torch.nn.Linear(2, 1, bias=False)
+    torch.nn.init.constant_(network.weight, 0.5)
+    wrapped, sample = processes.wrap(network), torch.tensor([[1.0 + rank, 3.0]])
+    for now in (False, True):
+        with processes.averaging(wrapped, now):
+            (processes.total(wrapped(sample).sum()) ** 2 / 2).backward()
+    total = 0.5 * (1 + 3) + 0.5 * (2 + 3)
+    torch.testing.assert_close(network.weight.grad, 2 * total * torch.tensor([[3.0, 6.0]]))
+
+    norm = torch.nn.BatchNorm1d(1)
+    norm.running_mean.fill_(rank + 1.0)
+    processes.copy_buffers_of_first(norm)
+    assert norm.running_mean.item() == 1.0
+
+    def fail():
+        raise InputError("Nothing is there.", where="nowhere")
+
+    try:
+        processes.from_first(fail)
+    except FirstProcessError as error:
+        assert rank == 1 and "InputError: Nothing is there." in str(error)
+    except InputError:
+        assert rank == 0
+    else:
+        raise AssertionError("the failure of the first process was not told")
+print("done")
+"""
+
+
+def test_two_processes_as_srun_starts_them() -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MASTER_", "SLURM_"))
+    }
+    environment |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_ID": "0"}
+    environment |= {"SLURM_JOB_ID": str(os.getpid()), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env={**environment, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(said)
+    assert all(text.strip().endswith("done") for text in said)
