@@ -97,8 +97,16 @@ def show(name: str) -> None:
 @click.option(
     "--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Which names stand for which ROI."
 )
+@click.option(
+    "--cache",
+    "cache_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where prepared patients are kept.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-def ranges(name: str, data_dir: Path, run_dir: Path | None, roi_map: Path | None, device: str) -> None:
+def ranges(
+    name: str, data_dir: Path, run_dir: Path | None, roi_map: Path | None, cache_dir: Path | None, device: str
+) -> None:
     """Measure on DATA_DIR what is usual, and write it into the model NAME, for the flags of its predictions.
 
     Training does this by itself; this is for models made before, or for a department's own patients. With --run, ranges
@@ -115,7 +123,10 @@ def ranges(name: str, data_dir: Path, run_dir: Path | None, roi_map: Path | None
     bundle = load_bundle(name)
     mapped = roi_map or of_run("roi-map.yaml")
     options = CalibrationOptions(
-        None if mapped is None else RoiMap.load(mapped), of_run("splits.json"), of_run("cache"), device
+        None if mapped is None else RoiMap.load(mapped),
+        of_run("splits.json"),
+        cache_dir or of_run("cache"),
+        device,
     )
     with console.progress_bar() as on_progress:
         bundle = calibrate(bundle, data_dir, options, on_progress)
