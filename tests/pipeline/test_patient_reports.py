@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from contour_ai.cli.main import cli
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.ct_write import PatientIdentity, write_ct
 from contour_ai.dicom.rtstruct_header import Provenance
@@ -102,6 +104,30 @@ def test_of_a_prediction(patient: Path) -> None:
     with pytest.raises(InputError, match="needs the CT's pixels"):
         blind = read_ct(patient / "data" / "ct", with_pixels=False)
         report_of_prediction(patient / "blind.html", blind, patient / "out" / "RS.dcm", None, found)
+
+
+def test_predict_writes_it_when_asked(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    patient = str(root / "sample_data" / "phantom-pelvis-01")
+    more = [
+        "--model",
+        str(root / "models" / "phantom-pelvis"),
+        "--device",
+        "cpu",
+        "--no-overlays",
+        "--report",
+    ]
+    result = CliRunner().invoke(cli, ["predict", patient, "--out", str(tmp_path), *more])
+    assert result.exit_code == 0, result.output
+    (path,) = tmp_path.rglob("report.html")
+    content, found = content_of(path), json.loads((path.parent / "summary.json").read_text(encoding="utf-8"))
+    assert [roi["name"] for roi in content["rois"]] == list(found["rois"])
+    assert all(roi["predicted"] and roi["reference"] for roi in content["rois"])
+    for roi in content["rois"]:
+        if roi["name"] in found["scores"]["dice"]:
+            assert float(roi["figure"]) == pytest.approx(found["scores"]["dice"][roi["name"]], abs=6e-4)
+    flags = sum(len(roi["flags"]) for roi in found["rois"].values()) + len(found["flags"])
+    assert len(content["flags"]) == flags
 
 
 def test_of_an_evaluation_takes_flags_from_the_summary_beside_the_prediction(patient: Path) -> None:

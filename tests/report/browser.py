@@ -110,6 +110,13 @@ class Tab:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
         return path
 
+    def processor_s(self) -> float:
+        """Processor time of all of the browser's processes so far: what a busy machine does not change."""
+        session, self._session = self._session, ""
+        found = self.call("SystemInfo.getProcessInfo")["processInfo"]
+        self._session = session
+        return float(sum(process["cpuTime"] for process in found))
+
     def complaints(self) -> list[str]:
         """Errors of scripts, of the console and of the content policy."""
         self.run("1")
