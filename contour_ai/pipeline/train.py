@@ -465,7 +465,10 @@ def _describe(job: Job, progress: Progress, facts: Mapping[str, str], options: T
         "what": "Dice on whole validation patients, on the model's grid",
         "patients": len(job.validation),
         "mean_dice": round(best.mean, 4),
-        "dice": {roi: round(value, 4) for roi, value in best.dice.items() if value == value},
+        "dice": _rounded(best.dice),
+        "surface_dice": _rounded(best.surface_dice),
+        "hd95_mm": _rounded(best.hd95_mm),
+        "accuracies": _rounded(best.accuracies),
         "worst": _worst(best.patients),
     }
     return ModelBundle(
@@ -501,6 +504,11 @@ def _describe(job: Job, progress: Progress, facts: Mapping[str, str], options: T
             "data_and_settings_sha256": job.fingerprint,
         },
     )
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Without those that are no number."""
+    return {name: round(value, 4) for name, value in values.items() if math.isfinite(value)}
 
 
 def _worst(patients: Mapping[str, Mapping[str, float]], number: int = 3) -> list[str]:

@@ -63,6 +63,13 @@ def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
     assert bundle.data["training_patients"] + bundle.results["patients"] == 4
     assert "P5: no structure set" in plans[0]["patients left out"]
     assert "PTV: its type is PTV" in plans[0]["ROIs left out"]
+    assert set(bundle.results["accuracies"]) == {
+        "overall_accuracy",
+        "mean_accuracy",
+        "frequency_weighted_accuracy",
+        "mean_class_dice",
+    }
+    assert set(bundle.results["surface_dice"]) == set(bundle.results["dice"])
     splits = json.loads((run / "splits.json").read_text(encoding="utf-8"))
     assert sorted(splits["training"] + splits["validation"]) == ["P1", "P2", "P3", "P4"]
     resolved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
