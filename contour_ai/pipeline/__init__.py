@@ -1,4 +1,4 @@
-"""The public Python API: `train`, `predict` and `evaluate`, each loaded when it is first used.
+"""The public Python API: `train`, `predict`, `evaluate` and `commission`, each loaded when it is first used.
 
 A function has the name of the module that holds it. Python sets a package's attribute to a submodule that gets
 imported; here the function wins, so that `from contour_ai.pipeline import predict` gives the same whoever came first.
@@ -18,6 +18,9 @@ _MODULES = {
     "PredictOptions": "predict",
     "Prediction": "predict",
     "evaluate": "evaluate",
+    "evaluate_versus": "evaluate",
+    "commission": "commission",
+    "CommissionOptions": "commission",
 }
 """Name: module of this package that holds it. Importing the package imports neither torch nor pydicom."""
 

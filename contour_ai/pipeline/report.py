@@ -158,9 +158,9 @@ def _write(
         subtitle=" · ".join(filter(None, [said, f"{ct.grid.shape_kij[0]} slices, {spacing} mm"])),
         volume=ct.volume,
         rois=rois,
-        flags=shown_flags(summary),
+        flags=shown_flags(summary) if summary else None,
         provenance=_provenance(ct, sides, summary),
-        notes=[*summary.get("input", {}).get("notes", ()), *notes],
+        notes=[*summary.get("input", {}).get("notes", ()), *_about_flags(summary), *notes],
     )
     write_patient_report(path, page)
 
@@ -191,6 +191,15 @@ def _slices(structure_set: StructureSet | None, name: str | None, ct: CTSeries) 
         return None
     roi = structure_set.rois[structure_set.names.index(name)]
     return contours_on_slices(roi, ct, _ignored)
+
+
+def _about_flags(summary: Mapping[str, Any]) -> list[str]:
+    """What the flags could not look at."""
+    if not summary:
+        return ["No summary.json of this prediction lies beside it: flags are not known."]
+    if summary.get("compared_with_training_patients"):
+        return []
+    return ["The model does not say what is usual: size, density and place were not looked at for flags."]
 
 
 def _tolerance_notes(sentences: Sequence[str]) -> list[str]:

@@ -56,6 +56,7 @@ class PatientPage:
     """What the report of one patient shows.
 
     Args:
+        flags: None where nobody looked for any, which the page says.
         provenance: {heading: {name: value}}.
         labels: what the two sides are called.
     """
@@ -64,7 +65,7 @@ class PatientPage:
     subtitle: str
     volume: Volume
     rois: Sequence[ShownRoi]
-    flags: Sequence[ShownFlag] = ()
+    flags: Sequence[ShownFlag] | None = ()
     provenance: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     labels: tuple[str, str] = ("prediction", "reference")
@@ -120,8 +121,9 @@ def _content(page: PatientPage, packed: PackedVolume) -> dict[str, Any]:
                 "figure": flag.figure,
                 "slices": [int(k) for k in flag.slices if 0 <= k < grid.shape_kij[0]],
             }
-            for flag in page.flags
+            for flag in page.flags or ()
         ],
+        "flagsKnown": page.flags is not None,
         "metrics": _table(page.rois, scored),
         "definitions": DEFINITIONS if scored else {"volume": DEFINITIONS["volume"]},
         "notes": [*page.notes, *_display_notes(grid, packed)],

@@ -514,8 +514,8 @@ function listRois() {
 }
 
 function listFlags() {
-  byId("flag-count").textContent = data.flags.length || "none";
-  byId("flag-count").classList.toggle("none", !data.flags.length);
+  byId("flag-count").textContent = data.flags.length || (data.flagsKnown ? "none" : "not looked for");
+  byId("flag-count").classList.add(...(data.flags.length ? [] : [data.flagsKnown ? "none" : "unknown"]));
   byId("flags").replaceChildren(...data.flags.map((flag, n) => {
     const slices = flag.slices.map((k) => k + 1), few = slices.slice(0, 8).join(", ") + (slices.length > 8 ? ", …" : "");
     const where = [flag.figure, slices.length ? `slice${slices.length > 1 ? "s" : ""} ${few}` : ""].filter(Boolean).join(" · ");

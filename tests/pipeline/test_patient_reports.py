@@ -86,6 +86,8 @@ def check(content: dict) -> None:
     assert (gland["figure"], larynx["predicted"], larynx["figure"]) == ("1.000", None, "0.000")
     assert content["provenance"]["Model"]["weights_sha256"] == "abc"
     assert content["notes"][0] == "a note"
+    assert "size, density and place were not looked at" in content["notes"][1]
+    assert content["flagsKnown"]
 
 
 def test_of_a_prediction(patient: Path) -> None:
@@ -140,7 +142,9 @@ def test_of_an_evaluation_takes_flags_from_the_summary_beside_the_prediction(pat
     (patient / "out" / "summary.json").write_text(json.dumps(summary("1.2.3")), encoding="utf-8")
     (patient / "again").mkdir()
     (path,) = reports_of_evaluation(patient / "again", result)
-    assert content_of(path)["flags"] == []
+    content = content_of(path)
+    assert (content["flags"], content["flagsKnown"]) == ([], False)
+    assert "flags are not known" in content["notes"][0]
 
 
 def test_flags_of_a_summary_without_figures() -> None:

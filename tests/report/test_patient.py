@@ -281,6 +281,40 @@ def test_contours_are_switched_by_roi_and_side(tab: Tab) -> None:
 
 
 @needs_browser
+def test_uneven_slices_from_head_to_feet(tmp_path: Path) -> None:
+    """A bone in the three slices that are far apart: the cuts show it where it lies, upside up, as large as it is."""
+    heights = np.cumsum([0, 2, 2, 2, 6, 6, 6, 2, 2, 2, 2, 2.0])
+    positions = np.array([[50.0, -30, 100 - h] for h in heights])
+    grid = Grid(SHAPE, positions, (0, 1, 0), (-2, 0, 0))
+    hu = np.zeros(SHAPE, np.int16)
+    hu[4:7, 20:30, 10:20] = 800
+    bone = hu > 400
+    roi = ShownRoi(RoiInfo("Bone", (255, 0, 0)), stack_to_polygons(bone))
+    write_patient_report(tmp_path / "r.html", page(volume=Volume(hu, grid), rois=[roi], flags=None))
+    with browser(tmp_path / "profile") as tab:
+        tab.open(tmp_path / "r.html")
+        tab.wait("document.body?.dataset.ready")
+        assert tab.complaints() == []
+        letters = "[...document.querySelectorAll('#view-i .letter')].map((l) => l.textContent).join('')"
+        assert tab.run(letters) == "LRSI"
+        assert tab.run("document.getElementById('flag-count').textContent") == "not looked for"
+        tab.run(
+            "state.cross = false, state.sides.predicted = false, setWindow(400, 2000), goTo({k: 5, i: 25, j: 15})"
+        )
+        tab.settle()
+        shown = [at(tab, "i", k, 25, 15) for k in range(SHAPE[0])]
+        bright = [s["color"][0] > 150 for s in shown]
+        assert bright == [bool(bone[k, 25, 15]) for k in range(SHAPE[0])]
+        ys = [s["y"] for s in shown]
+        assert ys == sorted(ys)  # slice 1 is nearest to the head
+        gaps = np.diff(ys) / (ys[1] - ys[0])
+        assert gaps[4] == pytest.approx(3, rel=0.1)  # 6 mm are three times 2 mm
+        tab.run("state.sides.predicted = true, redraw()")
+        tab.settle()
+        assert at(tab, "i", 5, 25, 9.5)["color"][1] < 110  # the contour's edge in the thick slice
+
+
+@needs_browser
 def test_tables(tab: Tab, tmp_path: Path) -> None:
     assert tab.run("document.querySelectorAll('#metrics tbody tr').length") == 2
     assert "surface_dsc" in tab.run("document.getElementById('definitions').textContent")
