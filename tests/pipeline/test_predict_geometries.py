@@ -9,13 +9,17 @@ import pydicom
 import pytest
 from geometries import COS15, SIN15
 from test_predict import GRID, dice, drawn, make_patient, model_dir  # noqa: F401 - a fixture
+from tiny_patients import write_patient
 
 from contour_ai.bundle import load_bundle
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.rtstruct_read import load_structure_set, read_structures
 from contour_ai.errors import GeometryError
 from contour_ai.grid import Grid
+from contour_ai.pipeline.archive import find_sources
+from contour_ai.pipeline.cases import prepare_cases
 from contour_ai.pipeline.predict import PredictOptions, predict
+from contour_ai.preprocess import PreprocessSettings
 
 SPACING_MM = GRID.spacing_mm
 MIDDLE = GRID.index_to_lps([(n - 1) / 2 for n in GRID.shape_kij])
@@ -78,6 +82,18 @@ def test_an_organ_is_never_made_up_where_slices_are_missing(tmp_path: Path, mode
     assert "9 mm apart" in text
     assert "export or copy the whole series again" in text
     assert not (tmp_path / "out" / "Doe_1").exists()
+
+
+def test_training_leaves_out_what_has_wide_gaps_and_says_why(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_patient(tmp_path / "in" / str(number), number, {"Brainstem": (2, 8, 10)})
+    (tmp_path / "in" / "2" / "ct" / "CT.0004.dcm").unlink()
+    settings = PreprocessSettings((6.0, 5.0, 5.0))
+    found = prepare_cases(
+        find_sources(tmp_path / "in").patients, ("Brainstem",), settings, tmp_path / "cache"
+    )
+    assert list(found.cases) == ["P1"]
+    assert "1 slice(s) of this CT series are missing" in found.left_out["P2"]
 
 
 def test_what_the_structure_set_says_comes_from_the_bundle(tmp_path: Path, model_dir: Path) -> None:  # noqa: F811
