@@ -60,6 +60,7 @@ def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
     assert bundle.roi_names == ("Brainstem", "Parotid_L", "Parotid_R")
     assert bundle.mirror_channels == (0, 2, 1)
     assert bundle == load_bundle(run / "bundle") and bundle.kind == "phantom" and not bundle.default
+    assert bundle.ranges is not None and bundle.ranges.patients == bundle.data["training_patients"]
     assert bundle.data["training_patients"] + bundle.results["patients"] == 4
     assert "P5: no structure set" in plans[0]["patients left out"]
     assert "PTV: its type is PTV" in plans[0]["ROIs left out"]
