@@ -154,7 +154,8 @@ def _train(
     weights, progress = train_network(job, network, on_progress, processes)
 
     def finish() -> ModelBundle:
-        bundle = replace(_describe(job, progress, begun.facts, options), ranges=begun.ranges)
+        described = _describe(job, progress, begun.facts, options, processes.size)
+        bundle = replace(described, ranges=begun.ranges)
         return _finished(bundle, network, weights, job, on_progress, options)
 
     return processes.from_first(finish)
@@ -175,7 +176,7 @@ def _begin(
     _write_run(run_dir, job, left_out, options.roi_map)
     facts = _facts(job, rois_left_out, left_out, options.time_budget_s)
     if not processes.alone:
-        facts["processes"] = f"{processes.size}, each with its own samples"
+        facts["samples a step"] += f" in each of {processes.size} processes"
     if options.init is not None and not options.resume:
         from contour_ai.training.transfer import shared_and_new
 
@@ -422,9 +423,21 @@ def _write_run(run_dir: Path, job: Job, left_out: Mapping[str, str], roi_map: Ro
         "training": [case.patient_id for case in job.training],
         "validation": [case.patient_id for case in job.validation],
         "left_out": dict(left_out),
+        "rois_left_out": _rois_left_out(job),
     }
     with atomic_file(run_dir / SPLITS_FILE, overwrite=True) as path:
         path.write_text(json.dumps(splits, indent=1, ensure_ascii=False), encoding="utf-8", newline="\n")
+
+
+def _rois_left_out(job: Job) -> dict[str, list[str]]:
+    """{patient: ROIs that are contoured, but do not count, for the reasons in archive-check.csv}."""
+    found = {}
+    for case in {case.patient_id: case for case in [*job.training, *job.validation]}.values():
+        states = zip(case.rois, case.presence, strict=True)
+        rois = [roi for roi, here in states if not here and roi in case.facts]
+        if rois:
+            found[case.patient_id] = rois
+    return found
 
 
 def _facts(
@@ -450,12 +463,18 @@ def _facts(
         )
     if left_out:
         facts["patients left out"] = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
+    wrong = _rois_left_out(job)
+    if wrong:
+        listing = "; ".join(f"{label}: {', '.join(rois)}" for label, rois in wrong.items())
+        facts["contours left out"] = f"{listing} (why: {CHECK_FILE})"
     if rois_left_out:
         facts["ROIs left out"] = "; ".join(f"{roi}: {reason}" for roi, reason in rois_left_out.items())
     return facts
 
 
-def _describe(job: Job, progress: Progress, facts: Mapping[str, str], options: TrainOptions) -> ModelBundle:
+def _describe(
+    job: Job, progress: Progress, facts: Mapping[str, str], options: TrainOptions, processes: int
+) -> ModelBundle:
     """The bundle's description, without its weights."""
     import torch
 
@@ -491,7 +510,8 @@ def _describe(job: Job, progress: Progress, facts: Mapping[str, str], options: T
             "best_step": progress.best_step,
             "hours": round(progress.elapsed_s / 3600, 3),
             "sample_kij": list(plan.patch_kij),
-            "samples_a_step": plan.batch_size,
+            "samples_a_step": plan.batch_size * processes,
+            **({"processes": processes} if processes > 1 else {}),
             "optimiser": facts["optimiser"],
             "device": _device_name(job),
             "started_from": "" if options.init is None else f"{options.init.name} {options.init.version}",

@@ -13,13 +13,16 @@ from click.testing import CliRunner
 from tiny_patients import write_patient
 
 from contour_ai.cli.main import cli
-from contour_ai.errors import ConfigError, InputError
+from contour_ai.errors import ConfigError, InputError, ModelError
 from contour_ai.pipeline import cases as cases_module
 from contour_ai.pipeline.archive import Sources, find_sources
 from contour_ai.pipeline.cases import Prepared, check_cases, checked, prepare_cases, without_empty
+from contour_ai.pipeline.train import TrainOptions, train
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures.roi_map import RoiMap
+from contour_ai.training.archive_check import ArchiveCheck
 from contour_ai.training.cache import ABSENT, CONTOURED, UNKNOWN, Case
+from contour_ai.training.config import InputConfig, NetworkChoice, PreprocessConfig, RunConfig, TrainConfig
 
 SETTINGS = PreprocessSettings((6.0, 5.0, 5.0))
 ROIS = ("Brainstem", "Parotid_L", "Parotid_R")
@@ -181,9 +184,30 @@ def test_strict_and_check_only(archive: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_faults_do_not_reach_the_split(archive: Path, tmp_path: Path) -> None:
-    """`splits.json` names patients; ROIs left out are in the check's table."""
-    sources, found = prepared(archive, tmp_path)
-    usable = checked(sources, found, check_cases(sources, found))
-    assert sorted(usable.cases) == ["P1", "P2", "P3"]
-    assert json.dumps(dict(usable.left_out)) == "{}"
+def test_what_is_left_out_is_printed_and_kept_with_the_run(archive: Path, tmp_path: Path) -> None:
+    config = TrainConfig(
+        preprocess=PreprocessConfig(spacing_mm_kij=(6.0, 5.0, 5.0)),
+        network=NetworkChoice(base_filters=2),
+        input=InputConfig(patch_kij=(8, 16, 16), batch_size=1),
+        run=RunConfig(steps=1, threads=1),
+    )
+    plans: list[dict[str, str]] = []
+    checks: list[ArchiveCheck] = []
+    options = TrainOptions(
+        device="cpu",
+        on_plan=lambda facts: plans.append(dict(facts)),
+        on_check=checks.append,
+        roi_map=RoiMap(NAMES, absent={"P1": ("Parotid_R",)}),
+    )
+    bundle = train(config, archive, tmp_path / "run", options=options)
+    assert {f.patient for f in checks[0].left_out} == {"P3"}
+    assert plans[0]["contours left out"] == "P3: Parotid_L, Parotid_R (why: archive-check.csv)"
+    splits = json.loads((tmp_path / "run" / "splits.json").read_text(encoding="utf-8"))
+    assert splits["rois_left_out"] == {"P3": ["Parotid_L", "Parotid_R"]}
+    assert (tmp_path / "run" / "archive-check.csv").is_file()
+    learnt = sum(bundle.data["rois"][roi]["patients"] for roi in ("Parotid_L", "Parotid_R"))
+    assert learnt <= 2
+    # What the map says is a matter of the training: with another map it is another one.
+    with pytest.raises(ModelError, match="other patients, ROIs or settings"):
+        (tmp_path / "run" / "roi-map.yaml").unlink()
+        train(config, archive, tmp_path / "run", options=TrainOptions(device="cpu", resume=True))
