@@ -56,6 +56,15 @@ from contour_ai.structures.roi_info import read_table
         ("Cord PRV 5mm", "SpinalCord_PRV05"),
         ("SpinalCord_PRV05", "SpinalCord_PRV05"),
         ("parotid_l prv3", "Parotid_L_PRV03"),
+        ("Gl_Submand_L", "Glnd_Submand_L"),
+        ("Ohrspeicheldrüse links", "Parotid_L"),
+        ("oorspeekselklier rechts", "Parotid_R"),
+        ("glándula parótida derecha", "Parotid_R"),
+        ("œsophage", "Esophagus"),
+        ("Pharynxkonstriktoren", "Musc_Constrict"),
+        ("slokdarm", "Esophagus"),
+        ("testa femorale dx", "Femur_Head_R"),
+        ("onderkaak", "Bone_Mandible"),
     ],
 )
 def test_alias_gives_its_tg263_name(name: str, expected: str) -> None:
