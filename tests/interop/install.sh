@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the outside tools of tests/interop, each in an environment of its own:  sh install.sh FOLDER
 # Then:  CONTOUR_AI_INTEROP=FOLDER pytest -m interop
-# Needs Python 3.10-3.11 (opentps-core 2.0.0), 3 GB of disk, no GPU; Debian packages: apt install dicom3tools dcmtk orthanc
+# Needs Python 3.10-3.11 (opentps-core 2.0.0), 7 GB of disk (pyCERR alone 2.7), no GPU; Debian packages: apt install dicom3tools dcmtk orthanc
 set -eu
 folder=$1
 python=${PYTHON:-python3}
