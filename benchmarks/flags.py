@@ -81,14 +81,15 @@ def swapped(logits: np.ndarray, context: Context, channel: int) -> np.ndarray:
 
 
 def speckled(logits: np.ndarray, context: Context, channel: int) -> np.ndarray:
-    """With blots of about a voxel's radius strewn into the body nearby."""
+    """With blots of two voxels' radius strewn into the body nearby."""
     inside = logits[channel] > context.threshold(channel)
-    near = ndimage.binary_dilation(inside, iterations=8) & ~ndimage.binary_dilation(inside, iterations=2)
+    near = ndimage.binary_dilation(inside, iterations=10) & ~ndimage.binary_dilation(inside, iterations=4)
     places = np.argwhere(near & context.patient.prepared.body)
     spots = np.zeros(inside.shape, bool)
     if len(places):
         spots[tuple(context.dice.choice(places, SPECKS).T)] = True
-    return with_channel(logits, channel, np.where(ndimage.binary_dilation(spots), 4.0, logits[channel]))
+    blots = ndimage.binary_dilation(spots, iterations=2)
+    return with_channel(logits, channel, np.where(blots, 4.0, logits[channel]))
 
 
 def another_patients(logits: np.ndarray, context: Context, channel: int) -> np.ndarray:
@@ -140,7 +141,7 @@ def middle(patient: Opened) -> list[float]:
     return [(n[0] + n[-1]) / 2 for n in held]
 
 
-def measure(patients: list[Path], model: LoadedModel, good: float, report: Report) -> None:
+def measure(patients: list[Path], model: LoadedModel, good: float, kinds: list[str], report: Report) -> None:
     """Fills the report, patient by patient; the one before is the other one."""
     bundle, before = model.bundle, None
     for seed, folder in enumerate(patients):
@@ -163,9 +164,9 @@ def measure(patients: list[Path], model: LoadedModel, good: float, report: Repor
         if before is not None:
             context = Context(patient, bundle, before, seed)
             found = [n for n, roi in enumerate(bundle.roi_names) if dice.get(roi, 0) >= good]
-            for kind, spoil in SPOILED.items():
+            for kind in kinds:
                 for channel in found:
-                    spoiled = restored(patient, spoil(logits, context, channel), bundle)
+                    spoiled = restored(patient, SPOILED[kind](logits, context, channel), bundle)
                     codes = flags_of(patient, spoiled, bundle).rois[bundle.roi_names[channel]]
                     report.add(kind, bundle.roi_names[channel], codes)
         before = patient, logits
@@ -244,6 +245,7 @@ def main() -> None:
         "--splits", type=Path, help="a run's splits.json: only the patients that it held back"
     )
     parser.add_argument("--good", type=float, default=0.75, help="Dice of a good prediction")
+    parser.add_argument("--spoil", action="append", choices=SPOILED, help="only in this way; may be repeated")
     parser.add_argument("--most", type=int, help="look at so many patients only")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
@@ -256,7 +258,7 @@ def main() -> None:
         patients = [p for p in patients if p.name in held_back or f"OpenKBP-{p.name}" in held_back]
     report = Report()
     model = load_model(bundle, arguments.device)
-    measure(patients[: arguments.most], model, arguments.good, report)
+    measure(patients[: arguments.most], model, arguments.good, arguments.spoil or list(SPOILED), report)
     if not report.patients:
         sys.exit("no patient was looked at")
     print("\n".join(report.lines(bundle.roi_names)))
