@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -304,6 +305,8 @@ def test_the_body_is_not_compared() -> None:
 def test_every_code_is_explained() -> None:
     used = {figure.code for figure in [*ROI_FIGURES.values(), *IMAGE_FIGURES.values()]}
     assert used <= set(CODES)
+    page = (Path(__file__).parents[2] / "docs" / "flags.md").read_text(encoding="utf-8")
+    assert [code for code in CODES if f"`{code}`" not in page] == []
 
 
 @pytest.mark.parametrize(
