@@ -140,7 +140,7 @@ def _plain_decimals(text: bytes) -> NDArray[np.float64] | None:
         np.flatnonzero(characters == BACKSLASH), len(characters)
     )  # the end of every number
     number_of_dot = np.searchsorted(ends_with_dots, dots)
-    if (np.diff(number_of_dot) == 0).any():
+    if len(dots) == len(characters) or (np.diff(number_of_dot) == 0).any():
         return None
     decimals = np.zeros(len(ends_with_dots), np.intp)
     decimals[number_of_dot] = ends_with_dots[number_of_dot] - dots - 1
@@ -149,9 +149,9 @@ def _plain_decimals(text: bytes) -> NDArray[np.float64] | None:
     dots_before[number_of_dot] = 1
     ends = ends_with_dots - np.cumsum(dots_before)
     digits = characters[~is_dot]
-    starts = np.append(0, ends[:-1] + 1)
-    negative = digits[np.minimum(starts, len(digits) - 1)] == MINUS
-    lengths = ends - starts - negative
+    first = np.append(0, ends_with_dots[:-1] + 1)
+    negative = characters[np.minimum(first, len(characters) - 1)] == MINUS
+    lengths = ends - np.append(0, ends[:-1] + 1) - negative
     known = np.count_nonzero(digits - ZERO < 10) + np.count_nonzero(negative) + len(ends) - 1
     if known != len(digits) or lengths.min() < 1 or lengths.max() > EXACT_DIGITS:
         return None
