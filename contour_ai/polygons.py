@@ -207,13 +207,15 @@ class _Tracing:
             order, starts = self._join(tops)
         points = self.points[order]
         lengths = np.diff(np.append(starts, len(order)))
-        previous = np.arange(len(points)) - 1
-        previous[starts] = starts + lengths - 1
-        # Both passages through a channel keep all its points, or rounding could make them cross each other.
-        keep = _corners(points, previous) | self.in_channel[order]
-        kept = np.add.reduceat(keep.astype(np.intp), starts)
+        kept = lengths
+        if len(tops) or not self.is_mask:
+            previous = np.arange(len(points)) - 1
+            previous[starts] = starts + lengths - 1
+            # Both passages through a channel keep all its points, or rounding could make them cross each other.
+            keep = _corners(points, previous) | self.in_channel[order]
+            kept = np.add.reduceat(keep.astype(np.intp), starts)
+            points = points[keep]
         ends = np.cumsum(kept)
-        points = points[keep]
         slices = self.slices[order[starts]]
         found: dict[int, list[Polygon]] = {}
         for k, start, end in zip(slices.tolist(), (ends - kept).tolist(), ends.tolist(), strict=True):
