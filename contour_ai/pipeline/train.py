@@ -39,7 +39,7 @@ from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import ArchiveCheck
 from contour_ai.training.cache import Case
 from contour_ai.training.config import NetworkChoice, PreprocessConfig, TrainConfig, load_config, print_config
-from contour_ai.training.overlap import exclusive_pairs, pair_names
+from contour_ai.training.overlap import described, exclusive_pairs
 from contour_ai.training.plan import Plan, plan_input, plan_network, plan_settings, plan_windows
 
 if TYPE_CHECKING:
@@ -457,10 +457,7 @@ def _facts(
         "device": str(job.device),
     }
     if job.exclusive is not None:
-        pairs = pair_names(job.exclusive, job.plan.rois)
-        facts["never overlapping"] = (
-            f"{len(pairs)} pairs, certain negatives of each other" if pairs else "none"
-        )
+        facts["never overlapping"] = described(job.exclusive, job.plan.rois)
     if left_out:
         facts["patients left out"] = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
     wrong = _rois_left_out(job)

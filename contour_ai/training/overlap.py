@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 
 from contour_ai.structures import roi_info
 from contour_ai.training.cache import Case
+
+PAIRS_NAMED = 24
+"""Pairs of ROIs that are named in the plan."""
 
 TOGETHER_PATIENTS = 3
 """Two ROIs must be contoured together in so many patients before never having overlapped says anything."""
@@ -53,6 +57,15 @@ def exclusive_pairs(
 def pair_names(exclusive: NDArray[np.bool_], rois: Sequence[str]) -> list[str]:
     """The pairs as text, each once."""
     return [f"{rois[a]}/{rois[b]}" for a, b in np.argwhere(np.triu(exclusive, 1))]
+
+
+def described(exclusive: NDArray[np.bool_], rois: Sequence[str]) -> str:
+    """The pairs in one line: named where they are few, so that one that does not hold elsewhere is noticed."""
+    names = pair_names(exclusive, rois)
+    if not names:
+        return "none seen: no certain negatives"
+    listing = ", ".join(names[:PAIRS_NAMED]) + (", ..." if len(names) > PAIRS_NAMED else "")
+    return f"{len(names)} pairs of {math.comb(len(rois), 2)}, certain negatives of each other: {listing}"
 
 
 def _shared_voxels(case: Case) -> NDArray[np.int64]:

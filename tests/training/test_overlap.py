@@ -8,7 +8,7 @@ import numpy as np
 from training_cases import case
 
 from contour_ai.training.cache import Case
-from contour_ai.training.overlap import exclusive_pairs, pair_names
+from contour_ai.training.overlap import described, exclusive_pairs, pair_names
 
 ROIS = ("Parotid_L", "Parotid_R", "Larynx", "PTV")
 
@@ -51,3 +51,13 @@ def test_few_patients_prove_nothing() -> None:
 def test_pairs_can_be_declared_to_overlap() -> None:
     found = exclusive_pairs([patient(APART)] * 3, MIRROR, [("Larynx", "Parotid_L"), ("Heart", "Larynx")])
     assert pair_names(found, ROIS) == ["Parotid_L/Parotid_R"]
+
+
+def test_the_plan_names_them_while_they_are_few() -> None:
+    found = exclusive_pairs([patient(APART)] * 3, MIRROR)
+    assert described(found, ROIS) == (
+        "3 pairs of 6, certain negatives of each other: Parotid_L/Parotid_R, Parotid_L/Larynx, Parotid_R/Larynx"
+    )
+    assert described(np.zeros((4, 4), bool), ROIS) == "none seen: no certain negatives"
+    many = [f"ROI{n}" for n in range(10)]
+    assert described(np.ones((10, 10), bool), many).endswith("ROI2/ROI9, ...")
