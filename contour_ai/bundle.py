@@ -153,7 +153,10 @@ class ModelBundle:
     def mirror_channels(self) -> tuple[int, ...]:
         """Channel that each channel becomes in a left-right mirror (its own where it has no partner)."""
         channels = list(range(len(self.rois)))
-        for a, b in flip_pairs(self.roi_names):
+        learnt = self.data.get("flip_pairs")
+        names = {name: n for n, name in enumerate(self.roi_names)}
+        pairs = flip_pairs(self.roi_names) if learnt is None else [(names[a], names[b]) for a, b in learnt]
+        for a, b in pairs:
             channels[a], channels[b] = b, a
         return tuple(channels)
 

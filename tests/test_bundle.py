@@ -75,6 +75,11 @@ def test_round_trip(models: Path) -> None:
     assert (models / "small" / "MODEL_CARD.md").read_text(encoding="utf-8") == "# small\n"
 
 
+def test_pairs_that_were_learnt_are_those_of_prediction() -> None:
+    assert small_bundle(data={"flip_pairs": []})[0].mirror_channels == (0, 1, 2)
+    assert small_bundle(data={"flip_pairs": [["Brainstem", "Parotid_R"]]})[0].mirror_channels == (2, 1, 0)
+
+
 def test_weights_are_half_the_size_and_norms_are_exact(models: Path) -> None:
     _, network = small_bundle()
     size = sum(p.numel() for p in network.parameters())

@@ -391,7 +391,7 @@ def _resolved(config: TrainConfig, plan: Plan) -> TrainConfig:
     preset: Literal["resunet3d", "deeper_resunet3d"] = "resunet3d" if shallow else "deeper_resunet3d"
     return replace(
         config,
-        data=replace(config.data, rois=plan.rois),
+        data=replace(config.data, rois=plan.rois, flip_pairs=plan.flip_pairs),
         preprocess=replace(
             config.preprocess,
             spacing_mm_kij=plan.settings.spacing_mm_kij,
@@ -501,6 +501,7 @@ def _describe(
             "patients": len({c.patient_id for c in [*job.training, *job.validation]}),
             "training_patients": len(job.training),
             "rois": spread(job.training, plan.rois),
+            "flip_pairs": [list(pair) for pair in plan.flip_pairs],
         },
         training={
             "steps": progress.step,

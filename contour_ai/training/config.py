@@ -43,6 +43,8 @@ class DataConfig:
 
     rois: tuple[str, ...] | None = None
     """ROIs to learn, by their names after the ROI map; null for all organs (not targets, not the body)."""
+    flip_pairs: tuple[tuple[str, str], ...] | None = None
+    """ROIs that change places in a left-right mirror; null for those whose names differ in the side alone."""
     min_patients: int = 1
     """ROIs contoured in fewer patients are left out, and named."""
     validation_share: float = 0.15

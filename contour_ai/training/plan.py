@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.errors import ConfigError
 from contour_ai.grid import Grid
 from contour_ai.network_config import NetworkConfig, anisotropic_strides
 from contour_ai.preprocess import PreprocessSettings
@@ -63,13 +64,18 @@ class Plan:
     batch_size: int
     whole_body: bool
     """Whether a sample holds the whole body of most patients."""
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    """ROIs that change places in a left-right mirror."""
 
     @property
     def mirror(self) -> tuple[int, ...]:
         """Channel each ROI becomes in a mirror."""
         channels = list(range(len(self.rois)))
-        for a, b in flip_pairs(self.rois):
-            channels[a], channels[b] = b, a
+        for a, b in self.flip_pairs:
+            channels[self.rois.index(a)], channels[self.rois.index(b)] = (
+                self.rois.index(b),
+                self.rois.index(a),
+            )
         return tuple(channels)
 
     def facts(self) -> dict[str, str]:
@@ -77,7 +83,7 @@ class Plan:
         spacing = " x ".join(f"{s:g}" for s in self.settings.spacing_mm_kij)
         patch = " x ".join(map(str, self.patch_kij))
         windows = ", ".join(f"{low:g} to {high:g}" for low, high in self.settings.windows_hu)
-        pairs = [f"{self.rois[a]}/{self.rois[b]}" for a, b in flip_pairs(self.rois)]
+        pairs = [f"{a}/{b}" for a, b in self.flip_pairs]
         strides = ", ".join("x".join(map(str, s)) for s in self.network.level_strides)
         return {
             "ROIs": ", ".join(self.rois),
@@ -186,7 +192,29 @@ def plan_input(
     if config.network.norm is None and batch_size >= BATCH_NORM_SAMPLES:
         network = replace(network, norm="batch")
     whole = all(p >= n for p, n in zip(patch, typical, strict=True))
-    return Plan(rois, settings, network, patch, batch_size, bool(whole))
+    pairs = _flip_pairs(rois, config.data.flip_pairs)
+    return Plan(rois, settings, network, patch, batch_size, bool(whole), pairs)
+
+
+def _flip_pairs(
+    rois: tuple[str, ...], wanted: tuple[tuple[str, str], ...] | None
+) -> tuple[tuple[str, str], ...]:
+    """Those of the configuration, or those that the names say.
+
+    Raises:
+        ConfigError: a pair of ROIs that are not learnt, or a ROI in two pairs.
+    """
+    if wanted is None:
+        return tuple((rois[a], rois[b]) for a, b in flip_pairs(rois))
+    names = [roi for pair in wanted for roi in pair]
+    wrong = sorted({roi for roi in names if roi not in rois or names.count(roi) > 1})
+    if wrong:
+        raise ConfigError(
+            "data.flip_pairs does not fit the ROIs.",
+            found=", ".join(wrong),
+            expected=f"each at most once, of {', '.join(rois)}",
+        )
+    return wanted
 
 
 def _patch(typical: np.ndarray, multiple: Triple, limit: int) -> Triple:

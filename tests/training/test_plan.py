@@ -9,8 +9,9 @@ import pytest
 import torch
 from training_cases import case
 
+from contour_ai.errors import ConfigError
 from contour_ai.grid import Grid
-from contour_ai.training.config import InputConfig, NetworkChoice, PreprocessConfig, TrainConfig
+from contour_ai.training.config import DataConfig, InputConfig, NetworkChoice, PreprocessConfig, TrainConfig
 from contour_ai.training.memory import free_bytes
 from contour_ai.training.plan import patient_spacing_mm, plan_input, plan_network, plan_settings, plan_windows
 
@@ -101,3 +102,20 @@ def test_memory_of_the_machine_limits_the_batch() -> None:
         for memory in (None, 2 * 10**8, 5 * 10**8)
     ]
     assert sizes == [4, 1, 3]
+
+
+def test_pairs_follow_the_names_unless_they_are_fixed() -> None:
+    rois = ("Parotid_L", "Parotid_R", "Ear A", "Ear B")
+    settings = plan_settings(TrainConfig(), [Grid.axial((10, 10, 10), (3.0, 3.0, 3.0))])
+    network = plan_network(NetworkChoice(), settings, 4)
+
+    def planned(pairs: tuple[tuple[str, str], ...] | None) -> tuple[int, ...]:
+        config = TrainConfig(data=DataConfig(flip_pairs=pairs))
+        return plan_input(config, rois, settings, network, [(40, 40, 40)], "cpu").mirror
+
+    assert planned(None) == (1, 0, 2, 3)
+    assert planned((("Ear A", "Ear B"), ("Parotid_R", "Parotid_L"))) == (1, 0, 3, 2)
+    assert planned(()) == (0, 1, 2, 3)
+    for wrong in ((("Ear A", "Eye"),), (("Ear A", "Ear B"), ("Ear B", "Parotid_L")), (("Ear A", "Ear A"),)):
+        with pytest.raises(ConfigError, match=r"data\.flip_pairs does not fit the ROIs"):
+            planned(wrong)
