@@ -28,10 +28,6 @@ from contour_ai.grid import Grid
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.volume import Volume
 
-WIDEST_GAP_MM = 5.0
-"""Where slices are missing, their neighbours may lie this far apart for an image to be made of them: as far as the
-slices of an ordinary planning CT."""
-
 
 @dataclass(frozen=True, eq=False)
 class CTSeries:
@@ -109,19 +105,19 @@ def read_ct(
     )
 
 
-def refuse_wide_gaps(ct: CTSeries) -> None:
-    """Raises GeometryError where so many slices are missing that an image would have to be made up between them.
+def refuse_missing_slices(ct: CTSeries) -> None:
+    """Raises GeometryError where slices are missing, so that an image would have to be made up between the others.
 
-    For what looks at the image as a whole, as a network does: an organ may lie in the gap, or be cut off by it.
+    For what looks at the image as a whole, as a network does: an organ may lie in the gap, or be cut off by it, and a
+    series that lacks one slice was not copied whole.
     """
-    wide = [gap for gap in ct.gaps if gap.width_mm > WIDEST_GAP_MM]
-    if not wide:
+    if not ct.gaps:
         return
     raise GeometryError(
-        f"{sum(gap.missing for gap in wide)} slice(s) of this CT series are missing; what lies there is not known.",
+        f"{sum(gap.missing for gap in ct.gaps)} slice(s) of this CT series are missing; what lies there is not known.",
         where=ct.paths[0].parent,
-        found=told(wide),
-        expected=f"{wide[0].usual_mm:g} mm between slices, as everywhere else in the series",
+        found=told(ct.gaps),
+        expected=f"{ct.gaps[0].usual_mm:g} mm between slices, as everywhere else in the series",
         fix="export or copy the whole series again; to-masks, to-rtstruct and check work on the slices that are there",
     )
 

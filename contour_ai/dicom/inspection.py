@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contour_ai.dicom.ct import CTSeries, read_ct, refuse_wide_gaps
+from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
 from contour_ai.dicom.rtstruct_read import RoiContoursRead, contours_on_slices, load_structure_set
 from contour_ai.dicom.scan import (
     Archive,
@@ -116,7 +116,7 @@ def _series(patient: PatientFiles) -> SeriesReport:
     try:
         ct = replace(read_ct(patient.ct), volume=None)
         problems += [Problem(note) for note in ct.notes]
-        refuse_wide_gaps(ct)
+        refuse_missing_slices(ct)
     except InputError as error:
         problem = _problem(error)
         if ct is not None:

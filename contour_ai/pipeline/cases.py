@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contour_ai.dicom.ct import CTSeries, read_ct, refuse_wide_gaps
+from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
 from contour_ai.dicom.rtstruct_read import (
     AREA_TYPES,
     StructureSet,
@@ -193,7 +193,7 @@ def _image(patient: Source, settings: PreprocessSettings, cache: Path, key: str)
     """The CT, and what the cache holds of it."""
     image = load_image(cache, key)
     ct = read_ct(patient.files.ct, with_pixels=image is None)
-    refuse_wide_gaps(ct)
+    refuse_missing_slices(ct)
     if image is None:
         assert ct.volume is not None
         body = body_mask(ct.volume, settings.body_threshold_hu)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.bundle import ModelBundle
-from contour_ai.dicom.ct import CTSeries, read_ct, refuse_wide_gaps
+from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
 from contour_ai.dicom.profile import load_profile
 from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, read_structures
@@ -347,7 +347,7 @@ def open_patient(
         check(files)
     with clock.stage("reading") as within:
         ct = read_ct(files.ct, on_progress=within)
-        refuse_wide_gaps(ct)
+        refuse_missing_slices(ct)
     if ct.volume is None:
         raise InputError("The CT was read without pixels.", where=patient_dir)
     with clock.stage("body"):

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 from synthetic import Stack, axial, compress, ct_slice, hu_at, tilted, uid, write_enhanced, write_stack
 
-from contour_ai.dicom.ct import CTSeries, read_ct, refuse_wide_gaps
+from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
 from contour_ai.dicom.slices import missing_slices
 from contour_ai.errors import GeometryError, InputError
 
@@ -370,9 +370,9 @@ def test_around_missing_slices_the_others_keep_their_places(tmp_path: Path) -> N
     assert note.endswith("9 mm apart, elsewhere 3 mm; the others keep their own positions")
 
 
-def test_wide_gaps_are_refused_where_the_image_must_be_whole(tmp_path: Path) -> None:
+def test_missing_slices_are_refused_where_the_image_must_be_whole(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match=r"3 slice\(s\) of this CT series are missing") as caught:
-        refuse_wide_gaps(without(tmp_path, axial(12), 3, 7, 8))
+        refuse_missing_slices(without(tmp_path, axial(12), 3, 7, 8))
     text = str(caught.value)
     assert "1 between CT010.dcm (instance 3, position -20, -30, -44 mm) and CT008.dcm (instance 5" in text
     assert "9 mm apart" in text
@@ -380,11 +380,10 @@ def test_wide_gaps_are_refused_where_the_image_must_be_whole(tmp_path: Path) -> 
     assert "export or copy the whole series again; to-masks, to-rtstruct and check work" in text
 
 
-def test_gaps_no_wider_than_planning_slices_are_not_refused(tmp_path: Path) -> None:
-    refuse_wide_gaps(without(tmp_path / "one", axial(12, spacing_mm=2.5), 4))
-    refuse_wide_gaps(without(tmp_path / "none", axial(5)))
-    with pytest.raises(GeometryError, match=r"2 slice\(s\)"):
-        refuse_wide_gaps(without(tmp_path / "two", axial(12, spacing_mm=2.5), 4, 5))
+def test_one_thin_slice_missing_is_refused_and_a_whole_series_is_not(tmp_path: Path) -> None:
+    refuse_missing_slices(without(tmp_path / "none", axial(5)))
+    with pytest.raises(GeometryError, match=r"1 slice\(s\)"):
+        refuse_missing_slices(without(tmp_path / "one", axial(12, spacing_mm=1.25), 4))
 
 
 @pytest.mark.parametrize(
