@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -21,12 +21,19 @@ STACK = axial(8)
 DECIMALS = st.decimals(-(10**6), 10**6, allow_nan=False, allow_infinity=False, places=6).map(str)
 
 
-@given(st.lists(st.lists(DECIMALS | st.from_regex(r"-?[0-9]{1,15}\.?", fullmatch=True), min_size=1)))
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.lists(DECIMALS | st.from_regex(r"-?[0-9]{1,15}\.?", fullmatch=True), min_size=1, max_size=9),
+        max_size=4,
+    )
+)
 def test_plain_decimals_are_what_float_makes_of_them(contours: list[list[str]]) -> None:
     found = numbers_of(["\\".join(texts).encode() for texts in contours])
     assert [v.tolist() for v in found] == [list(map(float, texts)) for texts in contours]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("01289.-+e \\", max_size=8).map(str.encode), max_size=3))
 @example([b"."])
 @example([b".-7", b"1.5"])
