@@ -110,8 +110,12 @@ def find_patient(
     if chosen is not None:
         return _explicit_pair(ct, chosen)
     belonging = tuple(s for s in archive.structure_sets if ct in _matched_series(s, archive))
-    if len(belonging) == 1 or (not belonging and not needs_rtstruct):
+    if len(belonging) == 1:
         return PatientFiles(ct, belonging)
+    if not belonging and not needs_rtstruct:
+        strays = [s for s in archive.structure_sets if not _matched_series(s, archive)]
+        _refuse_strangers(path, ct, strays)
+        return PatientFiles(ct, (), tuple(f"not used: {why_not(s, ct) or s}" for s in strays))
     if len(belonging) > 1:
         listing = "; ".join(str(s) for s in belonging)
         if not needs_rtstruct:
@@ -132,6 +136,21 @@ def find_patient(
         expected=f"an RTSTRUCT that refers to CT series {ct.series_instance_uid}",
         fix="put the RTSTRUCT drawn on this CT into the folder, or name it with --rtstruct FILE",
     )
+
+
+def _refuse_strangers(
+    path: Path | Sequence[Path], ct: CTSeriesFiles, strays: Sequence[StructureSetFile]
+) -> None:
+    """Raises InputError where a structure set without a CT is of another patient: files were mixed up."""
+    strangers = [s for s in strays if not _same_patient(s, ct)]
+    if strangers:
+        raise InputError(
+            "Files of different patients lie here.",
+            where=_place(path),
+            found="; ".join(why_not(s, ct) or str(s) for s in strangers),
+            expected=f"files of patient {ct.patient_id} only",
+            fix="take away what does not belong to this patient",
+        )
 
 
 def why_not(structure_set: StructureSetFile, ct: CTSeriesFiles) -> str | None:

@@ -171,7 +171,11 @@ def test_structure_set_of_a_series_that_is_not_here_is_not_paired(tmp_path: Path
         in text
     )
     assert "--rtstruct FILE" in text
-    assert find_patient(tmp_path).structure_sets == ()
+    patient = find_patient(tmp_path)
+    assert patient.structure_sets == ()
+    (problem,) = patient.problems
+    assert problem.startswith("not used: ")
+    assert f"was drawn on CT series {uid('series B')}" in problem
 
 
 # -- one patient -----------------------------------------------------------------------------------------------
@@ -284,6 +288,10 @@ def test_structure_set_of_another_patient_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="This structure set does not belong to this CT series") as caught:
         find_patient(tmp_path, rtstruct=path)
     assert "is of patient P9" in str(caught.value)
+    with pytest.raises(InputError, match="Files of different patients lie here") as caught:
+        find_patient(tmp_path)
+    assert f"{path} is of patient P9, the CT of patient P1" in str(caught.value)
+    assert "take away what does not belong to this patient" in str(caught.value)
 
 
 def test_structure_set_of_another_frame_of_reference_is_refused(tmp_path: Path) -> None:
