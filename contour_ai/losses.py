@@ -11,7 +11,7 @@ from torch import Tensor
 from contour_ai.errors import ContourAIError
 
 DICE_SMOOTHING_VOXELS = 1.0
-"""Added to both halves of the Dice ratio: an organ outside the crop then still has a gradient, towards empty."""
+"""Added to both halves of the Dice ratio."""
 
 UNKNOWN, CONTOURED = 0, 1
 """What is known of a ROI in a patient; any other state is absent: certainly not there."""
@@ -35,8 +35,9 @@ def masked_loss(
     has it.
 
     Dice is taken over the batch (sums before the ratio), which is steadier for small organs; every ROI that is known
-    somewhere in the batch weighs the same in both terms, however many patients have it. A ROI with nothing but certain
-    negatives gets cross-entropy alone: a ratio says nothing where nothing can be found.
+    somewhere in the batch weighs the same in both terms, however many patients have it. A ROI of which the batch shows
+    no voxel (beyond the patch, absent, or nothing but certain negatives) gets cross-entropy alone: a ratio says nothing
+    where nothing can be found, and its gradient would press a small organ's channel to zero everywhere, for good.
 
     Args:
         logits: (N, R, K, I, J), or a list of them from deep supervision, finest first, the later ones
@@ -65,7 +66,7 @@ def masked_loss(
             certain = coarser(negative, size) >= 1
             found = found + _sums_negative(map_[partly].float(), certain, partly[1], number)
         sums.append(found)
-    stacked = torch.stack(sums)  # (maps, 5, R)
+    stacked = torch.stack(sums)  # (maps, 6, R)
     if total is not None:
         stacked = total(stacked)
     weights = stacked.new_tensor([0.5**n for n in range(len(maps))])
@@ -134,22 +135,23 @@ def _what_is_known(
 
 
 def _sums_known(logits: Tensor, truth: Tensor, rois: Tensor, number: int) -> Tensor:
-    """Sums of P whole channels by ROI, (5, R): intersection, both volumes, mean BCE, channels, 0."""
+    """Sums of P whole channels by ROI, (6, R): intersection, volumes found and true, mean BCE, channels, 0."""
     space = (1, 2, 3)
     probability = logits.sigmoid()
     ones = torch.ones_like(rois, dtype=torch.float32)
     sums = torch.stack(
         [
             (probability * truth).sum(space),
-            probability.sum(space) + truth.sum(space),
+            probability.sum(space),
+            truth.sum(space),
             # A mean over no channel would be no number.
             F.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(space)
             / max(logits[0].numel() if len(logits) else 1, 1),
             ones,
             torch.zeros_like(ones),
         ]
-    )  # (5, P)
-    return sums.new_zeros(5, number).index_add(1, rois, sums)
+    )  # (6, P)
+    return sums.new_zeros(6, number).index_add(1, rois, sums)
 
 
 def _sums_negative(logits: Tensor, certain: Tensor, rois: Tensor, number: int) -> Tensor:
@@ -162,19 +164,20 @@ def _sums_negative(logits: Tensor, certain: Tensor, rois: Tensor, number: int) -
         [
             zeros,
             (there.sigmoid() * certain).sum(space),
+            zeros,
             (F.softplus(there) * certain).sum(space) / logits[0].numel(),
             zeros,
             torch.ones_like(zeros),
         ]
-    )  # (5, U)
-    return sums.new_zeros(5, number).index_add(1, rois, sums)
+    )  # (6, U)
+    return sums.new_zeros(6, number).index_add(1, rois, sums)
 
 
 def _from_sums(sums: Tensor, dice_weight: float, bce_weight: float) -> Tensor:
-    """The loss of one map from its sums (5, R) over the whole batch."""
-    intersection, both, bce, known, partly = sums
-    dice = (2 * intersection + DICE_SMOOTHING_VOXELS) / (both + DICE_SMOOTHING_VOXELS)
+    """The loss of one map from its sums (6, R) over the whole batch."""
+    intersection, found, true, bce, known, partly = sums
+    dice = (2 * intersection + DICE_SMOOTHING_VOXELS) / (found + true + DICE_SMOOTHING_VOXELS)
     loss = bce_weight * bce / known.clamp(min=1)
-    loss = loss + dice_weight * (1 - dice) * (known > 0)
+    loss = loss + dice_weight * (1 - dice) * (true > 0)
     taught = (known > 0) | (partly > 0)
     return (loss * taught).sum() / (known > 0).sum().clamp(min=1)

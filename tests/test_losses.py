@@ -129,6 +129,17 @@ def test_an_absent_roi_is_taught_to_be_nowhere() -> None:
     torch.testing.assert_close(loss, masked_loss(logits, targets, torch.tensor([[1, 1]])))
 
 
+def test_a_roi_beyond_the_patch_is_taught_by_cross_entropy_alone() -> None:
+    # A Dice ratio without truth would press the channel to zero: a small organ is then never found again.
+    targets = torch.zeros(1, 1, 8, 8, 8)
+    logits = torch.full((1, 1, 8, 8, 8), -9.0, requires_grad=True)
+    loss = masked_loss(logits, targets, torch.tensor([[1]]))
+    torch.testing.assert_close(loss, F.softplus(torch.tensor(-9.0)))
+    loss.backward()
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad, torch.sigmoid(logits.detach()) / logits.numel())
+
+
 def test_certain_negatives_by_hand() -> None:
     targets, states, exclusive = partly_known()
     logits = torch.randn(2, 3, 4, 4, 6)
