@@ -1,23 +1,27 @@
-"""Figures of a patient and its ROIs that say whether they are like others: size, density, place; on a model grid.
+"""Figures of a patient and its ROIs that say whether they are like others: size, density, place.
 
-Training patients and predictions are measured by the same functions on the same kind of grid (axes superior, posterior,
-left; one spacing; air outside the body), so that their figures can be compared whatever the scanner.
+Volume, extent, mean density and centre are those on the CT's own grid, which is what a planning system shows. All
+others are measured on a model grid (axes superior, posterior, left; one spacing; air outside the body), so that they
+can be compared whatever the scanner. Training patients and predictions are measured by the same functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.grid import Grid
 from contour_ai.preprocess import bounding_box
 
 Bool = NDArray[np.bool_]
 Float = NDArray[np.float64]
 Triple = tuple[float, float, float]
+Box = tuple[slice, slice, slice]
 
 HU_COUNTED = (-1000, 1500)
 """HU beyond are counted as these: one metal implant must not decide the mean of an organ."""
@@ -68,8 +72,21 @@ class Body:
 
 
 @dataclass(frozen=True)
+class CtFigures:
+    """One ROI on the CT's own grid: what tables, summary, report and flags say of it."""
+
+    volume_cm3: float
+    """Of the voxels inside; each slice stands for half of the way to its neighbours."""
+    length_mm: float
+    """Along the body, from its lowest to its highest voxel."""
+    mean_hu: float | None
+    """Of the voxels inside, see `HU_COUNTED`; None without an image."""
+    centre_lps: Triple
+
+
+@dataclass(frozen=True)
 class RoiFigures:
-    """One ROI on a model grid."""
+    """One ROI on a model grid; see `as_on_ct`."""
 
     volume_cm3: float
     length_mm: float
@@ -194,6 +211,58 @@ def roi_figures(mask: Bool, hu: NDArray[np.int16], body: Body) -> RoiFigures | N
         missing_slices=int(np.count_nonzero(per_slice == 0)),
         reaches_end=bool(box[0].start <= first or box[0].stop - 1 >= last),
     )
+
+
+def as_on_ct(figures: RoiFigures, ct: CtFigures, model_grid: Grid) -> RoiFigures:
+    """The figures of a ROI on a model grid, with size, density and place as they are on the CT's own grid."""
+    k, i, j = model_grid.lps_to_index(ct.centre_lps) * model_grid.spacing_mm
+    _, behind, left = figures.centre_mm
+    return replace(
+        figures,
+        volume_cm3=ct.volume_cm3,
+        length_mm=ct.length_mm,
+        mean_hu=figures.mean_hu if ct.mean_hu is None else ct.mean_hu,
+        centre_mm=(float(k), float(i), float(j)),
+        left_mm=figures.left_mm + float(j) - left,
+        posterior_mm=figures.posterior_mm + float(i) - behind,
+    )
+
+
+def ct_figures(inside: Bool, box: Box, grid: Grid, hu: NDArray[Any] | None = None) -> CtFigures | None:
+    """One ROI's figures on the CT's grid; None where it is empty.
+
+    Args:
+        inside: mask (k, i, j) in `box`.
+        box: where it lies on `grid`.
+        hu: (k, i, j) of the CT.
+    """
+    in_rows, in_columns = inside.sum(axis=2), inside.sum(axis=1)  # (K, I), (K, J)
+    count = in_rows.sum(axis=1)
+    held = np.flatnonzero(count)
+    if not held.size:
+        return None
+    k = held + box[0].start
+    volumes = count[held] * grid.voxel_volumes_cm3[k]
+    i = in_rows[held] @ np.arange(box[1].start, box[1].stop) / count[held]
+    j = in_columns[held] @ np.arange(box[2].start, box[2].stop) / count[held]
+    middles = grid.index_to_lps(np.stack([k, i, j], axis=-1))  # of what lies in each slice
+    x, y, z = np.average(middles, axis=0, weights=volumes)
+    mean = None
+    if hu is not None:
+        mean = float(np.clip(hu[box][inside], *HU_COUNTED).mean(dtype=np.float64))
+    occupied = (k, *(np.flatnonzero(n.any(axis=0)) for n in (in_rows, in_columns)))
+    return CtFigures(float(volumes.sum()), _length_mm(occupied, grid), mean, (float(x), float(y), float(z)))
+
+
+def _length_mm(occupied: Sequence[NDArray[np.intp]], grid: Grid) -> float:
+    """mm from the first to the last of what is occupied on the axis of the grid that runs most along the body."""
+    _, di, dj = grid.spacing_mm
+    upwards = np.abs([grid.normal[2], grid.step_i_lps[2] / di, grid.step_j_lps[2] / dj])
+    axis = int(upwards.argmax())
+    first, last = int(occupied[axis][0]), int(occupied[axis][-1])
+    if axis == 0:
+        return float(grid.slice_widths_mm[first : last + 1].sum())
+    return (last + 1 - first) * (di, dj)[axis - 1]
 
 
 def holes_in_slices(inside: Bool) -> dict[int, int]:

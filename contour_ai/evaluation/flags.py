@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from scipy import ndimage
 from contour_ai.evaluation.anatomy import (
     Body,
     RoiFigures,
+    as_on_ct,
     body_of,
+    ct_figures,
     holes_in_slices,
     image_figures,
     roi_figures,
@@ -86,6 +89,8 @@ MISSING_SHARE = 1 / 3
 """Of the ROIs."""
 AXIAL = 0.7
 """Cosine between the slice normal and the body from which slices count as axial."""
+DECIMALS = {"cm3": 3, "HU": 1}
+"""Of numbers and limits by unit, where not 4."""
 USUALLY = 0.3
 """What so many training patients have is no reason to look twice."""
 
@@ -140,6 +145,7 @@ class Image:
         body: (k, i, j) on it; None where it is not known.
         hu: (k, i, j) on the model's grid, `outside_hu` outside the body.
         model_grid: axes superior, posterior, left.
+        ct_hu: (k, i, j) on the CT's grid; None takes the density of ROIs from `hu`.
     """
 
     grid: Grid
@@ -147,6 +153,7 @@ class Image:
     hu: NDArray[np.int16]
     model_grid: Grid
     outside_hu: int
+    ct_hu: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -160,8 +167,9 @@ class PatientFlags:
 def find_flags(rois: Sequence[Evidence], image: Image, ranges: Ranges | None = None) -> PatientFlags:
     """Every reason to look twice at a prediction.
 
-    The body (type EXTERNAL) is not flagged unless it is empty. Without `ranges` nothing is compared with training
-    patients; shape, side, cuts and confidence are still looked at.
+    Volume, extent, mean density and centre of a ROI are those of its contours on the CT, as in every table. The body
+    (type EXTERNAL) is not flagged unless it is empty. Without `ranges` nothing is compared with training patients;
+    shape, side, cuts and confidence are still looked at.
     """
     spacing = image.model_grid.spacing_mm
     body = body_of(image.hu, image.outside_hu, spacing)
@@ -170,8 +178,7 @@ def find_flags(rois: Sequence[Evidence], image: Image, ranges: Ranges | None = N
         for roi in rois
         if roi.logit is not None and roi.box is not None
     }
-    figures = {name: roi_figures(mask, image.hu, body) for name, mask in masks.items()}
-    known = {name: found for name, found in figures.items() if found is not None}
+    known = _figures(rois, masks, image, body)
     places = _places(ranges)
     found = {}
     for roi in rois:
@@ -187,6 +194,20 @@ def find_flags(rois: Sequence[Evidence], image: Image, ranges: Ranges | None = N
         found[roi.info.name] = tuple(flags)
     organs = [roi.info.name for roi in rois if roi.info.interpreted_type != EXTERNAL]
     return PatientFlags(tuple(_image_flags(image, body, found, organs, ranges)), found)
+
+
+def _figures(
+    rois: Sequence[Evidence], masks: Mapping[str, Bool], image: Image, body: Body
+) -> dict[str, RoiFigures]:
+    """{ROI: its figures} of those that are not empty."""
+    known = {}
+    for roi in rois:
+        if roi.info.name in masks and roi.box is not None and roi.inside is not None:
+            found = roi_figures(masks[roi.info.name], image.hu, body)
+            on_ct = ct_figures(roi.inside, roi.box, image.grid, image.ct_hu)
+            if found is not None and on_ct is not None:
+                known[roi.info.name] = as_on_ct(found, on_ct, image.model_grid)
+    return known
 
 
 def _on_model_grid(roi: Evidence, image: Image, body: Body) -> Bool:
@@ -235,7 +256,8 @@ def _end_flags(inside: Bool, box: Box, grid: Grid, usual: RoiRanges) -> list[Fla
         return []
     area = sum(count for _, count in ends.values()) * grid.spacing_mm[1] * grid.spacing_mm[2] / 100
     where = " and the ".join(ends)
-    reason = f"reaches the {where} slice: the organ may go on beyond the scan (cut over {area:.1f} cm2)"
+    at = in_words((k for k, _ in ends.values()), grid)
+    reason = f"reaches the {where} slice, {at}: the organ may go on beyond the scan (cut over {area:.1f} cm2)"
     return [_flag("touches_scan_end", reason, area, None, 0.0, "cm2", (k for k, _ in ends.values()))]
 
 
@@ -250,7 +272,7 @@ def _border_flags(inside: Bool, box: Box, grid: Grid) -> list[Flag]:
     slices = np.flatnonzero(touching) + box[0].start + 1
     if not slices.size:
         return []
-    reason = f"reaches the border of the image: the organ may be cut ({in_words(slices)})"
+    reason = f"reaches the border of the image: the organ may be cut, {in_words(slices, grid)}"
     return [_flag("touches_field_of_view", reason, slices.size, None, 0, "slices", slices)]
 
 
@@ -270,7 +292,7 @@ def _part_flags(roi: Evidence, grid: Grid, usual: RoiRanges) -> list[Flag]:
         rest = volumes.sum() - volumes[largest]
         reason = (
             f"{count} separate parts, usual {_at_most(usual.parts)}; all but the largest are {rest:.2g} cm3, "
-            f"{in_words(slices)}"
+            f"{in_words(slices, grid)}"
         )
         flags.append(_flag("parts", reason, count, None, usual.parts, "", slices))
     holes = holes_in_slices(inside)
@@ -278,12 +300,12 @@ def _part_flags(roi: Evidence, grid: Grid, usual: RoiRanges) -> list[Flag]:
     limit = max(HOLE_CM3, usual.hole_cm3)
     if volume > limit:
         slices = np.array(sorted(holes)) + first
-        reason = f"holes of {volume:.2g} cm3, usual {_at_most(limit)} cm3, {in_words(slices)}"
+        reason = f"holes of {volume:.2g} cm3, usual {_at_most(limit)} cm3, {in_words(slices, grid)}"
         flags.append(_flag("holes", reason, volume, None, limit, "cm3", slices))
     held = np.flatnonzero(inside.any(axis=(1, 2)))
     gaps = np.setdiff1d(np.arange(held[0], held[-1] + 1), held) + first if held.size else held
     if gaps.size > usual.missing_slices:
-        reason = f"no contour in {in_words(gaps)}, between others"
+        reason = f"no contour in {in_words(gaps, grid)}, between others"
         flags.append(_flag("slice_gaps", reason, gaps.size, None, usual.missing_slices, "slices", gaps))
     return flags
 
@@ -358,6 +380,8 @@ def _range_flags(
             if figure.code == "cut_off":
                 slices = _cut_end(roi, image, top=name == "top_share")
             reason = _range_reason(figure, value, (low, high))
+            if figure.code == "cut_off":
+                reason += f", {in_words(slices, image.grid)}"
             worst[figure.code] = excess, _flag(figure.code, reason, value, *limits, figure.unit, slices)
     return [flag for _, flag in worst.values()]
 
@@ -389,11 +413,17 @@ def _range_reason(figure: Figure, value: float, limits: tuple[float, float]) -> 
     if figure.share:
         usual = f"{limits[0]:.0%} to {limits[1]:.0%}" if figure.low else _at_most(limits[1], "%")
         return f"{figure.words} is {value:.0%}, usual {usual}"
+    found, low, high = (_measured(n, figure.unit) for n in (value, *limits))
     if not figure.low:
-        return f"{figure.words} is {_plain(value)}{unit}, usual {_at_most(limits[1])}{unit}"
+        return f"{figure.words} is {found}{unit}, usual at most {high}{unit}"
     if not figure.high:
-        return f"{figure.words} is {_plain(value)}{unit}, usual at least {_plain(limits[0])}{unit}"
-    return f"{figure.words} is {_plain(value)}{unit}, usual {_plain(limits[0])} to {_plain(limits[1])}{unit}"
+        return f"{figure.words} is {found}{unit}, usual at least {low}{unit}"
+    return f"{figure.words} is {found}{unit}, usual {low} to {high}{unit}"
+
+
+def _measured(value: float, unit: str) -> str:
+    """Volumes with the decimal that they have in every table."""
+    return f"{value:.1f}" if unit == "cm3" and abs(value) >= 1 else _plain(value)
 
 
 def _placed(distance_mm: float, directions: tuple[str, str]) -> str:
@@ -473,7 +503,7 @@ def _confidence_flags(
     reason = (
         f"low confidence: the probability is flat on {share:.0%} of the surface, usual {_at_most(limit, '%')}"
     )
-    reason += f", most in {in_words(slices)}" if slices else ""
+    reason += f", most in {in_words(slices, image.grid)}" if slices else ""
     return [_flag("low_confidence", reason, share, None, limit, "", slices)]
 
 
@@ -547,7 +577,7 @@ def _body_cut(image: Image) -> list[Flag]:
     if share <= BODY_CUT_SHARE:
         return []
     reason = (
-        f"the border of the image cuts the body in {share:.0%} of the slices, {in_words(slices)}; "
+        f"the border of the image cuts the body in {share:.0%} of the slices, {in_words(slices, image.grid)}; "
         f"usual {_at_most(BODY_CUT_SHARE, '%')}"
     )
     return [_flag("input_body_cut", reason, share, None, BODY_CUT_SHARE, "", slices)]
@@ -556,15 +586,29 @@ def _body_cut(image: Image) -> list[Flag]:
 # -- words --------------------------------------------------------------------------------------------------
 
 
-def in_words(slices: Iterable[int]) -> str:
-    """Slice numbers as in "slices 3-7, 12"; long lists end in dots."""
+def in_words(slices: Iterable[int], grid: Grid | None = None) -> str:
+    """Slice numbers as in "slices 3-7, 12 (z = -14.0 to +4.5 mm)"; long lists end in dots.
+
+    Args:
+        grid: of the CT: where the slices lie is added, along the patient's axis that they run along, in their middle.
+    """
     numbers = sorted({int(n) for n in slices})
     if not numbers:
         return "no slice"
     breaks = [0, *(n + 1 for n, (a, b) in enumerate(itertools.pairwise(numbers)) if b > a + 1), len(numbers)]
     runs = [(numbers[a], numbers[b - 1]) for a, b in itertools.pairwise(breaks)]
     words = [str(a) if a == b else f"{a}-{b}" for a, b in runs[:6]] + (["..."] if runs[6:] else [])
-    return f"slice{'s' if len(numbers) > 1 else ''} {', '.join(words)}"
+    where = "" if grid is None else f" ({_where(numbers[0], numbers[-1], grid)})"
+    return f"slice{'s' if len(numbers) > 1 else ''} {', '.join(words)}{where}"
+
+
+def _where(first: int, last: int, grid: Grid) -> str:
+    """The position of slices, numbered from 1, as importers show it: z of axial ones."""
+    axis = int(np.abs(grid.normal).argmax())
+    _, rows, columns = grid.shape_kij
+    middles = [[k - 1, (rows - 1) / 2, (columns - 1) / 2] for k in (first, last)]
+    ends = sorted(float(mm) for mm in grid.index_to_lps(middles)[:, axis])
+    return f"{'xyz'[axis]} = {' to '.join(dict.fromkeys(f'{mm:+.1f}' for mm in ends))} mm"
 
 
 def _all_slices(roi: Evidence) -> tuple[int, ...]:
@@ -582,9 +626,10 @@ def _flag(
     unit: str = "",
     slices: Iterable[int] = (),
 ) -> Flag:
-    """Plain numbers: what NumPy gives does not go into JSON."""
+    """Plain numbers: what NumPy gives does not go into JSON; rounded as in the summary of the ROI."""
+    decimals = DECIMALS.get(unit, 4)
 
     def plain(number: float | None) -> float | None:
-        return None if number is None else round(float(number), 4)
+        return None if number is None else round(float(number), decimals)
 
     return Flag(code, reason, plain(value), plain(low), plain(high), unit, tuple(int(k) for k in slices))

@@ -120,7 +120,7 @@ def roi_metrics(
     found = [box for box in boxes if box is not None]
     if not found:
         return RoiMetrics(roi, NEITHER, 0.0, 0.0, tau_mm=tau_mm, path_tau_mm=path_tau_mm)
-    box = _around(found)
+    box = _around(found, grid.shape_kij[0])
     part = grid.crop(box)
     a, b = (mask[box] for mask in pair)
     volumes = [volume_cm3(mask, part) for mask in (a, b)]
@@ -237,9 +237,12 @@ def _checked(mask: Mask | None, grid: Grid) -> Mask:
     return mask.astype(bool, copy=False)
 
 
-def _around(boxes: list[tuple[slice, slice, slice]]) -> tuple[slice, slice, slice]:
-    """The smallest box around boxes."""
+def _around(boxes: list[tuple[slice, slice, slice]], slices: int) -> tuple[slice, slice, slice]:
+    """The smallest box around boxes, and a slice more at both ends where there is one of `slices`.
+
+    How much of the patient a slice stands for, and how far its surface lies, is decided by its neighbours.
+    """
     k, i, j = (
         slice(min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes)) for axis in range(3)
     )
-    return k, i, j
+    return slice(max(0, k.start - 1), min(slices, k.stop + 1)), i, j

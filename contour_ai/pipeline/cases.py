@@ -192,7 +192,7 @@ def _of_image(settings: PreprocessSettings) -> dict[str, object]:
 def _image(patient: Source, settings: PreprocessSettings, cache: Path, key: str) -> tuple[CTSeries, Image]:
     """The CT, and what the cache holds of it."""
     image = load_image(cache, key)
-    ct = read_ct(patient.files.ct, with_pixels=image is None)
+    ct = read_ct(patient.files.ct)  # also where the image is there already: the density of its ROIs is not
     refuse_missing_slices(ct)
     if image is None:
         assert ct.volume is not None
@@ -232,7 +232,14 @@ def _facts(mask: np.ndarray, structure_set: StructureSet, name: str, ct: CTSerie
         c.geometric_type in AREA_TYPES and len(c.points_lps) >= LEAST_CONTOURS_POINTS for c in found.contours
     )
     placed = sum(map(len, contours_on_slices(found, ct, lambda _: None).values()))
-    return measure_roi(mask, image.body, ct.grid, contours=number, unused_contours=max(number - placed, 0))
+    return measure_roi(
+        mask,
+        image.body,
+        ct.grid,
+        hu=None if ct.volume is None else ct.volume.hu,
+        contours=number,
+        unused_contours=max(number - placed, 0),
+    )
 
 
 def without_empty(case: Case) -> Case:

@@ -389,6 +389,7 @@ def flags_of(patient: Opened, rois: Sequence[PredictedRoi], bundle: ModelBundle)
         patient.prepared.hu,
         patient.prepared.grid,
         bundle.preprocess.outside_hu,
+        patient.volume.hu,
     )
     return find_flags([roi.evidence for roi in rois], image, bundle.ranges)
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from contour_ai import __version__
 from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.ct import CTSeries
+from contour_ai.evaluation.anatomy import ct_figures
 from contour_ai.evaluation.flags import EXTERNAL, Evidence, Flag
-from contour_ai.grid import Grid
 from contour_ai.render import CAUTION
 from contour_ai.structures import RoiInfo
 
@@ -63,7 +63,8 @@ class RoiResult:
         volume_cm3: of the voxels inside.
         slice_numbers: first and last slice with a contour, counted from 1 along the slice normal; None where empty.
         centroid_lps_mm: centre of gravity in patient coordinates; None where empty.
-        mean_hu: of the voxels inside; None where empty.
+        mean_hu: of the voxels inside, those beyond -1000 and 1500 HU counted as these, so that one implant does not
+            decide; None where empty.
         dice: against the patient's own structure set; None where that has no such ROI.
         flags: reasons to look twice.
     """
@@ -120,40 +121,25 @@ def measure(
 ) -> RoiResult:
     """Volume, position and, where there is a reference mask, Dice of one ROI; its flags are taken along."""
     name, kind = roi.info.name, roi.info.interpreted_type
-    if roi.box is None or roi.inside is None:
+    hu = None if ct.volume is None else ct.volume.hu
+    figures = None
+    if roi.box is not None and roi.inside is not None:
+        figures = ct_figures(roi.inside, roi.box, ct.grid, hu)
+    if roi.box is None or roi.inside is None or figures is None:
         dice = None if reference is None or not reference.any() else 0.0
         return RoiResult(name, kind, written_name, 0.0, None, None, None, dice, flags)
-    voxels = ct.grid.voxel_volumes_cm3[roi.box[0]]
-    per_slice = roi.inside.sum(axis=(1, 2))
-    occupied = np.flatnonzero(per_slice) + roi.box[0].start
+    occupied = np.flatnonzero(roi.inside.any(axis=(1, 2))) + roi.box[0].start
     return RoiResult(
         name,
         kind,
         written_name,
-        float((per_slice * voxels).sum()),
+        figures.volume_cm3,
         (int(occupied[0]) + 1, int(occupied[-1]) + 1),
-        _centroid(roi.inside, roi.box, ct.grid),
-        None if ct.volume is None else _mean(ct.volume.hu[roi.box], roi.inside),
+        figures.centre_lps,
+        figures.mean_hu,
         None if reference is None else dice_in_box(roi.inside, roi.box, reference),
         flags,
     )
-
-
-def _centroid(inside: NDArray[np.bool_], box: Box, grid: Grid) -> tuple[float, float, float]:
-    """LPS mm; each voxel weighted with its volume, each slice at its own position."""
-    in_rows, in_columns = inside.sum(axis=2), inside.sum(axis=1)  # (K, I), (K, J)
-    count = in_rows.sum(axis=1)
-    held = np.flatnonzero(count)
-    i = in_rows[held] @ np.arange(box[1].start, box[1].stop) / count[held]
-    j = in_columns[held] @ np.arange(box[2].start, box[2].stop) / count[held]
-    k = held + box[0].start
-    middles = grid.index_to_lps(np.stack([k, i, j], axis=-1))  # of what lies in each slice
-    x, y, z = np.average(middles, axis=0, weights=count[held] * grid.voxel_volumes_cm3[k])
-    return float(x), float(y), float(z)
-
-
-def _mean(values: NDArray[Any], inside: NDArray[np.bool_]) -> float:
-    return float(values.mean(where=inside, dtype=np.float64))
 
 
 def dice_in_box(inside: NDArray[np.bool_], box: Box, reference: NDArray[np.bool_]) -> float:

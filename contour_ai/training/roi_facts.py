@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.evaluation.anatomy import ct_figures
 from contour_ai.evaluation.metrics import centroid_lps, volume_cm3
 from contour_ai.evaluation.surface import bounding_box
 from contour_ai.grid import Grid
@@ -40,6 +41,11 @@ class RoiFacts:
     left_mm: float = 0.0
     """How far its centre lies to the patient's left of the middle of the body in the same slices."""
 
+    extent_mm: float = 0.0
+    """Along the body, whatever way the slices run; 0 where it is empty, or was measured before this was."""
+    mean_hu: float | None = None
+    """Of the voxels inside; None where it is empty, or was measured before this was."""
+
     @property
     def area_cm2(self) -> float:
         """Mean cross-section; 0 where it is empty."""
@@ -52,13 +58,20 @@ class RoiFacts:
 
 
 def measure_roi(
-    mask: Mask, body: Mask, grid: Grid, *, contours: int = 0, unused_contours: int = 0
+    mask: Mask,
+    body: Mask,
+    grid: Grid,
+    *,
+    hu: NDArray[Any] | None = None,
+    contours: int = 0,
+    unused_contours: int = 0,
 ) -> RoiFacts:
     """Measures one ROI.
 
     Args:
         mask: (k, i, j) of the ROI on `grid`.
         body: (k, i, j) of the patient on `grid`.
+        hu: (k, i, j) of the CT.
         contours: closed contours of the ROI.
         unused_contours: those that lie on no slice.
     """
@@ -67,21 +80,24 @@ def measure_roi(
         return RoiFacts(contours, unused_contours)
     part, here, inside = grid.crop(box), mask[box], body[box]
     slices = here.any(axis=(1, 2))  # (K,) of the part
-    volume = volume_cm3(here, part)
+    figures = ct_figures(here, box, grid, hu)
+    assert figures is not None
     shown = np.flatnonzero(body.any(axis=(1, 2)))
     length_mm = float(grid.slice_widths_mm[box[0]].sum())
     first, last = (int(shown[0]), int(shown[-1])) if shown.size else (0, grid.shape_kij[0] - 1)
     return RoiFacts(
         contours=contours,
         unused_contours=unused_contours,
-        volume_cm3=volume,
+        volume_cm3=figures.volume_cm3,
         slices=int(slices.sum()),
         missing_slices=int((~slices).sum()),
         length_mm=length_mm,
         scan_share=min(length_mm / float(grid.slice_widths_mm[first : last + 1].sum()), 1.0),
         cut=box[0].start <= first or box[0].stop - 1 >= last,
-        outside_share=1 - volume_cm3(here & inside, part) / volume,
+        outside_share=1 - volume_cm3(here & inside, part) / volume_cm3(here, part),
         left_mm=_left_mm(here, body[box[0]], part, grid.crop((box[0], slice(None), slice(None)))),
+        extent_mm=figures.length_mm,
+        mean_hu=figures.mean_hu,
     )
 
 

@@ -13,6 +13,7 @@ from contour_ai.errors import ConfigError
 from contour_ai.evaluation.anatomy import (
     PatientFigures,
     body_of,
+    ct_figures,
     fit_places,
     holes_in_slices,
     image_figures,
@@ -146,7 +147,7 @@ def test_empty_and_cut(usual: Ranges) -> None:
     assert (
         flag.slices == (30,) and flag.value == pytest.approx(np.pi * 0.25 * 5, rel=0.3) and flag.unit == "cm2"
     )
-    assert "reaches the last slice" in flag.reason
+    assert "reaches the last slice, slice 30 (z = +87.0 mm)" in flag.reason
     assert not codes(found.rois["Parotid_R"]) & {"volume", "length", "cut_off"}, "the cut is the reason"
     missing = only(found.image, "input_missing_anatomy")
     assert missing.value == pytest.approx(
@@ -212,12 +213,36 @@ def test_size_density_and_place(usual: Ranges) -> None:
     )
 
 
+def test_the_numbers_are_those_of_the_contours_on_the_ct(usual: Ranges) -> None:
+    """On a CT with voxels of its own, not on the model's grid, where the same organ has another volume."""
+    hu, masks = drawn()
+    fine = Grid.axial((90, 80, 60), (1.0, 1.25, 2.0), (-59.0, -50.0, 0.0))
+    points = fine.index_to_lps(np.stack(np.meshgrid(*map(np.arange, fine.shape_kij), indexing="ij"), axis=-1))
+    seen = np.linalg.norm((points - GRID.index_to_lps((20, 24, 29.5))) / (1, 1.25, 1.5), axis=-1) <= 9.1
+    ct_hu = np.where(seen, 400, 30).astype(np.int16)
+    box = bounding_box(seen)
+    assert box is not None
+    roi = Evidence(roi_info("Brainstem"), box, seen[box], logit_of(masks["Brainstem"]))
+    image = Image(fine, None, hu, GRID, OUTSIDE, ct_hu)
+    narrow = dict.fromkeys(("volume_cm3", "length_mm", "mean_hu"), (0.0, 0.5, 1.0))
+    ranges = Ranges(9, rois={"Brainstem": RoiRanges(9, narrow, flat_share=1.0)})
+    found = find_flags([roi], image, ranges).rois["Brainstem"]
+    volume = np.count_nonzero(seen) * 0.0025
+    assert only(found, "volume").value == round(volume, 3)
+    assert f"the volume is {volume:.1f} cm3, usual" in only(found, "volume").reason
+    assert only(found, "length").value == np.count_nonzero(seen.any(axis=(1, 2)))
+    assert only(found, "mean_hu").value == 400
+    on_model = roi_figures(masks["Brainstem"], hu, body_of(hu, OUTSIDE, SPACING))
+    assert on_model is not None and abs(on_model.volume_cm3 / volume - 1) > 0.02
+
+
 def test_an_organ_that_ends_abruptly(usual: Ranges) -> None:
     _, masks = drawn()
     mask = masks["Brainstem"].copy()
     mask[20:] = False
     flag = only(flags_for({**masks, "Brainstem": mask}, usual).rois["Brainstem"], "cut_off")
     assert flag.slices == (20,) and flag.value == pytest.approx(0.9, abs=0.1)
+    assert flag.reason.endswith("slice 20 (z = +57.0 mm)"), "as every importer shows it"
 
 
 @pytest.mark.parametrize("signs", [(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)])
@@ -317,6 +342,19 @@ def test_slices_in_words(slices: list[int], words: str) -> None:
     assert in_words(slices) == words
 
 
+def test_slices_in_words_say_where_they_lie() -> None:
+    assert in_words([3, 4, 9], GRID) == "slices 3-4, 9 (z = +6.0 to +24.0 mm)"
+    feet_first = Grid(SHAPE, GRID.positions_lps[::-1], -GRID.step_i_lps, GRID.step_j_lps)
+    assert in_words([1], feet_first) == "slice 1 (z = +87.0 mm)"
+    coronal = Grid(
+        (30, 40, 60),
+        np.array([[0, 3.0 * k, 0] for k in range(30)]),
+        np.array([0, 0, -2.0]),
+        np.array([2.0, 0, 0]),
+    )
+    assert in_words([30], coronal) == "slice 30 (y = +87.0 mm)"
+
+
 # -- ranges -------------------------------------------------------------------------------------------------
 
 
@@ -386,6 +424,29 @@ def test_figures_of_a_ball() -> None:
     assert found.body_area_cm2 == pytest.approx(np.pi * 15 * 24 * 0.05, rel=0.02)
     assert found.centre_mm == pytest.approx((45, 50, 86)) and not found.reaches_end
     assert image_figures(hu, body).body_length_mm == 26 * 3
+
+
+@pytest.mark.parametrize("axes", ["axial", "coronal", "sagittal"])
+def test_figures_on_the_ct_whatever_way_its_slices_run(axes: str) -> None:
+    """A box 8 mm high, 6 from front to back and 4 from side to side, on voxels of 1 mm."""
+    left, back, up = np.eye(3)
+    slices, rows, columns = {
+        "axial": (up, back, left),
+        "coronal": (back, -up, left),
+        "sagittal": (left, -up, -back),
+    }[axes]
+    grid = Grid((12, 12, 12), np.outer(np.arange(12), slices), rows, columns)
+    size = np.abs(np.stack([slices, rows, columns]) @ (4, 6, 8)).astype(int)
+    box = (slice(2, 2 + size[0]), slice(1, 1 + size[1]), slice(3, 3 + size[2]))
+    hu = np.full(grid.shape_kij, 40, np.int16)
+    hu[box][0, 0, 0] = 3000
+    found = ct_figures(np.ones(size, bool), box, grid, hu)
+    assert found is not None
+    assert (found.volume_cm3, found.length_mm) == (pytest.approx(0.192), 8)
+    assert found.mean_hu == pytest.approx(40 + (1500 - 40) / 192), "one implant does not decide"
+    middle = [s.start + (s.stop - s.start - 1) / 2 for s in box]
+    assert found.centre_lps == pytest.approx(tuple(grid.index_to_lps(middle)))
+    assert ct_figures(np.zeros((2, 2, 2), bool), (slice(0, 2),) * 3, grid, hu) is None
 
 
 def test_slices_that_hold_one_organ_only_are_not_the_body() -> None:

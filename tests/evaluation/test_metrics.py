@@ -120,6 +120,17 @@ def test_unequal_slices_count_for_the_length_they_stand_for() -> None:
     assert centroid_lps(full & (middle | top), grid) == pytest.approx([0.5, 0.5, (4 * 2 + 6 * 8) / 10])
 
 
+def test_a_part_of_an_unequal_stack_has_the_volume_that_it_has_in_the_whole() -> None:
+    """The neighbours beyond a ROI decide how much of the patient its outer slices stand for."""
+    heights = np.array([0, 1, 2, 5, 8, 9, 10.0])
+    grid = Grid((7, 8, 8), np.outer(heights, (0, 0, 1)), np.array([0, 1.0, 0]), np.array([1.0, 0, 0]))
+    mask = np.zeros(grid.shape_kij, bool)
+    mask[2:5, 2:6, 2:6] = True
+    m = roi_metrics(mask, mask, grid)
+    assert m.predicted_cm3 == m.reference_cm3 == pytest.approx((2 + 3 + 2) * 16 / 1000)
+    assert m.predicted_cm3 == pytest.approx(volume_cm3(mask, grid))
+
+
 def test_centroid_in_patient_coordinates_on_an_oblique_grid() -> None:
     angle = 0.4
     row, column = np.array([np.cos(angle), np.sin(angle), 0]), np.array([-np.sin(angle), np.cos(angle), 0])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from click.testing import CliRunner
@@ -20,10 +22,12 @@ from contour_ai.evaluation.flags import FLAT_SHARE
 from contour_ai.grid import Grid
 from contour_ai.network import ResidualUNet3d
 from contour_ai.network_config import NetworkConfig
-from contour_ai.pipeline.calibration import CalibrationOptions, calibrate
+from contour_ai.pipeline.calibration import CalibrationOptions, calibrate, case_figures
 from contour_ai.pipeline.predict import PredictOptions, predict
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures import roi_info
+from contour_ai.training.cache import Case
+from contour_ai.training.roi_facts import RoiFacts
 from contour_ai.volume import Structures, Volume
 
 SHAPE, SPACING = (12, 40, 48), (5.0, 4.0, 4.0)
@@ -99,6 +103,29 @@ def test_a_finished_bundle_gets_ranges_and_uses_them(
     assert [flag["code"] for flag in summary["flags"]] == [flag.code for flag in large.flags]
     assert set(written["volume"]) == {"code", "reason", "value", "low", "high", "unit", "slices_from_1"}
     assert written["volume"]["high"] == pytest.approx(high, rel=1e-3) and written["volume"]["unit"] == "cm3"
+    volume = summary["rois"][ROI]["volume_cm3"]
+    assert written["volume"]["value"] == volume, "one ROI has one volume"
+    if "mean_hu" in written:
+        assert written["mean_hu"]["value"] == summary["rois"][ROI]["mean_hu"]
+    described = pydicom.dcmread(large.structure_set).StructureSetROISequence[0].ROIDescription
+    assert f"the volume is {volume:.1f} cm3" in described
+
+
+def test_training_and_predictions_are_measured_alike() -> None:
+    """Ranges are of the contours on the CT, as flags are, where the archive was measured there."""
+    hu, bits = np.full((6, 8, 8), 20, np.int16), np.zeros((6, 8, 8), np.uint8)
+    bits[2:4, 2:5, 2:5] = 1
+    case = Case("p", hu, bits, (ROI,), (True,), (5.0, 4.0, 4.0))
+    on_model = case_figures(case, -1024).rois[ROI]
+    assert on_model.volume_cm3 == pytest.approx(18 * 0.08)
+    facts = RoiFacts(volume_cm3=1.7, extent_mm=12.0, mean_hu=33.0)
+    found = case_figures(replace(case, facts={ROI: facts}), -1024).rois[ROI]
+    assert (found.volume_cm3, found.length_mm, found.mean_hu) == (1.7, 12.0, 33.0)
+    assert (
+        replace(found, volume_cm3=on_model.volume_cm3, length_mm=on_model.length_mm, mean_hu=20.0) == on_model
+    )
+    older = case_figures(replace(case, facts={ROI: RoiFacts(volume_cm3=1.7)}), -1024).rois[ROI]
+    assert (older.volume_cm3, older.length_mm, older.mean_hu) == (1.7, on_model.length_mm, 20.0)
 
 
 def test_the_command(archive: Path, bundle: ModelBundle, tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ def patient() -> tuple[np.ndarray, np.ndarray]:
 
 def test_by_hand() -> None:
     body, roi = patient()
-    facts = measure_roi(roi, body, Grid.axial(SHAPE, (5.0, 2.0, 2.0)), contours=4, unused_contours=1)
+    hu = np.where(roi, 50, 0)
+    facts = measure_roi(roi, body, Grid.axial(SHAPE, (5.0, 2.0, 2.0)), hu=hu, contours=4, unused_contours=1)
+    assert (facts.extent_mm, facts.mean_hu) == (pytest.approx(20), 50)
     assert (facts.contours, facts.unused_contours, facts.slices, facts.missing_slices) == (4, 1, 4, 0)
     assert facts.volume_cm3 == pytest.approx(4 * 4 * 4 * 20 / 1000)
     assert facts.length_mm == pytest.approx(20) and facts.area_cm2 == pytest.approx(16 * 4 / 100)
