@@ -14,7 +14,13 @@ import numpy as np
 
 from contour_ai.bundle import DESCRIPTION_FILE, ModelBundle, describe, load_bundle
 from contour_ai.errors import ConfigError
-from contour_ai.evaluation.anatomy import PatientFigures, body_of, image_figures, roi_figures
+from contour_ai.evaluation.anatomy import (
+    PatientFigures,
+    RoiFigures,
+    body_of,
+    image_figures,
+    roi_figures,
+)
 from contour_ai.evaluation.flags import flat_share
 from contour_ai.evaluation.ranges import Ranges, ranges_of
 from contour_ai.files import atomic_file
@@ -25,6 +31,7 @@ from contour_ai.preprocess import image_channels
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.cache import Case
+from contour_ai.training.roi_facts import RoiFacts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,7 +119,11 @@ def measured_ranges(
 
 
 def case_figures(case: Case, outside_hu: int) -> PatientFigures:
-    """One prepared patient: its image and the ROIs that were contoured."""
+    """One prepared patient: its image and the ROIs that were contoured.
+
+    Volume, extent and mean density are those on the CT's own grid, as in `find_flags`; those on the model grid stand
+    for them in a case that was prepared before they were measured there.
+    """
     hu, bits = np.asarray(case.hu), np.asarray(case.bits)
     body = body_of(hu, outside_hu, case.spacing_mm_kij)
     rois = {}
@@ -120,8 +131,19 @@ def case_figures(case: Case, outside_hu: int) -> PatientFigures:
         if case.presence[r]:
             figures = roi_figures((bits & bits.dtype.type(1 << r)) != 0, hu, body)
             if figures is not None:
-                rois[roi] = figures
+                rois[roi] = _as_on_ct(figures, case.facts.get(roi))
     return PatientFigures(image_figures(hu, body), rois)
+
+
+def _as_on_ct(figures: RoiFigures, facts: RoiFacts | None) -> RoiFigures:
+    if facts is None or not facts.volume_cm3:
+        return figures
+    return replace(
+        figures,
+        volume_cm3=facts.volume_cm3,
+        length_mm=facts.extent_mm or figures.length_mm,
+        mean_hu=figures.mean_hu if facts.mean_hu is None else facts.mean_hu,
+    )
 
 
 def measured_confidence(
