@@ -2,12 +2,15 @@
 
     python -m venv peers; peers/bin/pip install monai rt-utils pydicom SimpleITK safetensors contour-ai
     python benchmarks/prediction.py [--model NAME] [--filters 32] [--slices 150] [--runs 3] [--peer peers/bin/python]
+    python benchmarks/prediction.py --patients 10
+    ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/prediction.py        (imitates a CPU without bf16 units)
 
 The patient is a phantom scanned at 512 x 512 pixels of 1 mm with a couch, a mask and noise. The usual way is what most
 research scripts do: SimpleITK reads and resamples the whole CT, MONAI's `sliding_window_inference` runs in fp32 with
 50 % overlap, all channels are resampled back to the full grid, argmax, rt-utils writes. Both read the same files, use
 the same weights, and end with an RTSTRUCT; ours draws pictures, too. With `--filters`, the network has that many and
-random weights: then only the time means something. Runs alternate; the figures are medians.
+random weights: then only the time means something. Runs alternate; the figures are medians. With `--patients`, one
+process contours so many patients, and its time and memory are set against those of a process for one.
 """
 
 from __future__ import annotations
@@ -44,22 +47,14 @@ def main() -> None:
         model = arguments.model
         if arguments.filters:
             model = str(random_model(folder / "model", arguments.model, arguments.filters))
+        if arguments.patients:
+            several(folder, patient, model, arguments)
+            return
         ours: list[tuple[float, float]] = []
         theirs: list[tuple[float, float]] = []
         for run in range(arguments.runs):
             out = folder / f"out{run}"
-            command = [
-                sys.executable,
-                "-m",
-                "contour_ai",
-                "predict",
-                str(patient),
-                "--out",
-                str(out),
-                "--model",
-                model,
-            ]
-            ours.append(measured(command))
+            ours.append(measured(predict_command([patient], out, model)))
             if arguments.peer:
                 command = [
                     arguments.peer,
@@ -73,15 +68,73 @@ def main() -> None:
         stages = json.loads(next((folder / "out0").glob("*/summary.json")).read_text(encoding="utf-8"))[
             "timings_s"
         ]
-    print(
-        f"512 x 512 x {arguments.slices}, model {arguments.model}, {arguments.filters or 'its own'} filters"
-    )
-    print(f"threads {os.environ.get('OMP_NUM_THREADS', 'all')}, {os.cpu_count()} processors")
+    print(setting(arguments))
     report("contour-ai predict", ours)
     print("  " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in stages.items()))
     if theirs:
         report("the usual way", theirs)
         print(f"ratio {_median(theirs) / _median(ours):.1f}")
+
+
+def several(folder: Path, patient: Path, model: str, arguments: argparse.Namespace) -> None:
+    """Many patients in one process against one."""
+    patients = [patient]
+    for n in range(1, arguments.patients):
+        copy = folder / f"patient{n}"
+        renamed(patient, copy, n)
+        patients.append(copy)
+    one = [measured(predict_command([patient], folder / f"one{run}", model)) for run in range(arguments.runs)]
+    many = [
+        measured(predict_command(patients, folder / f"many{run}", model)) for run in range(arguments.runs)
+    ]
+    print(setting(arguments))
+    report("one patient", one)
+    report(f"{len(patients)} patients", many)
+    each = _median(many) / len(patients)
+    further = (_median(many) - _median(one)) / (len(patients) - 1)
+    print(
+        f"{each:.1f} s a patient; each further one takes {further:.1f} s, alone it takes {_median(one):.1f} s"
+    )
+
+
+def renamed(patient: Path, copy: Path, number: int) -> None:
+    """The same scan as another patient's."""
+    import pydicom
+    from pydicom.uid import generate_uid
+
+    study, series = (generate_uid(entropy_srcs=[str(number), what]) for what in ("study", "series"))
+    for path in sorted(p for p in patient.rglob("*") if p.is_file()):
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID, dataset.StudyInstanceUID = f"benchmark{number}", study
+        dataset.SeriesInstanceUID = series
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[str(number), dataset.SOPInstanceUID])
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        target = copy / path.relative_to(patient)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        dataset.save_as(target)
+
+
+def predict_command(patients: list[Path], out: Path, model: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "contour_ai",
+        "predict",
+        *map(str, patients),
+        "--out",
+        str(out),
+        "--model",
+        model,
+    ]
+
+
+def setting(arguments: argparse.Namespace) -> str:
+    isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "all that the processor has")
+    return (
+        f"{arguments.pixels} x {arguments.pixels} x {arguments.slices}, model {arguments.model}, "
+        f"{arguments.filters or 'its own'} filters\nthreads {os.environ.get('OMP_NUM_THREADS', 'all')}, "
+        f"{os.cpu_count()} processors, instructions: {isa}"
+    )
 
 
 def report(name: str, runs: list[tuple[float, float]]) -> None:
@@ -160,9 +213,8 @@ def random_model(folder: Path, like: str, filters: int) -> Path:
     bundle = load_bundle(like)
     config = dataclasses.replace(bundle.network, base_filters=filters)
     network = build_network(config)
-    save_bundle(
-        dataclasses.replace(bundle, folder=folder, network=config, ranges=None), network.state_dict(), folder
-    )
+    bundle = dataclasses.replace(bundle, network=config, ranges=None, calibration={})
+    save_bundle(folder, bundle, network.state_dict(), model_card="Random weights, for their speed alone.")
     return folder
 
 
@@ -221,6 +273,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--slices", type=int, default=150)
     parser.add_argument("--pixels", type=int, default=512)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--patients", type=int, default=0, help="so many in one process, against one")
     parser.add_argument("--peer", help="Python with MONAI and rt-utils")
     parser.add_argument("--draw", metavar="PATIENT", help=argparse.SUPPRESS)
     parser.add_argument("--usual-way", nargs=3, metavar=("PATIENT", "MODEL", "OUT"), help=argparse.SUPPRESS)

@@ -19,7 +19,7 @@ import yaml
 
 from contour_ai.errors import ConfigError, ModelError
 from contour_ai.evaluation.ranges import Ranges
-from contour_ai.files import atomic_folder, safe_name
+from contour_ai.files import atomic_file, atomic_folder, safe_name
 from contour_ai.network_config import NetworkConfig
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.settings import from_mapping, to_mapping, to_yaml
@@ -84,6 +84,25 @@ class RoiPostprocess:
 
 
 @dataclass(frozen=True)
+class RoiCalibration:
+    """What was found about one ROI's probabilities on patients held back from the training."""
+
+    temperature: float
+    """Its logits are divided by this, so that a probability is the share of such voxels that belong to the ROI."""
+    patients: int
+    error_before: float
+    """Expected calibration error of voxels between 1 % and 99 %, without the temperature."""
+    error: float
+    """The same with the temperature of the other patients."""
+    reliability: tuple[tuple[float, float, int], ...] = ()
+    """(mean probability, share that belongs to the ROI, voxels) by tenths of probability, with the temperature."""
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ConfigError("A temperature must be positive.", found=self.temperature)
+
+
+@dataclass(frozen=True)
 class ModelBundle:
     """One model: what it is, what it was made from, and where its weights lie."""
 
@@ -103,12 +122,16 @@ class ModelBundle:
     inference: InferenceSettings = field(default_factory=InferenceSettings)
     postprocess: Mapping[str, RoiPostprocess] = field(default_factory=dict)
     """By ROI name; a ROI without an entry has the defaults."""
+    calibration: Mapping[str, RoiCalibration] = field(default_factory=dict)
+    """By ROI name; a ROI without an entry keeps the network's own probabilities."""
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     ranges: Ranges | None = None
     """What is usual in the training patients, for the flags of a prediction; None where it was not measured."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Chapters of the card that a person wrote: heading and Markdown."""
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -130,14 +153,15 @@ class ModelBundle:
                 raise ConfigError(
                     f"The network's {what} differ in number.", where=where, found=found, expected=expected
                 )
-        unknown = sorted(set(self.postprocess) - set(names))
-        if unknown:
-            raise ConfigError(
-                "Post-processing for ROIs the model does not have.",
-                where=where,
-                found=", ".join(unknown),
-                expected=", ".join(names),
-            )
+        for what, keys in (("Post-processing", self.postprocess), ("Calibration", self.calibration)):
+            unknown = sorted(set(keys) - set(names))
+            if unknown:
+                raise ConfigError(
+                    f"{what} for ROIs the model does not have.",
+                    where=where,
+                    found=", ".join(unknown),
+                    expected=", ".join(names),
+                )
 
     @property
     def roi_names(self) -> tuple[str, ...]:
@@ -164,8 +188,22 @@ class ModelBundle:
         """What is done to a ROI's prediction."""
         return self.postprocess.get(roi, RoiPostprocess())
 
-    def build_network(self, device: str | torch.device = "cpu") -> ResidualUNet3d:
+    def calibrate_network(self, network: ResidualUNet3d) -> None:
+        """Divides the logits of a network with this bundle's own weights by the temperatures, in its last layer."""
+        import torch
+
+        with torch.no_grad():
+            for channel, roi in enumerate(self.roi_names):
+                if roi in self.calibration:
+                    network.head.weight[channel] /= self.calibration[roi].temperature
+                    assert network.head.bias is not None
+                    network.head.bias[channel] /= self.calibration[roi].temperature
+
+    def build_network(self, device: str | torch.device = "cpu", *, calibrated: bool = True) -> ResidualUNet3d:
         """The network with its weights in fp32 and channels_last_3d, in evaluation mode, on `device`.
+
+        Args:
+            calibrated: whether its logits are divided by the temperatures of `calibration`.
 
         Raises:
             ModelError: the weights are missing, damaged or of another network.
@@ -196,6 +234,8 @@ class ModelBundle:
             name: value.float() if value.is_floating_point() else value for name, value in weights.items()
         }
         network.load_state_dict(full, assign=True)
+        if calibrated:
+            self.calibrate_network(network)
         return network.eval().to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
@@ -399,6 +439,19 @@ def save_bundle(
         (temporary / CARD_FILE).write_text(model_card, encoding="utf-8", newline="\n")
         load_bundle(temporary).build_network()
     return load_bundle(folder)
+
+
+def update_bundle(bundle: ModelBundle, *, model_card: str) -> ModelBundle:
+    """Writes the description and the card of a bundle that lies in its folder anew; the weights stay.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    texts = {CARD_FILE: model_card, DESCRIPTION_FILE: describe(bundle)}
+    for name, text in texts.items():
+        with atomic_file(bundle.folder / name, overwrite=True) as path:
+            path.write_text(text, encoding="utf-8", newline="\n")
+    return load_bundle(bundle.folder)
 
 
 def describe(bundle: ModelBundle) -> str:

@@ -120,6 +120,13 @@ class _Dumper(yaml.SafeDumper):
         plain = all(not isinstance(item, (dict, list)) or _short_list(item) for item in sequence)
         return super().represent_sequence(tag, sequence, flow_style=plain)
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Text of several lines as a block."""
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
 
 def _short_list(item: object) -> bool:
     return isinstance(item, list) and all(isinstance(x, (int, float)) for x in item)

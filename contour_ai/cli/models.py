@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from contour_ai.cli import console
 from contour_ai.cli.console import out
+
+if TYPE_CHECKING:
+    from contour_ai.pipeline.calibration import CalibrationOptions
 
 
 @click.group("models", invoke_without_command=True, short_help="List the installed models, or show one.")
@@ -114,20 +118,10 @@ def ranges(
     patients of DATA_DIR, none of whom the model should have been trained on. The weights stay as they are.
     """
     from contour_ai.bundle import load_bundle
-    from contour_ai.pipeline.calibration import CalibrationOptions, calibrate
-    from contour_ai.structures.roi_map import RoiMap
-
-    def of_run(path: str) -> Path | None:
-        return run_dir / path if run_dir is not None and (run_dir / path).exists() else None
+    from contour_ai.pipeline.calibration import calibrate
 
     bundle = load_bundle(name)
-    mapped = roi_map or of_run("roi-map.yaml")
-    options = CalibrationOptions(
-        None if mapped is None else RoiMap.load(mapped),
-        of_run("splits.json"),
-        cache_dir or of_run("cache"),
-        device,
-    )
+    options = _options(run_dir, roi_map, cache_dir, device)
     with console.progress_bar() as on_progress:
         bundle = calibrate(bundle, data_dir, options, on_progress)
     assert bundle.ranges is not None
@@ -135,6 +129,86 @@ def ranges(
     out().print(
         f"{bundle.folder}: ranges of {measured.patients} patients, confidence of {measured.held_back}",
         markup=False,
+    )
+
+
+@command.command("tune")
+@click.argument("name")
+@click.argument("data_dir", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option(
+    "--run",
+    "run_dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="The training's run folder: its splits, ROI map and prepared patients are taken.",
+)
+@click.option(
+    "--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Which names stand for which ROI."
+)
+@click.option(
+    "--cache",
+    "cache_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where prepared patients are kept.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def tune(
+    name: str, data_dir: Path, run_dir: Path | None, roi_map: Path | None, cache_dir: Path | None, device: str
+) -> None:
+    """Choose what the model NAME does after its network, on patients of DATA_DIR that it was not trained on.
+
+    Threshold and largest part of each ROI where they gain Dice on patients left out of the choice, and a temperature
+    that makes its probabilities mean what they say. Training does this by itself; this is for models made before, or
+    for a department's own patients. It also notes what the mirror image (--tta of predict) and fp32 change. With --run,
+    only the patients held back from the training are looked at. The weights stay as they are; run `contour-ai models
+    ranges` next, since the usual confidence depends on the temperatures.
+    """
+    from contour_ai.bundle import load_bundle
+    from contour_ai.pipeline.tuning import tune as tune_bundle
+
+    options = _options(run_dir, roi_map, cache_dir, device)
+    with console.progress_bar() as on_progress:
+        bundle = tune_bundle(load_bundle(name), data_dir, options, on_progress)
+    for roi in bundle.roi_names:
+        if roi not in bundle.calibration:
+            out().print(f"{roi}: too few patients, or never found: the usual rules", markup=False)
+            continue
+        rule, found = bundle.postprocess_of(roi), bundle.calibration[roi]
+        parts = ", the largest part only" if rule.largest_component else ""
+        out().print(
+            f"{roi}: threshold {rule.threshold:.2f}{parts}; temperature {found.temperature:.2f}, calibration error "
+            f"{found.error_before:.3f} without and {found.error:.3f} with it, {found.patients} patients",
+            markup=False,
+        )
+
+
+@command.command("card")
+@click.argument("name")
+def card(name: str) -> None:
+    """Write MODEL_CARD.md of the model NAME anew from its model.yaml, chapters under `notes` included."""
+    from contour_ai.bundle import CARD_FILE, load_bundle, update_bundle
+    from contour_ai.pipeline.model_card import model_card
+
+    bundle = load_bundle(name)
+    update_bundle(bundle, model_card=model_card(bundle))
+    out().print(str(bundle.folder / CARD_FILE), markup=False)
+
+
+def _options(
+    run_dir: Path | None, roi_map: Path | None, cache_dir: Path | None, device: str
+) -> CalibrationOptions:
+    """What a training's run folder holds, where nothing else is given."""
+    from contour_ai.pipeline.calibration import CalibrationOptions
+    from contour_ai.structures.roi_map import RoiMap
+
+    def of_run(path: str) -> Path | None:
+        return run_dir / path if run_dir is not None and (run_dir / path).exists() else None
+
+    mapped = roi_map or of_run("roi-map.yaml")
+    return CalibrationOptions(
+        None if mapped is None else RoiMap.load(mapped),
+        of_run("splits.json"),
+        cache_dir or of_run("cache"),
+        device,
     )
 
 

@@ -75,7 +75,7 @@ def calibrate(
         prepared = prepare_cases(sources.patients, bundle.roi_names, bundle.preprocess, cache, on_progress)
         prepared = checked(sources, prepared, check_cases(sources, prepared))
         cases = {label: case for label, (_, case) in prepared.cases.items()}
-        training, held_back = _sides(cases, options.splits)
+        training, held_back = sides_of(cases, options.splits)
         ranges = measured_ranges(training, grids, bundle.preprocess.outside_hu, on_progress)
         shares = measured_confidence(bundle, bundle.build_network(), held_back, options.device, on_progress)
         ranges = ranges.with_confidence(*shares)
@@ -85,7 +85,7 @@ def calibrate(
     return load_bundle(bundle.folder)
 
 
-def _sides(cases: dict[str, Case], splits: Path | None) -> tuple[list[Case], list[Case]]:
+def sides_of(cases: dict[str, Case], splits: Path | None) -> tuple[list[Case], list[Case]]:
     """Patients for the ranges, and patients for the confidence."""
     if splits is None:
         return list(cases.values()), list(cases.values())

@@ -31,6 +31,7 @@ from contour_ai.pipeline.archive import (
 from contour_ai.pipeline.calibration import measured_confidence, measured_ranges
 from contour_ai.pipeline.cases import Prepared, check_cases, checked, prepare_cases
 from contour_ai.pipeline.model_card import model_card
+from contour_ai.pipeline.tuning import tuned
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.settings import from_mapping, to_mapping
@@ -58,8 +59,8 @@ SPLITS_FILE = "splits.json"
 CHECK_FILE = "archive-check.csv"
 BUNDLE = "bundle"
 
-CONFIDENCE_BUDGET_SHARE = 0.02
-"""Of a time budget: so much is spent on measuring the confidence of the model that is ready."""
+FINISHING_BUDGET_SHARE = 0.03
+"""Of a time budget: so much is spent on choosing the rules of the model that is ready, and on its confidence."""
 
 DONE_KEYS = frozenset({"steps", "validate_every", "checkpoint_minutes", "threads", "compile"})
 """Keys of `run` that may change when a training goes on."""
@@ -147,9 +148,11 @@ def _train(
     if options.init is not None and not options.resume:
         from contour_ai.training.transfer import start_from
 
-        start_from(network, job.plan.rois, options.init.build_network(), options.init.roi_names)
+        start_from(
+            network, job.plan.rois, options.init.build_network(calibrated=False), options.init.roi_names
+        )
     if options.time_budget_s is not None:
-        left_s = (1 - CONFIDENCE_BUDGET_SHARE) * options.time_budget_s - (time.monotonic() - started)
+        left_s = (1 - FINISHING_BUDGET_SHARE) * options.time_budget_s - (time.monotonic() - started)
         job = replace(job, time_budget_s=max(left_s, 1.0))
     weights, progress = train_network(job, network, on_progress, processes)
 
@@ -199,11 +202,13 @@ def _finished(
     on_progress: OnProgress,
     options: TrainOptions,
 ) -> ModelBundle:
-    """The bundle, its confidence measured, on disk."""
+    """The bundle, its rules chosen and its confidence measured, on disk."""
     held_back = [case for case in job.validation if case not in job.training]
     if held_back:
         network.load_state_dict(weights)
-        seconds = CONFIDENCE_BUDGET_SHARE * (options.time_budget_s or math.inf)
+        seconds = FINISHING_BUDGET_SHARE / 2 * (options.time_budget_s or math.inf)
+        bundle = tuned(bundle, network, held_back, str(job.device), on_progress, seconds=seconds)
+        bundle.calibrate_network(network)
         shares = measured_confidence(
             bundle, network, held_back, str(job.device), on_progress, seconds=seconds
         )
@@ -213,7 +218,7 @@ def _finished(
         job.run_dir / BUNDLE,
         bundle,
         weights,
-        model_card=model_card(bundle, job.config.model.commands),
+        model_card=model_card(bundle),
         overwrite=True,
     )
 
@@ -493,6 +498,7 @@ def _describe(
         version=config.model.version,
         kind=config.model.kind,
         description=config.model.description,
+        notes=config.model.notes,
         rois=tuple(roi_info(roi) for roi in plan.rois),
         preprocess=plan.settings,
         network=plan.network,
@@ -519,6 +525,7 @@ def _describe(
             "made_with": f"contour-ai {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
             "date": datetime.now(timezone.utc).date().isoformat(),
             "seed": config.run.seed,
+            **({"commands": list(config.model.commands)} if config.model.commands else {}),
             "data_and_settings_sha256": job.fingerprint,
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -35,6 +36,8 @@ class ModelConfig:
     """One line for `contour-ai models`."""
     commands: tuple[str, ...] = ()
     """Shell commands that make the model again, for its card."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Further chapters of its card: heading and Markdown."""
 
 
 @dataclass(frozen=True)

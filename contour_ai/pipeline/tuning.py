@@ -1,0 +1,251 @@
+"""What is done after the network, chosen on patients held back from the training: rules, thresholds, temperatures."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from contour_ai.bundle import ModelBundle, RoiCalibration, RoiPostprocess, update_bundle
+from contour_ai.errors import InputError
+from contour_ai.evaluation.anatomy import body_of
+from contour_ai.evaluation.reliability import LogitCounts, left_out_errors
+from contour_ai.pipeline.archive import find_sources
+from contour_ai.pipeline.calibration import CONFIDENCE_PATIENTS, CalibrationOptions, sides_of
+from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
+from contour_ai.pipeline.model_card import model_card
+from contour_ai.preprocess import bounding_box, image_channels
+from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.training.cache import Case
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+FEWEST_PATIENTS = 5
+"""A ROI that fewer held-back patients have keeps the usual rules: their choice would be chance."""
+
+GAIN = 0.002
+"""A rule is taken where it gains this much Dice on patients that had no part in choosing it."""
+
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+"""Of the network's own probability."""
+
+CANDIDATES = tuple((threshold, largest) for threshold in THRESHOLDS for largest in (False, True))
+USUAL = CANDIDATES.index((0.5, False))
+
+
+@dataclass
+class _OfRoi:
+    """What the patients that have a ROI say about it."""
+
+    dice: list[list[float]] = field(default_factory=list)
+    """For each patient one value a candidate."""
+    counts: list[LogitCounts] = field(default_factory=list)
+    others: dict[str, list[float]] = field(default_factory=dict)
+    """Dice of the usual rules with the network run in another way."""
+
+
+def tune(
+    bundle: ModelBundle,
+    data_dir: Path,
+    options: CalibrationOptions | None = None,
+    on_progress: OnProgress = no_progress,
+) -> ModelBundle:
+    """Chooses a bundle's rules and temperatures on an archive's held-back patients; the weights stay as they are.
+
+    The network is run on the mirror image, too, and in fp32 where it computes in less: what that changes is noted.
+
+    Raises:
+        InputError: there is no usable patient that the model was not trained on.
+        ConfigError: unmapped ROI names, or splits of other patients.
+        OutputError: the bundle cannot be written.
+    """
+    options = options or CalibrationOptions()
+    sources = find_sources(data_dir, options.roi_map, on_progress)
+    with tempfile.TemporaryDirectory() as temporary:
+        cache = options.cache_dir or Path(temporary)
+        prepared = prepare_cases(sources.patients, bundle.roi_names, bundle.preprocess, cache, on_progress)
+        prepared = checked(sources, prepared, check_cases(sources, prepared))
+        cases = {label: case for label, (_, case) in prepared.cases.items()}
+        _, held_back = sides_of(cases, options.splits)
+        if not held_back:
+            raise InputError(
+                "No patient was held back from the training.",
+                where=data_dir,
+                fix="give an archive that the model was not trained on, without --run",
+            )
+        network = bundle.build_network(calibrated=False)
+        bundle = tuned(bundle, network, held_back, options.device, on_progress, compare=True)
+    return update_bundle(bundle, model_card=model_card(bundle))
+
+
+def tuned(
+    bundle: ModelBundle,
+    network: nn.Module,
+    held_back: Sequence[Case],
+    device: str = "auto",
+    on_progress: OnProgress = no_progress,
+    *,
+    compare: bool = False,
+    seconds: float = float("inf"),
+) -> ModelBundle:
+    """The bundle with rules, temperatures and what they gain; where patients are too few for that, as it was.
+
+    Args:
+        network: with the weights as trained, not divided by temperatures.
+        held_back: patients that it was not trained on.
+        compare: also run it on the mirror image, and in fp32.
+        seconds: after so long no other patient is begun.
+    """
+    from contour_ai.inference import autocast_dtype, choose_device
+
+    chosen = choose_device(device)
+    dtype = autocast_dtype(chosen)
+    ways: dict[str, dict[str, Any]] = {"": {"autocast": dtype}}
+    if compare:
+        ways["mirrored"] = {"autocast": dtype, "mirror_channels": bundle.mirror_channels}
+        if dtype is not None:
+            ways["fp32"] = {"autocast": None}
+    found = {roi: _OfRoi() for roi in bundle.roi_names}
+    started = time.monotonic()
+    picked = held_back[:: -(-len(held_back) // CONFIDENCE_PATIENTS) or 1]
+    done = 0
+    for case in picked:
+        on_progress(ProgressEvent("choosing rules", done, len(picked)))
+        if time.monotonic() - started > seconds:
+            break
+        logits = {way: _logits(case, bundle, network, chosen, how) for way, how in ways.items()}
+        _add(found, case, bundle, logits)
+        done += 1
+    on_progress(ProgressEvent("choosing rules", len(picked), len(picked)))
+    return _described(bundle, found, done, str(dtype).removeprefix("torch."))
+
+
+def _logits(
+    case: Case, bundle: ModelBundle, network: nn.Module, device: torch.device, how: Mapping[str, Any]
+) -> NDArray[np.float32]:
+    import torch
+
+    from contour_ai.inference import predict_logits
+
+    array: NDArray[np.float32] = predict_logits(
+        network,
+        torch.from_numpy(image_channels(np.asarray(case.hu), bundle.preprocess)),
+        window_kij=bundle.inference.window_kij,
+        overlap=bundle.inference.overlap,
+        max_voxels=bundle.inference.max_voxels,
+        device=device,
+        **how,
+    ).numpy()
+    return array
+
+
+def _add(
+    found: Mapping[str, _OfRoi], case: Case, bundle: ModelBundle, logits: Mapping[str, NDArray[np.float32]]
+) -> None:
+    """Adds one patient; ROIs that were not contoured do not count."""
+    body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij).mask
+    bits = np.asarray(case.bits)
+    for channel, roi in enumerate(bundle.roi_names):
+        if roi not in case.rois or not case.presence[case.rois.index(roi)]:
+            continue
+        truth = (bits & bits.dtype.type(1 << case.rois.index(roi))) != 0
+        seen = found[roi]
+        seen.counts.append(LogitCounts.of(logits[""][channel][body], truth[body]))
+        inside = {way: np.where(body, values[channel], -np.inf) for way, values in logits.items()}
+        seen.dice.append([_dice(inside[""], truth, *candidate) for candidate in CANDIDATES])
+        for way in logits:
+            if way:
+                seen.others.setdefault(way, []).append(_dice(inside[way], truth, *CANDIDATES[USUAL]))
+
+
+def _dice(
+    logit: NDArray[np.floating[Any]], truth: NDArray[np.bool_], threshold: float, largest: bool
+) -> float:
+    predicted = logit > np.log(threshold / (1 - threshold))
+    if largest and (box := bounding_box(predicted)) is not None:
+        labels, count = ndimage.label(predicted[box])
+        if count > 1:
+            predicted = np.zeros_like(predicted)
+            predicted[box] = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+    return 2 * int((predicted & truth).sum()) / (int(predicted.sum()) + int(truth.sum()))
+
+
+def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, dtype: str) -> ModelBundle:
+    """The bundle with everything that was found in it."""
+    postprocess, calibration, rules = dict(bundle.postprocess), {}, {}
+    for roi, seen in found.items():
+        if len(seen.dice) < FEWEST_PATIENTS or not np.max(seen.dice) > 0:
+            continue
+        temperature = sum(seen.counts, LogitCounts()).temperature()
+        calibration[roi] = _calibration(seen.counts, temperature)
+        (threshold, largest), usual, gained = chosen_rule(np.array(seen.dice))
+        logit = np.log(threshold / (1 - threshold)) / temperature
+        rule = RoiPostprocess(
+            round(float(1 / (1 + np.exp(-logit))), 4),
+            largest,
+            bundle.postprocess_of(roi).min_volume_cm3,
+        )
+        postprocess.pop(roi, None)
+        if rule != RoiPostprocess():
+            postprocess[roi] = rule
+            rules[roi] = {"dice_without": round(usual, 4), "dice_with": round(gained, 4)}
+    results: dict[str, Any] = {**bundle.results, "after_the_network": {"patients": patients, "rules": rules}}
+    ways = {way for seen in found.values() for way in seen.others}
+    for way in sorted(ways):
+        scored = {roi: seen for roi, seen in found.items() if seen.others.get(way)}
+        differences = {
+            roi: np.array(seen.others[way]) - np.array(seen.dice)[:, USUAL] for roi, seen in scored.items()
+        }
+        results[way] = {
+            "patients": patients,
+            "dice": {roi: round(float(np.mean(seen.others[way])), 4) for roi, seen in scored.items()},
+            "difference": {roi: round(float(values.mean()), 4) for roi, values in differences.items()},
+            "largest_difference": round(float(max(np.abs(v).max() for v in differences.values())), 4),
+            **({"instead_of": dtype} if way == "fp32" else {}),
+        }
+    return replace(bundle, postprocess=postprocess, calibration=calibration, results=results)
+
+
+def chosen_rule(dice: NDArray[np.float64]) -> tuple[tuple[float, bool], float, float]:
+    """The rule to take: the best of `CANDIDATES` where it gains on patients left out of the choice, else the usual one.
+
+    Args:
+        dice: (patients, candidates).
+
+    Returns:
+        (threshold, largest part only), the mean Dice of the usual rule, and that of the choice, each patient scored
+        with what the others choose.
+    """
+    usual = float(dice[:, USUAL].mean())
+    others = (dice.sum(0) - dice) if len(dice) > 1 else dice
+    left_out = float(np.mean([row[_best(sums)] for row, sums in zip(dice, others, strict=True)]))
+    if left_out - usual < GAIN:
+        return CANDIDATES[USUAL], usual, usual
+    return CANDIDATES[_best(dice.sum(0))], usual, left_out
+
+
+def _best(sums: NDArray[np.float64]) -> int:
+    """The best candidate; of equal ones the nearest to the usual."""
+    good = np.flatnonzero(sums >= sums.max() - 1e-9)
+    return int(min(good, key=lambda n: (abs(CANDIDATES[n][0] - 0.5), CANDIDATES[n][1])))
+
+
+def _calibration(counts: Sequence[LogitCounts], temperature: float) -> RoiCalibration:
+    before, after = left_out_errors(counts)
+    whole = sum(counts, LogitCounts())
+    return RoiCalibration(
+        round(temperature, 4),
+        len(counts),
+        round(before, 4),
+        round(after, 4),
+        tuple((round(said, 4), round(true, 4), n) for said, true, n in whole.reliability(temperature)),
+    )

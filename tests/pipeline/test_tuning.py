@@ -1,0 +1,136 @@
+"""Rules and temperatures chosen on held-back patients, by hand and on the small archive of the calibration's tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from test_calibration import ROI, SPACING, archive, bundle  # noqa: F401 - fixtures
+
+from contour_ai.bundle import CARD_FILE, ModelBundle, RoiPostprocess, load_bundle, save_bundle
+from contour_ai.cli.main import cli
+from contour_ai.errors import ConfigError, InputError
+from contour_ai.pipeline.calibration import CalibrationOptions
+from contour_ai.pipeline.tuning import CANDIDATES, FEWEST_PATIENTS, USUAL, chosen_rule, tune, tuned
+from contour_ai.training.cache import Case
+
+
+def case_with_ball(seed: int) -> tuple[Case, np.ndarray]:
+    """A ball of 300 HU in a body of 0 HU, with a loose piece of the same density that does not belong to it."""
+    dice = np.random.default_rng(seed)
+    k, i, j = np.indices((12, 40, 48))
+    hu = np.full((12, 40, 48), -1024, np.int16)
+    hu[(i - 20) ** 2 + (j - 24) ** 2 < 18**2] = 0
+    ball = (k - 6) ** 2 + (i - 20) ** 2 + (j - 20 - dice.integers(3)) ** 2 < 4**2
+    hu[ball] = 300
+    hu[5:7, 19:22, 36:39] = 300
+    return Case(f"p{seed}", hu, ball.astype(np.uint8), (ROI,), (True,), SPACING), ball
+
+
+def test_rules_that_gain_on_patients_left_out_are_taken(bundle: ModelBundle) -> None:  # noqa: F811
+    cases = [case_with_ball(seed)[0] for seed in range(6)]
+    network = bundle.build_network(calibrated=False)
+    done = tuned(bundle, network, cases, "cpu", compare=True)
+    assert done.postprocess == {ROI: RoiPostprocess(largest_component=True)}
+    rules = done.results["after_the_network"]
+    assert rules["patients"] == 6
+    assert rules["rules"][ROI]["dice_with"] == 1 > rules["rules"][ROI]["dice_without"]
+    found = done.calibration[ROI]
+    assert found.patients == 6 and 0 <= found.error <= 1
+    # The network looks the same in a mirror.
+    assert done.results["mirrored"]["difference"] == {ROI: 0} and done.results["mirrored"]["patients"] == 6
+    if "fp32" in done.results:
+        assert done.results["fp32"]["largest_difference"] < 0.05
+
+
+def test_too_few_patients_change_nothing(bundle: ModelBundle) -> None:  # noqa: F811
+    cases = [case_with_ball(seed)[0] for seed in range(FEWEST_PATIENTS - 1)]
+    kept = replace(bundle, postprocess={ROI: RoiPostprocess(min_volume_cm3=0.5)})
+    done = tuned(kept, bundle.build_network(), cases, "cpu")
+    assert done.postprocess == kept.postprocess and not done.calibration
+
+
+def test_a_roi_that_is_not_contoured_does_not_count(bundle: ModelBundle) -> None:  # noqa: F811
+    cases = [replace(case_with_ball(seed)[0], presence=(seed == 0,)) for seed in range(8)]
+    assert not tuned(bundle, bundle.build_network(), cases, "cpu").calibration
+
+
+def test_the_choice_by_hand() -> None:
+    dice = np.full((6, len(CANDIDATES)), 0.8)
+    assert chosen_rule(dice) == ((0.5, False), pytest.approx(0.8), pytest.approx(0.8))
+    dice[:, CANDIDATES.index((0.4, True))] = 0.9
+    assert chosen_rule(dice) == ((0.4, True), pytest.approx(0.8), pytest.approx(0.9))
+    # What one patient alone gains from is chance: the others choose otherwise.
+    dice[:] = 0.8
+    dice[:, USUAL] = 0.801
+    dice[0, CANDIDATES.index((0.3, False))] = 1.0
+    rule, usual, gained = chosen_rule(dice)
+    assert rule == (0.5, False) and usual == gained == pytest.approx(0.801)
+
+
+def test_temperatures_scale_logits_and_move_no_contour(
+    bundle: ModelBundle,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    cases = [case_with_ball(seed)[0] for seed in range(6)]
+    done = tuned(bundle, bundle.build_network(calibrated=False), cases, "cpu")
+    temperature = done.calibration[ROI].temperature
+    assert temperature != 1
+    again = save_bundle(
+        tmp_path / "again", done, bundle.build_network(calibrated=False).state_dict(), model_card="For tests."
+    )
+    assert again.calibration == done.calibration
+    image = torch.randn(1, 1, 8, 16, 16)
+    raw, scaled = again.build_network(calibrated=False)(image), again.build_network()(image)
+    torch.testing.assert_close(scaled * temperature, raw, rtol=1e-4, atol=1e-4)
+
+
+def test_a_misnamed_or_impossible_calibration_is_refused(bundle: ModelBundle) -> None:  # noqa: F811
+    path = bundle.folder / "model.yaml"
+    entry = "{temperature: 2.0, patients: 6, error_before: 0.1, error: 0.05}"
+    text = path.read_text(encoding="utf-8")
+    for wrong in (f"{{Brain: {entry}}}", f"{{{ROI}: {entry.replace('2.0', '0.0')}}}"):
+        path.write_text(text.replace("calibration: {}", f"calibration: {wrong}"), encoding="utf-8")
+        with pytest.raises(ConfigError):
+            load_bundle(bundle.folder)
+
+
+def test_the_command_writes_description_and_card(
+    archive: Path,  # noqa: F811
+    bundle: ModelBundle,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    called = CliRunner().invoke(
+        cli, ["models", "tune", str(bundle.folder), str(archive), "--cache", str(tmp_path / "cache")]
+    )
+    assert called.exit_code == 0, called.output
+    assert f"{ROI}: threshold" in called.output
+    done = load_bundle(bundle.folder)
+    assert ROI in done.calibration and done.weights_sha256 == bundle.weights_sha256
+    card = (bundle.folder / CARD_FILE).read_text(encoding="utf-8")
+    for heading in ("## After the network", "## Run in another way", "## Probabilities"):
+        assert heading in card
+    path = bundle.folder / "model.yaml"
+    text = path.read_text(encoding="utf-8").replace(
+        "notes: {}", "notes:\n  Limits: |\n    One line.\n    Another.\n"
+    )
+    path.write_text(text, encoding="utf-8")
+    assert CliRunner().invoke(cli, ["models", "card", str(bundle.folder)]).exit_code == 0
+    card = (bundle.folder / CARD_FILE).read_text(encoding="utf-8")
+    assert "## Limits\n\nOne line.\nAnother.\n" in card and "## Probabilities" in card
+
+
+def test_an_archive_without_held_back_patients_is_refused(
+    archive: Path,  # noqa: F811
+    bundle: ModelBundle,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    splits = tmp_path / "splits.json"
+    names = ", ".join(f'"p{n}"' for n in range(8))
+    splits.write_text(f'{{"training": [{names}], "validation": []}}', encoding="utf-8")
+    with pytest.raises(InputError, match="held back"):
+        tune(bundle, archive, CalibrationOptions(splits=splits, cache_dir=tmp_path / "cache"))
