@@ -54,10 +54,10 @@ class FigureComparison:
 
 def compare(first: Sequence[Row], second: Sequence[Row]) -> tuple[FigureComparison, ...]:
     """Every figure of every ROI that both sides have scored patients of, ROI by ROI in the order of `first`."""
-    others = {(row.patient, row.metrics.roi): row.metrics for row in second if _scored(row)}
+    others = {row.pairing: row.metrics for row in second if _scored(row)}
     pairs: dict[str, list[tuple[RoiMetrics, RoiMetrics]]] = {}
     for row in first:
-        other = others.get((row.patient, row.metrics.roi))
+        other = others.get(row.pairing)
         if _scored(row) and other is not None:
             pairs.setdefault(row.metrics.roi, []).append((row.metrics, other))
     found = [_compared(roi, figure, both) for roi, both in pairs.items() for figure in HIGHER_IS_BETTER]

@@ -31,8 +31,8 @@ DEFINITIONS = {
     "volume": "voxels inside times their volume, in cm³; each slice stands for half of the way to its neighbours.",
     "surface_dsc": "share of both surfaces, by area, within tau_mm of the other (Nikolov 2021; surface elements as in "
     "DeepMind's surface-distance).",
-    "tau_mm": "tolerance of the surface DSC: by organ where a survey of observers gives one, else 2 mm, unless --tau "
-    "says otherwise.",
+    "tau_mm": "tolerance of the surface DSC: by organ where a study of observers gives one, else 2 mm, unless --tau "
+    "says otherwise; the source is named with the results.",
     "hd95_mm": "larger of the two directed 95th percentiles of surface distance, by area.",
     "hd100_mm": "Hausdorff distance: the largest surface distance.",
     "masd_mm": "mean of the two directed mean surface distances, by area.",
@@ -83,10 +83,21 @@ class RoiMetrics:
 
 @dataclass(frozen=True)
 class Row:
-    """One ROI of one patient."""
+    """One ROI of one patient.
+
+    Args:
+        patient: what the patient is called; a name for people.
+        series_uid: of the CT that was contoured, which tells patients apart; "" where the name does.
+    """
 
     patient: str
     metrics: RoiMetrics
+    series_uid: str = ""
+
+    @property
+    def pairing(self) -> tuple[str, str]:
+        """What a row of another prediction must share to be of the same ROI of the same patient."""
+        return self.series_uid or self.patient, self.metrics.roi
 
 
 def dice(a: Mask, b: Mask) -> float:

@@ -19,7 +19,7 @@ from contour_ai.evaluation.limits import Check, Limits, check_limits
 from contour_ai.evaluation.report import plain, write_report
 from contour_ai.evaluation.tolerances import Tolerances
 from contour_ai.files import atomic_folder
-from contour_ai.pipeline.evaluate import Evaluation, evaluate
+from contour_ai.pipeline.evaluate import Evaluation, evaluate, labels_of
 from contour_ai.pipeline.predict import LoadedModel, PredictOptions, load_model, predict
 from contour_ai.pipeline.report import PATIENTS, reports_of_evaluation
 from contour_ai.pipeline.result import Prediction
@@ -81,13 +81,9 @@ class Commissioning:
 class _Tried:
     """A patient: what was predicted, or why not."""
 
-    files: PatientFiles
+    name: str
     prediction: Prediction | None
     problem: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.files.ct.patient_id or self.files.ct.series_instance_uid
 
 
 def commission(
@@ -130,17 +126,19 @@ def commission(
     with atomic_folder(out_dir, overwrite=options.overwrite) as folder:
         tried = _predict(patients, model, folder / PREDICTIONS, options, on_progress)
         result = _evaluate(folder / PREDICTIONS, data_dir, tried, model, limits, options, on_progress)
-        reports_of_evaluation(
-            folder, result, title=f"Commissioning of {bundle.name} {bundle.version}", on_progress=on_progress
-        )
+        title = f"Commissioning of {bundle.name} {bundle.version}"
+        pages = reports_of_evaluation(folder, result, title=title, on_progress=on_progress)
+        # The cohort's page, where there is one, comes first.
+        of_patients = zip(result.pairs, pages[-len(result.pairs) :], strict=True)
+        links = {pair.patient: f"{PATIENTS}/{path.name}" for pair, path in of_patients}
         page = CommissioningPage(
-            title=f"Commissioning of {bundle.name} {bundle.version}",
+            title=title,
             subtitle=f"{data_dir.resolve()} · {started:%Y-%m-%d %H:%M} UTC · contour-ai {__version__}",
             run=_run_checks(tried, result),
             limits=check_limits(result.rows, limits),
             self_test=checks,
             rows=result.rows,
-            patients=[_shown(t, result, folder) for t in tried],
+            patients=[_shown(t, result, links) for t in tried],
             limits_text=limits_text,
             environment=environment(model, data_dir, options),
             notes=[*notes, *result.notes, *(f"Tolerance of {t}" for t in result.tolerances)],
@@ -151,12 +149,13 @@ def commission(
     return Commissioning(out_dir, page)
 
 
-def _with_contours(data_dir: Path, on_progress: OnProgress) -> tuple[list[PatientFiles], list[str]]:
-    """The patients with exactly one structure set, and sentences on the others."""
+def _with_contours(data_dir: Path, on_progress: OnProgress) -> tuple[dict[str, PatientFiles], list[str]]:
+    """{what it is called: patient with exactly one structure set}, and sentences on the others."""
     found = find_patients(data_dir, on_progress)
+    labels = labels_of([files.ct for files in found])
     usable = [files for files in found if len(files.structure_sets) == 1]
     notes = [
-        f"{files.ct.patient_id or files.ct.series_instance_uid}: left out, {len(files.structure_sets)} structure sets"
+        f"{labels[files.ct.series_instance_uid]}: left out, {len(files.structure_sets)} structure sets"
         for files in found
         if len(files.structure_sets) != 1
     ]
@@ -167,11 +166,11 @@ def _with_contours(data_dir: Path, on_progress: OnProgress) -> tuple[list[Patien
             found="; ".join(notes),
             expected="a CT series and one structure set with the department's own contours, for every patient",
         )
-    return usable, notes
+    return {labels[files.ct.series_instance_uid]: files for files in usable}, notes
 
 
 def _predict(
-    patients: Sequence[PatientFiles],
+    patients: Mapping[str, PatientFiles],
     model: LoadedModel,
     folder: Path,
     options: CommissionOptions,
@@ -181,16 +180,16 @@ def _predict(
     tried: list[_Tried] = []
     taken: list[str] = []
     folder.mkdir()
-    for done, files in enumerate(patients):
-        on_progress(ProgressEvent("contouring", done, len(patients), {"patient": files.ct.patient_id}))
+    for done, (name, files) in enumerate(patients.items()):
+        on_progress(ProgressEvent("contouring", done, len(patients), {"patient": name}))
         settings = PredictOptions(tta=options.tta, overlays=False, series_uid=files.ct.series_instance_uid)
         try:
             found = predict(_folder(files), model, folder, settings, taken=taken)
         except ContourAIError as error:
-            tried.append(_Tried(files, None, str(error)))
+            tried.append(_Tried(name, None, str(error)))
             continue
         taken.append(found.folder.name)
-        tried.append(_Tried(files, found))
+        tried.append(_Tried(name, found))
     on_progress(ProgressEvent("contouring", len(patients), len(patients)))
     return tried
 
@@ -246,17 +245,19 @@ def _run_checks(tried: Sequence[_Tried], result: Evaluation) -> list[Check]:
     ]
 
 
-def _shown(tried: _Tried, result: Evaluation, folder: Path) -> CommissionedPatient:
+def _shown(tried: _Tried, result: Evaluation, links: Mapping[str, str]) -> CommissionedPatient:
     found = tried.prediction
     if found is None:
         return CommissionedPatient(tried.name, "", (), 0.0, tried.problem)
     flags = [flag.reason for flag in found.flags]
     flags += [f"{roi.name}: {flag.reason}" for roi in found.rois for flag in roi.flags]
-    page = folder / PATIENTS / f"{found.folder.name}.html"
-    link = f"{PATIENTS}/{page.name}" if page.exists() else ""
     error = result.failed.get(tried.name)
     return CommissionedPatient(
-        tried.name, link, flags, found.timings_s["total"], "" if error is None else str(error)
+        tried.name,
+        links.get(tried.name, ""),
+        flags,
+        found.timings_s["total"],
+        "" if error is None else str(error),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures.names import tg263_name
 from contour_ai.structures.roi_map import RoiMap
 
+UID_END = 12
+"""Characters of a UID that tell two CT series of one patient apart."""
 MOST_THREADS = 4
 """ROIs that are compared at the same time; each holds two masks of the whole CT."""
 
@@ -147,7 +150,7 @@ def _evaluate(
                 raise
             failed[found.patient] = error
             continue
-        rows += [Row(found.patient, m) for m in metrics]
+        rows += [Row(found.patient, m, found.ct.series_instance_uid) for m in metrics]
         compared.append(EvaluatedPair(found.patient, found.ct, found.predicted, found.reference, names))
         notes += [f"{found.patient}: {remark}" for remark in remarks]
     on_progress(ProgressEvent("comparing", len(pairs), len(pairs)))
@@ -219,10 +222,11 @@ def _pairs(
 ) -> tuple[list[_Pair], list[str]]:
     """One pair a CT series with one structure set on each side; and sentences on the others."""
     pairs, notes = [], []
+    labels = labels_of([patient.ct for patient in patients])
     for patient in patients:
         mine = [s for s in patient.structure_sets if s in predicted]
         theirs = [s for s in patient.structure_sets if s in reference]
-        name = patient.ct.patient_id or patient.ct.series_instance_uid
+        name = labels[patient.ct.series_instance_uid]
         if len(mine) == 1 and len(theirs) == 1:
             pairs.append(_Pair(name, patient.ct, mine[0], theirs[0]))
             continue
@@ -241,6 +245,15 @@ def _pairs(
         if s not in known
     ]
     return sorted(pairs, key=lambda p: (p.patient, p.ct.series_instance_uid)), notes
+
+
+def labels_of(series: Sequence[CTSeriesFiles]) -> dict[str, str]:
+    """{SeriesInstanceUID: what the patient is called}: the patient's ID, with the series where there are several."""
+    names = {ct.series_instance_uid: ct.patient_id or ct.series_instance_uid for ct in series}
+    counts = Counter(names.values())
+    return {
+        uid: name if counts[name] == 1 else f"{name} (CT ...{uid[-UID_END:]})" for uid, name in names.items()
+    }
 
 
 def _nothing_to_compare(
@@ -266,9 +279,9 @@ def _nothing_to_compare(
 def _compare(
     found: _Pair, wanted: Sequence[str], roi_map: RoiMap | None, tolerances: Tolerances
 ) -> tuple[list[RoiMetrics], dict[str, tuple[str | None, str | None]], list[str]]:
-    """The figures of every wanted ROI of one patient, its names on both sides, and remarks."""
+    """The figures of every wanted ROI of one patient, its names on both sides, and remarks, those on the CT first."""
     ct = read_ct(found.ct, with_pixels=False)
-    remarks: list[str] = []
+    remarks: list[str] = [f"CT: {note}" for note in ct.notes]
     sides = [load_structure_set(s.path) for s in (found.predicted, found.reference)]
     names: dict[str, tuple[str | None, str | None]] = {}
     for roi in wanted:

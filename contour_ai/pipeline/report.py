@@ -87,7 +87,8 @@ def reports_of_evaluation(
         taken.add(name.casefold())
         path = folder / PATIENTS / name
         metrics = {row.metrics.roi: row.metrics for row in evaluation.rows if row.patient == pair.patient}
-        notes = [n for n in evaluation.notes if n.startswith(f"{pair.patient}: ")]
+        mine = f"{pair.patient}: "
+        notes = [n.removeprefix(mine) for n in evaluation.notes if n.startswith(mine)]
         report_of_pair(path, pair, metrics, [*notes, *_tolerance_notes(evaluation.tolerances)])
         links.setdefault(pair.patient, f"{PATIENTS}/{name}")
         paths.append(path)
@@ -160,7 +161,7 @@ def _write(
         rois=rois,
         flags=shown_flags(summary) if summary else None,
         provenance=_provenance(ct, sides, summary),
-        notes=[*summary.get("input", {}).get("notes", ()), *_about_flags(summary), *notes],
+        notes=[*_noted_before(summary, notes), *_about_flags(summary), *notes],
     )
     write_patient_report(path, page)
 
@@ -191,6 +192,11 @@ def _slices(structure_set: StructureSet | None, name: str | None, ct: CTSeries) 
         return None
     roi = structure_set.rois[structure_set.names.index(name)]
     return contours_on_slices(roi, ct, _ignored)
+
+
+def _noted_before(summary: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
+    """What `predict` remarked, without what the evaluation says of the same CT."""
+    return [n for n in summary.get("input", {}).get("notes", ()) if f"CT: {n}" not in notes]
 
 
 def _about_flags(summary: Mapping[str, Any]) -> list[str]:

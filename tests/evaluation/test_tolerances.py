@@ -16,7 +16,7 @@ def test_the_built_in_ones_know_organs_by_any_of_their_names() -> None:
         (("Parotid_L", "parotid_l", "Left Parotid"), 2.85),
         (("Bone_Mandible", "Mandible"), 1.01),
         (("SpinalCord", "Spinal Cord"), 2.93),
-        (("PTV_70", "Larynx", "Bladder"), 2.0),
+        (("PTV_70", "Larynx", "Bladder", "SpinalCanal", "Lung_L"), 2.0),
     ):
         assert [built_in.of(name) for name in names] == [mm] * len(names)
     source = built_in.source_of("Brainstem")

@@ -20,6 +20,7 @@ from contour_ai.errors import InputError
 from contour_ai.evaluation.metrics import dice
 from contour_ai.grid import Grid
 from contour_ai.pipeline.evaluate import evaluate, evaluate_versus, name_of_roi
+from contour_ai.pipeline.report import reports_of_evaluation
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.volume import Structures, Volume
 
@@ -38,13 +39,19 @@ GLAND = boxed((2, 5), (8, 14), (2, 6))
 
 
 def write_patient(
-    root: Path, name: str, reference: Mapping[str, np.ndarray], predicted: Mapping[str, np.ndarray]
+    root: Path,
+    name: str,
+    reference: Mapping[str, np.ndarray],
+    predicted: Mapping[str, np.ndarray],
+    *,
+    patient_id: str = "",
 ) -> None:
     """`root/data/<name>` with CT and reference, `root/out/<name>` with a prediction."""
     folder = root / "data" / name
     folder.mkdir(parents=True)
     image = Volume(np.zeros(GRID.shape_kij, np.int16), GRID)
-    ct = write_ct(folder / "ct", image, PatientIdentity(name, name, "20260101"), uid_seed=name)
+    identity = PatientIdentity(patient_id or name, name, "20260101")
+    ct = write_ct(folder / "ct", image, identity, uid_seed=name)
     for path, masks in ((folder / "RS.dcm", reference), (root / "out" / name / "RS.x.dcm", predicted)):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_structures(
@@ -230,6 +237,39 @@ def test_reports(root: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert not (tmp_path / "one" / "cohort.html").exists()
     assert "patients/A.html" in result.output.replace("\\", "/")
+
+
+def test_what_is_unusual_of_the_ct_is_said_everywhere(tmp_path: Path) -> None:
+    """A copy that lacks a slice: the contours are compared on the others, and every page says so."""
+    write_patient(tmp_path, "A", {"SpinalCord": CORD}, {"SpinalCord": CORD})
+    write_patient(tmp_path, "B", {"SpinalCord": CORD}, {"SpinalCord": CORD})
+    sorted((tmp_path / "data" / "A" / "ct").glob("*.dcm"))[2].unlink()
+    sides = [str(tmp_path / "out"), str(tmp_path / "data"), "--out", str(tmp_path / "scores"), "--report"]
+    result = CliRunner().invoke(cli, ["evaluate", *sides])
+    assert result.exit_code == 0, result.output
+    said = "A: CT: 1 slice(s) are missing"
+    assert said in " ".join(result.stderr.split())
+    notes = json.loads((tmp_path / "scores" / "evaluation.json").read_text(encoding="utf-8"))["notes"]
+    assert [said in note for note in notes].count(True) == 1
+    assert said in (tmp_path / "scores" / "cohort.html").read_text(encoding="utf-8")
+    pages = [tmp_path / "scores" / "patients" / f"{name}.html" for name in "AB"]
+    assert ["slice(s) are missing" in page.read_text(encoding="utf-8") for page in pages] == [True, False]
+
+
+def test_two_cts_of_one_patient_are_told_apart(tmp_path: Path) -> None:
+    """The same PatientID twice, as before and after a new plan: nothing of one is taken for the other."""
+    for name, cord in (("first", CORD), ("second", CORD_PREDICTED)):
+        write_patient(tmp_path, name, {"SpinalCord": CORD}, {"SpinalCord": cord}, patient_id="P")
+    result = evaluate(tmp_path / "out", tmp_path / "data")
+    labels = [pair.patient for pair in result.pairs]
+    assert len(set(labels)) == 2 and all(label.startswith("P (CT ...") for label in labels)
+    assert sorted(row.metrics.dsc for row in result.rows) == [pytest.approx(dice(CORD, CORD_PREDICTED)), 1]
+    both = evaluate_versus(tmp_path / "out", tmp_path / "out", tmp_path / "data")
+    assert [(c.n, c.equal) for c in both.comparison if c.figure == "dsc"] == [(2, 2)]
+    (tmp_path / "pages").mkdir()
+    paths = reports_of_evaluation(tmp_path / "pages", result)
+    texts = [path.read_text(encoding="utf-8") for path in paths[1:]]
+    assert len(paths) == 3 and sorted('"1.000"' in text for text in texts) == [False, True]
 
 
 def test_command_on_one_patient(root: Path) -> None:
