@@ -123,6 +123,5 @@ def _show(result: Commissioning) -> None:
     out.print(table)
     passed = sum(check.passed for check in page.self_test)
     out.print(f"self-test: {passed} of {len(page.self_test)} passed")
-    failed = sum(not check.passed for check in page.checks)
-    out.print("[green]PASS[/]" if result.passed else f"[red]FAIL[/]: {failed} of {len(page.checks)} checks")
+    out.print(f"{'[green]PASS[/]' if result.passed else '[red]FAIL[/]'}: {escape(page.verdict)}")
     out.print(f"open {result.folder / 'commissioning.html'} in a browser", markup=False)

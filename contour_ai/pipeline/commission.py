@@ -7,12 +7,13 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from contour_ai import __version__
 from contour_ai.bundle import ModelBundle
+from contour_ai.dicom.header import read_header, text
 from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.errors import ContourAIError, InputError, OutputError
 from contour_ai.evaluation.limits import Check, Limits, check_limits
@@ -20,8 +21,8 @@ from contour_ai.evaluation.report import plain, write_report
 from contour_ai.evaluation.tolerances import Tolerances
 from contour_ai.files import atomic_folder
 from contour_ai.pipeline.evaluate import Evaluation, evaluate, labels_of
-from contour_ai.pipeline.predict import LoadedModel, PredictOptions, load_model, predict
-from contour_ai.pipeline.report import PATIENTS, reports_of_evaluation
+from contour_ai.pipeline.predict import SUMMARY, LoadedModel, PredictOptions, load_model, predict
+from contour_ai.pipeline.report import COHORT, PATIENTS, reports_of_evaluation
 from contour_ai.pipeline.result import Prediction
 from contour_ai.pipeline.self_test import self_test
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -82,6 +83,7 @@ class _Tried:
     """A patient: what was predicted, or why not."""
 
     name: str
+    files: PatientFiles
     prediction: Prediction | None
     problem: str = ""
 
@@ -142,6 +144,8 @@ def commission(
             limits_text=limits_text,
             environment=environment(model, data_dir, options),
             notes=[*notes, *result.notes, *(f"Tolerance of {t}" for t in result.tolerances)],
+            not_judged=[roi for roi in bundle.roi_names if roi not in limits.rois],
+            cohort=COHORT if (folder / COHORT).exists() else "",
         )
         write_report(folder, result.rows, result.notes, (), result.tolerances)
         write_commissioning_report(folder / REPORT, page)
@@ -186,10 +190,10 @@ def _predict(
         try:
             found = predict(_folder(files), model, folder, settings, taken=taken)
         except ContourAIError as error:
-            tried.append(_Tried(name, None, str(error)))
+            tried.append(_Tried(name, files, None, str(error)))
             continue
         taken.append(found.folder.name)
-        tried.append(_Tried(name, found))
+        tried.append(_Tried(name, files, found))
     on_progress(ProgressEvent("contouring", len(patients), len(patients)))
     return tried
 
@@ -247,24 +251,50 @@ def _run_checks(tried: Sequence[_Tried], result: Evaluation) -> list[Check]:
 
 def _shown(tried: _Tried, result: Evaluation, links: Mapping[str, str]) -> CommissionedPatient:
     found = tried.prediction
+    shown = CommissionedPatient(
+        tried.name,
+        "",
+        (),
+        0.0,
+        tried.problem,
+        _ct_in_words(tried),
+        tried.files.ct.series_instance_uid,
+        tried.files.structure_sets[0].sop_instance_uid,
+    )
     if found is None:
-        return CommissionedPatient(tried.name, "", (), 0.0, tried.problem)
+        return shown
     flags = [flag.reason for flag in found.flags]
     flags += [f"{roi.name}: {flag.reason}" for roi in found.rois for flag in roi.flags]
     error = result.failed.get(tried.name)
-    return CommissionedPatient(
-        tried.name,
-        links.get(tried.name, ""),
-        flags,
-        found.timings_s["total"],
-        "" if error is None else str(error),
+    return replace(
+        shown,
+        link=links.get(tried.name, ""),
+        flags=flags,
+        seconds=found.timings_s["total"],
+        problem="" if error is None else str(error),
     )
+
+
+def _ct_in_words(tried: _Tried) -> str:
+    """Voxels, position and scanner: what a model may do well on one of, and not on another."""
+    header = read_header(tried.files.ct.paths[0])
+    words = []
+    if tried.prediction is not None:
+        facts = json.loads((tried.prediction.folder / SUMMARY).read_text(encoding="utf-8"))["input"]
+        slices, *_ = facts["slices_rows_columns"]
+        words.append(f"{slices} slices, {' x '.join(f'{mm:.3g}' for mm in facts['spacing_mm'])} mm")
+    kilovolts = text(header, "KVP")
+    scanner = [text(header, name) for name in ("Manufacturer", "ManufacturerModelName", "ConvolutionKernel")]
+    scanner.insert(2, f"{kilovolts} kV" if kilovolts else "")
+    words += [text(header, "PatientPosition"), " ".join(filter(None, scanner))]
+    return ", ".join(filter(None, words))
 
 
 def _write_record(path: Path, page: CommissioningPage, started: datetime) -> None:
     """The same as the report, for programs."""
     content = {
         "passed": page.passed,
+        "not_judged": list(page.not_judged),
         "title": page.title,
         "started": started.isoformat(timespec="seconds"),
         **{
@@ -306,10 +336,17 @@ def environment(
         },
         "Options": {
             "data": str(data_dir.resolve()),
-            **{name: str(getattr(options, name)) for name in ("device", "tta", "tau")},
+            **{name: str(getattr(options, name)) for name in ("device", "tta")},
+            "tau": _tau_in_words(options.tau),
             "ROI map": "none" if options.roi_map is None else "given",
         },
     }
+
+
+def _tau_in_words(tau: float | Tolerances | None) -> str:
+    if isinstance(tau, float | int):
+        return f"{tau:g} mm for every ROI"
+    return "by ROI, built in (see the notes)" if tau is None else "by ROI, from a file (see the notes)"
 
 
 def _gpu_name(model: LoadedModel) -> str:

@@ -105,14 +105,16 @@ function boxPlot(values, roi, side, x, width, y) {
 
 const headOf = (...names) => element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { className: name === "worst three" ? "words" : "" }, name))));
 
+const interval = (low, high) => (low === null && high === null ? "–" : `${shown(low)} – ${shown(high)}`);
+
 function summary() {
   const lines = data.summary.map((s) => {
     const spread = s.spread[figure.name];
     const worst = valuesOf(s.roi, s.side).sort(worseFirst).slice(0, 3).flatMap((v, n) => [n ? ", " : "", linked(v.patient, v.patient), ` ${shown(v.value)}`]);
     const name = data.labels.length > 1 ? `${s.roi} (${data.labels[SIDES.indexOf(s.side)]})` : s.roi;
     return element("tr", {}, ...[name, s.n, s.prediction_missing, s.reference_missing,
-      `${shown(spread.median)} [${shown(spread.q1)}, ${shown(spread.q3)}]`, `${shown(spread.median_low)} – ${shown(spread.median_high)}`,
-      shown(spread.mean), `${shown(spread.mean_low)} – ${shown(spread.mean_high)}`].map((text) => element("td", {}, String(text))), element("td", { className: "words" }, ...worst));
+      `${shown(spread.median)} [${shown(spread.q1)}, ${shown(spread.q3)}]`, interval(spread.median_low, spread.median_high),
+      shown(spread.mean), interval(spread.mean_low, spread.mean_high)].map((text) => element("td", {}, String(text))), element("td", { className: "words" }, ...worst));
   });
   byId("summary").replaceChildren(headOf("ROI", "n", "no prediction", "no reference", `${figure.label}: median [quartiles]`, "95 % interval", "mean", "95 % interval", "worst three"), element("tbody", {}, ...lines));
 }

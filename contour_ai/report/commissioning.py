@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contour_ai.evaluation.limits import Check
-from contour_ai.evaluation.metrics import DEFINITIONS, Row
+from contour_ai.evaluation.metrics import BOTH, DEFINITIONS, PREDICTION_MISSING, Row
 from contour_ai.evaluation.report import SPREAD, SUMMARISED, summarise
 from contour_ai.files import atomic_file
 from contour_ai.render import CAUTION
@@ -18,13 +18,24 @@ from contour_ai.report.page import asset, fill
 
 @dataclass(frozen=True)
 class CommissionedPatient:
-    """One patient: the page to look at ("" where there is none), flags raised, seconds, and what went wrong."""
+    """One patient.
+
+    Args:
+        link: the page to look at; "" where there is none.
+        seconds: that contouring took.
+        problem: what went wrong.
+        ct: voxels, position and scanner, in words.
+        series_uid, structure_set_uid: of the CT, and of the department's contours.
+    """
 
     patient: str
     link: str
     flags: Sequence[str]
     seconds: float
     problem: str = ""
+    ct: str = ""
+    series_uid: str = ""
+    structure_set_uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,8 @@ class CommissioningPage:
         self_test: analytic shapes and figures worked by hand.
         limits_text: the file of limits as it was.
         environment: {heading: {name: value}}.
+        not_judged: ROIs of the model that have no limit.
+        cohort: the page with box plots; "" where there is none.
     """
 
     title: str
@@ -49,6 +62,20 @@ class CommissioningPage:
     limits_text: str
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    not_judged: Sequence[str] = ()
+    cohort: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """How many checks failed, and what no check looked at, in words."""
+        failed = sum(not check.passed for check in self.checks)
+        count = len(self.checks)
+        words = f"{failed} of {count} checks failed" if failed else f"all {count} checks passed"
+        if self.not_judged:
+            words += (
+                f". Not judged, because the file of limits does not name them: {', '.join(self.not_judged)}"
+            )
+        return words
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -67,7 +94,6 @@ def write_commissioning_report(path: Path, page: CommissioningPage) -> None:
     Raises:
         OutputError: the file exists or cannot be written.
     """
-    failed = sum(not check.passed for check in page.checks)
     text = fill(
         asset("commissioning.html"),
         texts={
@@ -76,9 +102,8 @@ def write_commissioning_report(path: Path, page: CommissioningPage) -> None:
             "caution": CAUTION,
             "verdict": "pass" if page.passed else "fail",
             "verdict_words": "PASS" if page.passed else "FAIL",
-            "verdict_detail": f"all {len(page.checks)} checks passed"
-            if page.passed
-            else f"{failed} of {len(page.checks)} checks failed",
+            "verdict_detail": page.verdict,
+            "weights": page.environment.get("Model", {}).get("weights SHA-256", "not named"),
         },
         raw={"style": asset("document.css"), "body": "\n".join(_sections(page))},
     )
@@ -90,7 +115,8 @@ def _sections(page: CommissioningPage) -> Iterable[str]:
     if page.run:
         yield "<h2>The run</h2>" + _checks(page.run)
     yield "<h2>Limits</h2>" + _checks(page.limits)
-    yield "<h2>Figures</h2>" + _figures(page.rows)
+    yield "<h2>Figures</h2>" + _figures(page.rows, page.cohort)
+    yield "<h2>DSC of every patient</h2>" + _every_patient(page.rows)
     yield "<h2>Patients</h2>" + _patients(page.patients)
     if page.notes:
         yield "<h2>Notes</h2><ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in page.notes) + "</ul>"
@@ -119,19 +145,44 @@ def _checks(checks: Sequence[Check]) -> str:
     return _table(["", "limit", "found", "", "concerned"], rows)
 
 
-def _figures(rows: Sequence[Row]) -> str:
+def _figures(rows: Sequence[Row], cohort: str) -> str:
     """Median and quartiles of every figure, a line a ROI."""
     columns = {column.field: column for column in COLUMNS}
+    taus_mm = {row.metrics.roi: row.metrics.tau_mm for row in rows}
     lines = []
     for s in summarise(rows):
         cells = [_cell(s.roi), *(_cell(str(n)) for n in (s.n, s.prediction_missing, s.reference_missing))]
         for name in SUMMARISED:
             spread, decimals = s.spread[name], columns[name].decimals
             median, q1, q3 = (shown(v, decimals) for v in (spread.median, spread.q1, spread.q3))
-            cells.append(_cell(f"{median} [{q1}, {q3}]" if s.n else "–"))
+            cells.append(f"<td>{median}<br><small>[{q1}, {q3}]</small></td>" if s.n else _cell("–"))
+        cells.insert(-(len(SUMMARISED) - SUMMARISED.index("surface_dsc") - 1), _cell(f"{taus_mm[s.roi]:g}"))
         lines.append(cells)
-    head = ["ROI", "n", "no prediction", "no reference", *(columns[name].label for name in SUMMARISED)]
-    return "<p class='faint'>Median [quartiles] over the patients with a reference.</p>" + _table(head, lines)
+    labels = [columns[name].label for name in SUMMARISED]
+    labels.insert(SUMMARISED.index("surface_dsc") + 1, columns["tau_mm"].label)
+    said = "Median and [quartiles] over the patients with a reference, those without a prediction among them."
+    if cohort:
+        said += (
+            f' Box plots, intervals and outliers: <a href="{html.escape(cohort)}">{html.escape(cohort)}</a>'
+        )
+    head = ["ROI", "n", "no prediction", "no reference", *labels]
+    return f"<p class='faint'>{said}</p>" + _table(head, lines)
+
+
+def _every_patient(rows: Sequence[Row]) -> str:
+    """A line a patient, a column a ROI."""
+    rois = list(dict.fromkeys(row.metrics.roi for row in rows))
+    found = {(row.patient, row.metrics.roi): row.metrics for row in rows}
+    lines = []
+    for patient in dict.fromkeys(row.patient for row in rows):
+        metrics = [found.get((patient, roi)) for roi in rois]
+        words = {BOTH: "", PREDICTION_MISSING: " (no prediction)"}
+        cells = [
+            _cell(f"{shown(m.dsc, 3)}{words[m.status]}" if m is not None and m.status in words else "–")
+            for m in metrics
+        ]
+        lines.append([_cell(patient), *cells])
+    return "<p class='faint'>–: no reference.</p>" + _table(["patient", *rois], lines)
 
 
 def _patients(patients: Sequence[CommissionedPatient]) -> str:
@@ -142,16 +193,17 @@ def _patients(patients: Sequence[CommissionedPatient]) -> str:
         lines.append(
             [
                 f"<td>{linked}</td>",
+                _cell(p.ct, "words"),
                 _cell(f"{p.seconds:.1f}" if p.seconds else "–"),
                 _cell("; ".join(p.flags) or "none", "words"),
                 _cell(p.problem, "words"),
             ]
         )
-    return _table(["patient", "seconds", "flags", "problem"], lines)
+    return _table(["patient", "CT", "seconds", "flags", "problem"], lines)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    words = {"limit", "concerned", "flags", "problem"}
+    words = {"limit", "concerned", "CT", "flags", "problem"}
     names = "".join(f"<th{' class=words' if n in words else ''}>{html.escape(n)}</th>" for n in head)
     body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
     return f'<div class="scroll"><table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import sys
@@ -81,6 +82,15 @@ def test_limits_that_are_kept(data: Path, tmp_path: Path) -> None:
     ):
         assert words in page, words
     assert "<script" not in page
+    assert record["not_judged"] == ["SpinalCord", "Parotid_L", "Parotid_R", "Bone_Mandible"]
+    said = "Not judged, because the file of limits does not name them: SpinalCord, Parotid_L"
+    assert said in " ".join(result.output.split()) and said in page
+    assert page.count(record["environment"]["Model"]["weights SHA-256"]) == 2, "also where it is signed"
+    assert "slices, 4.5 x 3.01 x 3.01 mm, HFS" in patient["ct"] and patient["ct"] in page
+    assert patient["series_uid"] and patient["structure_set_uid"]
+    (brainstem,) = [row for row in csv.DictReader((out / "metrics.csv").open(encoding="utf-8"))
+                    if row["roi"] == "Brainstem"]  # fmt: skip
+    assert f"<td>{float(brainstem['dsc']):.3f}</td>" in page, "every patient's own figure"
 
 
 def test_limits_that_are_not_kept(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
