@@ -234,11 +234,9 @@ def _places(ranges: Ranges | None) -> dict[str, tuple[float, float, float]]:
 def shape_flags(roi: Evidence, grid: Grid, usual: RoiRanges | None = None) -> list[Flag]:
     """Reasons that the mask on the CT's grid gives: nothing there, cuts, parts, holes, gaps."""
     if roi.box is None or roi.inside is None:
-        return [
-            Flag(
-                "empty", "the model found nothing; the ROI is not in the structure set", 0.0, 0.0, None, "cm3"
-            )
-        ]
+        reason = "the model found nothing; the ROI is not in the structure set"
+        least = None if usual is None or "volume_cm3" not in usual.figures else usual.figures["volume_cm3"][0]
+        return [_flag("empty", reason, 0.0, least, None, "cm3")]
     if roi.info.interpreted_type == EXTERNAL:
         return []
     usual = usual or RoiRanges(0)

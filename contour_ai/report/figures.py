@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from contour_ai.evaluation.metrics import BOTH, DEFINITIONS, RoiMetrics
+from contour_ai.evaluation.metrics import BOTH, DEFINITIONS, REFERENCE_MISSING, RoiMetrics
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ def cells(metrics: RoiMetrics) -> list[str]:
     """One ROI's line: its name, every column, and what is missing."""
     figures = [shown(getattr(metrics, column.field), column.decimals) for column in COLUMNS]
     return [metrics.roi, *figures, "" if metrics.status == BOTH else metrics.status]
+
+
+def without_reference(roi: str, volume_cm3: float | None) -> list[str]:
+    """The line of a ROI that there is nothing to compare with: its volume."""
+    figures = [shown(volume_cm3, c.decimals) if c.field == "predicted_cm3" else "–" for c in COLUMNS]
+    return [roi, *figures, REFERENCE_MISSING]
 
 
 def table_head() -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from contour_ai.files import atomic_file
 from contour_ai.grid import Grid
 from contour_ai.polygons import Polygon
 from contour_ai.render import CAUTION, direction_letters
-from contour_ai.report.figures import cells, shown, table_head
+from contour_ai.report.figures import cells, shown, table_head, without_reference
 from contour_ai.report.packing import BUDGET_BYTES, PackedVolume, pack_contours, pack_volume
 from contour_ai.report.page import asset, embedded_json, fill
 from contour_ai.structures import RoiInfo
@@ -144,7 +144,8 @@ def _roi(roi: ShownRoi, scored: bool) -> dict[str, Any]:
 
 def _table(rois: Sequence[ShownRoi], scored: Sequence[RoiMetrics]) -> dict[str, Any]:
     if scored:
-        return {"columns": table_head(), "rows": [cells(metrics) for metrics in scored]}
+        rows = [cells(r.metrics) if r.metrics else without_reference(r.info.name, r.volume_cm3) for r in rois]
+        return {"columns": table_head(), "rows": rows}
     columns = [{"label": "ROI"}, {"label": "volume cm³"}, {"label": "slices"}]
     rows = [[roi.info.name, shown(roi.volume_cm3, 1), str(len(roi.predicted or ()))] for roi in rois]
     return {"columns": columns, "rows": rows}

@@ -140,6 +140,8 @@ def test_empty_and_cut(usual: Ranges) -> None:
     masks["Parotid_R"] = ball((23, 20, 16), 5)
     found = flags_for(masks, usual)
     assert codes(found.rois["Brainstem"]) == {"empty"}
+    least = usual.rois["Brainstem"].figures["volume_cm3"][0]
+    assert only(found.rois["Brainstem"], "empty").low == pytest.approx(least, abs=1e-3)
     assert "touches_scan_end" not in codes(found.rois["Parotid_R"]), "one slice is left"
     masks["Parotid_R"] = ball((29, 20, 16), 5)
     found = flags_for(masks, usual)

@@ -117,6 +117,19 @@ def test_content(report: Path) -> None:
     assert any("± 2 HU" in note for note in content["notes"])
 
 
+def test_a_roi_without_a_reference_still_has_its_volume(tmp_path: Path) -> None:
+    rois = [*page().rois, ShownRoi(roi_info("Larynx"), {}, None, None, 12.34)]
+    write_patient_report(tmp_path / "r.html", page(rois=rois))
+    table = content_of(tmp_path / "r.html")["metrics"]
+    row = dict(zip([c["label"] for c in table["columns"]], table["rows"][-1], strict=True))
+    assert (row["ROI"], row["predicted cm³"], row["DSC"], row[""]) == (
+        "Larynx",
+        "12.3",
+        "–",
+        "reference missing",
+    )
+
+
 def test_other_orientations() -> None:
     coronal = Grid((4, 5, 6), np.array([[0, 10.0 * k, 0] for k in range(4)]), (0, 0, -1), (1, 0, 0))
     assert not points_up(coronal)
