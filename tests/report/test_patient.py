@@ -118,7 +118,7 @@ def test_content(report: Path) -> None:
 
 
 def test_a_roi_without_a_reference_still_has_its_volume(tmp_path: Path) -> None:
-    rois = [*page().rois, ShownRoi(roi_info("Larynx"), {}, None, None, 12.34)]
+    rois = [*page().rois, ShownRoi(RoiInfo("Larynx", (0, 0, 255)), {}, None, None, 12.34)]
     write_patient_report(tmp_path / "r.html", page(rois=rois))
     table = content_of(tmp_path / "r.html")["metrics"]
     row = dict(zip([c["label"] for c in table["columns"]], table["rows"][-1], strict=True))
