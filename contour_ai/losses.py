@@ -13,6 +13,12 @@ from contour_ai.errors import ContourAIError
 DICE_SMOOTHING_VOXELS = 1.0
 """Added to both halves of the Dice ratio."""
 
+VOLUMES = 32
+"""Cross-entropy is summed over voxels and divided by so many times the ROI's volume."""
+
+LEAST_SHARE = 1 / 2000
+"""Of the voxels: a ROI is taken to have at least this volume, also where none of it is seen."""
+
 UNKNOWN, CONTOURED = 0, 1
 """What is known of a ROI in a patient; any other state is absent: certainly not there."""
 
@@ -38,6 +44,12 @@ def masked_loss(
     somewhere in the batch weighs the same in both terms, however many patients have it. A ROI of which the batch shows
     no voxel (beyond the patch, absent, or nothing but certain negatives) gets cross-entropy alone: a ratio says nothing
     where nothing can be found, and its gradient would press a small organ's channel to zero everywhere, for good.
+
+    Cross-entropy is divided by 32 times the volume of the ROI (at least 1/2000 of the voxels, at most all of them), not
+    by the number of voxels. Once a channel is near zero everywhere, as all are early on, cross-entropy alone can raise
+    it: Dice is flat there. As a mean over half a million voxels it would be fifty times weaker for an organ of 500
+    voxels than the Dice of the others, and a small organ that few patients have would not be found for thousands of
+    steps.
 
     Args:
         logits: (N, R, K, I, J), or a list of them from deep supervision, finest first, the later ones
@@ -135,20 +147,18 @@ def _what_is_known(
 
 
 def _sums_known(logits: Tensor, truth: Tensor, rois: Tensor, number: int) -> Tensor:
-    """Sums of P whole channels by ROI, (6, R): intersection, volumes found and true, mean BCE, channels, 0."""
+    """Sums of P whole channels by ROI, (6, R): intersection, volumes found and true, BCE, voxels that are known, 0."""
     space = (1, 2, 3)
     probability = logits.sigmoid()
-    ones = torch.ones_like(rois, dtype=torch.float32)
+    voxels = torch.full_like(rois, logits[0].numel() if len(logits) else 0, dtype=torch.float32)
     sums = torch.stack(
         [
             (probability * truth).sum(space),
             probability.sum(space),
             truth.sum(space),
-            # A mean over no channel would be no number.
-            F.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(space)
-            / max(logits[0].numel() if len(logits) else 1, 1),
-            ones,
-            torch.zeros_like(ones),
+            F.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(space),
+            voxels,
+            torch.zeros_like(voxels),
         ]
     )  # (6, P)
     return sums.new_zeros(6, number).index_add(1, rois, sums)
@@ -165,9 +175,9 @@ def _sums_negative(logits: Tensor, certain: Tensor, rois: Tensor, number: int) -
             zeros,
             (there.sigmoid() * certain).sum(space),
             zeros,
-            (F.softplus(there) * certain).sum(space) / logits[0].numel(),
+            (F.softplus(there) * certain).sum(space),
             zeros,
-            torch.ones_like(zeros),
+            torch.full_like(zeros, logits[0].numel()),
         ]
     )  # (6, U)
     return sums.new_zeros(6, number).index_add(1, rois, sums)
@@ -177,7 +187,9 @@ def _from_sums(sums: Tensor, dice_weight: float, bce_weight: float) -> Tensor:
     """The loss of one map from its sums (6, R) over the whole batch."""
     intersection, found, true, bce, known, partly = sums
     dice = (2 * intersection + DICE_SMOOTHING_VOXELS) / (found + true + DICE_SMOOTHING_VOXELS)
-    loss = bce_weight * bce / known.clamp(min=1)
+    voxels = torch.where(known > 0, known, partly)
+    volume = torch.minimum(VOLUMES * torch.maximum(true, LEAST_SHARE * voxels), voxels)
+    loss = bce_weight * bce / volume.clamp(min=1)
     loss = loss + dice_weight * (1 - dice) * (true > 0)
     taught = (known > 0) | (partly > 0)
     return (loss * taught).sum() / (known > 0).sum().clamp(min=1)

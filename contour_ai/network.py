@@ -25,6 +25,9 @@ __all__ = [
 
 Triple = tuple[int, int, int]
 
+FIRST_LOGIT = -4.0
+"""Where fresh networks begin: nearly every voxel belongs to no ROI, and learning that first presses small ones down."""
+
 
 def build_network(
     name_or_config: str | NetworkConfig,
@@ -88,6 +91,8 @@ class ResidualUNet3d(nn.Module):
         self.deep_heads = nn.ModuleList(
             nn.Conv3d(filters[n + 1], config.out_channels, 1) for n in range(config.deep_supervision)
         )
+        for head in (self.head, *self.deep_heads):
+            nn.init.constant_(head.bias, FIRST_LOGIT)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits; while training with deep supervision a list of them, finest first.

@@ -134,10 +134,25 @@ def test_a_roi_beyond_the_patch_is_taught_by_cross_entropy_alone() -> None:
     targets = torch.zeros(1, 1, 8, 8, 8)
     logits = torch.full((1, 1, 8, 8, 8), -9.0, requires_grad=True)
     loss = masked_loss(logits, targets, torch.tensor([[1]]))
-    torch.testing.assert_close(loss, F.softplus(torch.tensor(-9.0)))
+    volume = 32 * 512 / 2000
+    torch.testing.assert_close(loss, 512 * F.softplus(torch.tensor(-9.0)) / volume, rtol=1e-2, atol=0)
     loss.backward()
     assert logits.grad is not None
-    torch.testing.assert_close(logits.grad, torch.sigmoid(logits.detach()) / logits.numel())
+    torch.testing.assert_close(logits.grad, torch.sigmoid(logits.detach()) / volume)
+
+
+@pytest.mark.parametrize("side", [2, 4])
+def test_a_small_roi_pulls_as_strongly_as_a_large_one(side: int) -> None:
+    # The channel is near zero everywhere, where Dice is flat: cross-entropy has to raise it, whatever the size.
+    targets = torch.zeros(1, 1, 32, 32, 32)
+    targets[0, 0, :side, :side, :side] = 1
+    logits = torch.full_like(targets, -12.0).requires_grad_()
+    masked_loss(logits, targets, torch.tensor([[1]])).backward()
+    assert logits.grad is not None
+    raising = -logits.grad[targets.bool()].sum()
+    torch.testing.assert_close(
+        raising, torch.tensor(1 / 32 * min(1.0, side**3 / (32**3 / 2000))), rtol=1e-2, atol=0
+    )
 
 
 def test_certain_negatives_by_hand() -> None:
@@ -156,7 +171,7 @@ def test_certain_negatives_by_hand() -> None:
         parts.append(1 - dice + bce)
     torch.testing.assert_close(masked_loss(logits, targets, states, exclusive=exclusive), sum(parts) / 3)
     alone = masked_loss(logits[:1], targets[:1], states[:1], exclusive=exclusive)
-    negative = -torch.log(1 - p[0, 1][targets[0, 0]]).sum() / voxels
+    negative = -torch.log(1 - p[0, 1][targets[0, 0]]).sum() / (32 * voxels / 2000)
     without = masked_loss(logits[:1], targets[:1], states[:1])
     torch.testing.assert_close(alone, without + negative / 2)
 
