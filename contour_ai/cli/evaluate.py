@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -247,13 +248,14 @@ def table_of_patients(result: Evaluation, title: str = "") -> Table:
         table.add_column(heading, justify="right")
     for s in result.summary:
         dsc = s.spread["dsc"]
+        interval = "" if math.isnan(dsc.mean_low) else f" [{dsc.mean_low:.3f}, {dsc.mean_high:.3f}]"
         table.add_row(
             s.roi,
             str(s.n),
             str(s.prediction_missing),
             str(s.reference_missing),
             f"{dsc.median:.3f} [{dsc.q1:.3f}, {dsc.q3:.3f}]",
-            f"{dsc.mean:.3f} [{dsc.mean_low:.3f}, {dsc.mean_high:.3f}]",
+            f"{dsc.mean:.3f}{interval}",
             f"{s.spread['surface_dsc'].median:.3f}",
             f"{s.spread['hd95_mm'].median:.1f}",
             f"{s.spread['masd_mm'].median:.2f}",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,9 @@ from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures.names import tg263_name
 from contour_ai.structures.roi_map import RoiMap
 
+MOST_NAMES = 12
+"""ROIs that a note lists."""
+SUMMARY = "summary.json"
 UID_END = 12
 """Characters of a UID that tell two CT series of one patient apart."""
 MOST_THREADS = 4
@@ -92,7 +97,8 @@ def evaluate(
         predicted: RTSTRUCT file or folder.
         reference: RTSTRUCT file or folder.
         ct: where the CT lies; by default it is looked for beside the structure sets.
-        rois: ROIs to compare; by default every ROI that any prediction names.
+        rois: ROIs to compare; by default every ROI that any prediction names, and those that a `summary.json` beside a
+            prediction says the model looked for and did not find.
         roi_map: names that stand for ROIs. Without it a reference ROI of another name is taken where TG-263 knows both
             names as one organ, which is said in the notes.
         tau: tolerance of the surface DSC in mm for every ROI, or tolerances by ROI; by default those that come with the
@@ -103,7 +109,8 @@ def evaluate(
     """
     pairs, notes = _find_pairs(Path(predicted), Path(reference), ct, on_progress)
     wanted = tuple(rois) if rois else _predicted_rois(pairs, roi_map)
-    return _evaluate(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress)
+    result = _evaluate(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress)
+    return result if rois else _with_others(result)
 
 
 def evaluate_versus(
@@ -126,7 +133,7 @@ def evaluate_versus(
     first, second = (
         _evaluate(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress) for pairs, notes in found
     )
-    return Versus(first, second, compare(first.rows, second.rows))
+    return Versus(first if rois else _with_others(first), second, compare(first.rows, second.rows))
 
 
 def _evaluate(
@@ -330,7 +337,37 @@ def name_of_roi(roi: str, names: Sequence[str], roi_map: RoiMap | None = None) -
 
 
 def _predicted_rois(pairs: Sequence[_Pair], roi_map: RoiMap | None) -> tuple[str, ...]:
-    """Every ROI that a prediction names; so one that is missing in some predictions is counted there."""
+    """Every ROI that a prediction names, or was to name: so one that is missing, even in all of them, is counted."""
     names = dict.fromkeys(name for found in pairs for name in found.predicted.roi_names)
+    names |= dict.fromkeys(name for found in pairs for name in _not_found(found.predicted))
     mapped = {} if roi_map is None else roi_map.apply(names).rois
     return tuple(dict.fromkeys(mapped.get(name, name) for name in names))
+
+
+def _not_found(predicted: StructureSetFile) -> list[str]:
+    """The ROIs that the model looked for, and that are not in its structure set because it found nothing."""
+    rois = (summary_beside(predicted.path, predicted.sop_instance_uid) or {}).get("rois", {})
+    return [roi for roi, facts in rois.items() if facts.get("name_in_file", "") is None]
+
+
+def _with_others(result: Evaluation) -> Evaluation:
+    """The same with a note on the ROIs of the reference that were not compared because no prediction has them."""
+    counts: Counter[str] = Counter()
+    for found in result.pairs:
+        compared = {name for _, name in found.rois.values()}
+        counts.update([name for name in dict.fromkeys(found.reference.roi_names) if name not in compared])
+    if not counts:
+        return result
+    listing = [f"{name} ({count} patient{'s' if count > 1 else ''})" for name, count in counts.most_common()]
+    more = f" and {len(listing) - MOST_NAMES} more" if len(listing) > MOST_NAMES else ""
+    note = f"in the reference, in no prediction, and not compared: {', '.join(listing[:MOST_NAMES])}{more}"
+    return replace(result, notes=(*result.notes, note))
+
+
+def summary_beside(structure_set: Path, sop_instance_uid: str) -> dict[str, Any] | None:
+    """The `summary.json` beside a structure set, if it is of this structure set."""
+    try:
+        content = json.loads((structure_set.parent / SUMMARY).read_text(encoding="utf-8"))
+        return content if content["structure_set"]["sop_instance_uid"] == sop_instance_uid else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from contour_ai.evaluation.comparison import FigureComparison
 from contour_ai.evaluation.metrics import RoiMetrics, roi_metrics
 from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
 from contour_ai.files import safe_name
-from contour_ai.pipeline.evaluate import EvaluatedPair, Evaluation, name_of_roi
+from contour_ai.pipeline.evaluate import EvaluatedPair, Evaluation, name_of_roi, summary_beside
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.report.cohort import CohortPage, write_cohort_report
 from contour_ai.report.patient import PatientPage, ShownFlag, ShownRoi, Slices, write_patient_report
@@ -25,7 +24,6 @@ from contour_ai.structures import RoiInfo, roi_info
 
 COHORT = "cohort.html"
 PATIENTS = "patients"
-SUMMARY = "summary.json"
 
 Names = Mapping[str, tuple[str | None, str | None]]
 """{ROI: its name in the prediction and in the reference, None where it is not there}."""
@@ -119,15 +117,6 @@ def report_of_pair(
     sides = (load_structure_set(pair.predicted.path), load_structure_set(pair.reference.path))
     found = summary_beside(pair.predicted.path, sides[0].sop_instance_uid)
     _write(path, ct, sides, pair.rois, metrics, found or {}, {}, notes)
-
-
-def summary_beside(structure_set: Path, sop_instance_uid: str) -> dict[str, Any] | None:
-    """The `summary.json` beside a structure set, if it is of this structure set."""
-    try:
-        content = json.loads((structure_set.parent / SUMMARY).read_text(encoding="utf-8"))
-        return content if content["structure_set"]["sop_instance_uid"] == sop_instance_uid else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 # -- gathering -------------------------------------------------------------------------------------------------

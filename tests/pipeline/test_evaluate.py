@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from click.testing import CliRunner
 
@@ -83,7 +84,7 @@ def test_two_files_with_the_ct_beside_one_of_them(root: Path) -> None:
     assert result.rows[0].metrics.dsc == pytest.approx(dice(CORD, CORD_PREDICTED))
     assert result.rows[0].metrics.missed_slices == 1
     assert result.rows[1].metrics.dsc == 1
-    assert result.notes == ()
+    assert result.notes == ("in the reference, in no prediction, and not compared: PTV (1 patient)",)
 
 
 def test_folders_are_paired_by_uid_whatever_their_names(root: Path, tmp_path: Path) -> None:
@@ -254,6 +255,27 @@ def test_what_is_unusual_of_the_ct_is_said_everywhere(tmp_path: Path) -> None:
     assert said in (tmp_path / "scores" / "cohort.html").read_text(encoding="utf-8")
     pages = [tmp_path / "scores" / "patients" / f"{name}.html" for name in "AB"]
     assert ["slice(s) are missing" in page.read_text(encoding="utf-8") for page in pages] == [True, False]
+
+
+def test_an_organ_that_the_model_never_finds_is_counted(tmp_path: Path) -> None:
+    """No structure set names it; the summary beside them says that it was looked for."""
+    for name in "AB":
+        write_patient(
+            tmp_path, name, {"SpinalCord": CORD, "Parotid_L": GLAND, "PTV": GLAND}, {"SpinalCord": CORD}
+        )
+    result = evaluate(tmp_path / "out", tmp_path / "data")
+    assert [s.roi for s in result.summary] == ["SpinalCord"]
+    said = "in the reference, in no prediction, and not compared: Parotid_L (2 patients), PTV (2 patients)"
+    assert result.notes == (said,)
+    assert evaluate(tmp_path / "out", tmp_path / "data", rois=["SpinalCord"]).notes == ()
+    path = tmp_path / "out" / "A" / "RS.x.dcm"
+    uid = str(pydicom.dcmread(path).SOPInstanceUID)
+    rois = {"SpinalCord": {"name_in_file": "SpinalCord"}, "Parotid_L": {"name_in_file": None}}
+    content = {"structure_set": {"sop_instance_uid": uid}, "rois": rois}
+    (path.parent / "summary.json").write_text(json.dumps(content), encoding="utf-8")
+    result = evaluate(tmp_path / "out", tmp_path / "data")
+    gland = next(s for s in result.summary if s.roi == "Parotid_L")
+    assert (gland.n, gland.prediction_missing, gland.spread["dsc"].mean) == (2, 2, 0)
 
 
 def test_two_cts_of_one_patient_are_told_apart(tmp_path: Path) -> None:
