@@ -2,12 +2,15 @@
 
     contour-ai sample held-back --region headneck --count 24 --first-seed 300
     python benchmarks/flags.py phantom-headneck held-back
-    python benchmarks/flags.py headneck-openkbp openkbp-dicom --splits runs/headneck-openkbp/splits.json
+    python benchmarks/flags.py headneck-openkbp openkbp-dicom --splits runs/headneck/splits.json --write docs/flags.md
 
 Patients must not have trained the model: with `--splits` those that the training held back are taken. The predictions
 go through the steps that `contour-ai predict` takes; what is spoiled are the logits that the network gave, of one ROI
 or of one pair at a time. The tables give, in per cent of the ROIs, how often a flag fired; good are ROIs with a Dice of
-at least `--good` against the patient's own contours, and only these are spoiled.
+at least `--good` against the patient's own contours, poor those with less, and only good ones are spoiled.
+
+With `--write` the tables take the place of those of the same model in docs/flags.md, between the two comments that
+name it.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from scipy import ndimage
 from contour_ai.bundle import ModelBundle, load_bundle
 from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.errors import InputError
-from contour_ai.evaluation.flags import Flag
+from contour_ai.evaluation.flags import Flag, PatientFlags
 from contour_ai.pipeline.predict import (
     LoadedModel,
     Opened,
@@ -45,22 +48,26 @@ SHIFT_MM = (10.0, 20.0)
 SPECKS = 5
 
 
-def shifted(mm: float) -> Callable[[np.ndarray, Context, int], np.ndarray]:
+Channels = dict[int, np.ndarray]
+"""Logits (k, i, j) that take the place of others."""
+
+
+def shifted(mm: float) -> Callable[[np.ndarray, Context, int], Channels]:
     """Moved by so much in a direction that differs from ROI to ROI."""
 
-    def spoil(logits: np.ndarray, context: Context, channel: int) -> np.ndarray:
+    def spoil(logits: np.ndarray, context: Context, channel: int) -> Channels:
         axis = context.dice.integers(3)
         steps = max(1, round(mm / context.spacing_mm[axis])) * context.dice.choice((-1, 1))
         moved = np.roll(logits[channel], steps, axis)
         edge = [slice(None)] * 3
         edge[axis] = slice(None, steps) if steps > 0 else slice(steps, None)
         moved[tuple(edge)] = OUTSIDE
-        return with_channel(logits, channel, moved)
+        return {channel: moved}
 
     return spoil
 
 
-def truncated(logits: np.ndarray, context: Context, channel: int) -> np.ndarray:
+def truncated(logits: np.ndarray, context: Context, channel: int) -> Channels:
     """The upper or the lower third of its slices is missing."""
     held = np.flatnonzero((logits[channel] > context.threshold(channel)).any(axis=(1, 2)))
     cut = logits[channel].copy()
@@ -68,19 +75,17 @@ def truncated(logits: np.ndarray, context: Context, channel: int) -> np.ndarray:
         third = len(held) // 3
         ends = slice(held[-third], None) if context.dice.integers(2) else slice(None, held[third - 1] + 1)
         cut[ends] = OUTSIDE
-    return with_channel(logits, channel, cut)
+    return {channel: cut}
 
 
-def swapped(logits: np.ndarray, context: Context, channel: int) -> np.ndarray:
+def swapped(logits: np.ndarray, context: Context, channel: int) -> Channels:
     """In the place of its partner, where it has one, and of the next ROI where not."""
     pairs = dict(flip_pairs(context.bundle.roi_names))
     other = {**pairs, **{b: a for a, b in pairs.items()}}.get(channel, (channel + 1) % len(logits))
-    spoiled = logits.copy()
-    spoiled[[channel, other]] = logits[[other, channel]]
-    return spoiled
+    return {channel: logits[other], other: logits[channel]}
 
 
-def speckled(logits: np.ndarray, context: Context, channel: int) -> np.ndarray:
+def speckled(logits: np.ndarray, context: Context, channel: int) -> Channels:
     """With blots of two voxels' radius strewn into the body nearby."""
     inside = logits[channel] > context.threshold(channel)
     near = ndimage.binary_dilation(inside, iterations=10) & ~ndimage.binary_dilation(inside, iterations=4)
@@ -89,10 +94,10 @@ def speckled(logits: np.ndarray, context: Context, channel: int) -> np.ndarray:
     if len(places):
         spots[tuple(context.dice.choice(places, SPECKS).T)] = True
     blots = ndimage.binary_dilation(spots, iterations=2)
-    return with_channel(logits, channel, np.where(blots, 4.0, logits[channel]))
+    return {channel: np.where(blots, 4.0, logits[channel])}
 
 
-def another_patients(logits: np.ndarray, context: Context, channel: int) -> np.ndarray:
+def another_patients(logits: np.ndarray, context: Context) -> Channels:
     """All ROIs as they are in another patient, laid on this one by the middle of the body."""
     spoiled = np.full_like(logits, OUTSIDE)
     ours, theirs = middle(context.patient), context.other_middle
@@ -102,16 +107,17 @@ def another_patients(logits: np.ndarray, context: Context, channel: int) -> np.n
         here.append(slice(max(0, begin), max(0, min(n, begin + m))))
         there.append(slice(max(0, -begin), max(0, min(m, n - begin))))
     spoiled[tuple(here)] = context.other[tuple(there)]
-    return spoiled
+    return dict(enumerate(spoiled))
 
 
-SPOILED = {
+ONE_ROI = {
     **{f"shifted {mm:g} mm": shifted(mm) for mm in SHIFT_MM},
     "truncated": truncated,
     "swapped": swapped,
     "speckled": speckled,
-    "another's": another_patients,
 }
+ALL_ROIS = {"another's": another_patients}
+SPOILED = (*ONE_ROI, *ALL_ROIS)
 
 
 class Context:
@@ -129,12 +135,6 @@ class Context:
         return self.bundle.postprocess_of(self.bundle.roi_names[channel]).threshold_logit
 
 
-def with_channel(logits: np.ndarray, channel: int, values: np.ndarray) -> np.ndarray:
-    spoiled = logits.copy()
-    spoiled[channel] = values
-    return spoiled
-
-
 def middle(patient: Opened) -> list[float]:
     """The body's middle on the model's grid."""
     held = [np.flatnonzero(patient.prepared.body.any(axis=a)) for a in ((1, 2), (0, 2), (0, 1))]
@@ -143,7 +143,7 @@ def middle(patient: Opened) -> list[float]:
 
 def measure(patients: list[Path], model: LoadedModel, good: float, kinds: list[str], report: Report) -> None:
     """Fills the report, patient by patient; the one before is the other one."""
-    bundle, before = model.bundle, None
+    bundle, before, started = model.bundle, None, time.perf_counter()
     for seed, folder in enumerate(patients):
         try:
             patient = open_patient(folder, bundle)
@@ -151,7 +151,7 @@ def measure(patients: list[Path], model: LoadedModel, good: float, kinds: list[s
             print(f"{folder.name} left out: {error}", file=sys.stderr)
             continue
         logits = run_network(patient.prepared, model)
-        rois = restored(patient, logits, bundle)
+        rois = restore_rois(patient, logits, bundle, bundle.roi_names)
         dice = scores(patient, rois)
         begun = time.perf_counter()
         flags = flags_of(patient, rois, bundle)
@@ -164,17 +164,28 @@ def measure(patients: list[Path], model: LoadedModel, good: float, kinds: list[s
         if before is not None:
             context = Context(patient, bundle, before, seed)
             found = [n for n, roi in enumerate(bundle.roi_names) if dice.get(roi, 0) >= good]
-            for kind in kinds:
+            for kind in (k for k in kinds if k in ONE_ROI):
                 for channel in found:
-                    spoiled = restored(patient, SPOILED[kind](logits, context, channel), bundle)
-                    codes = flags_of(patient, spoiled, bundle).rois[bundle.roi_names[channel]]
-                    report.add(kind, bundle.roi_names[channel], codes)
+                    flags = spoiled_flags(context, rois, logits, ONE_ROI[kind](logits, context, channel))
+                    report.add(kind, bundle.roi_names[channel], flags.rois[bundle.roi_names[channel]])
+            for kind in (k for k in kinds if k in ALL_ROIS):
+                flags = spoiled_flags(context, rois, logits, ALL_ROIS[kind](logits, context))
+                for channel in found:
+                    report.add(kind, bundle.roi_names[channel], flags.rois[bundle.roi_names[channel]])
         before = patient, logits
-        print(f"{report.patients} {folder.name}", file=sys.stderr)
+        print(f"{report.patients} {folder.name} {time.perf_counter() - started:.0f} s", file=sys.stderr)
 
 
-def restored(patient: Opened, logits: np.ndarray, bundle: ModelBundle) -> list[PredictedRoi]:
-    return restore_rois(patient, logits, bundle, bundle.roi_names)
+def spoiled_flags(
+    context: Context, rois: list[PredictedRoi], logits: np.ndarray, spoiled: Channels
+) -> PatientFlags:
+    """Flags of the patient with some channels in the place of others; only those are brought to the CT again."""
+    bundle, changed = context.bundle, logits.copy()
+    for channel, values in spoiled.items():
+        changed[channel] = values
+    names = [bundle.roi_names[channel] for channel in spoiled]
+    again = {roi.info.name: roi for roi in restore_rois(context.patient, changed, bundle, names)}
+    return flags_of(context.patient, [again.get(roi.info.name, roi) for roi in rois], bundle)
 
 
 def scores(patient: Opened, rois: list[PredictedRoi]) -> dict[str, float]:
@@ -209,9 +220,16 @@ class Report:
     def count(self, kind: str) -> int:
         return sum(len(found) for (k, _), found in self.any.items() if k == kind)
 
-    def lines(self, rois: tuple[str, ...]) -> Iterator[str]:
+    def lines(self, bundle: ModelBundle, good: float) -> Iterator[str]:
+        """The tables, under a heading that says of which model and how many patients."""
         kinds = [k for k in ("good", "poor", "not scored", *SPOILED) if self.count(k)]
-        yield f"{self.patients} patients; flags took {np.median(self.seconds) * 1000:.0f} ms a patient (median)"
+        yield f"### {bundle.name} {bundle.version} (weights {bundle.weights_sha256[:12]})"
+        yield ""
+        yield (
+            f"{self.patients} patients that the model was not trained on. Good: Dice of at least {good:g} against "
+            "the patient's own contours; poor: less; not scored: not contoured in the patient. Only good ones are "
+            f"spoiled. Flags of images: {', '.join(f'{c} {n}' for c, n in self.images.items()) or 'none'}."
+        )
         yield ""
         yield "| flag, % of ROIs | " + " | ".join(kinds) + " |"
         yield "|---|" + "---:|" * len(kinds)
@@ -222,11 +240,9 @@ class Report:
         yield ""
         yield "| any flag, % | " + " | ".join(kinds) + " |"
         yield "|---|" + "---:|" * len(kinds)
-        for roi in rois:
+        for roi in bundle.roi_names:
             cells = [self.any.get((k, roi), []) for k in kinds]
             yield self._row(roi, [float(np.mean(found)) if found else None for found in cells])
-        yield ""
-        yield f"flags of images: {dict(self.images) or 'none'}"
 
     def _of(self, kind: str) -> list[list[bool]]:
         return [found for (k, _), found in self.any.items() if k == kind]
@@ -248,6 +264,7 @@ def main() -> None:
     parser.add_argument("--spoil", action="append", choices=SPOILED, help="only in this way; may be repeated")
     parser.add_argument("--most", type=int, help="look at so many patients only")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--write", type=Path, help="docs/flags.md, to put the tables into")
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.model)
     if bundle.ranges is None:
@@ -256,12 +273,32 @@ def main() -> None:
     if arguments.splits is not None:
         held_back = set(json.loads(arguments.splits.read_text(encoding="utf-8"))["validation"])
         patients = [p for p in patients if p.name in held_back or f"OpenKBP-{p.name}" in held_back]
+    if arguments.write is not None and f"<!-- flags of {bundle.name} -->" not in arguments.write.read_text(
+        "utf-8"
+    ):
+        sys.exit(f"{arguments.write} has no place for {bundle.name}")
     report = Report()
     model = load_model(bundle, arguments.device)
     measure(patients[: arguments.most], model, arguments.good, arguments.spoil or list(SPOILED), report)
     if not report.patients:
         sys.exit("no patient was looked at")
-    print("\n".join(report.lines(bundle.roi_names)))
+    tables = "\n".join(report.lines(bundle, arguments.good))
+    print(tables)
+    print(f"\nflags took {np.median(report.seconds) * 1000:.0f} ms a patient (median)", file=sys.stderr)
+    if arguments.write is not None:
+        put_into(arguments.write, bundle.name, tables)
+
+
+def put_into(path: Path, model: str, tables: str) -> None:
+    """Replaces what stands between the two comments of a model."""
+    text = path.read_text(encoding="utf-8")
+    first, last = f"<!-- flags of {model} -->\n", f"<!-- end of {model} -->"
+    if text.count(first) != 1 or text.count(last) != 1:
+        sys.exit(f"{path} lacks the lines {first.strip()} and {last}")
+    before, rest = text.split(first)
+    after = rest.split(last)[1]
+    path.write_text(f"{before}{first}{tables}\n{last}{after}", encoding="utf-8", newline="\n")
+    print(f"written into {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

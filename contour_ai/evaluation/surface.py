@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,8 @@ from contour_ai.grid import Grid
 
 Float = NDArray[np.float64]
 
+THREADED = 20_000
+"""Elements from which a search tree is worth asking in several threads: below, starting them takes longer."""
 STEPS = 150
 """How many places around a corner are looked at before a search tree is asked: a ball of 4 mm on a planning CT."""
 
@@ -176,14 +179,18 @@ def _nearest_mm(start: NDArray[np.int64], end: NDArray[np.int64], grid: Grid) ->
     if not len(end) or not len(start):
         return np.full(len(start), np.inf)
     if not grid.is_regular:
-        found, _ = cKDTree(_places_mm(end, grid)).query(_places_mm(start, grid), workers=-1)
+        found, _ = cKDTree(_places_mm(end, grid)).query(_places_mm(start, grid), workers=_workers(start))
         return np.asarray(found, np.float64)
     distances, far = _near_mm(start, end, grid.spacing_mm)
     if far.size:
         tree = cKDTree(_places_mm(end, grid), balanced_tree=False, compact_nodes=False)
-        _, nearest = tree.query(_places_mm(start[far], grid), workers=-1)
+        _, nearest = tree.query(_places_mm(start[far], grid), workers=_workers(far))
         distances[far] = _lengths_mm(start[far] - end[nearest], grid.spacing_mm)
     return distances
+
+
+def _workers(elements: NDArray[np.integer[Any]]) -> int:
+    return -1 if len(elements) > THREADED else 1
 
 
 def _near_mm(
