@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,26 @@ def test_comparison_file(tmp_path: Path) -> None:
     assert (lines[0]["roi"], lines[0]["figure"], lines[0]["n"]) == ("X", "dsc", "3")
     content = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     assert content["comparison"][0]["second_better"] == 2
+
+
+def test_columns_are_those_that_are_documented(tmp_path: Path) -> None:
+    """Departments' scripts read them: a column that moves or changes its name breaks these."""
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    write_report(tmp_path, ROWS, (), compare(ROWS, ROWS))
+
+    def header(name: str) -> list[str]:
+        return (tmp_path / name).read_text(encoding="utf-8").splitlines()[0].split(",")
+
+    def documented(name: str, ends: str) -> list[str]:
+        text = page.split(f"**`{name}`**")[1].split(ends)[0].split(": ", 1)[1]
+        return re.findall(r"`(\w+)`", text)
+
+    assert documented("metrics.csv", "`patient` is the") == header("metrics.csv")
+    assert documented("comparison.csv", "Patients are paired") == header("comparison.csv")
+    figures = re.findall(r"`(\w+)`", page.split("for each of ")[1].split(" the eight")[0])
+    parts = re.findall(r"`…_(\w+)`", page)
+    spread = [f"{figure}_{part}" for figure in figures for part in parts]
+    assert documented("summary.csv", "; then") + spread + ["worst"] == header("summary.csv")
 
 
 def test_files(tmp_path: Path) -> None:
