@@ -159,7 +159,7 @@ def our_sides(
     """The steps of `contour-ai train`, in the arithmetic that it would choose and in fp32."""
     import torch
 
-    from contour_ai.inference import autocast_dtype
+    from contour_ai.inference import autocast_dtype, memory_format
     from contour_ai.network import build_network
     from contour_ai.preprocess import PreprocessSettings
     from contour_ai.structures import flip_pairs
@@ -182,7 +182,8 @@ def our_sides(
 
     def side(precision: torch.dtype | None) -> Callable[[int], tuple[float, float]]:
         network = build_network(plan_network(config.network, settings, len(cases[0].rois)))
-        network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        order = memory_format(device, precision)
+        network.to(device=device, memory_format=order)  # type: ignore[call-overload]
         batches = BatchMaker(
             cases,
             settings,

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from contour_ai.bundle import RoiPostprocess
 from contour_ai.errors import ConfigError
-from contour_ai.inference import autocast_dtype, choose_device, keep_components, predict_logits
+from contour_ai.inference import (
+    autocast_dtype,
+    choose_device,
+    keep_components,
+    memory_format,
+    predict_logits,
+)
 from contour_ai.network import build_network
 from contour_ai.progress import ProgressEvent
 
@@ -111,6 +117,17 @@ def test_devices() -> None:
     assert "--device cpu" in str(caught.value)
     assert autocast_dtype(torch.device("cpu")) in (None, torch.bfloat16)
     assert autocast_dtype(torch.device("meta")) is None
+
+
+def test_the_order_in_memory_follows_device_and_arithmetic() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert memory_format(cpu, None) is torch.contiguous_format
+    orders = {
+        memory_format(cpu, torch.bfloat16),
+        memory_format(cuda, torch.bfloat16),
+        memory_format(cuda, None),
+    }
+    assert orders == {torch.channels_last_3d}
 
 
 def test_components() -> None:

@@ -99,6 +99,21 @@ def test_channels_last_computes_the_same_forwards_and_backwards() -> None:
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4)
 
 
+def test_the_gradient_comes_into_the_last_layer_as_channels_last() -> None:
+    network = build_network("resunet3d", in_channels=1, out_channels=2, base_filters=4)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    seen: list[bool] = []
+
+    def look(layer: torch.nn.Module, gradients: tuple[torch.Tensor, ...]) -> None:
+        seen.append(gradients[0].is_contiguous(memory_format=torch.channels_last_3d))
+
+    network.head.register_full_backward_pre_hook(look)
+    for size in ((16, 16, 16), (9, 10, 16)):  # the second is padded, and its logits are cropped
+        logits = network(torch.randn(1, 1, *size))
+        logits.backward(torch.ones(logits.shape))  # as a loss in another layout hands it back
+    assert seen == [True, True]
+
+
 @pytest.mark.parametrize("slices", [8, 16, 24])
 def test_bf16_gradients_are_those_of_fp32_down_to_single_slices(slices: int) -> None:
     torch.manual_seed(4)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from contour_ai.errors import ContourAIError, ModelError
-from contour_ai.inference import autocast_dtype
+from contour_ai.inference import autocast_dtype, memory_format
 from contour_ai.network import ResidualUNet3d
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.training import checkpoint
@@ -131,7 +131,8 @@ def train_network(
     config = job.config
     processes = processes or Processes.only(job.device)
     precision = _start_torch(config, processes)
-    network.to(device=processes.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    order = memory_format(processes.device, precision)
+    network.to(device=processes.device, memory_format=order)  # type: ignore[call-overload]
     stepper = Stepper(network, config, _batches(job, processes), job.exclusive, precision, processes)
     at = _resume(job, stepper) if job.resume else Progress()
     stepper.begin()

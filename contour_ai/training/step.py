@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from contour_ai.errors import ContourAIError
+from contour_ai.errors import ConfigError, ContourAIError
+from contour_ai.inference import memory_format
 from contour_ai.losses import masked_loss
 from contour_ai.network import ResidualUNet3d
 from contour_ai.training.batches import Batch, BatchMaker
@@ -21,13 +22,16 @@ from contour_ai.training.optimiser import MovingAverage, build_optimiser, clip, 
 
 logger = logging.getLogger(__name__)
 
+COMPILER = ("torch._dynamo", "torch._inductor")
+"""Modules of torch whose errors are about compiling."""
+
 
 class Stepper:
     """Carries out steps on a network in place.
 
     Where the memory of the device is not enough, a batch is taken in halves, quarters and so on, whose gradients are
-    added up; Dice is then taken over each piece. Several processes try this out before the first step, so that none
-    waits for another that has failed.
+    added up; Dice and volumes are then those of each piece. Several processes try this out before the first step, so
+    that none waits for another that has failed.
 
     Args:
         network: on its device.
@@ -49,6 +53,7 @@ class Stepper:
     ) -> None:
         self.network, self.config, self.batches = network, config, batches
         self.processes, self.device, self.precision = processes, processes.device, precision
+        self._order = memory_format(self.device, precision)
         self.exclusive = None if exclusive is None else torch.from_numpy(exclusive)
         self.pieces = 1
         self.average = MovingAverage(network, config.optimiser.ema_decay)
@@ -72,6 +77,7 @@ class Stepper:
 
         Raises:
             ContourAIError: the memory of the device is not enough for one sample.
+            ConfigError: the network was to be compiled, and cannot be.
         """
         assert self._running is not None, "begin() comes first"
         self.network.train()
@@ -129,6 +135,15 @@ class Stepper:
             return self._gradients(number, network)
         except torch.OutOfMemoryError:
             return None
+        except RuntimeError as error:
+            if not self.config.run.compile or not type(error).__module__.startswith(COMPILER):
+                raise
+            raise ConfigError(
+                "torch cannot compile the network on this machine.",
+                where="run.compile",
+                found=str(error).strip().partition("\n")[0],
+                fix="install a C++ compiler (on a GPU also Triton), or set run.compile: false; --resume goes on",
+            ) from error
 
     def _gradients(self, number: int, network: torch.nn.Module) -> Tensor:
         network.zero_grad(set_to_none=True)
@@ -146,7 +161,7 @@ class Stepper:
 
     def _loss(self, network: torch.nn.Module, batch: Batch) -> Tensor:
         with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not None):
-            logits = network(batch.images)
+            logits = network(batch.images.contiguous(memory_format=self._order))
         return masked_loss(
             logits,
             batch.targets,

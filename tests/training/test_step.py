@@ -10,22 +10,33 @@ import torch
 from test_loop import CONFIG, SETTINGS
 from training_cases import ROIS, case
 
-from contour_ai.errors import ContourAIError
+from contour_ai.errors import ConfigError, ContourAIError
+from contour_ai.inference import memory_format
 from contour_ai.network import ResidualUNet3d, build_network
+from contour_ai.training import step
 from contour_ai.training.batches import BatchMaker
-from contour_ai.training.config import AugmentationConfig, LossConfig, TrainConfig
+from contour_ai.training.config import AugmentationConfig, TrainConfig
 from contour_ai.training.distributed import Processes
 from contour_ai.training.plan import plan_network
 from contour_ai.training.step import Stepper
 
 CPU = torch.device("cpu")
-PLAIN = replace(
-    CONFIG, network=replace(CONFIG.network, norm="instance", dropout=0.0), loss=LossConfig(dice_weight=0.0)
-)
-"""Cross-entropy alone: a batch Dice is another one over pieces."""
+PLAIN = replace(CONFIG, network=replace(CONFIG.network, norm="instance", dropout=0.0))
 
 
-def stepper(config: TrainConfig = PLAIN, size: int = 4, stay: bool | None = None) -> Stepper:
+def loss_of_samples(
+    logits: torch.Tensor, targets: torch.Tensor, states: torch.Tensor, **options: object
+) -> torch.Tensor:
+    """A loss whose mean over pieces is that of the whole; the real one looks at all samples together."""
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.float())
+
+
+def stepper(
+    config: TrainConfig = PLAIN,
+    size: int = 4,
+    stay: bool | None = None,
+    precision: torch.dtype | None = None,
+) -> Stepper:
     torch.manual_seed(3)
     batches = BatchMaker(
         [case(n) for n in range(5)],
@@ -40,7 +51,7 @@ def stepper(config: TrainConfig = PLAIN, size: int = 4, stay: bool | None = None
         stay=stay,
     )
     network = build_network(plan_network(config.network, SETTINGS, len(ROIS)))
-    return Stepper(network, config, batches, None, None, Processes.only(CPU))
+    return Stepper(network, config, batches, None, precision, Processes.only(CPU))
 
 
 class SmallMemory:
@@ -62,6 +73,7 @@ class SmallMemory:
 def test_out_of_memory_halves_the_batch_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(step, "masked_loss", loss_of_samples)
     whole = stepper()
     whole.begin()
     expected, patients = whole.step(0, 1e-3)
@@ -118,6 +130,25 @@ def test_pieces_are_kept_by_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> Non
     assert again.pieces == 2
 
 
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_images_come_in_the_order_that_is_fast(
+    monkeypatch: pytest.MonkeyPatch, precision: torch.dtype | None
+) -> None:
+    order = memory_format(CPU, precision)
+    seen: list[bool] = []
+    forward = ResidualUNet3d.forward
+
+    def looking(network: ResidualUNet3d, x: torch.Tensor) -> object:
+        seen.append(x.is_contiguous(memory_format=order))
+        return forward(network, x)
+
+    monkeypatch.setattr(ResidualUNet3d, "forward", looking)
+    small = stepper(precision=precision)
+    small.begin()
+    small.step(0, 1e-3)
+    assert seen == [True]
+
+
 def test_a_compiled_network_takes_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[torch.nn.Module] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
@@ -127,3 +158,25 @@ def test_a_compiled_network_takes_the_same_step(monkeypatch: pytest.MonkeyPatch)
     fast.begin()
     assert compiled == [fast.network]
     assert fast.average.network is not fast.network
+
+
+def test_without_a_compiler_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_compiler = type("InductorError", (RuntimeError,), {"__module__": "torch._inductor.exc"})
+
+    def fail(network: ResidualUNet3d, x: torch.Tensor) -> torch.Tensor:
+        raise no_compiler("InvalidCxxCompiler: No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: None)
+    monkeypatch.setattr(ResidualUNet3d, "forward", fail)
+    compiled = stepper(replace(PLAIN, run=replace(PLAIN.run, compile=True)))
+    compiled.begin()
+    with pytest.raises(ConfigError, match="torch cannot compile the network") as caught:
+        compiled.step(0, 1e-3)
+    assert "No working C++ compiler found\n" in str(caught.value) and "TORCHDYNAMO" not in str(caught.value)
+    assert "run.compile: false" in str(caught.value)
+    plain = stepper()
+    plain.begin()
+    with pytest.raises(
+        no_compiler
+    ):  # an error of torch's that has nothing to do with compiling stays what it is
+        plain.step(0, 1e-3)
