@@ -9,9 +9,9 @@ nothing shifts by a fraction of a voxel, in unequally spaced and sheared stacks 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -462,10 +462,70 @@ def _hat_integrals(p: Float, low: float, high: float, x: Float) -> Float:
     return total
 
 
+class Resampler(Protocol):
+    """Carries out what the weights say; `planes` has (rows, columns) for every slice, or once where all are alike."""
+
+    def to_model(
+        self,
+        slice_of: Callable[[int], Float32],
+        numbers: Sequence[int],
+        planes: Sequence[tuple[Sparse, Sparse]],
+        along: Sparse,
+    ) -> Float32:
+        """(k, i, j) from slices, each resampled within its plane, then along the stack."""
+
+    def to_ct(self, field: Float32, along: Sparse, planes: Sequence[tuple[Sparse, Sparse]]) -> Float32:
+        """(slice, row, column) from a (k, i, j) field, resampled along the stack, then within each plane."""
+
+
+class SparseResampler:
+    """On the CPU: each target takes from a few samples, so sparse is 20 times faster than dense, and wakes no BLAS
+    threads."""
+
+    def to_model(
+        self,
+        slice_of: Callable[[int], Float32],
+        numbers: Sequence[int],
+        planes: Sequence[tuple[Sparse, Sparse]],
+        along: Sparse,
+    ) -> Float32:
+        """As `Resampler` says."""
+        rows, columns = planes[0]
+        stack = np.empty((len(numbers), rows.shape[0], columns.shape[0]), np.float32)
+        for n, k in enumerate(numbers):
+            stack[n] = _both_ways(*planes[n % len(planes)], slice_of(k))
+        result: Float32 = (along @ stack.reshape(len(stack), -1)).reshape(-1, *stack.shape[1:])
+        return result
+
+    def to_ct(self, field: Float32, along: Sparse, planes: Sequence[tuple[Sparse, Sparse]]) -> Float32:
+        """As `Resampler` says."""
+        stack = (along @ field.reshape(len(field), -1)).reshape(-1, *field.shape[1:])
+        rows, columns = planes[0]
+        level = np.empty((len(stack), rows.shape[0], columns.shape[0]), np.float32)
+        for n, image in enumerate(stack):
+            level[n] = _both_ways(*planes[n % len(planes)], image)
+        return level
+
+
+SPARSE = SparseResampler()
+
+
+def _both_ways(rows: Sparse, columns: Sparse, image: Float32) -> Float32:
+    """rows @ image @ columns.T"""
+    across: Float32 = columns @ np.ascontiguousarray((rows @ image).T)
+    return across.T
+
+
 # -- there --------------------------------------------------------------------------------------------------
 
 
-def prepare(volume: Volume, settings: PreprocessSettings, *, body: Bool | None = None) -> Prepared:
+def prepare(
+    volume: Volume,
+    settings: PreprocessSettings,
+    *,
+    body: Bool | None = None,
+    resampler: Resampler = SPARSE,
+) -> Prepared:
     """The CT on the model's grid: patient axes, the model's spacing, cropped to the body, air around it.
 
     The model grid's axes are those of the CT in the order and direction nearest to superior, posterior, left;
@@ -474,6 +534,7 @@ def prepare(volume: Volume, settings: PreprocessSettings, *, body: Bool | None =
 
     Args:
         body: mask on the CT's grid where it is known; `body_mask` otherwise.
+        resampler: what carries out the resampling.
 
     Raises:
         InputError: no patient in the image.
@@ -500,8 +561,8 @@ def prepare(volume: Volume, settings: PreprocessSettings, *, body: Bool | None =
     def covered(k: int) -> Float32:
         return mask[k, box[1], box[2]].astype(np.float32)
 
-    inside = _to_model(covered, box, frame, volume.grid, align, outside="zero") >= 0.5
-    image = _to_model(tissue, box, frame, volume.grid, align, outside="edge")
+    inside = _to_model(covered, box, frame, volume.grid, align, resampler, outside="zero") >= 0.5
+    image = _to_model(tissue, box, frame, volume.grid, align, resampler, outside="edge")
     limits = np.iinfo(np.int16)
     values = np.rint(image).clip(limits.min, limits.max).astype(np.int16)
     values[~inside] = outside
@@ -531,7 +592,7 @@ def resample_structures(structures: Structures, model_grid: Grid) -> Structures:
         part, where = _part_within(align, frame, box)
         if part is None:
             continue
-        inside = _to_model(covered, box, frame, structures.grid, part, outside="zero") >= 0.5
+        inside = _to_model(covered, box, frame, structures.grid, part, SPARSE, outside="zero") >= 0.5
         bit = bits.dtype.type(1 << structures.index(name))
         np.bitwise_or(bits[where], bit, out=bits[where], where=inside)
     return Structures(bits, model_grid, structures.names, structures.presence)
@@ -632,6 +693,7 @@ def _to_model(
     frame: _Frame,
     grid: Grid,
     align: _Alignment,
+    resampler: Resampler,
     *,
     outside: Literal["edge", "zero"],
 ) -> Float32:
@@ -648,12 +710,7 @@ def _to_model(
         return sparse.csr_array(weights)
 
     ks = range(box[0].start, box[0].stop)
-    stack = np.empty((len(ks), align.shape[1], align.shape[2]), np.float32)
-    rows, columns = in_plane(ks[0], 1), in_plane(ks[0], 2)
-    for n, k in enumerate(ks):
-        if frame.sheared and n:
-            rows, columns = in_plane(k, 1), in_plane(k, 2)
-        stack[n] = _both_ways(rows, slice_of(k), columns)
+    planes = [(in_plane(k, 1), in_plane(k, 2)) for k in (ks if frame.sheared else ks[:1])]
     along = axis_weights(
         frame.slices_mm[box[0], 0],
         align.centres_mm(0),
@@ -661,22 +718,15 @@ def _to_model(
         sample_mm=grid.spacing_mm[0],
         outside=outside,
     )
-    result = (sparse.csr_array(along) @ stack.reshape(len(ks), -1)).reshape(align.shape)
+    result = resampler.to_model(slice_of, ks, planes, sparse.csr_array(along))
     return np.ascontiguousarray(np.transpose(result, align.order))
-
-
-def _both_ways(rows: Sparse, image: Float32, columns: Sparse) -> Float32:
-    """rows @ image @ columns.T: each target takes from a few samples, so sparse is 20 times faster than dense, and
-    does not wake BLAS threads."""
-    across: Float32 = columns @ np.ascontiguousarray((rows @ image).T)
-    return across.T
 
 
 # -- and back -----------------------------------------------------------------------------------------------
 
 
 def restore_level(
-    logit: Float32, grid: Grid, ct_grid: Grid, *, threshold: float = 0.0
+    logit: Float32, grid: Grid, ct_grid: Grid, *, threshold: float = 0.0, resampler: Resampler = SPARSE
 ) -> tuple[Box, Float32] | None:
     """One ROI's logits from the model grid to the CT's own voxels, within the ROI's box only.
 
@@ -686,6 +736,7 @@ def restore_level(
     Args:
         logit: (k, i, j) on `grid`.
         threshold: what counts as the surface.
+        resampler: what carries out the resampling.
 
     Returns:
         The box of the CT grid and the level field in it, positive inside the ROI and minus `threshold`
@@ -712,7 +763,8 @@ def restore_level(
     box = _ct_box(centres, np.abs(align.step_mm), frame, ct_grid)
     if box is None:
         return None
-    level = _from_model(np.ascontiguousarray(field, np.float32), centres, box, frame, np.abs(align.step_mm))
+    field = np.ascontiguousarray(field, np.float32)
+    level = _from_model(field, centres, box, frame, np.abs(align.step_mm), resampler)
     level -= np.float32(threshold)
     tight = bounding_box(level > 0)
     if tight is None:
@@ -744,7 +796,9 @@ def _ct_box(centres: list[Float], size_mm: Float, frame: _Frame, grid: Grid) -> 
     return box[0], box[1], box[2]
 
 
-def _from_model(field: Float32, centres: list[Float], box: Box, frame: _Frame, size_mm: Float) -> Float32:
+def _from_model(
+    field: Float32, centres: list[Float], box: Box, frame: _Frame, size_mm: Float, resampler: Resampler
+) -> Float32:
     """The field (CT axis order, ascending `centres`) at the CT's voxel centres in `box`: along the stack first."""
 
     def interpolation(axis: int, targets: Float) -> Sparse:
@@ -757,12 +811,6 @@ def _from_model(field: Float32, centres: list[Float], box: Box, frame: _Frame, s
         return interpolation(axis, frame.pixels_mm(k, axis, box[axis].start, box[axis].stop))
 
     along = interpolation(0, frame.slices_mm[box[0], 0])
-    stack = (along @ field.reshape(len(field), -1)).reshape(-1, *field.shape[1:])
-    level = np.empty(tuple(s.stop - s.start for s in box), np.float32)
     ks = range(box[0].start, box[0].stop)
-    rows, columns = in_plane(ks[0], 1), in_plane(ks[0], 2)
-    for n, k in enumerate(ks):
-        if frame.sheared and n:
-            rows, columns = in_plane(k, 1), in_plane(k, 2)
-        level[n] = _both_ways(rows, stack[n], columns)
-    return level
+    planes = [(in_plane(k, 1), in_plane(k, 2)) for k in (ks if frame.sheared else ks[:1])]
+    return resampler.to_ct(field, along, planes)

@@ -1,7 +1,15 @@
-"""Makes the pictures of README.md again: `python docs/make_pictures.py` in a checkout with contour-ai installed."""
+"""Makes the pictures of README.md again, of a patient that the model was not trained on:
+
+    contour-ai import-openkbp open-kbp/provided-data openkbp-dicom
+    python docs/make_pictures.py openkbp-dicom
+
+in a checkout with contour-ai installed. The patient is one of the public OpenKBP data set (Babier et al., Med Phys
+48:5549, 2021), which is de-identified.
+"""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,23 +17,27 @@ from pathlib import Path
 from contour_ai.bundle import load_bundle
 from contour_ai.pipeline import predict
 
-ROOT = Path(__file__).resolve().parents[1]
-PATIENT = ROOT / "sample_data" / "phantom-headneck-01"
-MODEL = "phantom-headneck"
+DOCS = Path(__file__).resolve().parent
+MODEL = "headneck-openkbp"
+PATIENT = "OpenKBP-pt_140"
+"""Held back from the training: see MODEL_CARD.md."""
 ROI_IN_VIEW = "Parotid_L"
 
 
 def main() -> None:
-    """Predicts a sample patient and keeps its montage and the overlay through the middle of a ROI."""
+    """Predicts the patient and keeps the montage and the overlay through the middle of a ROI."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("archive", type=Path, help="what import-openkbp made")
+    patient = next(path for path in parser.parse_args().archive.iterdir() if path.name.endswith(PATIENT[8:]))
     with tempfile.TemporaryDirectory() as folder:
-        prediction = predict(PATIENT, load_bundle(MODEL), Path(folder))
+        prediction = predict(patient, load_bundle(MODEL), Path(folder))
         slices = next(roi.slice_numbers for roi in prediction.rois if roi.name == ROI_IN_VIEW)
         assert slices is not None and prediction.montage is not None
         middle = sum(slices) // 2
         numbered = {int("".join(filter(str.isdigit, p.stem))): p for p in prediction.overlays}
         overlay = numbered[min(numbered, key=lambda n: abs(n - middle))]
-        shutil.copyfile(overlay, ROOT / "docs" / "overlay.png")
-        shutil.copyfile(prediction.montage, ROOT / "docs" / "montage.png")
+        shutil.copyfile(overlay, DOCS / "overlay.png")
+        shutil.copyfile(prediction.montage, DOCS / "montage.png")
 
 
 if __name__ == "__main__":

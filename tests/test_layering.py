@@ -19,7 +19,7 @@ LAYERS = (
     ("evaluation", "sample"),
     ("report",),
     ("bundle",),
-    ("inference",),
+    ("inference", "device_resampling"),
     ("training",),
     ("pipeline",),
     ("cli",),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,16 @@ from contour_ai.pipeline.result import (
     summary,
     summary_text,
 )
-from contour_ai.preprocess import Prepared, body_mask, bounding_box, image_channels, prepare, restore_level
+from contour_ai.preprocess import (
+    SPARSE,
+    Prepared,
+    Resampler,
+    body_mask,
+    bounding_box,
+    image_channels,
+    prepare,
+    restore_level,
+)
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import roi_info, tg263_name
 from contour_ai.volume import Volume
@@ -109,6 +119,15 @@ class LoadedModel:
         """The device and its arithmetic, for the summary."""
         return f"{self.device}, {'float32' if self.autocast is None else str(self.autocast).removeprefix('torch.')}"
 
+    @cached_property
+    def resampler(self) -> Resampler:
+        """What brings CTs to the model's grid and ROIs back: the GPU, where the network runs on one."""
+        if self.device.type == "cpu":
+            return SPARSE
+        from contour_ai.device_resampling import DeviceResampler
+
+        return DeviceResampler(self.device)
+
 
 def load_model(bundle: ModelBundle, device: str = "auto") -> LoadedModel:
     """Builds a bundle's network on a device.
@@ -155,7 +174,12 @@ def predict(
         if not isinstance(model, LoadedModel):
             model = load_model(bundle, options.device)
     opened = open_patient(
-        patient_dir, bundle, options, clock, lambda files: _target(files, out_dir, options, taken)
+        patient_dir,
+        bundle,
+        options,
+        clock,
+        lambda files: _target(files, out_dir, options, taken),
+        model.resampler,
     )
     logits = run_network(opened.prepared, model, options, clock)
     return _finish(opened, logits, model, wanted, out_dir, options, taken)
@@ -200,7 +224,7 @@ def predict_patients(
         clock = _Clock(on_progress, patient_dir.name)
         with clock.stage("model"):  # ready already: its place in the bar and in the table of times
             pass
-        return open_patient(patient_dir, model.bundle, options, clock, may_be_written)
+        return open_patient(patient_dir, model.bundle, options, clock, may_be_written, model.resampler)
 
     def may_be_written(files: PatientFiles) -> None:
         # A patient with the name of one before gets a longer one, or not if that one fails: known when its turn comes.
@@ -330,11 +354,13 @@ def open_patient(
     options: PredictOptions | None = None,
     clock: _Clock | None = None,
     check: Callable[[PatientFiles], object] = lambda files: None,
+    resampler: Resampler = SPARSE,
 ) -> Opened:
     """Finds, reads and prepares the one CT series in `patient_dir`.
 
     Args:
         check: told which files were found, before they are read; may refuse them.
+        resampler: of the CT to the model's grid.
 
     Raises:
         InputError: the CT cannot be used.
@@ -353,7 +379,7 @@ def open_patient(
     with clock.stage("body"):
         body = body_mask(ct.volume, settings.body_threshold_hu)
     with clock.stage("preprocessing"):
-        prepared = prepare(ct.volume, settings, body=body)
+        prepared = prepare(ct.volume, settings, body=body, resampler=resampler)
     return Opened(patient_dir, files, ct, ct.volume, body, prepared, clock)
 
 
@@ -369,7 +395,7 @@ def _finish(
     """Everything after the network, into the patient's folder, which is there as a whole or not at all."""
     clock = patient.clock
     with clock.stage("restoring"):
-        rois = restore_rois(patient, logits, model.bundle, wanted)
+        rois = restore_rois(patient, logits, model.bundle, wanted, model.resampler)
         del logits
     with clock.stage("flags"):
         flags = flags_of(patient, rois, model.bundle)
@@ -477,30 +503,32 @@ def run_network(
 
 
 def restore_rois(
-    patient: Opened, logits: NDArray[np.float32], bundle: ModelBundle, wanted: Sequence[str]
+    patient: Opened,
+    logits: NDArray[np.float32],
+    bundle: ModelBundle,
+    wanted: Sequence[str],
+    resampler: Resampler = SPARSE,
 ) -> list[PredictedRoi]:
     """The ROIs asked for on the CT's grid, from the logits (R, k, i, j) on the model's."""
-    return [_restored(name, patient.prepared, logits, bundle, patient.body, patient.ct) for name in wanted]
+    return [_restored(name, patient, logits, bundle, resampler) for name in wanted]
 
 
 def _restored(
-    name: str,
-    prepared: Prepared,
-    logits: NDArray[np.float32],
-    bundle: ModelBundle,
-    body: NDArray[np.bool_],
-    ct: CTSeries,
+    name: str, patient: Opened, logits: NDArray[np.float32], bundle: ModelBundle, resampler: Resampler
 ) -> PredictedRoi:
     """One ROI on the CT's grid: its channel cleaned by the model's rules, or the body by rule."""
     from contour_ai.inference import keep_components
 
+    body, grid = patient.body, patient.prepared.grid
     if name not in bundle.roi_names:
         return _of_mask(name, body)
     channel = bundle.roi_names.index(name)
     rule = bundle.postprocess_of(name)
-    voxel_cm3 = float(np.prod(prepared.grid.spacing_mm)) / 1000
+    voxel_cm3 = float(np.prod(grid.spacing_mm)) / 1000
     logit = keep_components(logits[channel], rule, voxel_cm3)
-    restored = restore_level(logit, prepared.grid, ct.grid, threshold=rule.threshold_logit)
+    restored = restore_level(
+        logit, grid, patient.ct.grid, threshold=rule.threshold_logit, resampler=resampler
+    )
     info = bundle.rois[channel]
     if restored is None:
         return PredictedRoi(info, logit=logit, threshold=rule.threshold_logit)
