@@ -143,6 +143,8 @@ def _train(
 
     begun = processes.from_first(lambda: _begin(config, data_dir, run_dir, on_progress, options, processes))
     job = replace(begun.job, device=processes.device)
+    # Before torch starts threads, which take this from the one that starts them: half of a tensor would keep denormals.
+    torch.set_flush_denormal(True)
     torch.manual_seed(job.config.run.seed)
     network = build_network(job.plan.network)
     if options.init is not None and not options.resume:

@@ -286,7 +286,8 @@ class RunConfig:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the network; auto takes bf16 on CUDA and on CPUs with units for it. The loss is always fp32."""
     compile: bool = False
-    """Whether torch compiles the network first: minutes at the start, faster steps on a GPU; needs a C++ compiler."""
+    """Whether torch compiles the network first, which takes minutes at the start. On a CPU it needs a C++ compiler (g++
+    or what CXX names), on a GPU one for C and Triton, which torch brings along on Linux. Validation is not compiled."""
     threads: int | None = None
     """CPU threads; null for all."""
     seed: int = 1
