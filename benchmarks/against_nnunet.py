@@ -4,11 +4,11 @@
     python -m venv peer; peer/bin/pip install nnunetv2 torch          (2.8.1 was used)
     python benchmarks/against_nnunet.py openkbp-dicom --nnunet peer/bin --out comparison --minutes 45
 
-That is the whole comparison: on two CPU cores three trainings of 45 minutes and about an hour of preparation and
-prediction. 12 % of the patients (17 of the 170 OpenKBP patients at hand) are held back by the fixed hash of their ID
-by which `contour-ai train` splits, too; all others train. What was cut short goes on when the same command is given
-again: stages that are done are passed over, trainings go on from their last checkpoint with the time that is left.
-`--only` runs one side, or `score`. For a first look: `--minutes 1 --patients 12 --held-back 2 --plan-gb 0.1`.
+That is the whole comparison: three trainings of 45 minutes, and what preparation and prediction take. 12 % of the
+patients (17 of the 170 OpenKBP patients at hand) are held back by the fixed hash of their ID by which
+`contour-ai train` splits, too; all others train. What was cut short goes on when the same command is given again:
+stages that are done are passed over, trainings go on from their last checkpoint with the time that is left. `--only`
+runs one side, or `score`. For a first look: `--minutes 1 --patients 12 --held-back 2 --plan-gb 0.1`.
 
 nnU-Net takes no patient who lacks an organ. Its users have two ways out, and both are tried: `nnunet-complete` trains
 on the patients with all ROIs, `nnunet-background` on all, a missing organ being background. Contours that
@@ -16,8 +16,8 @@ on the patients with all ROIs, `nnunet-background` on all, a missing organ being
 
 nnU-Net's own commands plan, preprocess, train and predict, with its own trainer (nnunet_trainer/budget_trainer.py
 only ends it in time, schedule finished). As a user with paired organs would, it trains without mirroring
-(`--mirror all` for its default, which predicts eight times, too). `--plan own` is what its planner says (8 GB of GPU
-memory, 32 features), a step of which takes a CPU half a minute. `--plan small` has it plan for `--plan-gb` (2) and
+(`--mirror all` for its default, which predicts eight times, too). `--plan own` is what its planner says (for 8 GB of
+GPU memory, 32 features), of which a CPU does few steps in an hour. `--plan small` has it plan for `--plan-gb` (2) and
 halves the features to 16, those of `contour-ai train`; that is the default on a CPU. It trains on all its patients,
 and its last weights are taken; `contour-ai train` sets a few of its patients aside to choose its best weights.
 
@@ -81,7 +81,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder of DICOM patients")
-    parser.add_argument("--out", type=Path, help="folder of the comparison, about 6 GB for 170 patients")
+    parser.add_argument("--out", type=Path, help="folder of the comparison")
     parser.add_argument("--nnunet", type=Path, help="folder of nnU-Net's commands (its environment's bin)")
     parser.add_argument("--minutes", type=float, default=45, help="of training, each")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -136,18 +136,24 @@ class Run:
         path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
     def step(self, name: str, work: Callable[[], None]) -> None:
-        """Does a step unless it is done, and keeps what it took."""
+        """Does a step unless it is done, and keeps what it took, earlier attempts included."""
         done = self._done(name)
         if done.is_file():
             print(f"{name}: done before", flush=True)
             return
         print(f"{name} ...", flush=True)
         self._log, self._peak_bytes, start = self.out / "logs" / f"{done.stem}.log", 0, time.monotonic()
-        work()
-        facts = {"seconds": round(time.monotonic() - start, 1), "peak_bytes": self._peak_bytes}
         done.parent.mkdir(exist_ok=True)
-        done.write_text(json.dumps(facts), encoding="utf-8")
-        print(f"{name}: {facts['seconds']:.0f} s, {self._peak_bytes / 1e9:.2f} GB", flush=True)
+        part = done.with_suffix(".part")
+        before_s = float(part.read_text(encoding="utf-8")) if part.is_file() else 0.0
+        try:
+            work()
+        finally:
+            seconds = round(before_s + time.monotonic() - start, 1)
+            part.write_text(str(seconds), encoding="utf-8")
+        done.write_text(json.dumps({"seconds": seconds, "peak_bytes": self._peak_bytes}), encoding="utf-8")
+        part.unlink()
+        print(f"{name}: {seconds:.0f} s, {self._peak_bytes / 1e9:.2f} GB", flush=True)
 
     def took(self, name: str) -> dict[str, float]:
         """Seconds and peak memory of a step."""
