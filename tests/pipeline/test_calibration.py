@@ -107,6 +107,12 @@ def test_a_finished_bundle_gets_ranges_and_uses_them(
     assert written["volume"]["value"] == volume, "one ROI has one volume"
     if "mean_hu" in written:
         assert written["mean_hu"]["value"] == summary["rois"][ROI]["mean_hu"]
+    shown = CliRunner().invoke(
+        cli,
+        ["predict", str(tmp_path / "in"), "--model", str(bundle.folder), "--out", str(tmp_path / "shown")],
+    )
+    terminal = " ".join(shown.stdout.split())
+    assert f"the volume is {volume:.1f} cm3" in terminal and f"{ROI} {volume:.1f} " in terminal
     described = pydicom.dcmread(large.structure_set).StructureSetROISequence[0].ROIDescription
     assert f"the volume is {volume:.1f} cm3" in described
 
