@@ -139,6 +139,7 @@ def train_network(
     if not job.resume:
         _save(job, stepper, at)  # from here on a killed training can go on
     clock = _clock(job, at, processes.size)
+    at.done = clock.done  # of the steps wanted now, where that is another number than before
     watch = LossWatch(at.loss)
     writer = _tensorboard(job.run_dir, at.step) if processes.is_first else _NoWriter()
     saved_s = time.monotonic()

@@ -50,6 +50,19 @@ def test_round_trip_memory_mapped(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["image", "key"]
 
 
+def test_a_patient_takes_little_more_than_three_bytes_a_voxel(tmp_path: Path) -> None:
+    # Half a million voxels a patient: 170 OpenKBP patients fit into half a GB.
+    shape = (40, 60, 50)
+    grid = Grid.axial(shape, (3.0, 3.0, 3.0))
+    hu, bits = np.zeros(shape, np.int16), np.zeros(shape, np.uint8)
+    rois = tuple("ABCDEFG")
+    body = np.ones(shape, bool)
+    save_image(tmp_path, "image", Prepared(hu, body, grid, grid), body)
+    save_case(tmp_path, "key", Case("P", hu, bits, rois, (True,) * 7, (3.0, 3.0, 3.0)), "image")
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert size < 3.5 * hu.size
+
+
 def test_rois_without_their_image_are_no_patient(tmp_path: Path) -> None:
     save_patient(tmp_path)
     (tmp_path / "image" / "hu.npy").unlink()
