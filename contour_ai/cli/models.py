@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,28 +91,58 @@ def show(name: str) -> None:
         out().print(f"card: {bundle.folder / CARD_FILE}")
 
 
+def _of_archive(function: Callable[[str, Path, CalibrationOptions], None]) -> Callable[..., None]:
+    """The arguments of commands that look at a model's patients; what a run folder holds counts where nothing else is
+    given."""
+
+    @click.argument("name")
+    @click.argument("data_dir", type=click.Path(path_type=Path, file_okay=False, exists=True))
+    @click.option(
+        "--run",
+        "run_dir",
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        help="The training's run folder: its splits, ROI map and prepared patients are taken.",
+    )
+    @click.option(
+        "--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Which names stand for which ROI."
+    )
+    @click.option(
+        "--cache",
+        "cache_dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where prepared patients are kept.",
+    )
+    @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+    @functools.wraps(function)
+    def wrapped(
+        name: str,
+        data_dir: Path,
+        run_dir: Path | None,
+        roi_map: Path | None,
+        cache_dir: Path | None,
+        device: str,
+    ) -> None:
+        from contour_ai.pipeline.calibration import CalibrationOptions
+        from contour_ai.structures.roi_map import RoiMap
+
+        def of_run(path: str) -> Path | None:
+            return run_dir / path if run_dir is not None and (run_dir / path).exists() else None
+
+        mapped = roi_map or of_run("roi-map.yaml")
+        options = CalibrationOptions(
+            None if mapped is None else RoiMap.load(mapped),
+            of_run("splits.json"),
+            cache_dir or of_run("cache"),
+            device,
+        )
+        function(name, data_dir, options)
+
+    return wrapped
+
+
 @command.command("ranges")
-@click.argument("name")
-@click.argument("data_dir", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option(
-    "--run",
-    "run_dir",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="The training's run folder: its splits, ROI map and prepared patients are taken.",
-)
-@click.option(
-    "--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Which names stand for which ROI."
-)
-@click.option(
-    "--cache",
-    "cache_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where prepared patients are kept.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-def ranges(
-    name: str, data_dir: Path, run_dir: Path | None, roi_map: Path | None, cache_dir: Path | None, device: str
-) -> None:
+@_of_archive
+def ranges(name: str, data_dir: Path, options: CalibrationOptions) -> None:
     """Measure on DATA_DIR what is usual, and write it into the model NAME, for the flags of its predictions.
 
     Training does this by itself; this is for models made before, or for a department's own patients. With --run, ranges
@@ -121,7 +153,6 @@ def ranges(
     from contour_ai.pipeline.calibration import calibrate
 
     bundle = load_bundle(name)
-    options = _options(run_dir, roi_map, cache_dir, device)
     with console.progress_bar() as on_progress:
         bundle = calibrate(bundle, data_dir, options, on_progress)
     assert bundle.ranges is not None
@@ -133,27 +164,8 @@ def ranges(
 
 
 @command.command("tune")
-@click.argument("name")
-@click.argument("data_dir", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option(
-    "--run",
-    "run_dir",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="The training's run folder: its splits, ROI map and prepared patients are taken.",
-)
-@click.option(
-    "--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Which names stand for which ROI."
-)
-@click.option(
-    "--cache",
-    "cache_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where prepared patients are kept.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-def tune(
-    name: str, data_dir: Path, run_dir: Path | None, roi_map: Path | None, cache_dir: Path | None, device: str
-) -> None:
+@_of_archive
+def tune(name: str, data_dir: Path, options: CalibrationOptions) -> None:
     """Choose what the model NAME does after its network, on patients of DATA_DIR that it was not trained on.
 
     Threshold and largest part of each ROI where they gain Dice on patients left out of the choice, and a temperature
@@ -165,7 +177,6 @@ def tune(
     from contour_ai.bundle import load_bundle
     from contour_ai.pipeline.tuning import tune as tune_bundle
 
-    options = _options(run_dir, roi_map, cache_dir, device)
     with console.progress_bar() as on_progress:
         bundle = tune_bundle(load_bundle(name), data_dir, options, on_progress)
     for roi in bundle.roi_names:
@@ -191,25 +202,6 @@ def card(name: str) -> None:
     bundle = load_bundle(name)
     update_bundle(bundle, model_card=model_card(bundle))
     out().print(str(bundle.folder / CARD_FILE), markup=False)
-
-
-def _options(
-    run_dir: Path | None, roi_map: Path | None, cache_dir: Path | None, device: str
-) -> CalibrationOptions:
-    """What a training's run folder holds, where nothing else is given."""
-    from contour_ai.pipeline.calibration import CalibrationOptions
-    from contour_ai.structures.roi_map import RoiMap
-
-    def of_run(path: str) -> Path | None:
-        return run_dir / path if run_dir is not None and (run_dir / path).exists() else None
-
-    mapped = roi_map or of_run("roi-map.yaml")
-    return CalibrationOptions(
-        None if mapped is None else RoiMap.load(mapped),
-        of_run("splits.json"),
-        cache_dir or of_run("cache"),
-        device,
-    )
 
 
 def _indented(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from contour_ai.bundle import DESCRIPTION_FILE, ModelBundle, describe, load_bundle
+from contour_ai.bundle import ModelBundle, update_bundle
 from contour_ai.errors import ConfigError
 from contour_ai.evaluation.anatomy import (
     PatientFigures,
@@ -23,10 +23,10 @@ from contour_ai.evaluation.anatomy import (
 )
 from contour_ai.evaluation.flags import flat_share
 from contour_ai.evaluation.ranges import Ranges, ranges_of
-from contour_ai.files import atomic_file
 from contour_ai.grid import Grid
 from contour_ai.pipeline.archive import find_sources, typical_grids
 from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
+from contour_ai.pipeline.model_card import model_card
 from contour_ai.preprocess import image_channels
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures.roi_map import RoiMap
@@ -60,7 +60,7 @@ def calibrate(
     options: CalibrationOptions | None = None,
     on_progress: OnProgress = no_progress,
 ) -> ModelBundle:
-    """Measures what is usual on an archive and writes it into the bundle's `model.yaml`; the weights stay as they are.
+    """Measures what is usual on an archive and writes it into the bundle and its card; the weights stay as they are.
 
     Raises:
         InputError: there is no usable patient.
@@ -80,9 +80,7 @@ def calibrate(
         shares = measured_confidence(bundle, bundle.build_network(), held_back, options.device, on_progress)
         ranges = ranges.with_confidence(*shares)
     bundle = replace(bundle, ranges=ranges)
-    with atomic_file(bundle.folder / DESCRIPTION_FILE, overwrite=True) as path:
-        path.write_text(describe(bundle), encoding="utf-8", newline="\n")
-    return load_bundle(bundle.folder)
+    return update_bundle(bundle, model_card=model_card(bundle))
 
 
 def sides_of(cases: dict[str, Case], splits: Path | None) -> tuple[list[Case], list[Case]]:

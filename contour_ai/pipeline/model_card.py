@@ -35,6 +35,7 @@ def model_card(bundle: ModelBundle) -> str:
         *_after_the_network(bundle),
         *_otherwise(bundle.results),
         *_probabilities(bundle),
+        *_usual(bundle),
     ]
     for heading, text in bundle.notes.items():
         parts += [f"## {heading}", text.strip()]
@@ -167,6 +168,27 @@ def _probabilities(bundle: ModelBundle) -> list[str]:
             + " |"
         )
     return ["## Probabilities", text, "\n".join(rows)]
+
+
+def _usual(bundle: ModelBundle) -> list[str]:
+    ranges = bundle.ranges
+    if ranges is None:
+        return []
+    text = (
+        f"Limits of the flags, from {ranges.patients} training patients: twice as far from the median as their 5 % and "
+        "95 %. Places are measured from the body's axis; model.yaml has the rest."
+    )
+    figures = (("volume_cm3", "volume in cm³"), ("mean_hu", "mean HU"), ("left_mm", "mm to the left"),
+               ("posterior_mm", "mm behind"))  # fmt: skip
+    rows = [
+        "| ROI | n | " + " | ".join(words for _, words in figures) + " |",
+        "|---" * (2 + len(figures)) + "|",
+    ]
+    for roi, usual in ranges.rois.items():
+        limits = (usual.figures.get(key) for key, _ in figures)
+        cells = ("" if limit is None else f"{limit[0]:.4g} to {limit[2]:.4g}" for limit in limits)
+        rows.append(f"| {roi} | {usual.patients} | " + " | ".join(cells) + " |")
+    return ["## What is usual", text, "\n".join(rows)]
 
 
 def _list(facts: Mapping[str, Any]) -> str:

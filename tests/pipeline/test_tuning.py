@@ -122,6 +122,12 @@ def test_the_command_writes_description_and_card(
     assert CliRunner().invoke(cli, ["models", "card", str(bundle.folder)]).exit_code == 0
     card = (bundle.folder / CARD_FILE).read_text(encoding="utf-8")
     assert "## Limits\n\nOne line.\nAnother.\n" in card and "## Probabilities" in card
+    called = CliRunner().invoke(
+        cli, ["models", "ranges", str(bundle.folder), str(archive), "--cache", str(tmp_path / "cache")]
+    )
+    assert called.exit_code == 0, called.output
+    card = (bundle.folder / CARD_FILE).read_text(encoding="utf-8")
+    assert "## What is usual\n\nLimits of the flags, from 8 training patients" in card and "## Limits" in card
 
 
 def test_an_archive_without_held_back_patients_is_refused(
