@@ -19,7 +19,7 @@ from contour_ai.pipeline import predict
 
 DOCS = Path(__file__).resolve().parent
 MODEL = "headneck-openkbp"
-PATIENT = "OpenKBP-pt_140"
+PATIENT = "OpenKBP-pt_13"
 """Held back from the training: see MODEL_CARD.md."""
 ROI_IN_VIEW = "Parotid_L"
 
