@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 Counts = NDArray[np.int64]
 
@@ -54,6 +53,8 @@ class LogitCounts:
 
     def temperature(self) -> float:
         """What the logits are best divided by: above 1 for a network that is too sure of itself."""
+        from scipy.optimize import minimize_scalar  # takes a fifth of a second to import
+
         found = minimize_scalar(
             lambda log_t: self.cost(float(np.exp(log_t))),
             bounds=(np.log(LEAST), np.log(MOST)),
