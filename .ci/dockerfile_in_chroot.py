@@ -4,8 +4,8 @@
     python3 .ci/dockerfile_in_chroot.py ROOT [--build-arg NAME=VALUE]… [--env NAME=VALUE]… [-- ARGUMENTS]
 
 Knows the instructions that the Dockerfile uses (FROM, ARG, ENV, RUN, COPY, USER, WORKDIR, ENTRYPOINT, CMD), takes
-any other as an error, and ends by running the entry point with ARGUMENTS as the image's user. Needs root and Linux. Commands
-that run torch need proc and sys in it: mount -t proc proc ROOT/proc; mount -t sysfs sys ROOT/sys.
+any other as an error, and ends by running the entry point with ARGUMENTS as the image's user. Needs root and Linux.
+Commands that run torch need proc and sys in it: mount -t proc proc ROOT/proc; mount -t sysfs sys ROOT/sys.
 """
 
 from __future__ import annotations
