@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contour_ai.bundle import ModelBundle, update_bundle
 from contour_ai.errors import ConfigError
@@ -24,7 +25,7 @@ from contour_ai.evaluation.anatomy import (
 from contour_ai.evaluation.flags import flat_share
 from contour_ai.evaluation.ranges import Ranges, ranges_of
 from contour_ai.grid import Grid
-from contour_ai.pipeline.archive import find_sources, typical_grids
+from contour_ai.pipeline.archive import Sources, find_sources, typical_grids
 from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
 from contour_ai.pipeline.model_card import model_card
 from contour_ai.preprocess import image_channels
@@ -34,6 +35,7 @@ from contour_ai.training.cache import Case
 from contour_ai.training.roi_facts import RoiFacts
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 CONFIDENCE_PATIENTS = 20
@@ -71,11 +73,7 @@ def calibrate(
     sources = find_sources(data_dir, options.roi_map, on_progress)
     grids = typical_grids(sources.patients, on_progress)
     with tempfile.TemporaryDirectory() as temporary:
-        cache = options.cache_dir or Path(temporary)
-        prepared = prepare_cases(sources.patients, bundle.roi_names, bundle.preprocess, cache, on_progress)
-        prepared = checked(sources, prepared, check_cases(sources, prepared))
-        cases = {label: case for label, (_, case) in prepared.cases.items()}
-        training, held_back = sides_of(cases, options.splits)
+        training, held_back = prepared_sides(bundle, sources, options, Path(temporary), on_progress)
         ranges = measured_ranges(training, grids, bundle.preprocess.outside_hu, on_progress)
         shares = measured_confidence(bundle, bundle.build_network(), held_back, options.device, on_progress)
         ranges = ranges.with_confidence(*shares)
@@ -83,7 +81,24 @@ def calibrate(
     return update_bundle(bundle, model_card=model_card(bundle))
 
 
-def sides_of(cases: dict[str, Case], splits: Path | None) -> tuple[list[Case], list[Case]]:
+def prepared_sides(
+    bundle: ModelBundle,
+    sources: Sources,
+    options: CalibrationOptions,
+    temporary: Path,
+    on_progress: OnProgress = no_progress,
+) -> tuple[list[Case], list[Case]]:
+    """The patients of an archive on a bundle's grid, checked: those it was trained on, and those held back.
+
+    They are kept in the cache of `options`; where it has none, in `temporary`, and read from there as long as needed.
+    """
+    cache = options.cache_dir or temporary
+    prepared = prepare_cases(sources.patients, bundle.roi_names, bundle.preprocess, cache, on_progress)
+    prepared = checked(sources, prepared, check_cases(sources, prepared))
+    return _sides({label: case for label, (_, case) in prepared.cases.items()}, options.splits)
+
+
+def _sides(cases: dict[str, Case], splits: Path | None) -> tuple[list[Case], list[Case]]:
     """Patients for the ranges, and patients for the confidence."""
     if splits is None:
         return list(cases.values()), list(cases.values())
@@ -162,28 +177,13 @@ def measured_confidence(
         held_back: patients that it was not trained on.
         seconds: after so long no other patient is begun.
     """
-    import torch
-
-    from contour_ai.inference import autocast_dtype, choose_device, keep_components, predict_logits
+    from contour_ai.inference import autocast_dtype, choose_device, keep_components
 
     chosen = choose_device(device)
-    started = time.monotonic()
-    picked = held_back[:: -(-len(held_back) // CONFIDENCE_PATIENTS) or 1]
     shares: dict[str, list[float]] = {roi: [] for roi in bundle.roi_names}
     done = 0
-    for case in picked:
-        on_progress(ProgressEvent("measuring confidence", done, len(picked)))
-        if time.monotonic() - started > seconds:
-            break
-        logits = predict_logits(
-            network,
-            torch.from_numpy(image_channels(np.asarray(case.hu), bundle.preprocess)),
-            window_kij=bundle.inference.window_kij,
-            overlap=bundle.inference.overlap,
-            max_voxels=bundle.inference.max_voxels,
-            device=chosen,
-            autocast=autocast_dtype(chosen),
-        ).numpy()
+    for case in picked_cases(held_back, "measuring confidence", on_progress, seconds):
+        logits = case_logits(case, bundle, network, chosen, autocast_dtype(chosen))
         body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij)
         voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
         for r, roi in enumerate(bundle.roi_names):
@@ -194,5 +194,47 @@ def measured_confidence(
             if share is not None and roi in case.rois and case.presence[case.rois.index(roi)]:
                 shares[roi].append(share)
         done += 1
-    on_progress(ProgressEvent("measuring confidence", len(picked), len(picked)))
     return shares, done
+
+
+def picked_cases(
+    held_back: Sequence[Case],
+    stage: str,
+    on_progress: OnProgress = no_progress,
+    seconds: float = float("inf"),
+) -> Iterator[Case]:
+    """At most `CONFIDENCE_PATIENTS` of the cases, evenly picked; after so many seconds no other one is begun."""
+    started = time.monotonic()
+    picked = held_back[:: -(-len(held_back) // CONFIDENCE_PATIENTS) or 1]
+    for done, case in enumerate(picked):
+        on_progress(ProgressEvent(stage, done, len(picked)))
+        if time.monotonic() - started > seconds:
+            break
+        yield case
+    on_progress(ProgressEvent(stage, len(picked), len(picked)))
+
+
+def case_logits(
+    case: Case,
+    bundle: ModelBundle,
+    network: nn.Module,
+    device: torch.device,
+    autocast: torch.dtype | None,
+    mirror_channels: Sequence[int] | None = None,
+) -> NDArray[np.float32]:
+    """(R, k, i, j) logits of a prepared patient, as in prediction."""
+    import torch
+
+    from contour_ai.inference import predict_logits
+
+    array: NDArray[np.float32] = predict_logits(
+        network,
+        torch.from_numpy(image_channels(np.asarray(case.hu), bundle.preprocess)),
+        window_kij=bundle.inference.window_kij,
+        overlap=bundle.inference.overlap,
+        max_voxels=bundle.inference.max_voxels,
+        device=device,
+        autocast=autocast,
+        mirror_channels=mirror_channels,
+    ).numpy()
+    return array

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,22 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from contour_ai.bundle import ModelBundle, RoiCalibration, RoiPostprocess, update_bundle
 from contour_ai.errors import InputError
 from contour_ai.evaluation.anatomy import body_of
+from contour_ai.evaluation.metrics import dice
 from contour_ai.evaluation.reliability import LogitCounts, left_out_errors
 from contour_ai.pipeline.archive import find_sources
-from contour_ai.pipeline.calibration import CONFIDENCE_PATIENTS, CalibrationOptions, sides_of
-from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
+from contour_ai.pipeline.calibration import CalibrationOptions, case_logits, picked_cases, prepared_sides
 from contour_ai.pipeline.model_card import model_card
-from contour_ai.preprocess import bounding_box, image_channels
-from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.progress import OnProgress, no_progress
 from contour_ai.training.cache import Case
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 FEWEST_PATIENTS = 5
@@ -71,11 +67,7 @@ def tune(
     options = options or CalibrationOptions()
     sources = find_sources(data_dir, options.roi_map, on_progress)
     with tempfile.TemporaryDirectory() as temporary:
-        cache = options.cache_dir or Path(temporary)
-        prepared = prepare_cases(sources.patients, bundle.roi_names, bundle.preprocess, cache, on_progress)
-        prepared = checked(sources, prepared, check_cases(sources, prepared))
-        cases = {label: case for label, (_, case) in prepared.cases.items()}
-        _, held_back = sides_of(cases, options.splits)
+        _, held_back = prepared_sides(bundle, sources, options, Path(temporary), on_progress)
         if not held_back:
             raise InputError(
                 "No patient was held back from the training.",
@@ -115,37 +107,12 @@ def tuned(
         if dtype is not None:
             ways["fp32"] = {"autocast": None}
     found = {roi: _OfRoi() for roi in bundle.roi_names}
-    started = time.monotonic()
-    picked = held_back[:: -(-len(held_back) // CONFIDENCE_PATIENTS) or 1]
     done = 0
-    for case in picked:
-        on_progress(ProgressEvent("choosing rules", done, len(picked)))
-        if time.monotonic() - started > seconds:
-            break
-        logits = {way: _logits(case, bundle, network, chosen, how) for way, how in ways.items()}
+    for case in picked_cases(held_back, "choosing rules", on_progress, seconds):
+        logits = {way: case_logits(case, bundle, network, chosen, **how) for way, how in ways.items()}
         _add(found, case, bundle, logits)
         done += 1
-    on_progress(ProgressEvent("choosing rules", len(picked), len(picked)))
     return _described(bundle, found, done, str(dtype).removeprefix("torch."))
-
-
-def _logits(
-    case: Case, bundle: ModelBundle, network: nn.Module, device: torch.device, how: Mapping[str, Any]
-) -> NDArray[np.float32]:
-    import torch
-
-    from contour_ai.inference import predict_logits
-
-    array: NDArray[np.float32] = predict_logits(
-        network,
-        torch.from_numpy(image_channels(np.asarray(case.hu), bundle.preprocess)),
-        window_kij=bundle.inference.window_kij,
-        overlap=bundle.inference.overlap,
-        max_voxels=bundle.inference.max_voxels,
-        device=device,
-        **how,
-    ).numpy()
-    return array
 
 
 def _add(
@@ -154,6 +121,7 @@ def _add(
     """Adds one patient; ROIs that were not contoured do not count."""
     body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij).mask
     bits = np.asarray(case.bits)
+    voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
     for channel, roi in enumerate(bundle.roi_names):
         if roi not in case.rois or not case.presence[case.rois.index(roi)]:
             continue
@@ -161,27 +129,27 @@ def _add(
         seen = found[roi]
         seen.counts.append(LogitCounts.of(logits[""][channel][body], truth[body]))
         inside = {way: np.where(body, values[channel], -np.inf) for way, values in logits.items()}
-        seen.dice.append([_dice(inside[""], truth, *candidate) for candidate in CANDIDATES])
+        seen.dice.append([_dice(inside[""], truth, *candidate, voxel_cm3) for candidate in CANDIDATES])
         for way in logits:
             if way:
-                seen.others.setdefault(way, []).append(_dice(inside[way], truth, *CANDIDATES[USUAL]))
+                seen.others.setdefault(way, []).append(
+                    _dice(inside[way], truth, *CANDIDATES[USUAL], voxel_cm3)
+                )
 
 
 def _dice(
-    logit: NDArray[np.floating[Any]], truth: NDArray[np.bool_], threshold: float, largest: bool
+    logit: NDArray[np.float32], truth: NDArray[np.bool_], threshold: float, largest: bool, voxel_cm3: float
 ) -> float:
-    predicted = logit > np.log(threshold / (1 - threshold))
-    if largest and (box := bounding_box(predicted)) is not None:
-        labels, count = ndimage.label(predicted[box])
-        if count > 1:
-            predicted = np.zeros_like(predicted)
-            predicted[box] = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
-    return 2 * int((predicted & truth).sum()) / (int(predicted.sum()) + int(truth.sum()))
+    from contour_ai.inference import keep_components
+
+    rule = RoiPostprocess(threshold, largest)
+    return dice(keep_components(logit, rule, voxel_cm3) > np.float32(rule.threshold_logit), truth)
 
 
 def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, dtype: str) -> ModelBundle:
     """The bundle with everything that was found in it."""
-    postprocess, calibration, rules = dict(bundle.postprocess), {}, {}
+    # What is not chosen anew stays as a whole: a threshold is one of probabilities with the temperature beside it.
+    postprocess, calibration, rules = dict(bundle.postprocess), dict(bundle.calibration), {}
     for roi, seen in found.items():
         if len(seen.dice) < FEWEST_PATIENTS or not np.max(seen.dice) > 0:
             continue

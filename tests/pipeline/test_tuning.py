@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from test_calibration import ROI, SPACING, archive, bundle  # noqa: F401 - fixtures
 
-from contour_ai.bundle import CARD_FILE, ModelBundle, RoiPostprocess, load_bundle, save_bundle
+from contour_ai.bundle import CARD_FILE, ModelBundle, RoiCalibration, RoiPostprocess, load_bundle, save_bundle
 from contour_ai.cli.main import cli
 from contour_ai.errors import ConfigError, InputError
 from contour_ai.pipeline.calibration import CalibrationOptions
@@ -52,6 +52,14 @@ def test_too_few_patients_change_nothing(bundle: ModelBundle) -> None:  # noqa: 
     kept = replace(bundle, postprocess={ROI: RoiPostprocess(min_volume_cm3=0.5)})
     done = tuned(kept, bundle.build_network(), cases, "cpu")
     assert done.postprocess == kept.postprocess and not done.calibration
+    # A threshold without its temperature would be another contour.
+    kept = replace(
+        bundle,
+        postprocess={ROI: RoiPostprocess(threshold=0.4)},
+        calibration={ROI: RoiCalibration(2.0, 9, 0.2, 0.1)},
+    )
+    done = tuned(kept, bundle.build_network(), cases, "cpu")
+    assert done.postprocess == kept.postprocess and done.calibration == kept.calibration
 
 
 def test_a_roi_that_is_not_contoured_does_not_count(bundle: ModelBundle) -> None:  # noqa: F811
