@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Float32 = NDArray[np.float32]
+from contour_ai.preprocess import Float32, Resampler
 
 SLICES_AT_ONCE = 16
 """Slices of a CT on their way to the device."""
 
 
-class DeviceResampler:
-    """A `preprocess.Resampler` on a torch device, in fp32: products of dense matrices, which a GPU has for nothing.
+class DeviceResampler(Resampler):
+    """On a torch device, in fp32: products of dense matrices, which a GPU has for nothing.
 
     Args:
         device: where to.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -462,8 +462,12 @@ def _hat_integrals(p: Float, low: float, high: float, x: Float) -> Float:
     return total
 
 
-class Resampler(Protocol):
-    """Carries out what the weights say; `planes` has (rows, columns) for every slice, or once where all are alike."""
+class Resampler:
+    """Carries out what the weights say; `planes` has (rows, columns) for every slice, or once where all are alike.
+
+    On the CPU: each target takes from a few samples, so sparse is 20 times faster than dense, and wakes no BLAS
+    threads.
+    """
 
     def to_model(
         self,
@@ -473,23 +477,6 @@ class Resampler(Protocol):
         along: Sparse,
     ) -> Float32:
         """(k, i, j) from slices, each resampled within its plane, then along the stack."""
-
-    def to_ct(self, field: Float32, along: Sparse, planes: Sequence[tuple[Sparse, Sparse]]) -> Float32:
-        """(slice, row, column) from a (k, i, j) field, resampled along the stack, then within each plane."""
-
-
-class SparseResampler:
-    """On the CPU: each target takes from a few samples, so sparse is 20 times faster than dense, and wakes no BLAS
-    threads."""
-
-    def to_model(
-        self,
-        slice_of: Callable[[int], Float32],
-        numbers: Sequence[int],
-        planes: Sequence[tuple[Sparse, Sparse]],
-        along: Sparse,
-    ) -> Float32:
-        """As `Resampler` says."""
         rows, columns = planes[0]
         stack = np.empty((len(numbers), rows.shape[0], columns.shape[0]), np.float32)
         for n, k in enumerate(numbers):
@@ -498,7 +485,7 @@ class SparseResampler:
         return result
 
     def to_ct(self, field: Float32, along: Sparse, planes: Sequence[tuple[Sparse, Sparse]]) -> Float32:
-        """As `Resampler` says."""
+        """(slice, row, column) from a (k, i, j) field, resampled along the stack, then within each plane."""
         stack = (along @ field.reshape(len(field), -1)).reshape(-1, *field.shape[1:])
         rows, columns = planes[0]
         level = np.empty((len(stack), rows.shape[0], columns.shape[0]), np.float32)
@@ -507,7 +494,7 @@ class SparseResampler:
         return level
 
 
-SPARSE = SparseResampler()
+SPARSE = Resampler()
 
 
 def _both_ways(rows: Sparse, columns: Sparse, image: Float32) -> Float32:
