@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,9 @@ TEXT = (235, 235, 235)
 FAINT = (150, 150, 155)
 FILL_OPACITY = 90
 """Of 255: tissue stays visible through a filled ROI."""
+OPACITY_OF = [0] + [FILL_OPACITY] * 255
+"""Of a pixel that is 0 outside."""
+LETTER = (255, 255, 160)
 NOTE_LINES = 16
 """Lines of notes on a montage, at most: it shows the patient."""
 DASH_PX = (6.0, 5.0)
@@ -319,13 +323,18 @@ def _painted(base: Image.Image, contours: Contours, rois: Sequence[RoiInfo], vie
 
 def _inside(polygons: Sequence[Polygon], view: View, size: tuple[int, int]) -> Image.Image:
     """A mask of `FILL_OPACITY` inside the polygons, even-odd."""
+    if len(polygons) == 1:
+        return _filled(polygons[0], view, Image.new("L", size), FILL_OPACITY)
     mask = Image.new("1", size)
-    for n, polygon in enumerate(polygons):
-        part = mask if n == 0 else Image.new("1", size)
-        points = _to_screen(polygon, view, size)
-        ImageDraw.Draw(part).polygon(points.ravel().tolist(), fill=1)
-        mask = part if n == 0 else ImageChops.logical_xor(mask, part)
-    return mask.convert("L").point(lambda value: FILL_OPACITY if value else 0)
+    for polygon in polygons:
+        mask = ImageChops.logical_xor(mask, _filled(polygon, view, Image.new("1", size), 1))
+    return mask.convert("L").point(OPACITY_OF)
+
+
+def _filled(polygon: Polygon, view: View, mask: Image.Image, value: int) -> Image.Image:
+    points = _to_screen(polygon, view, mask.size)
+    ImageDraw.Draw(mask).polygon(points.ravel().tolist(), fill=value)
+    return mask
 
 
 def _outline(
@@ -362,23 +371,43 @@ def _dashes(line: NDArray[np.float64]) -> list[NDArray[np.float64]]:
 def _letter(panel: Image.Image, letters: tuple[str, str, str, str], size_px: int = 14) -> None:
     """Orientation letters at the middle of each border, dark-edged so that they are read on bone too."""
     width, height = panel.size
-    draw = ImageDraw.Draw(panel)
     places = (
-        (4, height / 2, "lm"),
-        (width - 5, height / 2, "rm"),
-        (width / 2, 3, "mt"),
-        (width / 2, height - 4, "mb"),
+        (4, height // 2, "lm"),
+        (width - 5, height // 2, "rm"),
+        (width // 2, 3, "mt"),
+        (width // 2, height - 4, "mb"),
     )
     for text, (x, y, anchor) in zip(letters, places, strict=True):
-        draw.text(
-            (x, y),
-            text,
-            (255, 255, 160),
-            _font(size_px),
-            anchor=anchor,
-            stroke_width=1,
-            stroke_fill=(0, 0, 0),
-        )
+        stamp = _stamp(text, size_px, anchor)
+        corner = x + stamp.left, y + stamp.top
+        panel.paste((0, 0, 0), corner, stamp.edged)
+        panel.paste(LETTER, corner, stamp.letter)
+
+
+@dataclass(frozen=True, eq=False)
+class _Stamp:
+    """A letter drawn once, for every panel of every slice."""
+
+    left: int
+    top: int
+    letter: Image.Image
+    edged: Image.Image
+
+
+@cache
+def _stamp(text: str, size_px: int, anchor: str) -> _Stamp:
+    font = _font(size_px)
+    with_edge = Image.new("L", (1, 1))
+    left, top, right, bottom = ImageDraw.Draw(with_edge).textbbox((0, 0), text, font, anchor, stroke_width=1)
+    left, top = math.floor(left), math.floor(top)
+    size = max(1, math.ceil(right) - left), max(1, math.ceil(bottom) - top)
+
+    def drawn(edge: int) -> Image.Image:
+        mask = Image.new("L", size)
+        ImageDraw.Draw(mask).text((-left, -top), text, 255, font, anchor, stroke_width=1, stroke_fill=edge)
+        return mask
+
+    return _Stamp(left, top, drawn(0), drawn(255))
 
 
 @cache

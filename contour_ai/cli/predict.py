@@ -131,12 +131,12 @@ def _predict_all(
     from contour_ai.cli.main import REPORT_HERE, exit_status
     from contour_ai.errors import ContourAIError
     from contour_ai.pipeline.cohort import share
-    from contour_ai.pipeline.ensemble import load_ensemble
+    from contour_ai.pipeline.ensemble import begin_ensemble
     from contour_ai.pipeline.predict import predict_patients
     from contour_ai.progress import no_progress
 
     failures: list[tuple[Path, Exception]] = []
-    model = load_ensemble(bundles, options.device)
+    model = begin_ensemble(bundles, options.device)
     mine = share(
         cohort,
         out_dir,

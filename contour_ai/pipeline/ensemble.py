@@ -8,7 +8,16 @@ from dataclasses import replace
 
 from contour_ai.bundle import ModelBundle
 from contour_ai.errors import ConfigError
-from contour_ai.pipeline.predict import LoadedModel
+from contour_ai.pipeline.predict import LoadedModel, LoadingModel
+
+
+def begin_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> LoadingModel:
+    """As `load_ensemble`, in a thread of its own.
+
+    Raises:
+        ConfigError: the models differ in their ROIs or in how they want their images.
+    """
+    return LoadingModel(_as_one(bundles), lambda: load_ensemble(bundles, device))
 
 
 def load_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> LoadedModel:
@@ -22,17 +31,20 @@ def load_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> Loade
     """
     from contour_ai.inference import Average, autocast_dtype, choose_device
 
-    first = bundles[0]
-    for other in bundles[1:]:
-        _refuse_misfit(first, other)
+    described = _as_one(bundles)
     chosen = choose_device(device)
     networks = [bundle.build_network(chosen) for bundle in bundles]
     if len(bundles) == 1:
-        return LoadedModel(first, networks[0], chosen, autocast_dtype(chosen))
-    channels = [[bundle.roi_names.index(roi) for roi in first.roi_names] for bundle in bundles]
-    return LoadedModel(
-        describe_ensemble(bundles), Average(networks, channels), chosen, autocast_dtype(chosen)
-    )
+        return LoadedModel(described, networks[0], chosen, autocast_dtype(chosen))
+    channels = [[bundle.roi_names.index(roi) for roi in described.roi_names] for bundle in bundles]
+    return LoadedModel(described, Average(networks, channels), chosen, autocast_dtype(chosen))
+
+
+def _as_one(bundles: Sequence[ModelBundle]) -> ModelBundle:
+    """The bundle itself, or the description of several that fit together."""
+    for other in bundles[1:]:
+        _refuse_misfit(bundles[0], other)
+    return bundles[0] if len(bundles) == 1 else describe_ensemble(bundles)
 
 
 def describe_ensemble(bundles: Sequence[ModelBundle]) -> ModelBundle:

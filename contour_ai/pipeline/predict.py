@@ -68,10 +68,10 @@ IN_FLIGHT = 3
 """Patients at once, at most: one read, one in the network, one written. Each holds a whole CT in memory."""
 
 SHARES = {
-    "model": 8,
     "finding": 2,
     "reading": 10,
     "body": 5,
+    "model": 8,
     "preprocessing": 5,
     "network": 35,
     "restoring": 4,
@@ -128,6 +128,28 @@ class LoadedModel:
 
         return DeviceResampler(self.device)
 
+    def loaded(self) -> LoadedModel:
+        """Itself: it need not be waited for."""
+        return self
+
+
+class LoadingModel:
+    """A model that a thread of its own makes ready while the first patient is read: importing torch takes seconds."""
+
+    def __init__(self, bundle: ModelBundle, load: Callable[[], LoadedModel]) -> None:
+        self.bundle = bundle
+        thread = ThreadPoolExecutor(1)
+        self._loaded = thread.submit(load)
+        thread.shutdown(wait=False)
+
+    def loaded(self) -> LoadedModel:
+        """The model, as soon as it is ready, or the error that it met."""
+        return self._loaded.result()
+
+    def met(self, error: Exception) -> bool:
+        """Whether an error is that of loading, which every patient meets."""
+        return self._loaded.done() and self._loaded.exception() is error
+
 
 def load_model(bundle: ModelBundle, device: str = "auto") -> LoadedModel:
     """Builds a bundle's network on a device.
@@ -170,19 +192,22 @@ def predict(
     wanted = _wanted(bundle, options.rois)
     load_profile(options.profile)
     clock = _Clock(on_progress, patient_dir.name)
-    with clock.stage("model"):
-        if not isinstance(model, LoadedModel):
-            model = load_model(bundle, options.device)
+    coming: LoadedModel | LoadingModel = (
+        model
+        if isinstance(model, LoadedModel)
+        else LoadingModel(model, lambda: load_model(bundle, options.device))
+    )
     opened = open_patient(
         patient_dir,
         bundle,
         options,
         clock,
         lambda files: _target(files, out_dir, options, taken),
-        model.resampler,
+        lambda: coming.loaded().resampler,
     )
-    logits = run_network(opened.prepared, model, options, clock)
-    return _finish(opened, logits, model, wanted, out_dir, options, taken)
+    ready = coming.loaded()
+    logits = run_network(opened.prepared, ready, options, clock)
+    return _finish(opened, logits, ready, wanted, out_dir, options, taken)
 
 
 @dataclass(frozen=True)
@@ -196,7 +221,7 @@ class Outcome:
 
 def predict_patients(
     patient_dirs: Sequence[Path],
-    model: LoadedModel,
+    model: LoadedModel | LoadingModel,
     out_dir: Path,
     options: PredictOptions | None = None,
     on_progress: OnProgress = no_progress,
@@ -211,7 +236,8 @@ def predict_patients(
         on_progress: called from the threads, for up to `IN_FLIGHT` patients by turns.
 
     Raises:
-        ConfigError: a ROI the model does not have, an unknown profile.
+        ConfigError: a ROI the model does not have, an unknown profile; no such device, of a model that is loading.
+        ModelError: a model that is loading cannot be used.
     """
     options = options or PredictOptions()
     wanted = _wanted(model.bundle, options.rois)
@@ -222,9 +248,9 @@ def predict_patients(
 
     def opened(patient_dir: Path) -> Opened:
         clock = _Clock(on_progress, patient_dir.name)
-        with clock.stage("model"):  # ready already: its place in the bar and in the table of times
-            pass
-        return open_patient(patient_dir, model.bundle, options, clock, may_be_written, model.resampler)
+        return open_patient(
+            patient_dir, model.bundle, options, clock, may_be_written, lambda: model.loaded().resampler
+        )
 
     def may_be_written(files: PatientFiles) -> None:
         # A patient with the name of one before gets a longer one, or not if that one fails: known when its turn comes.
@@ -235,35 +261,36 @@ def predict_patients(
 
     def contoured(before: Future[Opened]) -> tuple[Opened, NDArray[np.float32]]:
         patient = before.result()
-        return patient, run_network(patient.prepared, model, options, patient.clock)
+        return patient, run_network(patient.prepared, model.loaded(), options, patient.clock)
 
     def written(before: Future[tuple[Opened, NDArray[np.float32]]]) -> Prediction:
         patient, logits = before.result()
-        prediction = _finish(patient, logits, model, wanted, out_dir, options, taken)
+        prediction = _finish(patient, logits, model.loaded(), wanted, out_dir, options, taken)
         taken.append(prediction.folder.name)
         return prediction
+
+    def outcome(patient_dir: Path, future: Future[Prediction]) -> Outcome:
+        try:
+            return Outcome(patient_dir, future.result())
+        except Exception as error:
+            if isinstance(model, LoadingModel) and model.met(error):
+                raise
+            return Outcome(patient_dir, error=error)
 
     threads = [ThreadPoolExecutor(1) for _ in range(3)]
     waiting: deque[tuple[Path, Future[Prediction]]] = deque()
     try:
         for patient_dir in map(Path, patient_dirs):
             if len(waiting) >= IN_FLIGHT:
-                yield _outcome(*waiting.popleft())
+                yield outcome(*waiting.popleft())
             first = threads[0].submit(opened, patient_dir)
             second = threads[1].submit(contoured, first)
             waiting.append((patient_dir, threads[2].submit(written, second)))
         while waiting:
-            yield _outcome(*waiting.popleft())
+            yield outcome(*waiting.popleft())
     finally:
         for thread in threads:
             thread.shutdown(cancel_futures=True)
-
-
-def _outcome(patient_dir: Path, future: Future[Prediction]) -> Outcome:
-    try:
-        return Outcome(patient_dir, future.result())
-    except Exception as error:  # noqa: BLE001 - handed to the caller, who goes on with the others
-        return Outcome(patient_dir, error=error)
 
 
 def folder_name(files: PatientFiles, taken: Sequence[str] = ()) -> str:
@@ -354,13 +381,13 @@ def open_patient(
     options: PredictOptions | None = None,
     clock: _Clock | None = None,
     check: Callable[[PatientFiles], object] = lambda files: None,
-    resampler: Resampler = SPARSE,
+    resampler: Callable[[], Resampler] = lambda: SPARSE,
 ) -> Opened:
     """Finds, reads and prepares the one CT series in `patient_dir`.
 
     Args:
         check: told which files were found, before they are read; may refuse them.
-        resampler: of the CT to the model's grid.
+        resampler: of the CT to the model's grid, asked for when the CT is read; may be waited for.
 
     Raises:
         InputError: the CT cannot be used.
@@ -378,8 +405,10 @@ def open_patient(
         raise InputError("The CT was read without pixels.", where=patient_dir)
     with clock.stage("body"):
         body = body_mask(ct.volume, settings.body_threshold_hu)
+    with clock.stage("model"):
+        chosen = resampler()
     with clock.stage("preprocessing"):
-        prepared = prepare(ct.volume, settings, body=body, resampler=resampler)
+        prepared = prepare(ct.volume, settings, body=body, resampler=chosen)
     return Opened(patient_dir, files, ct, ct.volume, body, prepared, clock)
 
 

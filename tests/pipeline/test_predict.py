@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,17 @@ from contour_ai.grid import Grid
 from contour_ai.network import ResidualUNet3d
 from contour_ai.network_config import NetworkConfig
 from contour_ai.pipeline import predict as predict_module_or_function
-from contour_ai.pipeline.predict import PredictOptions, folder_name, load_model, predict, predict_patients
+from contour_ai.pipeline.predict import (
+    LoadedModel,
+    LoadingModel,
+    PredictOptions,
+    folder_name,
+    load_model,
+    predict,
+    predict_patients,
+)
 from contour_ai.preprocess import PreprocessSettings
+from contour_ai.progress import ProgressEvent
 from contour_ai.structures import RoiInfo
 from contour_ai.volume import Structures, Volume
 
@@ -165,7 +175,7 @@ def test_the_summary(tmp_path: Path, model_dir: Path) -> None:
         summary["scores"]["mean_dice_of_organs"] == pytest.approx(result.mean_dice, abs=1e-4)
         and result.mean_dice > 0.9
     )
-    stages = ["model", "finding", "reading", "body", "preprocessing", "network", "restoring", "flags"]
+    stages = ["finding", "reading", "body", "model", "preprocessing", "network", "restoring", "flags"]
     assert [*stages, "structure set", "reference", "pictures", "total"] == list(summary["timings_s"])
     assert "review" in summary["caution"] and summary["device"].startswith("cpu")
 
@@ -384,6 +394,50 @@ def test_several_patients_overlap_and_give_the_same_files(tmp_path: Path, model_
         taken.append(alone.folder.name)
         assert content_of(alone.folder) == content_of(outcome.prediction.folder)
     assert taken == names
+
+
+def test_patients_wait_for_a_model_that_is_loading(tmp_path: Path, model_dir: Path) -> None:
+    bundle = load_bundle(model_dir)
+    go = threading.Event()
+
+    def load() -> LoadedModel:
+        assert go.wait(60)
+        return load_model(bundle, "cpu")
+
+    patient = make_patient(tmp_path / "in")
+    seen: list[str] = []
+
+    def watch(event: ProgressEvent) -> None:
+        seen.append(str(event.facts["now"]))
+        if event.facts["now"] == "model":  # read, and nothing more to do without the model
+            go.set()
+
+    (found,) = predict_patients([patient], LoadingModel(bundle, load), tmp_path / "out", None, watch)
+    assert found.prediction is not None and list(dict.fromkeys(seen))[:5] == [
+        "finding",
+        "reading",
+        "body",
+        "model",
+        "preprocessing",
+    ]
+    alone = predict(patient, load_model(bundle, "cpu"), tmp_path / "alone")
+    assert content_of(alone.folder) == content_of(found.prediction.folder)
+
+
+def test_a_model_that_cannot_be_loaded_is_one_error_and_not_that_of_a_patient(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    patients = [make_patient(tmp_path / f"in{n}", patient_id=f"p{n}") for n in range(2)]
+    bundle = load_bundle(model_dir)
+    loading = LoadingModel(bundle, lambda: load_model(bundle, "abacus"))
+    with pytest.raises(ConfigError, match="no such device"):
+        list(predict_patients([tmp_path / "nobody", *patients], loading, tmp_path / "out"))
+    with pytest.raises(ConfigError, match="no such device"):
+        predict(patients[0], bundle, tmp_path / "out", PredictOptions(device="abacus"))
+    arguments = ["predict", *map(str, patients), "--out", str(tmp_path / "out"), "--model", str(model_dir)]
+    result = CliRunner().invoke(cli, [*arguments, "--device", "abacus"])
+    assert result.exit_code == 4 and result.stderr.count("no such device") == 1
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_several_patients_stop_early(tmp_path: Path, model_dir: Path) -> None:
