@@ -146,7 +146,7 @@ class Archive:
 def scan(
     paths: Path | Sequence[Path], on_progress: OnProgress = no_progress, *, stage: str = "looking for DICOM"
 ) -> Archive:
-    """Looks at every file in folders and their subfolders; only headers are read.
+    """Looks at every file in folders and their subfolders, also where these are links; only headers are read.
 
     Raises:
         InputError: a path does not exist.
@@ -197,14 +197,25 @@ def _list_files(paths: Iterable[Path]) -> list[Path]:
     files: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            for folder, folders, names in os.walk(path):
-                folders.sort()
-                files.update({Path(folder, name): None for name in sorted(names)})
+            files.update(dict.fromkeys(_files_below(path)))
         elif path.exists():
             files[path] = None
         else:
             raise InputError("No such file or folder.", where=path)
     return list(files)
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    """The files of a folder and those below it, links to folders included; a folder with several ways to it once."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (Path(folder, name) for name in sorted(names))
 
 
 def _without_copies(

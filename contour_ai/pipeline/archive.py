@@ -260,10 +260,11 @@ class _Places:
 
 def _places(data_dir: Path, files: PatientFiles) -> frozenset[str]:
     """A patient's ID, and the folders below the archive in which its structure set or CT lies."""
-    root, found = data_dir.resolve(), {_normal(files.ct.patient_id)}
-    for path in (files.structure_sets[0].path, files.ct.paths[0]):
-        if root in path.resolve().parents:
-            parts = path.resolve().relative_to(root).parts[:-1]
+    # Not resolved: a folder of the archive may be a link to one elsewhere.
+    root, found = data_dir.absolute(), {_normal(files.ct.patient_id)}
+    for path in (files.structure_sets[0].path.absolute(), files.ct.paths[0].absolute()):
+        if root in path.parents:
+            parts = path.relative_to(root).parts[:-1]
             found |= {_normal("/".join(parts[: n + 1])) for n in range(len(parts))}
     return frozenset(found - {""})
 

@@ -45,6 +45,23 @@ def labels(patient: PatientFiles) -> list[str]:
     return [s.label for s in patient.structure_sets]
 
 
+def test_linked_folders_are_looked_into_once(tmp_path: Path) -> None:
+    write_stack(tmp_path / "store" / "a", A)
+    write_structure_set(tmp_path / "store" / "rs", A, rois(A), label="PLAN1")
+    cohort = tmp_path / "cohort"
+    cohort.mkdir()
+    try:
+        (cohort / "linked").symlink_to(tmp_path / "store", target_is_directory=True)
+    except OSError as error:
+        pytest.skip(f"this system makes no links: {error}")
+    (cohort / "again").symlink_to(tmp_path / "store", target_is_directory=True)
+    (tmp_path / "store" / "round").symlink_to(cohort, target_is_directory=True)
+    archive = scan(cohort)
+    assert [ct.slices for ct in archive.ct_series] == [5] and len(archive.structure_sets) == 1
+    assert not archive.others and not archive.skipped
+    assert all(path.is_relative_to(cohort) for path in archive.ct_series[0].paths)
+
+
 def test_scan_sorts_what_it_finds(tmp_path: Path) -> None:
     write_stack(tmp_path / "ct" / "deep", A)
     write_structure_set(tmp_path / "elsewhere" / "rs", A, rois(A), label="PLAN1")
