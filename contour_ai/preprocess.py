@@ -9,7 +9,10 @@ nothing shifts by a fraction of a voxel, in unequally spaced and sheared stacks 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,6 +67,8 @@ VOID_SHARE = 0.95
 """An image was cut out of its background before if nearly all of what is air (below `AIR_HU`) has one value, and one
 lower than real air, whose values scatter around -1000."""
 AIR_HU = -900
+
+MOST_THREADS = 8
 
 
 # -- settings -----------------------------------------------------------------------------------------------
@@ -166,8 +171,7 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
         given = np.transpose(volume.hu, order) > void
         pixel_mm = float(np.sqrt(np.prod([volume.grid.spacing_mm[axis] for axis in order[1:]])))
         if not _couch_pixels(given, pixel_mm).any():
-            for n in np.flatnonzero(given.any(axis=(1, 2))):
-                given[n] = _filled(given[n])
+            _fill(given)
             return np.ascontiguousarray(np.transpose(given, np.argsort(order)))
     tissue = np.ascontiguousarray(np.transpose(volume.hu, order) > threshold_hu)
     spacing = [volume.grid.spacing_mm[axis] for axis in order]
@@ -180,8 +184,11 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
     if boxes:
         near = _dilate(core, 1)
         least = SPECK_MM2 / (spacing[1] * spacing[2])
-        for k in range(boxes[0][0].start, boxes[0][0].stop):
+
+        def slice_of(k: int) -> None:
             body[k] = _body_slice(tissue[k], near[k], core[k], factors, least)
+
+        _in_threads(slice_of, range(boxes[0][0].start, boxes[0][0].stop))
     return np.ascontiguousarray(np.transpose(body, np.argsort(order)))
 
 
@@ -228,8 +235,7 @@ def _patient_core(tissue: Bool, pixel_mm: float) -> Bool:
     core = keep[labels]
     for step in range(steps + 1):  # what the opening took from nose, ears and fingers
         core = _dilate(core, 1, start=step) & tissue | core
-    for k in np.flatnonzero(core.any(axis=(1, 2))):
-        core[k] = _filled(core[k])
+    _fill(core)
     return core
 
 
@@ -275,6 +281,21 @@ def _body_slice(tissue: Bool, near: Bool, core: Bool, factors: list[int], least:
         found = kept[labels]
     body[box] = found
     return body
+
+
+def _fill(mask: Bool) -> None:
+    """Fills holes, slice by slice, in place."""
+
+    def fill(k: int) -> None:
+        mask[k] = _filled(mask[k])
+
+    _in_threads(fill, np.flatnonzero(mask.any(axis=(1, 2))).tolist())
+
+
+def _in_threads(work: Callable[[int], None], slices: Iterable[int]) -> None:
+    """Slices are independent, and almost all of the work is outside the interpreter's lock."""
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        deque(pool.map(work, slices), maxlen=0)
 
 
 def _filled(mask_ij: Bool) -> Bool:

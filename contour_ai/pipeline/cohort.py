@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from contour_ai.pipeline.predict import SUMMARY
+from contour_ai.pipeline.result import SUMMARY
 from contour_ai.training.distributed import Place
 
 

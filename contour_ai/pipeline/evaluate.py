@@ -23,13 +23,13 @@ from contour_ai.evaluation.comparison import FigureComparison, compare
 from contour_ai.evaluation.metrics import RoiMetrics, Row, roi_metrics
 from contour_ai.evaluation.report import RoiSummary, summarise
 from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
+from contour_ai.pipeline.result import SUMMARY
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures.names import tg263_name
 from contour_ai.structures.roi_map import RoiMap
 
 MOST_NAMES = 12
 """ROIs that a note lists."""
-SUMMARY = "summary.json"
 UID_END = 12
 """Characters of a UID that tell two CT series of one patient apart."""
 MOST_THREADS = 4

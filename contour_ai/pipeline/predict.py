@@ -36,6 +36,7 @@ from contour_ai.files import atomic_folder, check_target, safe_name
 from contour_ai.pipeline.pictures import Scene, draw_pictures
 from contour_ai.pipeline.report import report_of_prediction
 from contour_ai.pipeline.result import (
+    SUMMARY,
     Context,
     PredictedRoi,
     Prediction,
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
 
 BODY = "Body"
 """Name of the external contour that is added by rule."""
-SUMMARY = "summary.json"
 REPORT = "report.html"
 IN_FLIGHT = 3
 """Patients at once, at most: one read, one in the network, one written. Each holds a whole CT in memory."""

@@ -25,6 +25,9 @@ from contour_ai.structures import RoiInfo
 
 Box = tuple[slice, slice, slice]
 
+SUMMARY = "summary.json"
+"""Stands beside the structure set."""
+
 
 @dataclass(frozen=True, eq=False)
 class PredictedRoi:
