@@ -18,8 +18,10 @@ nnU-Net's own commands plan, preprocess, train and predict, with its own trainer
 only ends it in time, schedule finished). As a user with paired organs would, it trains without mirroring
 (`--mirror all` for its default, which predicts eight times, too). `--plan own` is what its planner says (for 8 GB of
 GPU memory, 32 features), of which a CPU does few steps in an hour. `--plan small` has it plan for `--plan-gb` (2) and
-halves the features to 16, those of `contour-ai train`; that is the default on a CPU. It trains on all its patients,
-and its last weights are taken; `contour-ai train` sets a few of its patients aside to choose its best weights.
+halves the features to 16, those of `contour-ai train`; that is the default on a CPU. There it computes in fp32, a few
+hundred steps in an hour; `--dtype bfloat16` gives it the arithmetic that `contour-ai train` takes where the CPU has
+units for it, and a smaller `--plan-gb` more and smaller steps. It trains on all its patients, and its last weights are
+taken; `contour-ai train` sets a few of its patients aside to choose its best weights.
 
 Both train for `--minutes`, start and validation included, on patients prepared before. Both predict the held-back
 patients, whose contours become RTSTRUCTs, and `contour-ai evaluate` scores them on the CT's own voxels: a ROI that is
@@ -97,6 +99,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--plan", choices=("own", "small"), help="nnU-Net's; small on the CPU, own on a GPU")
     parser.add_argument("--plan-gb", type=float, default=2.0, help="memory that the small plan is made for")
     parser.add_argument("--mirror", default="none", choices=("none", "all"), help="nnU-Net's mirroring")
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="nnU-Net's on a CPU; it has no other there than float32",
+    )
     parser.add_argument("--only", action="append", choices=(*SIDES, OURS, "score"), help="may be repeated")
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)  # a piece of this script as a process
     options = parser.parse_args()
@@ -313,6 +321,7 @@ class Run:
             "BUDGET_SECONDS": str(60 * self.options.minutes),
             "BUDGET_THREADS": str(self.options.threads),
             "BUDGET_MIRROR": self.options.mirror,
+            "BUDGET_DTYPE": self.options.dtype,
         }
         if self.options.device == "cuda":
             environment["nnUNet_n_proc_DA"] = str(max(1, self.options.threads - 1))
@@ -573,7 +582,8 @@ def table(result: Mapping[str, Any], rois: Sequence[str]) -> str:
     for name, fact in facts.items():
         lines.append(f"| {name} | {' | '.join(str(fact(side)) for side in sides.values())} |")
     mirrored = "without mirroring" if options["mirror"] == "none" else "with mirroring"
-    lines += ["", f"nnU-Net {result['nnunetv2']}: {options['plan']} plan, {mirrored}."]
+    plan, dtype = options["plan"], options["dtype"]
+    lines += ["", f"nnU-Net {result['nnunetv2']}: {plan} plan, {mirrored}, {dtype}."]
     return "\n".join(lines) + "\n"
 
 

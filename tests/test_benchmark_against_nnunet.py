@@ -59,7 +59,7 @@ def test_the_table(benchmark: ModuleType) -> None:
 
     result = {
         "sides": {"contour-ai": side(0.625), "nnunet-complete": side(0.25)},
-        "options": {"minutes": "1.0", "mirror": "none", "plan": "small"},
+        "options": {"minutes": "1.0", "mirror": "none", "plan": "small", "dtype": "float32"},
         "machine": "2 threads of a CPU",
         "nnunetv2": "2.8.1",
     }
@@ -70,7 +70,7 @@ def test_the_table(benchmark: ModuleType) -> None:
         "| with Larynx | 0 | 0 |" in lines and "| voxels of a sample | 8 x 16 x 24 | 8 x 16 x 24 |" in lines
     )
     assert not any(line.startswith("| Larynx") for line in lines)
-    assert lines[-1] == "nnU-Net 2.8.1: small plan, without mirroring."
+    assert lines[-1] == "nnU-Net 2.8.1: small plan, without mirroring, float32."
 
 
 def test_half_the_features(benchmark: ModuleType, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ the time that is left, so that the last epoch ends with the time. Set in the env
     BUDGET_SECONDS   of training, from the start of the trainer on
     BUDGET_THREADS   CPU threads; nnU-Net takes all processors otherwise
     BUDGET_MIRROR    all: mirroring along all axes, its default; none: as in its nnUNetTrainerNoMirroring
+    BUDGET_DTYPE     bfloat16: the network in autocast and channels_last_3d on a CPU, too, which nnU-Net does not do
 """
 
 from __future__ import annotations
@@ -34,6 +35,19 @@ SAVE_SECONDS = 120.0
 
 if "BUDGET_THREADS" in os.environ:  # imported by nnU-Net's commands after they have set threads of their own
     torch.set_num_threads(int(os.environ["BUDGET_THREADS"]))
+
+
+def _compute_in_bfloat16(network: torch.nn.Module) -> None:
+    """Has the network compute as `contour-ai train` does where the CPU has units for it; its weights stay fp32."""
+    forward = network.forward
+    network.to(memory_format=torch.channels_last_3d)
+
+    def in_bfloat16(image: torch.Tensor) -> list[torch.Tensor] | torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = forward(image.contiguous(memory_format=torch.channels_last_3d))
+        return [f.float() for f in found] if isinstance(found, list) else found.float()
+
+    network.forward = in_bfloat16
 
 
 class BudgetTrainer(nnUNetTrainer):  # type: ignore[misc]
@@ -70,6 +84,8 @@ class BudgetTrainer(nnUNetTrainer):  # type: ignore[misc]
     def on_train_start(self) -> None:
         """Plans epochs from the speed of this machine, unless a checkpoint has said how many."""
         super().on_train_start()
+        if os.environ.get("BUDGET_DTYPE") == "bfloat16" and self.device.type == "cpu":
+            _compute_in_bfloat16(self.network)
         if not self._planned:
             self._iteration_s = self._rehearse()
             iterations = (self._budget_s - self.used_s) / self._iteration_s
