@@ -3,19 +3,23 @@
     python -m venv peers; peers/bin/pip install monai rt-utils pydicom SimpleITK safetensors contour-ai
     python benchmarks/prediction.py [--model NAME] [--filters 32] [--slices 150] [--runs 3] [--peer peers/bin/python]
     python benchmarks/prediction.py --patients 10
+    python benchmarks/prediction.py --no-overlays --peer peers/bin/python      (neither draws pictures then)
+    python benchmarks/prediction.py --parts --peer peers/bin/python [--filters 32]
     ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/prediction.py        (imitates a CPU without bf16 units)
 
 The patient is a phantom scanned at 512 x 512 pixels of 1 mm with a couch, a mask and noise. The usual way is what most
 research scripts do: SimpleITK reads and resamples the whole CT, MONAI's `sliding_window_inference` runs in fp32 with
 50 % overlap, all channels are resampled back to the full grid, argmax, rt-utils writes. Both read the same files, use
-the same weights, and end with an RTSTRUCT; ours draws pictures, too. With `--filters`, the network has that many and
-random weights: then only the time means something. Runs alternate; the figures are medians. With `--patients`, one
-process contours so many patients, and its time and memory are set against those of a process for one.
+the same weights, and end with an RTSTRUCT; ours draws pictures, too, unless told not to. With `--filters`, the network
+has that many and random weights: then only the time means something. Runs alternate; the figures are medians.
+`--parts` says stage by stage what the gain is made of: body crop, arithmetic, one piece instead of windows, restoring,
+contours. With `--patients`, one process contours so many, and its time and memory are set against those for one.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -23,7 +27,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from contour_ai.bundle import ModelBundle
 
 WINDOW = (96, 96, 96)
 
@@ -32,6 +45,9 @@ def main() -> None:
     arguments = _arguments()
     if arguments.usual_way:
         usual_way(Path(arguments.usual_way[0]), arguments.usual_way[1], Path(arguments.usual_way[2]))
+        return
+    if arguments.parts_of:
+        parts(Path(arguments.parts_of[0]), arguments.parts_of[1], Path(arguments.parts_of[2]))
         return
     if arguments.draw:
         draw_patient(Path(arguments.draw), arguments.slices, arguments.pixels)
@@ -47,6 +63,11 @@ def main() -> None:
         model = arguments.model
         if arguments.filters:
             model = str(random_model(folder / "model", arguments.model, arguments.filters))
+        if arguments.parts:
+            print(setting(arguments), flush=True)
+            command = [arguments.peer, __file__, "--parts-of", str(patient), model, str(folder)]
+            subprocess.run(command, check=True)
+            return
         if arguments.patients:
             several(folder, patient, model, arguments)
             return
@@ -54,7 +75,7 @@ def main() -> None:
         theirs: list[tuple[float, float]] = []
         for run in range(arguments.runs):
             out = folder / f"out{run}"
-            ours.append(measured(predict_command([patient], out, model)))
+            ours.append(measured(predict_command([patient], out, model, overlays=arguments.overlays)))
             if arguments.peer:
                 command = [
                     arguments.peer,
@@ -114,7 +135,7 @@ def renamed(patient: Path, copy: Path, number: int) -> None:
         dataset.save_as(target)
 
 
-def predict_command(patients: list[Path], out: Path, model: str) -> list[str]:
+def predict_command(patients: list[Path], out: Path, model: str, *, overlays: bool = True) -> list[str]:
     return [
         sys.executable,
         "-m",
@@ -125,10 +146,12 @@ def predict_command(patients: list[Path], out: Path, model: str) -> list[str]:
         str(out),
         "--model",
         model,
+        *([] if overlays else ["--no-overlays"]),
     ]
 
 
 def setting(arguments: argparse.Namespace) -> str:
+    """What was run, in two lines."""
     isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "all that the processor has")
     return (
         f"{arguments.pixels} x {arguments.pixels} x {arguments.slices}, model {arguments.model}, "
@@ -220,48 +243,137 @@ def random_model(folder: Path, like: str, filters: int) -> Path:
 
 def usual_way(patient: Path, model: str, out: Path) -> None:
     """Read, resample, sliding windows in fp32, resample all channels back, argmax, rt-utils."""
-    import numpy as np
-    import SimpleITK as sitk  # noqa: N813 - its own documentation's name
     import torch
     from monai.inferers import sliding_window_inference
-    from rt_utils import RTStructBuilder
 
     from contour_ai.bundle import load_bundle
-    from contour_ai.preprocess import image_channels
 
     bundle = load_bundle(model)
     network = bundle.build_network("cpu").float().eval()
+    ct = usual_reading(patient)
+    image = torch.from_numpy(usual_channels(ct, bundle))[None]
+    with torch.inference_mode():
+        logits = sliding_window_inference(image, WINDOW, 1, network, overlap=0.5, mode="gaussian")
+    usual_structures(patient, bundle, usual_labels(logits, ct.GetSize()[::-1]), out)
+
+
+def usual_reading(patient: Path) -> Any:
+    """The CT as SimpleITK's image."""
+    import SimpleITK as sitk  # noqa: N813
+
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(patient / "ct")))
-    ct = reader.Execute()
+    return reader.Execute()
+
+
+def usual_channels(ct: Any, bundle: ModelBundle) -> NDArray[np.float32]:
+    """Channels (C, k, i, j) of the whole CT in the model's spacing."""
+    import SimpleITK as sitk  # noqa: N813
+
+    from contour_ai.preprocess import image_channels
+
     k, i, j = bundle.preprocess.spacing_mm_kij
     spacing = (j, i, k)
     size = [
         round(n * mm / target) for n, mm, target in zip(ct.GetSize(), ct.GetSpacing(), spacing, strict=True)
     ]
-    resampled = sitk.Resample(
-        ct,
-        size,
-        sitk.Transform(),
-        sitk.sitkLinear,
-        ct.GetOrigin(),
-        spacing,
-        ct.GetDirection(),
-        -1024,
-        sitk.sitkFloat32,
-    )
-    image = torch.from_numpy(image_channels(sitk.GetArrayFromImage(resampled), bundle.preprocess))[None]
+    place = (ct.GetOrigin(), spacing, ct.GetDirection())
+    resampled = sitk.Resample(ct, size, sitk.Transform(), sitk.sitkLinear, *place, -1024, sitk.sitkFloat32)
+    return image_channels(sitk.GetArrayFromImage(resampled), bundle.preprocess)
+
+
+def usual_labels(logits: torch.Tensor, shape: Sequence[int]) -> NDArray[np.uint8]:
+    """All channels on the CT's grid, and the largest wins."""
+    import numpy as np
+    import torch
+
     with torch.inference_mode():
-        logits = sliding_window_inference(image, WINDOW, 1, network, overlap=0.5, mode="gaussian")
-        full = torch.nn.functional.interpolate(logits, ct.GetSize()[::-1], mode="trilinear")[0]
-        background = torch.zeros_like(full[:1])
-        labels = torch.cat([background, full]).argmax(0).numpy().astype(np.uint8)
+        full = torch.nn.functional.interpolate(logits, list(shape), mode="trilinear")[0]
+        return torch.cat([torch.zeros_like(full[:1]), full]).argmax(0).numpy().astype(np.uint8)
+
+
+def usual_structures(patient: Path, bundle: ModelBundle, labels: NDArray[np.uint8], out: Path) -> None:
+    """An RTSTRUCT by rt-utils."""
+    import numpy as np
+    from rt_utils import RTStructBuilder
+
     structures = RTStructBuilder.create_new(dicom_series_path=str(patient / "ct"))
     for label, roi in enumerate(bundle.rois, start=1):
         mask = np.moveaxis(labels == label, 0, -1)
         if mask.any():
             structures.add_roi(mask=np.ascontiguousarray(mask), name=roi.name, color=list(roi.color))
     structures.save(str(out))
+
+
+def parts(patient: Path, model: str, folder: Path) -> None:
+    """Stage by stage in one process, the second of two runs of each: what the gain is made of."""
+    import torch
+    from monai.inferers import sliding_window_inference
+
+    from contour_ai.bundle import load_bundle
+    from contour_ai.inference import autocast_dtype
+    from contour_ai.pipeline.predict import PredictOptions, load_model, open_patient, predict, run_network
+    from contour_ai.preprocess import image_channels
+
+    bundle = load_bundle(model)
+    loaded = load_model(bundle, "cpu")
+    plain = bundle.build_network("cpu").to(memory_format=torch.contiguous_format)
+    ct = usual_reading(patient)
+    whole = torch.from_numpy(usual_channels(ct, bundle))[None]
+    opened = open_patient(patient, bundle)
+    crop = torch.from_numpy(image_channels(opened.prepared.hu, bundle.preprocess))[None]
+    dtype = autocast_dtype(torch.device("cpu"))
+
+    def windows(image: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
+        with torch.inference_mode():
+            return sliding_window_inference(image, WINDOW, 1, network, overlap=0.5, mode="gaussian")
+
+    def lower_precision(image: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+            return loaded.network(image.contiguous(memory_format=torch.channels_last_3d)).float()
+
+    numbers = itertools.count()
+    logits = windows(whole, plain)
+    labels = usual_labels(logits, ct.GetSize()[::-1])
+
+    def contoured() -> Mapping[str, float]:
+        out = folder / f"parts{next(numbers)}"
+        return predict(patient, loaded, out, PredictOptions(overlays=False)).timings_s
+
+    def rt_utils_file() -> None:
+        usual_structures(patient, bundle, labels, folder / f"parts{next(numbers)}.dcm")
+
+    contoured()
+    stages = contoured()
+    print(f"voxels: whole resampled CT {whole[0, 0].numel():,}, body crop {crop[0, 0].numel():,}")
+    rows = [
+        ("network: windows, fp32, whole CT (the usual way)", timed(lambda: windows(whole, plain))),
+        ("network: windows, fp32, body crop", timed(lambda: windows(crop, plain))),
+        (
+            f"network: windows, {str(dtype or 'fp32').removeprefix('torch.')}, body crop",
+            timed(lambda: windows(crop, lower_precision)),
+        ),
+        ("network: in one piece, body crop (ours)", timed(lambda: run_network(opened.prepared, loaded))),
+        ("reading: SimpleITK", timed(lambda: usual_reading(patient))),
+        ("reading: ours, looking for files included", stages["finding"] + stages["reading"]),
+        ("resampling: SimpleITK", timed(lambda: usual_channels(ct, bundle))),
+        ("resampling: ours", stages["preprocessing"]),
+        ("body: ours only", stages["body"]),
+        ("restoring: all channels, argmax", timed(lambda: usual_labels(logits, ct.GetSize()[::-1]))),
+        ("restoring: each ROI in its box (ours)", stages["restoring"]),
+        ("structure set: rt-utils", timed(rt_utils_file)),
+        ("structure set: ours, read back and compared", stages["structure set"]),
+    ]
+    for name, seconds in rows:
+        print(f"{name:52} {seconds:7.2f} s")
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of the second of two runs."""
+    work()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def _arguments() -> argparse.Namespace:
@@ -274,8 +386,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pixels", type=int, default=512)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--patients", type=int, default=0, help="so many in one process, against one")
+    parser.add_argument(
+        "--no-overlays", dest="overlays", action="store_false", help="as the peer, who draws none"
+    )
+    parser.add_argument("--parts", action="store_true", help="what the gain is made of; needs --peer")
     parser.add_argument("--peer", help="Python with MONAI and rt-utils")
     parser.add_argument("--draw", metavar="PATIENT", help=argparse.SUPPRESS)
+    parser.add_argument("--parts-of", nargs=3, metavar=("PATIENT", "MODEL", "OUT"), help=argparse.SUPPRESS)
     parser.add_argument("--usual-way", nargs=3, metavar=("PATIENT", "MODEL", "OUT"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
