@@ -16,24 +16,26 @@ if TYPE_CHECKING:  # rich takes 50 ms to import, which --help must not pay
     from contour_ai.progress import OnProgress, ProgressEvent
 
 WIDTH_IN_FILES = 160
-"""Results that go to a file or a pipe: rich would squeeze tables into 80 columns and cut names short."""
+"""What goes to a file or a pipe: rich would squeeze tables into 80 columns and cut names short."""
 
 
 @cache
 def out() -> Console:
     """The console for results (stdout)."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else WIDTH_IN_FILES
-    return Console(highlight=False, soft_wrap=True, width=width)
+    return _console(stderr=False)
 
 
 @cache
 def err() -> Console:
     """The console for messages (stderr)."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else WIDTH_IN_FILES
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
 
 
 def start_logging(verbose: bool) -> None:
