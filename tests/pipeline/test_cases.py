@@ -63,6 +63,17 @@ def test_the_map_says_what_is_absent_by_folder_and_by_patient(archive: Path, tmp
         find_sources(archive, RoiMap(NAMES, absent={"site b": ROIS}, accepted={"P9": ROIS}))
 
 
+def test_a_site_that_is_a_link_has_the_name_of_its_link(archive: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "archive"
+    linked.mkdir()
+    try:
+        (linked / "clinic b").symlink_to(archive / "site a", target_is_directory=True)
+    except OSError as error:
+        pytest.skip(f"this system makes no links: {error}")
+    found = states(linked, tmp_path / "cache", RoiMap(NAMES, absent={"clinic b": ("Parotid_R",)}))
+    assert found == {"P1": (CONTOURED, CONTOURED, ABSENT), "P2": (CONTOURED, UNKNOWN, UNKNOWN)}
+
+
 def test_a_patient_with_nothing_but_absent_rois_is_used(archive: Path, tmp_path: Path) -> None:
     write_patient(tmp_path / "more" / "4", 4, {"ring": (2, 8, 10)})
     write_patient(tmp_path / "more" / "5", 5, {"Brainstem": (2, 8, 10)})
