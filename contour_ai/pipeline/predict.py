@@ -34,7 +34,6 @@ from contour_ai.errors import ConfigError, InputError, OutputError
 from contour_ai.evaluation.flags import EXTERNAL, Image, PatientFlags, find_flags
 from contour_ai.files import atomic_folder, check_target, safe_name
 from contour_ai.pipeline.pictures import Scene, draw_pictures
-from contour_ai.pipeline.report import report_of_prediction
 from contour_ai.pipeline.result import (
     SUMMARY,
     Context,
@@ -500,6 +499,8 @@ def _write_all(
     content = summary(prediction, written.sop_instance_uid, context)
     (folder / SUMMARY).write_text(summary_text(content), encoding="utf-8", newline="\n")
     if options.report:
+        from contour_ai.pipeline.report import report_of_prediction  # and scipy.spatial, a fifth of a second
+
         report_of_prediction(folder / REPORT, ct, written.path, reference_path, content)
     return prediction
 
