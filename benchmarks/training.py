@@ -11,10 +11,10 @@ only the machinery differs. Ours computes in what `contour-ai train` would choos
 the arithmetic. nnU-Net's augmentation runs in the process itself, as ours does (`nnUNet_n_proc_DA=0`): on a machine
 with idle cores its workers would hide some of it.
 
-Measured on one core of an AMD EPYC with AVX512-BF16 (no AMX) that other programs used as well (--cpu-time --steps 2,
-nnU-Net 2.8.1, torch 2.13): nnU-Net's plain U-Net 176 000 voxels/s, our network in its trainer 147 000, ours in bfloat16
-376 000, ours in fp32 129 000: 2.1 and 2.6 times as fast in bfloat16, 0.7 and 0.9 times in fp32. A step is convolutions,
-so the ratio is that of the arithmetic; batches (0.07 s against 0.13 to 0.23 s) are too small a part to matter on a CPU.
+Measured on two cores of an AMD EPYC with AVX512-BF16 (no AMX), idle otherwise (--threads 2 --steps 4, nnU-Net 2.8.1,
+torch 2.13), voxels/s: nnU-Net's plain U-Net 310 000, our network in its trainer 200 000, ours in bfloat16 604 000, ours
+in fp32 253 000. That is 1.9 and 3.0 times as fast in bfloat16, 0.8 and 1.3 times in fp32. A step is convolutions, so
+the ratio is that of the arithmetic; batches (0.05 to 0.14 s) are too small a part to matter on a CPU.
 """
 
 from __future__ import annotations
