@@ -104,10 +104,12 @@ def several(folder: Path, patient: Path, model: str, arguments: argparse.Namespa
         copy = folder / f"patient{n}"
         renamed(patient, copy, n)
         patients.append(copy)
-    one = [measured(predict_command([patient], folder / f"one{run}", model)) for run in range(arguments.runs)]
-    many = [
-        measured(predict_command(patients, folder / f"many{run}", model)) for run in range(arguments.runs)
-    ]
+
+    def runs(name: str, patients: list[Path]) -> list[tuple[float, float]]:
+        outs = [folder / f"{name}{run}" for run in range(arguments.runs)]
+        return [measured(predict_command(patients, out, model, overlays=arguments.overlays)) for out in outs]
+
+    one, many = runs("one", [patient]), runs("many", patients)
     print(setting(arguments))
     report("one patient", one)
     report(f"{len(patients)} patients", many)
@@ -135,7 +137,7 @@ def renamed(patient: Path, copy: Path, number: int) -> None:
         dataset.save_as(target)
 
 
-def predict_command(patients: list[Path], out: Path, model: str, *, overlays: bool = True) -> list[str]:
+def predict_command(patients: list[Path], out: Path, model: str, *, overlays: bool) -> list[str]:
     return [
         sys.executable,
         "-m",
@@ -244,16 +246,13 @@ def random_model(folder: Path, like: str, filters: int) -> Path:
 def usual_way(patient: Path, model: str, out: Path) -> None:
     """Read, resample, sliding windows in fp32, resample all channels back, argmax, rt-utils."""
     import torch
-    from monai.inferers import sliding_window_inference
 
     from contour_ai.bundle import load_bundle
 
     bundle = load_bundle(model)
     network = bundle.build_network("cpu").float().eval()
     ct = usual_reading(patient)
-    image = torch.from_numpy(usual_channels(ct, bundle))[None]
-    with torch.inference_mode():
-        logits = sliding_window_inference(image, WINDOW, 1, network, overlap=0.5, mode="gaussian")
+    logits = usual_network(torch.from_numpy(usual_channels(ct, bundle))[None], network)
     usual_structures(patient, bundle, usual_labels(logits, ct.GetSize()[::-1]), out)
 
 
@@ -282,6 +281,15 @@ def usual_channels(ct: Any, bundle: ModelBundle) -> NDArray[np.float32]:
     return image_channels(sitk.GetArrayFromImage(resampled), bundle.preprocess)
 
 
+def usual_network(image: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Overlapping windows."""
+    import torch
+    from monai.inferers import sliding_window_inference
+
+    with torch.inference_mode():
+        return sliding_window_inference(image, WINDOW, 1, network, overlap=0.5, mode="gaussian")
+
+
 def usual_labels(logits: torch.Tensor, shape: Sequence[int]) -> NDArray[np.uint8]:
     """All channels on the CT's grid, and the largest wins."""
     import numpy as np
@@ -308,7 +316,6 @@ def usual_structures(patient: Path, bundle: ModelBundle, labels: NDArray[np.uint
 def parts(patient: Path, model: str, folder: Path) -> None:
     """Stage by stage in one process, the second of two runs of each: what the gain is made of."""
     import torch
-    from monai.inferers import sliding_window_inference
 
     from contour_ai.bundle import load_bundle
     from contour_ai.inference import autocast_dtype
@@ -324,16 +331,12 @@ def parts(patient: Path, model: str, folder: Path) -> None:
     crop = torch.from_numpy(image_channels(opened.prepared.hu, bundle.preprocess))[None]
     dtype = autocast_dtype(torch.device("cpu"))
 
-    def windows(image: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
-        with torch.inference_mode():
-            return sliding_window_inference(image, WINDOW, 1, network, overlap=0.5, mode="gaussian")
-
     def lower_precision(image: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
             return loaded.network(image.contiguous(memory_format=torch.channels_last_3d)).float()
 
     numbers = itertools.count()
-    logits = windows(whole, plain)
+    logits = usual_network(whole, plain)
     labels = usual_labels(logits, ct.GetSize()[::-1])
 
     def contoured() -> Mapping[str, float]:
@@ -347,11 +350,11 @@ def parts(patient: Path, model: str, folder: Path) -> None:
     stages = contoured()
     print(f"voxels: whole resampled CT {whole[0, 0].numel():,}, body crop {crop[0, 0].numel():,}")
     rows = [
-        ("network: windows, fp32, whole CT (the usual way)", timed(lambda: windows(whole, plain))),
-        ("network: windows, fp32, body crop", timed(lambda: windows(crop, plain))),
+        ("network: windows, fp32, whole CT (the usual way)", timed(lambda: usual_network(whole, plain))),
+        ("network: windows, fp32, body crop", timed(lambda: usual_network(crop, plain))),
         (
             f"network: windows, {str(dtype or 'fp32').removeprefix('torch.')}, body crop",
-            timed(lambda: windows(crop, lower_precision)),
+            timed(lambda: usual_network(crop, lower_precision)),
         ),
         ("network: in one piece, body crop (ours)", timed(lambda: run_network(opened.prepared, loaded))),
         ("reading: SimpleITK", timed(lambda: usual_reading(patient))),
@@ -394,7 +397,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--draw", metavar="PATIENT", help=argparse.SUPPRESS)
     parser.add_argument("--parts-of", nargs=3, metavar=("PATIENT", "MODEL", "OUT"), help=argparse.SUPPRESS)
     parser.add_argument("--usual-way", nargs=3, metavar=("PATIENT", "MODEL", "OUT"), help=argparse.SUPPRESS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.parts and not arguments.peer:
+        parser.error("--parts needs --peer")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ lower than real air, whose values scatter around -1000."""
 AIR_HU = -900
 
 MOST_THREADS = 8
-
+"""Slices whose body is found at the same time."""
 
 # -- settings -----------------------------------------------------------------------------------------------
 

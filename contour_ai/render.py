@@ -397,8 +397,7 @@ class _Stamp:
 @cache
 def _stamp(text: str, size_px: int, anchor: str) -> _Stamp:
     font = _font(size_px)
-    with_edge = Image.new("L", (1, 1))
-    left, top, right, bottom = ImageDraw.Draw(with_edge).textbbox((0, 0), text, font, anchor, stroke_width=1)
+    left, top, right, bottom = font.getbbox(text, anchor=anchor, stroke_width=1)
     left, top = math.floor(left), math.floor(top)
     size = max(1, math.ceil(right) - left), max(1, math.ceil(bottom) - top)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import ArrayLike, NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
@@ -153,6 +154,14 @@ def compress(path: Path, syntax: str) -> None:
     writer.SetFile(reader.GetFile())
     writer.SetImage(change.GetOutput())
     assert writer.Write()
+
+
+def link_folder(link: Path, folder: Path) -> None:
+    """Makes a link to a folder, or skips the test where the system makes none."""
+    try:
+        link.symlink_to(folder, target_is_directory=True)
+    except OSError as error:
+        pytest.skip(f"this system makes no links: {error}")
 
 
 def structure_set(

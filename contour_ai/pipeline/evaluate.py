@@ -220,7 +220,8 @@ def _side(archive: Archive, place: Path) -> list[StructureSetFile]:
 
 def _lies_in(path: Path, place: Path) -> bool:
     """Whether a file that was found belongs to one side: by the way it was found, or by where it really is."""
-    return any(p.is_relative_to(place.resolve()) for p in (path.absolute(), path.resolve()))
+    place = place.resolve()
+    return path.absolute().is_relative_to(place) or path.resolve().is_relative_to(place)
 
 
 def _pairs(

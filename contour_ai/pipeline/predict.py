@@ -145,10 +145,6 @@ class LoadingModel:
         """The model, as soon as it is ready, or the error that it met."""
         return self._loaded.result()
 
-    def met(self, error: Exception) -> bool:
-        """Whether an error is that of loading, which every patient meets."""
-        return self._loaded.done() and self._loaded.exception() is error
-
 
 def load_model(bundle: ModelBundle, device: str = "auto") -> LoadedModel:
     """Builds a bundle's network on a device.
@@ -271,9 +267,8 @@ def predict_patients(
     def outcome(patient_dir: Path, future: Future[Prediction]) -> Outcome:
         try:
             return Outcome(patient_dir, future.result())
-        except Exception as error:
-            if isinstance(model, LoadingModel) and model.met(error):
-                raise
+        except Exception as error:  # noqa: BLE001 - handed to the caller, who goes on with the others
+            model.loaded()  # a model that cannot be loaded is no patient's error
             return Outcome(patient_dir, error=error)
 
     threads = [ThreadPoolExecutor(1) for _ in range(3)]
