@@ -221,16 +221,16 @@ class LossConfig:
 class OptimiserConfig:
     """How weights are changed."""
 
-    name: Literal["adamw", "sgd", "adam"] = "adamw"
-    """AdamW, SGD with Nesterov momentum, or Adam."""
+    name: Literal["adamw", "muon", "sgd", "adam"] = "adamw"
+    """AdamW, Muon (orthogonal steps for convolutions, AdamW for the rest), SGD with Nesterov momentum, or Adam."""
     learning_rate: float = 2e-3
     """Highest learning rate; the schedule takes a share of it. 1e-2 is usual for sgd."""
     weight_decay: float = 1e-2
     """Decay of convolution weights (norms and biases are left alone). 3e-5 is usual for sgd and adam."""
-    momentum: float = 0.99
-    """Momentum of sgd."""
+    momentum: float | None = None
+    """Momentum of muon and sgd; null for the usual 0.95 and 0.99."""
     betas: Range = (0.9, 0.999)
-    """Averaging of adamw and adam."""
+    """Averaging of adamw, adam, and what muon leaves to adamw."""
     clip_norm: float | None = 12.0
     """Largest norm of the gradient, to which larger ones are scaled; null for none."""
     ema_decay: float = 0.999
@@ -238,6 +238,12 @@ class OptimiserConfig:
 
     def __post_init__(self) -> None:
         _check(self.learning_rate > 0, "optimiser.learning_rate", self.learning_rate, "above 0")
+        _check(
+            self.momentum is None or 0 <= self.momentum < 1,
+            "optimiser.momentum",
+            self.momentum,
+            "0 or more, below 1",
+        )
         _check(0 <= self.ema_decay < 1, "optimiser.ema_decay", self.ema_decay, "0 or more, below 1")
         _check(self.clip_norm is None or self.clip_norm > 0, "optimiser.clip_norm", self.clip_norm, "above 0")
 

@@ -75,7 +75,7 @@ class InterruptedHereError(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "muon", "sgd"])
 def test_resuming_continues_bit_for_bit(tmp_path: Path, name: str) -> None:
     config = replace(CONFIG, optimiser=replace(CONFIG.optimiser, name=name))
     run(job(tmp_path / "whole", config))
