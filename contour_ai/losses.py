@@ -19,7 +19,7 @@ VOLUMES = 32
 LEAST_SHARE = 1 / 2000
 """Of the voxels: a ROI is taken to have at least this volume, also where none of it is seen."""
 
-UNKNOWN, CONTOURED = 0, 1
+UNKNOWN, CONTOURED, FILLED = 0, 1, 3
 """What is known of a ROI in a patient; any other state is absent: certainly not there."""
 
 
@@ -31,6 +31,7 @@ def masked_loss(
     exclusive: Tensor | None = None,
     dice_weight: float = 1.0,
     bce_weight: float = 1.0,
+    filled_weight: float = 1.0,
     total: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Dice + BCE over what is known, in fp32.
@@ -45,6 +46,9 @@ def masked_loss(
     no voxel (beyond the patch, absent, or nothing but certain negatives) gets cross-entropy alone: a ratio says nothing
     where nothing can be found, and its gradient would press a small organ's channel to zero everywhere, for good.
 
+    A ROI that a network filled in counts as contoured, but less: against the other patients of the batch in the sums of
+    its Dice, and against the other ROIs.
+
     Cross-entropy is divided by 32 times the volume of the ROI (at least 1/2000 of the voxels, at most all of them), not
     by the number of voxels. Once a channel is near zero everywhere, as all are early on, cross-entropy alone can raise
     it: Dice is flat there. As a mean over half a million voxels it would be fifty times weaker for an organ of 500
@@ -55,30 +59,33 @@ def masked_loss(
         logits: (N, R, K, I, J), or a list of them from deep supervision, finest first, the later ones
             coarser. The weights halve from map to map and add up to one.
         targets: (N, R, K, I, J) 0 or 1 of any dtype.
-        states: (N, R): 0 or False unknown, 1 or True contoured, 2 absent (its targets are 0).
+        states: (N, R): 0 or False unknown, 1 or True contoured, 2 absent (its targets are 0), 3 filled in.
         exclusive: (R, R) bool, true for pairs of ROIs that never overlap; None for no certain negatives.
         dice_weight: weight of the Dice term.
         bce_weight: weight of the cross-entropy.
+        filled_weight: weight of ROIs that are filled in, above 0.
         total: adds a tensor up over all processes that share the batch, differentiably; None where there is one.
 
     Returns:
         A scalar; zero, with zero gradients, where nothing is known.
     """
     maps = [logits] if isinstance(logits, Tensor) else list(logits)
-    known, partly, negative = _what_is_known(targets, states.cpu(), exclusive)
+    states = states.cpu()
+    known, partly, negative = _what_is_known(targets, states, exclusive)
+    counts = torch.where(states == FILLED, filled_weight, 1.0)[states != UNKNOWN].to(targets.device)  # (P,)
     number = states.shape[1]
     # The channels to be taught are picked first, so that all that follows costs nothing for the others.
     truth = targets[known].float()  # (P, K, I, J)
     sums = []
     for map_ in maps:
         size = map_.shape[2:]
-        found = _sums_known(map_[known].float(), coarser(truth, size), known[1], number)
+        found = _sums_known(map_[known].float(), coarser(truth, size), counts, known[1], number)
         if negative is not None:
             # A coarse voxel is a certain negative where all of it is.
             certain = coarser(negative, size) >= 1
             found = found + _sums_negative(map_[partly].float(), certain, partly[1], number)
         sums.append(found)
-    stacked = torch.stack(sums)  # (maps, 6, R)
+    stacked = torch.stack(sums)  # (maps, 8, R)
     if total is not None:
         stacked = total(stacked)
     weights = stacked.new_tensor([0.5**n for n in range(len(maps))])
@@ -146,8 +153,12 @@ def _what_is_known(
     return known, (index[:, 0], index[:, 1]), negative.float()
 
 
-def _sums_known(logits: Tensor, truth: Tensor, rois: Tensor, number: int) -> Tensor:
-    """Sums of P whole channels by ROI, (6, R): intersection, volumes found and true, BCE, voxels that are known, 0."""
+def _sums_known(logits: Tensor, truth: Tensor, counts: Tensor, rois: Tensor, number: int) -> Tensor:
+    """Sums of P whole channels by ROI, each times what it counts: intersection, volumes found and true, BCE, voxels.
+
+    Returns:
+        (8, R): these, 0, what the channels count, and their number.
+    """
     space = (1, 2, 3)
     probability = logits.sigmoid()
     voxels = torch.full_like(rois, logits[0].numel() if len(logits) else 0, dtype=torch.float32)
@@ -159,9 +170,11 @@ def _sums_known(logits: Tensor, truth: Tensor, rois: Tensor, number: int) -> Ten
             F.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(space),
             voxels,
             torch.zeros_like(voxels),
+            torch.ones_like(voxels),
         ]
-    )  # (6, P)
-    return sums.new_zeros(6, number).index_add(1, rois, sums)
+    )
+    sums = torch.cat([sums * counts, torch.ones_like(voxels)[None]])  # (8, P)
+    return sums.new_zeros(8, number).index_add(1, rois, sums)
 
 
 def _sums_negative(logits: Tensor, certain: Tensor, rois: Tensor, number: int) -> Tensor:
@@ -178,18 +191,21 @@ def _sums_negative(logits: Tensor, certain: Tensor, rois: Tensor, number: int) -
             (F.softplus(there) * certain).sum(space),
             zeros,
             torch.full_like(zeros, logits[0].numel()),
+            zeros,
+            zeros,
         ]
-    )  # (6, U)
-    return sums.new_zeros(6, number).index_add(1, rois, sums)
+    )  # (8, U)
+    return sums.new_zeros(8, number).index_add(1, rois, sums)
 
 
 def _from_sums(sums: Tensor, dice_weight: float, bce_weight: float) -> Tensor:
-    """The loss of one map from its sums (6, R) over the whole batch."""
-    intersection, found, true, bce, known, partly = sums
+    """The loss of one map from its sums (8, R) over the whole batch."""
+    intersection, found, true, bce, known, partly, weight, channels = sums
     dice = (2 * intersection + DICE_SMOOTHING_VOXELS) / (found + true + DICE_SMOOTHING_VOXELS)
     voxels = torch.where(known > 0, known, partly)
     volume = torch.minimum(VOLUMES * torch.maximum(true, LEAST_SHARE * voxels), voxels)
     loss = bce_weight * bce / volume.clamp(min=1)
     loss = loss + dice_weight * (1 - dice) * (true > 0)
+    loss = loss * torch.where(channels > 0, weight / channels.clamp(min=1), 1.0)
     taught = (known > 0) | (partly > 0)
     return (loss * taught).sum() / (known > 0).sum().clamp(min=1)

@@ -520,6 +520,7 @@ def _describe(
             **({"processes": processes} if processes > 1 else {}),
             "optimiser": facts["optimiser"],
             "device": _device_name(job),
+            "filled_in": _filling(job, progress),
             "started_from": "" if options.init is None else f"{options.init.name} {options.init.version}",
         },
         results=validated,
@@ -531,6 +532,14 @@ def _describe(
             "data_and_settings_sha256": job.fingerprint,
         },
     )
+
+
+def _filling(job: Job, progress: Progress) -> str:
+    """What the network filled in; empty where it did not."""
+    if not progress.filled_step:
+        return ""
+    rois = ", ".join(f"{roi} in {number}" for roi, number in progress.filled.items()) or "nothing"
+    return f"{rois} training patients, after step {progress.filled_step}, with weight {job.config.loss.filled_weight:g}"
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contour_ai.preprocess import window
-from contour_ai.training.cache import CONTOURED
+from contour_ai.training.cache import CONTOURED, FILLED
 from contour_ai.training.config import AugmentationConfig
 
 Triple = tuple[int, int, int]
@@ -100,7 +100,7 @@ def view(
     Args:
         hu: (k, i, j) integer or float tensor on any device.
         bits: (k, i, j) signed integer; bit r is ROI r.
-        states: what is known of each ROI, `CONTOURED` or not.
+        states: what is known of each ROI, as `Case.states` has it.
         centre_kij: voxel of the patient that comes to the centre of the view.
         size_kij: voxels of the view; what lies beyond the patient is `outside_hu` and no ROI.
         spacing_mm_kij: voxel size; rotations are in millimetres.
@@ -188,7 +188,7 @@ def _interpolated(
         box.append(slice(a, max(min(math.ceil(c + r) + 1, n), a + 1)))
     inside = [c - b.start for c, b in zip(centre, box, strict=True)]
     hu, bits = hu[tuple(box)], bits[tuple(box)]
-    present = [r for r, state in enumerate(states) if state == CONTOURED]
+    present = [r for r, state in enumerate(states) if state in (CONTOURED, FILLED)]
     # Air is what grid_sample pads with: 0.
     layers = [hu.float() - outside_hu] + [((bits >> r) & 1).float() for r in present]
     source = torch.stack(layers)[None]  # (1, 1 + present, k, i, j)

@@ -28,8 +28,9 @@ from contour_ai.volume import bits_dtype
 CACHE_FORMAT = 2
 """Changes whenever the same files and settings give other arrays, so that old entries are not taken."""
 
-UNKNOWN, CONTOURED, ABSENT = 0, 1, 2
-"""What is known of a ROI in a patient: not contoured, which says nothing; contoured; certainly not there."""
+UNKNOWN, CONTOURED, ABSENT, FILLED = 0, 1, 2, 3
+"""What is known of a ROI in a patient: not contoured, which says nothing; contoured; certainly not there; drawn by the
+network itself, where it was not contoured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +55,14 @@ class Case:
     """What was measured of each ROI that the structure set has, on the CT's own grid."""
     absent: tuple[str, ...] = ()
     """ROIs that are certainly not in this patient: outside the scan, or removed by surgery; none of them contoured."""
+    filled: tuple[str, ...] = ()
+    """ROIs that were not contoured, and whose bits the network has drawn (`training.filling`)."""
 
     @property
     def states(self) -> tuple[int, ...]:
-        """`UNKNOWN`, `CONTOURED` or `ABSENT` of every ROI."""
+        """`UNKNOWN`, `CONTOURED`, `ABSENT` or `FILLED` of every ROI."""
         return tuple(
-            CONTOURED if here else ABSENT if roi in self.absent else UNKNOWN
+            CONTOURED if here else ABSENT if roi in self.absent else FILLED if roi in self.filled else UNKNOWN
             for roi, here in zip(self.rois, self.presence, strict=True)
         )
 

@@ -46,6 +46,10 @@ class Clock:
         self._training_s += now - self._last
         self._last = now
 
+    def paused(self) -> None:
+        """After something else that is no step."""
+        self._last = time.monotonic()
+
     def validated(self) -> None:
         """After every validation."""
         now = time.monotonic()

@@ -54,6 +54,9 @@ class DataConfig:
     """Share of the patients held out for validation, chosen by a fixed hash of the patient ID."""
     fold: tuple[int, int] | None = None
     """Cross-validation instead: (2, 5) holds out the second of five parts of the patients; null for none."""
+    fill_at: float | None = None
+    """After this share of the training (as 0.6) the network itself fills in ROIs that training patients lack, where
+    their volume is usual; from there on they are learnt from with loss.filled_weight. Null for never."""
 
     def __post_init__(self) -> None:
         _check(
@@ -64,6 +67,12 @@ class DataConfig:
             "data.fold",
             self.fold,
             "k, n with 1 <= k <= n and n at least 2",
+        )
+        _check(
+            self.fill_at is None or 0 < self.fill_at < 1,
+            "data.fill_at",
+            self.fill_at,
+            "null or between 0 and 1",
         )
         _check(self.rois is None or len(self.rois) > 0, "data.rois", self.rois, "null or a list of names")
 
@@ -210,11 +219,16 @@ class LossConfig:
     """Weight of the Dice term."""
     bce_weight: float = 1.0
     """Weight of the cross-entropy."""
+    filled_weight: float = 0.3
+    """Weight of ROIs that the network filled in (data.fill_at) against contoured ones."""
     certain_negatives: bool = True
     """Whether a ROI that is not contoured in a patient is taught that it is not inside contoured organs that it never
     overlaps in the training patients who have both."""
     may_overlap: tuple[tuple[str, str], ...] = ()
     """Pairs of ROIs that may overlap although they do not in the training patients, as in [[Brain, Brainstem]]."""
+
+    def __post_init__(self) -> None:
+        _check(0 < self.filled_weight <= 1, "loss.filled_weight", self.filled_weight, "above 0, at most 1")
 
 
 @dataclass(frozen=True)

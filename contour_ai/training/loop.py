@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from contour_ai.errors import ContourAIError, ModelError
 from contour_ai.inference import autocast_dtype, memory_format
@@ -24,6 +25,7 @@ from contour_ai.training.case_figures import CaseFigures
 from contour_ai.training.clock import Clock
 from contour_ai.training.config import TrainConfig
 from contour_ai.training.distributed import Processes
+from contour_ai.training.filling import fill, filled_counts, load_filled
 from contour_ai.training.memory import used_bytes
 from contour_ai.training.plan import Plan
 from contour_ai.training.schedule import rate_share
@@ -79,6 +81,11 @@ class Job:
         return self.run_dir / "checkpoints"
 
     @property
+    def filled(self) -> Path:
+        """Folder of what the network filled in."""
+        return self.run_dir / "filled"
+
+    @property
     def windows(self) -> Windows:
         """How validation runs the network."""
         return Windows(self.window_kij, self.overlap, self.max_voxels)
@@ -98,6 +105,10 @@ class Progress:
     """Smoothed."""
     budget_left_s: float | None = None
     """Of the time budget; None where there is none."""
+    filled_step: int = 0
+    """After which ROIs that were not contoured were filled in; 0 where they are not, or not yet."""
+    filled: dict[str, int] = field(default_factory=dict)
+    """{ROI: training patients in whom it was}."""
     scores: list[Score] = field(default_factory=list)
 
     @property
@@ -135,6 +146,8 @@ def train_network(
     network.to(device=processes.device, memory_format=order)  # type: ignore[call-overload]
     stepper = Stepper(network, config, _batches(job, processes), job.exclusive, precision, processes)
     at = _resume(job, stepper) if job.resume else Progress()
+    if at.filled_step:
+        job = _with_training(job, stepper, load_filled(job.training, job.filled))
     stepper.begin()
     if not job.resume:
         _save(job, stepper, at)  # from here on a killed training can go on
@@ -145,6 +158,10 @@ def train_network(
     saved_s = time.monotonic()
 
     while not at.finished:
+        if _is_time_to_fill(config, at):
+            job = _with_training(job, stepper, _filled(job, stepper, on_progress))
+            at.filled_step, at.filled = at.step, filled_counts(job.training)
+            clock.paused()
         rate = config.optimiser.learning_rate * rate_share(config.schedule, at.done, at.step)
         loss, patient_ids = stepper.step(at.step, rate)
         watch.add(loss, patient_ids)
@@ -250,22 +267,36 @@ def _validated(job: Job, stepper: Stepper, on_progress: OnProgress) -> CaseFigur
     return together
 
 
+def _is_time_to_fill(config: TrainConfig, at: Progress) -> bool:
+    share = config.data.fill_at
+    return share is not None and at.step > 0 and not at.filled_step and at.done >= share
+
+
+def _filled(job: Job, stepper: Stepper, on_progress: OnProgress) -> list[Case]:
+    """The training patients, filled in by the averaged network of the first process."""
+    predict = _predictor(job, stepper)
+    return stepper.processes.from_first(
+        lambda: fill(job.training, predict, job.exclusive, job.filled, on_progress)
+    )
+
+
+def _with_training(job: Job, stepper: Stepper, training: Sequence[Case]) -> Job:
+    """Goes on with these training patients."""
+    job = replace(job, training=training)
+    stepper.batches.patients.leave()
+    stepper.batches = _batches(job, stepper.processes)
+    return job
+
+
+def _predictor(job: Job, stepper: Stepper) -> Callable[[Case], NDArray[np.float32]]:
+    """What gives the averaged network's logits of a patient."""
+    network, device, precision = stepper.average.network, stepper.processes.device, stepper.precision
+    return lambda case: predicted(case, job.plan.settings, network, device, precision, job.windows)
+
+
 def _draw_worst(job: Job, stepper: Stepper, score: Score, writer: Any) -> None:
     if stepper.processes.is_first:
-        draw_worst(
-            job.run_dir / "worst",
-            writer,
-            score,
-            job.validation,
-            lambda case: predicted(
-                case,
-                job.plan.settings,
-                stepper.average.network,
-                stepper.processes.device,
-                stepper.precision,
-                job.windows,
-            ),
-        )
+        draw_worst(job.run_dir / "worst", writer, score, job.validation, _predictor(job, stepper))
 
 
 def _write_scores(job: Job, stepper: Stepper, at: Progress) -> None:
@@ -416,4 +447,4 @@ def _resume(job: Job, stepper: Stepper) -> Progress:
         )
     scores = [Score(**score) for score in saved["scores"]]
     keys = [key for key in vars(Progress()) if key != "scores"]
-    return Progress(**{key: saved[key] for key in keys}, scores=scores)
+    return Progress(**{key: saved[key] for key in keys if key in saved}, scores=scores)

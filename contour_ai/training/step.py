@@ -169,6 +169,7 @@ class Stepper:
             exclusive=self.exclusive,
             dice_weight=self.config.loss.dice_weight,
             bce_weight=self.config.loss.bce_weight,
+            filled_weight=self.config.loss.filled_weight,
             total=None if self.processes.alone else self.processes.total,
         )
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from training_cases import ROIS, case
@@ -19,7 +20,9 @@ from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import ProgressEvent
 from contour_ai.training.config import (
     AugmentationConfig,
+    DataConfig,
     InputConfig,
+    LossConfig,
     NetworkChoice,
     OptimiserConfig,
     RunConfig,
@@ -93,6 +96,42 @@ def test_resuming_continues_bit_for_bit(tmp_path: Path, name: str) -> None:
     assert [s["step"] for s in last(tmp_path / "parts")["scores"]] == [4, 8]
     best = f"best-{last(tmp_path / 'parts')['best_step']}.pt"
     assert sorted(p.name for p in (tmp_path / "parts" / "checkpoints").iterdir()) == [best, "last.pt"]
+
+
+def test_filling_in_is_done_once_and_survives_being_killed(tmp_path: Path) -> None:
+    config = replace(
+        CONFIG,
+        data=DataConfig(fill_at=0.4),
+        loss=LossConfig(filled_weight=0.5),
+        run=replace(CONFIG.run, checkpoint_minutes=1e-9),
+    )
+
+    def like_ball(case, *_):  # type: ignore[no-untyped-def]
+        return np.where(np.abs(case.hu - 120) < 30, 1.0, -1.0)[None].repeat(len(ROIS), 0).astype(np.float32)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("contour_ai.training.loop.predicted", like_ball)
+        patch.setattr("contour_ai.training.filling._usual_voxels", lambda cases: {ROIS[1]: (1, 10**6)})
+        events: list[ProgressEvent] = []
+        _, at = run(job(tmp_path / "whole", config), events.append)
+        assert at.filled_step == 4 and at.filled == {ROIS[1]: 2}
+        assert [e.done for e in events if e.stage == "filling in"] == [0, 1, 2, 3, 4]
+        for interrupted_at in (3, 6):
+            parts = tmp_path / f"parts-{interrupted_at}"
+
+            def interrupt(event: ProgressEvent, step: int = interrupted_at) -> None:
+                if event.stage == "training" and event.facts["step"] == step:
+                    raise InterruptedHereError
+
+            with pytest.raises(InterruptedHereError):
+                run(job(parts, config), interrupt)
+            run(job(parts, config, resume=True))
+            assert_same(last(tmp_path / "whole"), last(parts))
+    plain = replace(config, data=DataConfig())
+    run(job(tmp_path / "plain", plain))
+    assert not torch.equal(
+        last(tmp_path / "plain")["model"]["head.weight"], last(parts)["model"]["head.weight"]
+    )
 
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""ROIs that training patients lack, drawn by the network itself; from there on they are learnt from, with less weight.
+
+Self-training for partial labels, as in Cubero et al. (2022). Validation patients are never filled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.files import atomic_folder
+from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.training.cache import UNKNOWN, Case
+
+USUAL = (5.0, 95.0)
+"""Percentiles of a ROI's volume where it is contoured; what is drawn smaller or larger is not taken."""
+
+FEWEST_PATIENTS = 5
+"""A ROI that fewer patients have is not filled in: nothing says what is usual."""
+
+LISTING = "filled.json"
+
+
+def fill(
+    cases: Sequence[Case],
+    predict: Callable[[Case], NDArray[np.float32]],
+    exclusive: NDArray[np.bool_] | None,
+    folder: Path,
+    on_progress: OnProgress = no_progress,
+) -> list[Case]:
+    """The training patients with ROIs filled in that are not contoured and not known to be absent.
+
+    Contours stay as they are; a ROI is not drawn into contoured ones that never overlap it.
+
+    Args:
+        cases: the training patients, all with the same ROIs.
+        predict: gives the (R, k, i, j) logits of a patient.
+        exclusive: (R, R) true for ROIs that never overlap; None for none.
+        folder: where the result is written, for `load_filled`; replaced as a whole.
+        on_progress: stage "filling in".
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    limits = _usual_voxels(cases)
+    listing: list[list[str]] = []
+    with atomic_folder(folder, overwrite=True) as temporary:
+        for n, case in enumerate(cases):
+            on_progress(ProgressEvent("filling in", n, len(cases), {"patient": case.patient_id}))
+            wanted = [r for r, state in enumerate(case.states) if state == UNKNOWN and case.rois[r] in limits]
+            rois: list[str] = []
+            if wanted:
+                bits, rois = _drawn(case, wanted, predict(case), exclusive, limits)
+                if rois:
+                    np.save(temporary / _name(n), bits)
+            listing.append(rois)
+        (temporary / LISTING).write_text(
+            json.dumps([[c.patient_id, rois] for c, rois in zip(cases, listing, strict=True)], indent=0),
+            encoding="utf-8",
+        )
+    on_progress(ProgressEvent("filling in", len(cases), len(cases)))
+    return load_filled(cases, folder)
+
+
+def load_filled(cases: Sequence[Case], folder: Path) -> list[Case]:
+    """The training patients as `fill` left them in `folder`."""
+    listing = json.loads((folder / LISTING).read_text(encoding="utf-8"))
+    return [
+        replace(case, labels=folder / _name(n), filled=tuple(rois)) if rois else case
+        for n, (case, (_, rois)) in enumerate(zip(cases, listing, strict=True))
+    ]
+
+
+def filled_counts(cases: Sequence[Case]) -> dict[str, int]:
+    """{ROI: patients in whom it was filled in}, for those that were."""
+    rois = [roi for case in cases for roi in case.filled]
+    return {roi: rois.count(roi) for roi in cases[0].rois if roi in rois}
+
+
+def _name(n: int) -> str:
+    return f"{n:06d}.npy"
+
+
+def _drawn(
+    case: Case,
+    wanted: Sequence[int],
+    logits: NDArray[np.float32],
+    exclusive: NDArray[np.bool_] | None,
+    limits: dict[str, tuple[float, float]],
+) -> tuple[NDArray[np.unsignedinteger], list[str]]:
+    """The patient's bits with what was drawn, and which ROIs that are."""
+    contoured = np.asarray(case.bits)
+    bits, dtype, rois = contoured.copy(), contoured.dtype.type, []
+    for r in wanted:
+        mask = logits[r] > 0
+        if exclusive is not None:
+            taken = sum(1 << int(other) for other in np.flatnonzero(exclusive[r]))
+            mask &= (contoured & dtype(taken)) == 0
+        low, high = limits[case.rois[r]]
+        if low <= np.count_nonzero(mask) <= high:
+            bits |= mask.astype(bits.dtype) << dtype(r)
+            rois.append(case.rois[r])
+    return bits, rois
+
+
+def _usual_voxels(cases: Sequence[Case]) -> dict[str, tuple[float, float]]:
+    """{ROI: smallest and largest usual number of voxels}, of ROIs that enough patients have."""
+    limits = {}
+    for r, roi in enumerate(cases[0].rois):
+        volumes = [_voxels(np.asarray(case.bits), r) for case in cases if case.presence[r]]
+        if len(volumes) >= FEWEST_PATIENTS:
+            low, high = np.percentile(volumes, USUAL)
+            limits[roi] = (max(float(low), 1.0), float(high))
+    return limits
+
+
+def _voxels(bits: NDArray[np.unsignedinteger], r: int) -> int:
+    return int(np.count_nonzero(bits & bits.dtype.type(1 << r)))
