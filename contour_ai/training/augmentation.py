@@ -44,7 +44,8 @@ class Draw:
     contrast: float = 1.0
     gamma: float = 1.0
     seed: int = 0
-    """Of the noise."""
+    """Of the noise and the streaks."""
+    streak_hu: float = 0.0
 
     @property
     def is_affine(self) -> bool:
@@ -77,6 +78,7 @@ def draw(rng: np.random.Generator, config: AugmentationConfig) -> Draw:
         contrast=maybe(config.contrast_probability, *config.contrast, 1.0),
         gamma=maybe(config.gamma_probability, *config.gamma, 1.0),
         seed=int(rng.integers(2**62)),
+        streak_hu=maybe(config.streak_probability, 0.0, config.streak_hu, 0.0),
     )
 
 
@@ -215,10 +217,12 @@ def _interpolated(
 
 
 def shade(image_hu: Tensor, windows_hu: Sequence[tuple[float, float]], chosen: Draw) -> Tensor:
-    """(k, i, j) HU to (C, k, i, j) float32 in [-1, 1], with noise, blur, coarseness and other brightness.
+    """(k, i, j) HU to (C, k, i, j) float32 in [-1, 1], with streaks, noise, blur, coarseness and other brightness.
 
     What the scanner does (resolution, blur, noise) is done in HU, before the windows; the rest in each window.
     """
+    if chosen.streak_hu > 0:
+        image_hu = streaked(image_hu, chosen.streak_hu, chosen.seed)
     if chosen.low_resolution < 1:
         image_hu = coarsened(image_hu, chosen.low_resolution)
     if chosen.blur_voxels > 0:
@@ -240,6 +244,42 @@ def shade(image_hu: Tensor, windows_hu: Sequence[tuple[float, float]], chosen: D
     if chosen.gamma != 1:
         image = image**chosen.gamma
     return image * 2 - 1
+
+
+BONE_HU, AIR_HU = 500.0, -900.0
+"""Metal is put where it is brighter than the first; streaks are seen where it is brighter than the second."""
+
+STREAKS = 12
+"""Waves of a streak pattern around its piece of metal."""
+
+
+def streaked(image_hu: Tensor, strength_hu: float, seed: int) -> Tensor:
+    """(k, i, j) HU with bright and dark rays that start from a voxel of bone and fade along and across the slices.
+
+    Where there is no bone the image stays as it is.
+
+    Args:
+        image_hu: on a grid whose i and j spacing are the same.
+        strength_hu: standard deviation of the rays beside the metal.
+        seed: of the place and the pattern.
+    """
+    bone = (image_hu > BONE_HU).nonzero()
+    if len(bone) == 0:
+        return image_hu
+    rng = np.random.default_rng(seed)
+    place = bone[int(rng.integers(len(bone)))]
+    k, i, j = (
+        torch.arange(n, device=image_hu.device, dtype=torch.float32) - centre
+        for n, centre in zip(image_hu.shape, place, strict=True)
+    )
+    angle, distance = torch.atan2(i[:, None], j[None, :]), torch.hypot(i[:, None], j[None, :])
+    rays = torch.zeros_like(angle)
+    for wave in range(2, STREAKS + 2):
+        rays += float(rng.normal()) * torch.cos(wave * angle + float(rng.uniform(0, 2 * math.pi)))
+    rays *= (2 / STREAKS) ** 0.5 * torch.exp(-distance / float(rng.uniform(8, 25)))
+    slices = torch.exp(-((k / float(rng.uniform(1, 4))) ** 2))
+    seen = image_hu > AIR_HU
+    return image_hu + strength_hu * slices[:, None, None] * rays * seen
 
 
 def blurred(image: Tensor, sigma_voxels: float) -> Tensor:

@@ -179,6 +179,10 @@ class AugmentationConfig:
     """Chance of Gaussian noise."""
     noise_hu: float = 60.0
     """Largest standard deviation of the noise in HU (variance 0.1 of a soft-tissue window's half width)."""
+    streak_probability: float = 0.1
+    """Chance of streaks from a piece of metal in bone, as teeth have them."""
+    streak_hu: float = 400.0
+    """Largest strength of the streaks in HU."""
     blur_probability: float = 0.2
     """Chance of a Gaussian blur."""
     blur_voxels: Range = (0.5, 1.0)

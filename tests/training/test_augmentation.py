@@ -16,6 +16,7 @@ from contour_ai.training.augmentation import (
     coarsened,
     draw,
     shade,
+    streaked,
     unpack,
     view,
 )
@@ -151,6 +152,20 @@ def test_shading_stays_in_range_and_does_what_it_says() -> None:
     inside = image > -200
     wide = shade(image, windows, Draw(contrast=1.25))[0][inside].std()
     assert float(wide) > float(plain[0][inside].std())
+
+
+def test_streaks_start_from_bone_and_fade() -> None:
+    image = torch.zeros(21, 61, 61)
+    image[:, :, :5] = -1024
+    assert streaked(image, 300.0, 1) is image  # no bone
+    image[10, 30, 30] = 1000
+    change = streaked(image, 300.0, 1) - image
+    torch.testing.assert_close(change, streaked(image, 300.0, 1) - image)
+    assert not torch.equal(change, streaked(image, 300.0, 2) - image)
+    assert change[10].abs().max() > 100 and not change[:, :, :5].any()
+    near, far = change[10, 25:36, 25:36], change[10, :, 45:]
+    assert near.std() > 2 * far.std() and change[10].std() > 10 * change[0].std()
+    assert near.max() > 50 and near.min() < -50
 
 
 def test_blur_keeps_the_mean_of_a_point_and_coarsening_a_ramp() -> None:
