@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contour_ai.errors import ContourAIError
+from contour_ai.volume import CONTOURED, FILLED, UNKNOWN
 
 DICE_SMOOTHING_VOXELS = 1.0
 """Added to both halves of the Dice ratio."""
@@ -18,9 +19,6 @@ VOLUMES = 32
 
 LEAST_SHARE = 1 / 2000
 """Of the voxels: a ROI is taken to have at least this volume, also where none of it is seen."""
-
-UNKNOWN, CONTOURED, FILLED = 0, 1, 3
-"""What is known of a ROI in a patient; any other state is absent: certainly not there."""
 
 
 def masked_loss(

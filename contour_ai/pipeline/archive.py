@@ -18,7 +18,7 @@ from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import roi_info, tg263_name
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import Finding
-from contour_ai.training.cache import Case
+from contour_ai.training.cache import Case, contoured_cm3
 
 GRIDS_LOOKED_AT = 40
 """The median voxel size is that of so many patients, evenly picked; reading every slice of every one takes long."""
@@ -297,14 +297,8 @@ def _labels(found: Sequence[PatientFiles]) -> list[str]:
 
 def spread(cases: Sequence[Case], rois: Sequence[str]) -> dict[str, dict[str, object]]:
     """{ROI: number of patients, and its volume's 5 %, 50 % and 95 % in cm3}: what the model has seen."""
-    volumes: dict[str, list[float]] = {roi: [] for roi in rois}
-    for case in cases:
-        bits, voxel_cm3 = case.bits, float(np.prod(case.spacing_mm_kij)) / 1000
-        for r, roi in enumerate(rois):
-            if case.presence[r]:
-                volumes[roi].append(np.count_nonzero(bits & bits.dtype.type(1 << r)) * voxel_cm3)
     facts: dict[str, dict[str, object]] = {}
-    for roi, found in volumes.items():
+    for roi, found in contoured_cm3(cases, rois).items():
         facts[roi] = {"patients": len(found)}
         if found:
             facts[roi]["volume_cm3"] = [round(float(v), 2) for v in np.percentile(found, (5, 50, 95))]

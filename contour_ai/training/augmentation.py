@@ -16,12 +16,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contour_ai.preprocess import window
-from contour_ai.training.cache import CONTOURED, FILLED
+from contour_ai.preprocess import AIR_HU, window
 from contour_ai.training.config import AugmentationConfig
+from contour_ai.volume import CONTOURED, FILLED
 
 Triple = tuple[int, int, int]
 Triplet = tuple[float, float, float]
+
+BONE_HU = 500.0
+"""Metal is put where it is brighter."""
+
+STREAKS = 12
+"""Waves of a streak pattern around its piece of metal."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +225,7 @@ def _interpolated(
 def shade(image_hu: Tensor, windows_hu: Sequence[tuple[float, float]], chosen: Draw) -> Tensor:
     """(k, i, j) HU to (C, k, i, j) float32 in [-1, 1], with streaks, noise, blur, coarseness and other brightness.
 
-    What the scanner does (resolution, blur, noise) is done in HU, before the windows; the rest in each window.
+    What the scanner does (streaks, resolution, blur, noise) is done in HU, before the windows; the rest in each window.
     """
     if chosen.streak_hu > 0:
         image_hu = streaked(image_hu, chosen.streak_hu, chosen.seed)
@@ -244,13 +250,6 @@ def shade(image_hu: Tensor, windows_hu: Sequence[tuple[float, float]], chosen: D
     if chosen.gamma != 1:
         image = image**chosen.gamma
     return image * 2 - 1
-
-
-BONE_HU, AIR_HU = 500.0, -900.0
-"""Metal is put where it is brighter than the first; streaks are seen where it is brighter than the second."""
-
-STREAKS = 12
-"""Waves of a streak pattern around its piece of metal."""
 
 
 def streaked(image_hu: Tensor, strength_hu: float, seed: int) -> Tensor:

@@ -12,7 +12,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,14 +23,10 @@ from contour_ai.files import atomic_file, atomic_folder
 from contour_ai.grid import Grid
 from contour_ai.preprocess import Prepared
 from contour_ai.training.roi_facts import RoiFacts
-from contour_ai.volume import bits_dtype
+from contour_ai.volume import ABSENT, CONTOURED, FILLED, UNKNOWN, bits_dtype
 
 CACHE_FORMAT = 2
 """Changes whenever the same files and settings give other arrays, so that old entries are not taken."""
-
-UNKNOWN, CONTOURED, ABSENT, FILLED = 0, 1, 2, 3
-"""What is known of a ROI in a patient: not contoured, which says nothing; contoured; certainly not there; drawn by the
-network itself, where it was not contoured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +84,17 @@ class Case:
                 here = (old >> old.dtype.type(self.rois.index(name))) & old.dtype.type(1)
                 bits |= here.astype(dtype) << dtype.type(r)
         return replace(self, labels=bits, rois=rois, presence=presence)
+
+
+def contoured_cm3(cases: Iterable[Case], rois: Sequence[str]) -> dict[str, list[float]]:
+    """{ROI: its volumes in cm3 on the model grid, in the patients where it is contoured}; all know these ROIs."""
+    volumes: dict[str, list[float]] = {roi: [] for roi in rois}
+    for case in cases:
+        bits, voxel_cm3 = case.bits, float(np.prod(case.spacing_mm_kij)) / 1000
+        for r, roi in enumerate(rois):
+            if case.presence[r]:
+                volumes[roi].append(np.count_nonzero(bits & bits.dtype.type(1 << r)) * voxel_cm3)
+    return volumes
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ from contour_ai.evaluation.confusion import Accuracies, Confusion
 from contour_ai.evaluation.surface import bounding_box, surface_distances, surface_of
 from contour_ai.evaluation.tolerances import load_tolerances
 from contour_ai.grid import Grid
-from contour_ai.training.cache import ABSENT, Case
+from contour_ai.training.cache import Case
+from contour_ai.volume import ABSENT
 
 FIGURES = ("dice", "surface_dice", "hd95_mm")
 """What is given of every ROI: Dice, surface Dice within the ROI's tolerance, 95 % Hausdorff distance."""

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from contour_ai.files import atomic_folder
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
-from contour_ai.training.cache import UNKNOWN, Case
+from contour_ai.training.cache import Case, contoured_cm3
+from contour_ai.volume import UNKNOWN
 
 USUAL = (5.0, 95.0)
 """Percentiles of a ROI's volume where it is contoured; what is drawn smaller or larger is not taken."""
@@ -47,7 +48,7 @@ def fill(
     Raises:
         OutputError: the folder cannot be written.
     """
-    limits = _usual_voxels(cases)
+    limits = _usual_cm3(cases)
     listing: list[list[str]] = []
     with atomic_folder(folder, overwrite=True) as temporary:
         for n, case in enumerate(cases):
@@ -96,28 +97,24 @@ def _drawn(
     """The patient's bits with what was drawn, and which ROIs that are."""
     contoured = np.asarray(case.bits)
     bits, dtype, rois = contoured.copy(), contoured.dtype.type, []
+    voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
     for r in wanted:
         mask = logits[r] > 0
         if exclusive is not None:
             taken = sum(1 << int(other) for other in np.flatnonzero(exclusive[r]))
             mask &= (contoured & dtype(taken)) == 0
         low, high = limits[case.rois[r]]
-        if low <= np.count_nonzero(mask) <= high:
+        if mask.any() and low <= np.count_nonzero(mask) * voxel_cm3 <= high:
             bits |= mask.astype(bits.dtype) << dtype(r)
             rois.append(case.rois[r])
     return bits, rois
 
 
-def _usual_voxels(cases: Sequence[Case]) -> dict[str, tuple[float, float]]:
-    """{ROI: smallest and largest usual number of voxels}, of ROIs that enough patients have."""
+def _usual_cm3(cases: Sequence[Case]) -> dict[str, tuple[float, float]]:
+    """{ROI: smallest and largest usual volume}, of ROIs that enough patients have."""
     limits = {}
-    for r, roi in enumerate(cases[0].rois):
-        volumes = [_voxels(np.asarray(case.bits), r) for case in cases if case.presence[r]]
+    for roi, volumes in contoured_cm3(cases, cases[0].rois).items():
         if len(volumes) >= FEWEST_PATIENTS:
             low, high = np.percentile(volumes, USUAL)
-            limits[roi] = (max(float(low), 1.0), float(high))
+            limits[roi] = (float(low), float(high))
     return limits
-
-
-def _voxels(bits: NDArray[np.unsignedinteger], r: int) -> int:
-    return int(np.count_nonzero(bits & bits.dtype.type(1 << r)))

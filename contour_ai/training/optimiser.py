@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from contour_ai.network import ResidualUNet3d
 from contour_ai.training.config import OptimiserConfig
 
+USUAL_MOMENTUM = {"muon": 0.95, "sgd": 0.99}
+"""Where the configuration names none."""
+
 
 def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
     """The configured optimiser; norms and biases are not decayed."""
@@ -20,12 +23,10 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    momentum = config.momentum
+    momentum = USUAL_MOMENTUM.get(config.name, 0.0) if config.momentum is None else config.momentum
     if config.name == "muon":
-        momentum = 0.95 if momentum is None else momentum
         return Muon(groups, rate=config.learning_rate, momentum=momentum, betas=config.betas)
     if config.name == "sgd":
-        momentum = 0.99 if momentum is None else momentum
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=momentum, nesterov=True)
     if config.name == "adam":
         return torch.optim.Adam(groups, lr=config.learning_rate, betas=config.betas, fused=True)

@@ -22,8 +22,9 @@ from contour_ai.pipeline.train import TrainOptions, train
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import ArchiveCheck
-from contour_ai.training.cache import ABSENT, CONTOURED, UNKNOWN, Case
+from contour_ai.training.cache import Case
 from contour_ai.training.config import InputConfig, NetworkChoice, PreprocessConfig, RunConfig, TrainConfig
+from contour_ai.volume import ABSENT, CONTOURED, UNKNOWN
 
 SETTINGS = PreprocessSettings((6.0, 5.0, 5.0))
 ROIS = ("Brainstem", "Parotid_L", "Parotid_R")

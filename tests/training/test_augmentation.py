@@ -20,8 +20,8 @@ from contour_ai.training.augmentation import (
     unpack,
     view,
 )
-from contour_ai.training.cache import ABSENT, CONTOURED, UNKNOWN
 from contour_ai.training.config import AugmentationConfig
+from contour_ai.volume import ABSENT, CONTOURED, UNKNOWN
 
 MIRROR = (1, 0, 2)
 LEFT, RIGHT = 0, 1

@@ -11,8 +11,8 @@ from training_cases import case
 
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.training.batches import Batch, BatchMaker
-from contour_ai.training.cache import ABSENT, CONTOURED, UNKNOWN
 from contour_ai.training.config import AugmentationConfig
+from contour_ai.volume import ABSENT, CONTOURED, UNKNOWN
 
 SETTINGS = PreprocessSettings((4.0, 4.0, 4.0), ((-160.0, 240.0), (-500.0, 1500.0)))
 

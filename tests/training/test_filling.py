@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from training_cases import ROIS, ball, case
 
-from contour_ai.training.cache import ABSENT, CONTOURED, FILLED, UNKNOWN, Case
+from contour_ai.training.cache import Case
 from contour_ai.training.filling import fill, filled_counts, load_filled
+from contour_ai.volume import ABSENT, CONTOURED, FILLED, UNKNOWN
 
 LACKING = (True, False, True)
 
@@ -27,14 +28,15 @@ def archive() -> list[Case]:
     return [*(case(n) for n in range(6)), case(6, presence=LACKING)]
 
 
-def right_ball(of: Case, radius: float = 2.6) -> np.ndarray:
+def right_ball(radius: float = 2.6) -> np.ndarray:
+    """Where the second ROI of the last patient is."""
     full = case(6)
     return ball(full.hu.shape, tuple(np.argwhere(full.bits & 2).mean(0)), radius)  # type: ignore[arg-type]
 
 
 def test_a_roi_that_is_lacking_is_drawn_and_the_rest_stays(tmp_path: Path) -> None:
     cases = archive()
-    mask = right_ball(cases[6])
+    mask = right_ball()
     asked: list[str] = []
 
     def predict(one: Case) -> np.ndarray:
@@ -56,13 +58,13 @@ def test_a_roi_that_is_lacking_is_drawn_and_the_rest_stays(tmp_path: Path) -> No
 @pytest.mark.parametrize("radius", [0.5, 5.0])
 def test_an_unusual_volume_is_not_taken(tmp_path: Path, radius: float) -> None:
     cases = archive()
-    mask = right_ball(cases[6], radius)
+    mask = right_ball(radius)
     done = fill(cases, lambda one: logits_of({1: mask}, one.hu.shape), None, tmp_path / "filled")
     assert done == cases and done[6].states == (CONTOURED, UNKNOWN, CONTOURED)
 
 
 def test_absent_rois_and_those_that_few_have_stay(tmp_path: Path) -> None:
-    mask = right_ball(archive()[6])
+    mask = right_ball()
 
     def predict(one: Case) -> np.ndarray:
         return logits_of({1: mask}, one.hu.shape)
@@ -76,7 +78,7 @@ def test_absent_rois_and_those_that_few_have_stay(tmp_path: Path) -> None:
 
 def test_nothing_is_drawn_into_an_organ_that_never_overlaps(tmp_path: Path) -> None:
     cases = archive()
-    mask = right_ball(cases[6], 3.0)
+    mask = right_ball(3.0)
     brain = np.zeros_like(mask)
     brain[:, :, : int(np.argwhere(mask)[:, 2].mean())] = True
     bits = np.where(brain, cases[6].bits | 4, cases[6].bits).astype(np.uint8)
@@ -85,7 +87,7 @@ def test_nothing_is_drawn_into_an_organ_that_never_overlaps(tmp_path: Path) -> N
     exclusive[1, 2] = exclusive[2, 1] = True
     predict = lambda one: logits_of({1: mask}, one.hu.shape)  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("contour_ai.training.filling._usual_voxels", lambda cases: {ROIS[1]: (1, 10**6)})
+        patch.setattr("contour_ai.training.filling._usual_cm3", lambda cases: {ROIS[1]: (0.01, 10**6)})
         free = fill(cases, predict, None, tmp_path / "free")[6].bits
         kept = fill(cases, predict, exclusive, tmp_path / "kept")[6].bits
     np.testing.assert_array_equal((free & 2) != 0, mask)

@@ -111,7 +111,7 @@ def test_filling_in_is_done_once_and_survives_being_killed(tmp_path: Path) -> No
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("contour_ai.training.loop.predicted", like_ball)
-        patch.setattr("contour_ai.training.filling._usual_voxels", lambda cases: {ROIS[1]: (1, 10**6)})
+        patch.setattr("contour_ai.training.filling._usual_cm3", lambda cases: {ROIS[1]: (0.01, 10**6)})
         events: list[ProgressEvent] = []
         _, at = run(job(tmp_path / "whole", config), events.append)
         assert at.filled_step == 4 and at.filled == {ROIS[1]: 2}
