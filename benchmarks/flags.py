@@ -40,6 +40,7 @@ from contour_ai.pipeline.predict import (
     run_network,
 )
 from contour_ai.pipeline.result import PredictedRoi, dice_in_box
+from contour_ai.postprocess import apply_rule
 from contour_ai.structures import flip_pairs, tg263_name
 
 OUTSIDE = -12.0
@@ -69,7 +70,7 @@ def shifted(mm: float) -> Callable[[np.ndarray, Context, int], Channels]:
 
 def truncated(logits: np.ndarray, context: Context, channel: int) -> Channels:
     """The upper or the lower third of its slices is missing."""
-    held = np.flatnonzero((logits[channel] > context.threshold(channel)).any(axis=(1, 2)))
+    held = np.flatnonzero((logits[channel] > context.threshold(channel, logits)).any(axis=(1, 2)))
     cut = logits[channel].copy()
     if held.size > 2:
         third = len(held) // 3
@@ -87,7 +88,7 @@ def swapped(logits: np.ndarray, context: Context, channel: int) -> Channels:
 
 def speckled(logits: np.ndarray, context: Context, channel: int) -> Channels:
     """With blots of two voxels' radius strewn into the body nearby."""
-    inside = logits[channel] > context.threshold(channel)
+    inside = logits[channel] > context.threshold(channel, logits)
     near = ndimage.binary_dilation(inside, iterations=10) & ~ndimage.binary_dilation(inside, iterations=4)
     places = np.argwhere(near & context.patient.prepared.body)
     spots = np.zeros(inside.shape, bool)
@@ -131,8 +132,9 @@ class Context:
         self.spacing_mm = patient.prepared.grid.spacing_mm
         self.dice = np.random.default_rng(seed)
 
-    def threshold(self, channel: int) -> float:
-        return self.bundle.postprocess_of(self.bundle.roi_names[channel]).threshold_logit
+    def threshold(self, channel: int, logits: np.ndarray) -> float:
+        rule = self.bundle.postprocess_of(self.bundle.roi_names[channel])
+        return apply_rule(logits[channel], rule, 1.0, self.patient.prepared.body)[1]
 
 
 def middle(patient: Opened) -> list[float]:

@@ -72,6 +72,9 @@ class RoiPostprocess:
     """Keep the largest connected part only."""
     min_volume_cm3: float = 0.0
     """Connected parts below this volume are removed."""
+    expected_dice: bool = False
+    """Draw each patient's contour where the Dice to be expected is highest: at a probability between 0.2 and
+    `threshold`. Parts that nowhere reach `threshold` are removed. Needs probabilities that mean what they say."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1 or self.min_volume_cm3 < 0:

@@ -8,11 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor, nn
 
-from contour_ai.bundle import RoiPostprocess
 from contour_ai.errors import ConfigError
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 
@@ -208,27 +205,3 @@ def _gaussian(window: tuple[int, ...]) -> Tensor:
         x = (torch.arange(n) - (n - 1) / 2) / (GAUSSIAN_SIGMA * n)
         weight = weight[..., None] * torch.exp(-0.5 * x**2)
     return weight.clamp_(min=SMALLEST_WEIGHT)
-
-
-def keep_components(
-    logit: NDArray[np.float32], rule: RoiPostprocess, voxel_cm3: float
-) -> NDArray[np.float32]:
-    """A ROI's logits with the parts that `rule` refuses pushed below its threshold; the same array where none is.
-
-    Parts are connected over faces. Refused voxels are mirrored at the threshold, so that the surface of what stays
-    does not move.
-    """
-    threshold = np.float32(rule.threshold_logit)
-    if not rule.largest_component and rule.min_volume_cm3 <= 0:
-        return logit
-    inside = logit > threshold
-    labels, count = ndimage.label(inside)
-    if count == 0:
-        return logit
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    kept = sizes * voxel_cm3 >= rule.min_volume_cm3
-    if rule.largest_component:
-        kept &= np.arange(count + 1) == sizes.argmax()
-    refused = inside & ~kept[labels]
-    return np.where(refused, 2 * threshold - logit, logit) if refused.any() else logit

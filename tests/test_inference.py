@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from contour_ai.bundle import RoiPostprocess
 from contour_ai.errors import ConfigError
 from contour_ai.inference import (
     autocast_dtype,
     choose_device,
-    keep_components,
     memory_format,
     predict_logits,
 )
@@ -128,20 +125,3 @@ def test_the_order_in_memory_follows_device_and_arithmetic() -> None:
         memory_format(cuda, None),
     }
     assert orders == {torch.channels_last_3d}
-
-
-def test_components() -> None:
-    logit = np.full((6, 12, 12), -4.0, np.float32)
-    logit[1:5, 1:5, 1:5] = 3.0  # 64 voxels
-    logit[1:3, 8:10, 8:10] = 2.0  # 8
-    logit[5, 11, 11] = 1.0  # 1
-    assert keep_components(logit, RoiPostprocess(), 0.01) is logit
-    largest = keep_components(logit, RoiPostprocess(largest_component=True), 0.01)
-    assert (largest > 0).sum() == 64 and largest[1, 8, 8] == -2.0 and largest[5, 11, 11] == -1.0
-    volume = keep_components(logit, RoiPostprocess(min_volume_cm3=0.05), 0.01)
-    assert (volume > 0).sum() == 72
-    everything = keep_components(logit, RoiPostprocess(largest_component=True, min_volume_cm3=1.0), 0.01)
-    assert not (everything > 0).any()
-    shifted = keep_components(logit, RoiPostprocess(threshold=0.8, largest_component=True), 0.01)
-    limit = RoiPostprocess(threshold=0.8).threshold_logit
-    assert (shifted > limit).sum() == 64 and shifted[5, 11, 11] == 1.0 and shifted[1, 8, 8] < limit

@@ -168,11 +168,12 @@ def ranges(name: str, data_dir: Path, options: CalibrationOptions) -> None:
 def tune(name: str, data_dir: Path, options: CalibrationOptions) -> None:
     """Choose what the model NAME does after its network, on patients of DATA_DIR that it was not trained on.
 
-    Threshold and largest part of each ROI where they gain Dice on patients left out of the choice, and a temperature
-    that makes its probabilities mean what they say. Training does this by itself; this is for models made before, or
-    for a department's own patients. It also notes what the mirror image (--tta of predict) and fp32 change. With --run,
-    only the patients held back from the training are looked at. The weights stay as they are; run `contour-ai models
-    ranges` next, since the usual confidence depends on the temperatures.
+    Threshold (a fixed one, or where each patient's expected Dice is highest) and largest part of each ROI where they
+    gain Dice on patients left out of the choice, and a temperature that makes its probabilities mean what they say.
+    Training does this by itself; this is for models made before, or for a department's own patients. It also notes what
+    the mirror image (--tta of predict) and fp32 change. With --run, only the patients held back from the training are
+    looked at. The weights stay as they are; run `contour-ai models ranges` next, since the usual confidence depends on
+    the temperatures.
     """
     from contour_ai.bundle import load_bundle
     from contour_ai.pipeline.tuning import tune as tune_bundle
@@ -184,7 +185,8 @@ def tune(name: str, data_dir: Path, options: CalibrationOptions) -> None:
             out().print(f"{roi}: too few patients, or never found: the usual rules", markup=False)
             continue
         rule, found = bundle.postprocess_of(roi), bundle.calibration[roi]
-        parts = ", the largest part only" if rule.largest_component else ""
+        parts = ", where the patient's expected Dice is highest below it" if rule.expected_dice else ""
+        parts += ", the largest part only" if rule.largest_component else ""
         out().print(
             f"{roi}: threshold {rule.threshold:.2f}{parts}; temperature {found.temperature:.2f}, calibration error "
             f"{found.error_before:.3f} without and {found.error:.3f} with it, {found.patients} patients",

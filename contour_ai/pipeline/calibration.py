@@ -28,6 +28,7 @@ from contour_ai.grid import Grid
 from contour_ai.pipeline.archive import Sources, find_sources, typical_grids
 from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
 from contour_ai.pipeline.model_card import model_card
+from contour_ai.postprocess import apply_rule
 from contour_ai.preprocess import image_channels
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures.roi_map import RoiMap
@@ -177,7 +178,7 @@ def measured_confidence(
         held_back: patients that it was not trained on.
         seconds: after so long no other patient is begun.
     """
-    from contour_ai.inference import autocast_dtype, choose_device, keep_components
+    from contour_ai.inference import autocast_dtype, choose_device
 
     chosen = choose_device(device)
     shares: dict[str, list[float]] = {roi: [] for roi in bundle.roi_names}
@@ -187,10 +188,9 @@ def measured_confidence(
         body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij)
         voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
         for r, roi in enumerate(bundle.roi_names):
-            rule = bundle.postprocess_of(roi)
-            logit = keep_components(logits[r], rule, voxel_cm3)
-            mask = (logit > rule.threshold_logit) & body.mask
-            share = flat_share(logit, mask, body, rule.threshold_logit)
+            logit, threshold = apply_rule(logits[r], bundle.postprocess_of(roi), voxel_cm3, body.mask)
+            mask = (logit > threshold) & body.mask
+            share = flat_share(logit, mask, body, threshold)
             if share is not None and roi in case.rois and case.presence[case.rois.index(roi)]:
                 shares[roi].append(share)
         done += 1

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contour_ai.bundle import ModelBundle
+from contour_ai.postprocess import LOWEST_PROBABILITY
 
 NOT_A_DEVICE = (
     "Not a medical device; for research and local commissioning. "
@@ -110,12 +111,18 @@ def _after_the_network(bundle: ModelBundle) -> list[str]:
     )
     if not rules:
         return ["## After the network", text + " None was."]
+    if any(bundle.postprocess_of(roi).expected_dice for roi in rules):
+        text += (
+            f' A threshold "of the patient" lies between {LOWEST_PROBABILITY} and the one named, where the Dice to be '
+            "expected from the probabilities is highest; parts that nowhere reach the one named are not drawn."
+        )
     rows = ["| ROI | threshold | parts | Dice without | Dice with |", "|---|---|---|---|---|"]
     for roi, gain in rules.items():
         rule = bundle.postprocess_of(roi)
         parts = "the largest only" if rule.largest_component else "all"
+        threshold = f"{rule.threshold:.2f}" + (", of the patient" if rule.expected_dice else "")
         rows.append(
-            f"| {roi} | {rule.threshold:.2f} | {parts} | {gain['dice_without']:.3f} | {gain['dice_with']:.3f} |"
+            f"| {roi} | {threshold} | {parts} | {gain['dice_without']:.3f} | {gain['dice_with']:.3f} |"
         )
     return ["## After the network", text, "\n".join(rows)]
 

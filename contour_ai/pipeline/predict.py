@@ -43,6 +43,7 @@ from contour_ai.pipeline.result import (
     summary,
     summary_text,
 )
+from contour_ai.postprocess import apply_rule
 from contour_ai.preprocess import (
     SPARSE,
     Prepared,
@@ -542,27 +543,23 @@ def _restored(
     name: str, patient: Opened, logits: NDArray[np.float32], bundle: ModelBundle, resampler: Resampler
 ) -> PredictedRoi:
     """One ROI on the CT's grid: its channel cleaned by the model's rules, or the body by rule."""
-    from contour_ai.inference import keep_components
-
     body, grid = patient.body, patient.prepared.grid
     if name not in bundle.roi_names:
         return _of_mask(name, body)
     channel = bundle.roi_names.index(name)
     rule = bundle.postprocess_of(name)
     voxel_cm3 = float(np.prod(grid.spacing_mm)) / 1000
-    logit = keep_components(logits[channel], rule, voxel_cm3)
-    restored = restore_level(
-        logit, grid, patient.ct.grid, threshold=rule.threshold_logit, resampler=resampler
-    )
+    logit, threshold = apply_rule(logits[channel], rule, voxel_cm3, patient.prepared.body)
+    restored = restore_level(logit, grid, patient.ct.grid, threshold=threshold, resampler=resampler)
     info = bundle.rois[channel]
     if restored is None:
-        return PredictedRoi(info, logit=logit, threshold=rule.threshold_logit)
+        return PredictedRoi(info, logit=logit, threshold=threshold)
     box, level = restored
     # What lies outside the body the network never saw: no contour leaves it.
     outside = ~body[box]
     level[outside] = -np.abs(level[outside])
     inside = level > 0
-    found = PredictedRoi(info, logit=logit, threshold=rule.threshold_logit)
+    found = PredictedRoi(info, logit=logit, threshold=threshold)
     return replace(found, box=box, inside=inside, level=level) if inside.any() else found
 
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,12 @@ from contour_ai.bundle import ModelBundle, RoiCalibration, RoiPostprocess, updat
 from contour_ai.errors import InputError
 from contour_ai.evaluation.anatomy import body_of
 from contour_ai.evaluation.metrics import dice
-from contour_ai.evaluation.reliability import LogitCounts, left_out_errors
+from contour_ai.evaluation.reliability import LogitCounts, expected_dice_logit, left_out_errors
+from contour_ai.evaluation.surface import bounding_box
 from contour_ai.pipeline.archive import find_sources
 from contour_ai.pipeline.calibration import CalibrationOptions, case_logits, picked_cases, prepared_sides
 from contour_ai.pipeline.model_card import model_card
+from contour_ai.postprocess import LOWEST_LOGIT, keep_components
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.training.cache import Case
 
@@ -34,19 +36,47 @@ GAIN = 0.002
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 """Of the network's own probability."""
 
-CANDIDATES = tuple((threshold, largest) for threshold in THRESHOLDS for largest in (False, True))
-USUAL = CANDIDATES.index((0.5, False))
+
+class Candidate(NamedTuple):
+    """A rule to try, as in `RoiPostprocess`."""
+
+    threshold: float
+    largest: bool
+    expected: bool = False
+
+
+FIXED = tuple(Candidate(threshold, largest) for threshold in THRESHOLDS for largest in (False, True))
+EXPECTED = tuple(Candidate(0.5, largest, True) for largest in (False, True))
+CANDIDATES = FIXED + EXPECTED
+USUAL = CANDIDATES.index(Candidate(0.5, False))
+
+LEVELS = np.arange(0.0, -6.1, -0.25)
+"""Logits of contours that are drawn where the expected Dice is highest, from among which the nearest is taken."""
 
 
 @dataclass
 class _OfRoi:
     """What the patients that have a ROI say about it."""
 
-    dice: list[list[float]] = field(default_factory=list)
-    """For each patient one value a candidate."""
+    fixed: list[list[float]] = field(default_factory=list)
+    """Dice of each patient with each of `FIXED`."""
+    levels: list[list[list[float]]] = field(default_factory=list)
+    """Dice of each patient with each of `EXPECTED`, were the contour at each of `LEVELS`."""
     counts: list[LogitCounts] = field(default_factory=list)
     others: dict[str, list[float]] = field(default_factory=dict)
     """Dice of the usual rules with the network run in another way."""
+
+    def dice(self) -> NDArray[np.float64]:
+        """(patients, `CANDIDATES`), each patient with the temperature of the others."""
+        whole = sum(self.counts, LogitCounts())
+        rows = []
+        for fixed, levels, counts in zip(self.fixed, self.levels, self.counts, strict=True):
+            others = LogitCounts(whole.counts - counts.counts)
+            temperature = others.temperature() if len(self.counts) > 1 else 1.0
+            level = expected_dice_logit(counts.counts.sum(0), LOWEST_LOGIT, 0.0, temperature)
+            nearest = int(np.argmin(np.abs(LEVELS - level)))
+            rows.append([*fixed, *(of_candidate[nearest] for of_candidate in levels)])
+        return np.array(rows)
 
 
 def tune(
@@ -129,21 +159,31 @@ def _add(
         seen = found[roi]
         seen.counts.append(LogitCounts.of(logits[""][channel][body], truth[body]))
         inside = {way: np.where(body, values[channel], -np.inf) for way, values in logits.items()}
-        seen.dice.append([_dice(inside[""], truth, *candidate, voxel_cm3) for candidate in CANDIDATES])
+        seen.fixed.append([_dice(inside[""], truth, rule, voxel_cm3) for rule in FIXED])
+        # Few voxels come near the ROI, and its parts are looked for many times.
+        box = bounding_box((inside[""] > LEVELS[-1]) | truth) or (slice(None), slice(None), slice(None))
+        near, there = inside[""][box], truth[box]
+        seen.levels.append(
+            [[_dice(near, there, rule, voxel_cm3, level) for level in LEVELS] for rule in EXPECTED]
+        )
         for way in logits:
             if way:
                 seen.others.setdefault(way, []).append(
-                    _dice(inside[way], truth, *CANDIDATES[USUAL], voxel_cm3)
+                    _dice(inside[way], truth, CANDIDATES[USUAL], voxel_cm3)
                 )
 
 
 def _dice(
-    logit: NDArray[np.float32], truth: NDArray[np.bool_], threshold: float, largest: bool, voxel_cm3: float
+    logit: NDArray[np.float32],
+    truth: NDArray[np.bool_],
+    candidate: Candidate,
+    voxel_cm3: float,
+    level: float | None = None,
 ) -> float:
-    from contour_ai.inference import keep_components
-
-    rule = RoiPostprocess(threshold, largest)
-    return dice(keep_components(logit, rule, voxel_cm3) > np.float32(rule.threshold_logit), truth)
+    """Dice of a candidate, with its contour at its own threshold or at `level`."""
+    rule = RoiPostprocess(candidate.threshold, candidate.largest)
+    level = rule.threshold_logit if level is None else level
+    return dice(keep_components(logit, rule, voxel_cm3, level) > np.float32(level), truth)
 
 
 def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, dtype: str) -> ModelBundle:
@@ -151,16 +191,17 @@ def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, 
     # What is not chosen anew stays as a whole: a threshold is one of probabilities with the temperature beside it.
     postprocess, calibration, rules = dict(bundle.postprocess), dict(bundle.calibration), {}
     for roi, seen in found.items():
-        if len(seen.dice) < FEWEST_PATIENTS or not np.max(seen.dice) > 0:
+        if len(seen.fixed) < FEWEST_PATIENTS or not np.max(seen.fixed) > 0:
             continue
         temperature = sum(seen.counts, LogitCounts()).temperature()
         calibration[roi] = _calibration(seen.counts, temperature)
-        (threshold, largest), usual, gained = chosen_rule(np.array(seen.dice))
-        logit = np.log(threshold / (1 - threshold)) / temperature
+        best, usual, gained = chosen_rule(seen.dice())
+        logit = np.log(best.threshold / (1 - best.threshold)) / temperature
         rule = RoiPostprocess(
             round(float(1 / (1 + np.exp(-logit))), 4),
-            largest,
+            best.largest,
             bundle.postprocess_of(roi).min_volume_cm3,
+            best.expected,
         )
         postprocess.pop(roi, None)
         if rule != RoiPostprocess():
@@ -171,7 +212,7 @@ def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, 
     for way in sorted(ways):
         scored = {roi: seen for roi, seen in found.items() if seen.others.get(way)}
         differences = {
-            roi: np.array(seen.others[way]) - np.array(seen.dice)[:, USUAL] for roi, seen in scored.items()
+            roi: np.array(seen.others[way]) - np.array(seen.fixed)[:, USUAL] for roi, seen in scored.items()
         }
         results[way] = {
             "patients": patients,
@@ -183,15 +224,14 @@ def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, 
     return replace(bundle, postprocess=postprocess, calibration=calibration, results=results)
 
 
-def chosen_rule(dice: NDArray[np.float64]) -> tuple[tuple[float, bool], float, float]:
+def chosen_rule(dice: NDArray[np.float64]) -> tuple[Candidate, float, float]:
     """The rule to take: the best of `CANDIDATES` where it gains on patients left out of the choice, else the usual one.
 
     Args:
         dice: (patients, candidates).
 
     Returns:
-        (threshold, largest part only), the mean Dice of the usual rule, and that of the choice, each patient scored
-        with what the others choose.
+        It, the mean Dice of the usual rule, and that of the choice, each patient scored with what the others choose.
     """
     usual = float(dice[:, USUAL].mean())
     others = (dice.sum(0) - dice) if len(dice) > 1 else dice
@@ -204,7 +244,7 @@ def chosen_rule(dice: NDArray[np.float64]) -> tuple[tuple[float, bool], float, f
 def _best(sums: NDArray[np.float64]) -> int:
     """The best candidate; of equal ones the nearest to the usual."""
     good = np.flatnonzero(sums >= sums.max() - 1e-9)
-    return int(min(good, key=lambda n: (abs(CANDIDATES[n][0] - 0.5), CANDIDATES[n][1])))
+    return int(min(good, key=lambda n: (abs(CANDIDATES[n].threshold - 0.5), *CANDIDATES[n][1:])))
 
 
 def _calibration(counts: Sequence[LogitCounts], temperature: float) -> RoiCalibration:

@@ -15,7 +15,7 @@ from contour_ai.bundle import CARD_FILE, ModelBundle, RoiCalibration, RoiPostpro
 from contour_ai.cli.main import cli
 from contour_ai.errors import ConfigError, InputError
 from contour_ai.pipeline.calibration import CalibrationOptions
-from contour_ai.pipeline.tuning import CANDIDATES, FEWEST_PATIENTS, USUAL, chosen_rule, tune, tuned
+from contour_ai.pipeline.tuning import CANDIDATES, FEWEST_PATIENTS, USUAL, Candidate, chosen_rule, tune, tuned
 from contour_ai.training.cache import Case
 
 
@@ -47,6 +47,38 @@ def test_rules_that_gain_on_patients_left_out_are_taken(bundle: ModelBundle) -> 
         assert done.results["fp32"]["largest_difference"] < 0.05
 
 
+class Said(torch.nn.Module):
+    """A network that says what the patient's HU say: the logit of 500 HU is 0, of 700 HU is 2."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return (image * 400 + 400 - 500) / 100
+
+
+def case_with_shell(seed: int, *, together: bool) -> Case:
+    """A sure core in a shell that belongs to the ROI in two voxels of five, or as a whole in two patients of five."""
+    dice = np.random.default_rng(seed)
+    k, i, j = np.indices((12, 40, 48))
+    r = np.sqrt((k - 6) ** 2 + (i - 20) ** 2 + (j - 24) ** 2)
+    hu = np.full(r.shape, -1024, np.int16)
+    hu[(i - 20) ** 2 + (j - 24) ** 2 < 18**2] = 0
+    hu[r < 5] = 455  # of 0.39
+    hu[r < 3] = 800
+    truth = (r < 3) | (r < 5) & ((seed % 5 < 2) if together else (dice.random(r.shape) < 0.4))
+    return Case(f"p{seed}", hu, truth.astype(np.uint8), (ROI,), (True,), SPACING)
+
+
+def test_the_contour_of_the_best_expected_dice_is_taken_where_it_is_the_best(bundle: ModelBundle) -> None:  # noqa: F811
+    said = replace(bundle, preprocess=replace(bundle.preprocess, windows_hu=((0.0, 800.0),)))
+    done = tuned(said, Said(), [case_with_shell(seed, together=False) for seed in range(10)], "cpu")
+    rule = done.postprocess[ROI]
+    gain = done.results["after_the_network"]["rules"][ROI]
+    assert gain["dice_with"] > gain["dice_without"] + 0.1
+    assert rule.expected_dice or rule.threshold < 0.45
+    # Where the shell is there as a whole or not at all, what is expected of its voxels says nothing of the Dice.
+    done = tuned(said, Said(), [case_with_shell(seed, together=True) for seed in range(10)], "cpu")
+    assert not done.postprocess
+
+
 def test_too_few_patients_change_nothing(bundle: ModelBundle) -> None:  # noqa: F811
     cases = [case_with_ball(seed)[0] for seed in range(FEWEST_PATIENTS - 1)]
     kept = replace(bundle, postprocess={ROI: RoiPostprocess(min_volume_cm3=0.5)})
@@ -69,15 +101,15 @@ def test_a_roi_that_is_not_contoured_does_not_count(bundle: ModelBundle) -> None
 
 def test_the_choice_by_hand() -> None:
     dice = np.full((6, len(CANDIDATES)), 0.8)
-    assert chosen_rule(dice) == ((0.5, False), pytest.approx(0.8), pytest.approx(0.8))
-    dice[:, CANDIDATES.index((0.4, True))] = 0.9
-    assert chosen_rule(dice) == ((0.4, True), pytest.approx(0.8), pytest.approx(0.9))
+    assert chosen_rule(dice) == (Candidate(0.5, False), pytest.approx(0.8), pytest.approx(0.8))
+    dice[:, CANDIDATES.index(Candidate(0.4, True))] = 0.9
+    assert chosen_rule(dice) == (Candidate(0.4, True), pytest.approx(0.8), pytest.approx(0.9))
     # What one patient alone gains from is chance: the others choose otherwise.
     dice[:] = 0.8
     dice[:, USUAL] = 0.801
-    dice[0, CANDIDATES.index((0.3, False))] = 1.0
+    dice[0, CANDIDATES.index(Candidate(0.3, False))] = 1.0
     rule, usual, gained = chosen_rule(dice)
-    assert rule == (0.5, False) and usual == gained == pytest.approx(0.801)
+    assert rule == Candidate(0.5, False) and usual == gained == pytest.approx(0.801)
 
 
 def test_temperatures_scale_logits_and_move_no_contour(

@@ -1,0 +1,70 @@
+"""What becomes of a ROI's logits before they are drawn: where its contour runs, and which of its parts stay."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from contour_ai.bundle import RoiPostprocess
+from contour_ai.evaluation.reliability import expected_dice_logit, histogram
+
+LOWEST_PROBABILITY = 0.2
+"""`RoiPostprocess.expected_dice` draws no contour at a lower one: below, a network knows too little to say how much."""
+LOWEST_LOGIT = math.log(LOWEST_PROBABILITY / (1 - LOWEST_PROBABILITY))
+
+
+def apply_rule(
+    logit: NDArray[np.float32],
+    rule: RoiPostprocess,
+    voxel_cm3: float,
+    body: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.float32], float]:
+    """A ROI's logits with the parts that `rule` refuses pushed below its contour, and the logit of that contour.
+
+    Args:
+        logit: (k, i, j), divided by the temperature.
+        body: (k, i, j), where the ROI can be; None for anywhere. Only the choice of the contour looks at it.
+
+    Returns:
+        The logits, the same array where nothing is refused, and where to draw the contour.
+    """
+    level = rule.threshold_logit
+    if rule.expected_dice:
+        counts = histogram(logit if body is None else logit[body])
+        level = expected_dice_logit(counts, LOWEST_LOGIT, rule.threshold_logit)
+    return keep_components(logit, rule, voxel_cm3, level), level
+
+
+def keep_components(
+    logit: NDArray[np.float32], rule: RoiPostprocess, voxel_cm3: float, level: float | None = None
+) -> NDArray[np.float32]:
+    """A ROI's logits with the parts that `rule` refuses pushed below `level`; the same array where none is.
+
+    Parts are connected over faces. Refused voxels are mirrored at the level, so that the surface of what stays
+    does not move.
+
+    Args:
+        level: logit of the contour; None for the rule's threshold. Parts that nowhere reach the rule's threshold are
+            refused.
+    """
+    threshold = np.float32(rule.threshold_logit if level is None else level)
+    sure = np.float32(rule.threshold_logit)
+    if not rule.largest_component and rule.min_volume_cm3 <= 0 and threshold >= sure:
+        return logit
+    inside = logit > threshold
+    labels, count = ndimage.label(inside)
+    if count == 0:
+        return logit
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    if threshold < sure:
+        reached = np.bincount(labels[logit > sure], minlength=count + 1) > 0
+        sizes[~reached] = 0
+    kept = (sizes > 0) & (sizes * voxel_cm3 >= rule.min_volume_cm3)
+    if rule.largest_component:
+        kept &= np.arange(count + 1) == sizes.argmax()
+    refused = inside & ~kept[labels]
+    return np.where(refused, 2 * threshold - logit, logit) if refused.any() else logit
