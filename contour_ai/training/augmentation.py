@@ -28,6 +28,10 @@ BONE_HU = 500.0
 
 STREAKS = 12
 """Waves of a streak pattern around its piece of metal."""
+STREAK_FADES_MM = (30.0, 95.0)
+"""Least and most distance over which streaks fade to a third along a slice."""
+STREAK_HEIGHTS_MM = (2.5, 10.0)
+"""The same across the slices."""
 
 
 @dataclass(frozen=True)
@@ -222,13 +226,18 @@ def _interpolated(
 # -- intensity ----------------------------------------------------------------------------------------------
 
 
-def shade(image_hu: Tensor, windows_hu: Sequence[tuple[float, float]], chosen: Draw) -> Tensor:
+def shade(
+    image_hu: Tensor,
+    windows_hu: Sequence[tuple[float, float]],
+    spacing_mm_kij: Sequence[float],
+    chosen: Draw,
+) -> Tensor:
     """(k, i, j) HU to (C, k, i, j) float32 in [-1, 1], with streaks, noise, blur, coarseness and other brightness.
 
     What the scanner does (streaks, resolution, blur, noise) is done in HU, before the windows; the rest in each window.
     """
     if chosen.streak_hu > 0:
-        image_hu = streaked(image_hu, chosen.streak_hu, chosen.seed)
+        image_hu = streaked(image_hu, spacing_mm_kij, chosen.streak_hu, chosen.seed)
     if chosen.low_resolution < 1:
         image_hu = coarsened(image_hu, chosen.low_resolution)
     if chosen.blur_voxels > 0:
@@ -252,13 +261,12 @@ def shade(image_hu: Tensor, windows_hu: Sequence[tuple[float, float]], chosen: D
     return image * 2 - 1
 
 
-def streaked(image_hu: Tensor, strength_hu: float, seed: int) -> Tensor:
+def streaked(image_hu: Tensor, spacing_mm_kij: Sequence[float], strength_hu: float, seed: int) -> Tensor:
     """(k, i, j) HU with bright and dark rays that start from a voxel of bone and fade along and across the slices.
 
     Where there is no bone the image stays as it is.
 
     Args:
-        image_hu: on a grid whose i and j spacing are the same.
         strength_hu: standard deviation of the rays beside the metal.
         seed: of the place and the pattern.
     """
@@ -268,15 +276,15 @@ def streaked(image_hu: Tensor, strength_hu: float, seed: int) -> Tensor:
     rng = np.random.default_rng(seed)
     place = bone[int(rng.integers(len(bone)))]
     k, i, j = (
-        torch.arange(n, device=image_hu.device, dtype=torch.float32) - centre
-        for n, centre in zip(image_hu.shape, place, strict=True)
+        (torch.arange(n, device=image_hu.device, dtype=torch.float32) - centre) * mm
+        for n, centre, mm in zip(image_hu.shape, place, spacing_mm_kij, strict=True)
     )
     angle, distance = torch.atan2(i[:, None], j[None, :]), torch.hypot(i[:, None], j[None, :])
     rays = torch.zeros_like(angle)
     for wave in range(2, STREAKS + 2):
         rays += float(rng.normal()) * torch.cos(wave * angle + float(rng.uniform(0, 2 * math.pi)))
-    rays *= (2 / STREAKS) ** 0.5 * torch.exp(-distance / float(rng.uniform(8, 25)))
-    slices = torch.exp(-((k / float(rng.uniform(1, 4))) ** 2))
+    rays *= (2 / STREAKS) ** 0.5 * torch.exp(-distance / float(rng.uniform(*STREAK_FADES_MM)))
+    slices = torch.exp(-((k / float(rng.uniform(*STREAK_HEIGHTS_MM))) ** 2))
     seen = image_hu > AIR_HU
     return image_hu + strength_hu * slices[:, None, None] * rays * seen
 

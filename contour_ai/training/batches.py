@@ -121,7 +121,7 @@ class BatchMaker:
             mirror=self.mirror,
             chosen=chosen,
         )
-        return shade(image, self.settings.windows_hu, chosen), masks, states
+        return shade(image, self.settings.windows_hu, self.settings.spacing_mm_kij, chosen), masks, states
 
     def _centre(self, index: int, shape: Sequence[int], rng: np.random.Generator) -> list[float]:
         """Where to look: on a voxel of a random ROI, or anywhere that keeps the patch inside the patient."""

@@ -24,6 +24,7 @@ from contour_ai.training.config import AugmentationConfig
 from contour_ai.volume import ABSENT, CONTOURED, UNKNOWN
 
 MIRROR = (1, 0, 2)
+SPACING = (2.5, 3.8, 3.8)
 LEFT, RIGHT = 0, 1
 
 
@@ -139,33 +140,39 @@ def test_a_missing_roi_stays_missing_under_rotation() -> None:
 def test_shading_stays_in_range_and_does_what_it_says() -> None:
     image = torch.from_numpy(case(1).hu).float()
     windows = ((-160.0, 240.0), (-500.0, 1500.0))
-    plain = shade(image, windows, Draw())
+    plain = shade(image, windows, SPACING, Draw())
     assert plain.shape == (2, *image.shape) and plain.dtype == torch.float32
     everything = Draw(
         noise_hu=50.0, blur_voxels=0.8, low_resolution=0.6, brightness=1.2, contrast=0.8, gamma=1.4, seed=4
     )
-    changed = shade(image, windows, everything)
+    changed = shade(image, windows, SPACING, everything)
     assert float(changed.min()) >= -1 and float(changed.max()) <= 1
-    assert torch.equal(changed, shade(image, windows, everything))
-    assert not torch.equal(changed, shade(image, windows, replace(everything, seed=5)))
-    assert float(shade(image, windows, Draw(brightness=1.2)).mean()) > float(plain.mean())
+    assert torch.equal(changed, shade(image, windows, SPACING, everything))
+    assert not torch.equal(changed, shade(image, windows, SPACING, replace(everything, seed=5)))
+    assert float(shade(image, windows, SPACING, Draw(brightness=1.2)).mean()) > float(plain.mean())
     inside = image > -200
-    wide = shade(image, windows, Draw(contrast=1.25))[0][inside].std()
+    wide = shade(image, windows, SPACING, Draw(contrast=1.25))[0][inside].std()
     assert float(wide) > float(plain[0][inside].std())
 
 
 def test_streaks_start_from_bone_and_fade() -> None:
     image = torch.zeros(21, 61, 61)
     image[:, :, :5] = -1024
-    assert streaked(image, 300.0, 1) is image  # no bone
+    assert streaked(image, SPACING, 300.0, 1) is image  # no bone
     image[10, 30, 30] = 1000
-    change = streaked(image, 300.0, 1) - image
-    torch.testing.assert_close(change, streaked(image, 300.0, 1) - image)
-    assert not torch.equal(change, streaked(image, 300.0, 2) - image)
+    change = streaked(image, SPACING, 300.0, 1) - image
+    torch.testing.assert_close(change, streaked(image, SPACING, 300.0, 1) - image)
+    assert not torch.equal(change, streaked(image, SPACING, 300.0, 2) - image)
     assert change[10].abs().max() > 100 and not change[:, :, :5].any()
     near, far = change[10, 25:36, 25:36], change[10, :, 45:]
     assert near.std() > 2 * far.std() and change[10].std() > 10 * change[0].std()
     assert near.max() > 50 and near.min() < -50
+    # As far in millimetres on a finer grid.
+    fine = torch.zeros(42, 122, 122)
+    fine[:, :, :10] = -1024
+    fine[20, 60, 60] = 1000
+    finer = streaked(fine, tuple(mm / 2 for mm in SPACING), 300.0, 1) - fine
+    torch.testing.assert_close(finer[::2, ::2, ::2][:21, :61, :61], change, rtol=1e-4, atol=1e-2)
 
 
 def test_blur_keeps_the_mean_of_a_point_and_coarsening_a_ramp() -> None:
