@@ -48,6 +48,8 @@ DEFINITIONS = {
     "coronal or sagittal slices: towards slice 1).",
     "missed_superior_slices": "those of them above its highest slice, towards the head.",
     "extra_slices": "slices with prediction but no reference.",
+    "dsc_in_extent": "DSC with the prediction cut to the reference's extent, its lowest to its highest slice: clinics "
+    "contour long organs (cord, esophagus) only as far as they need them.",
     "status": "reference missing: excluded from every average, and counted. prediction missing: DSC and surface DSC 0, "
     "distances infinite, never left out of an average. neither: undefined, excluded.",
 }
@@ -79,6 +81,7 @@ class RoiMetrics:
     path_tau_mm: float = 0.0
     missed_inferior_slices: int = 0
     missed_superior_slices: int = 0
+    dsc_in_extent: float = NAN
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,15 @@ def roi_metrics(
         path_tau_mm=path_tau_mm,
         missed_inferior_slices=below,
         missed_superior_slices=above,
+        dsc_in_extent=_dsc_in_extent(a, b, slices_b, part),
     )
+
+
+def _dsc_in_extent(predicted: Mask, reference: Mask, contoured: NDArray[np.bool_], grid: Grid) -> float:
+    held = np.flatnonzero(contoured)
+    cut = predicted.copy()
+    cut[: held[0]], cut[held[-1] + 1 :] = False, False
+    return 2 * volume_cm3(cut & reference, grid) / (volume_cm3(cut, grid) + volume_cm3(reference, grid))
 
 
 def volume_cm3(mask: Mask, grid: Grid) -> float:

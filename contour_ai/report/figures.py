@@ -39,6 +39,7 @@ COLUMNS = tuple(
         ("missed_superior_slices", "head", 0, "missed_superior_slices"),
         ("missed_slices", "all", 0, "missed_slices"),
         ("extra_slices", "extra slices", 0, "extra_slices"),
+        ("dsc_in_extent", "DSC in extent", 3, "dsc_in_extent"),
     )
 )
 

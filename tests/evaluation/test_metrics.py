@@ -56,6 +56,16 @@ def test_a_box_moved_by_known_steps() -> None:
     assert m.added_path_mm == pytest.approx(20 + 3 * (20 - 6))
 
 
+def test_dice_in_the_extent_of_the_reference() -> None:
+    reference = boxed((2, 4), (5, 11), (4, 10)) | boxed((5, 6), (5, 11), (4, 10))  # with a gap
+    longer = boxed((1, 9), (5, 11), (4, 10))
+    m = roi_metrics(longer, reference, GRID)
+    assert (m.dsc, m.dsc_in_extent) == pytest.approx((2 * 3 / (8 + 3), 2 * 3 / (4 + 3)))
+    assert roi_metrics(reference, longer, GRID).dsc_in_extent == pytest.approx(2 * 3 / (8 + 3))
+    assert roi_metrics(None, reference, GRID).dsc_in_extent == 0
+    assert math.isnan(roi_metrics(longer, None, GRID).dsc_in_extent)
+
+
 def test_slices_missed_at_each_end() -> None:
     reference, predicted = boxed((1, 9), (5, 11), (4, 10)), boxed((2, 6), (5, 11), (4, 10))
     predicted[4] = False
