@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 import statistics
@@ -70,6 +71,7 @@ class RoiResult:
             decide; None where empty.
         dice: against the patient's own structure set; None where that has no such ROI.
         flags: reasons to look twice.
+        probability: at which the contour runs; None where empty, or drawn by rule.
     """
 
     name: str
@@ -81,6 +83,7 @@ class RoiResult:
     mean_hu: float | None
     dice: float | None
     flags: tuple[Flag, ...]
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ def measure(
         figures.mean_hu,
         None if reference is None else dice_in_box(roi.inside, roi.box, reference),
         flags,
+        None if roi.level is None else 1 / (1 + math.exp(-roi.threshold)),
     )
 
 
@@ -217,6 +221,7 @@ def _roi_summary(roi: RoiResult) -> dict[str, Any]:
         if roi.centroid_lps_mm is None
         else [round(c, 2) for c in roi.centroid_lps_mm],
         "mean_hu": None if roi.mean_hu is None else round(roi.mean_hu, 1),
+        "contour_at_probability": None if roi.probability is None else round(roi.probability, 3),
         "flags": [_flag_summary(flag) for flag in roi.flags],
     }
 

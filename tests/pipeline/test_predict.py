@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,35 @@ def test_the_whole_journey(tmp_path: Path, model_dir: Path) -> None:
         assert picture.width > 1300, "four panels"
 
 
+def test_a_contour_where_the_patients_expected_dice_is_highest(tmp_path: Path, model_dir: Path) -> None:
+    patient = make_patient(tmp_path / "in")
+    bundle = load_bundle(model_dir)
+    calm = bundle.build_network()
+    with torch.no_grad():  # a network that is unsure: the probability falls over some 100 HU
+        calm.head.weight /= 10
+        calm.head.bias /= 10
+    rule = RoiPostprocess(expected_dice=True)
+    unsure = save_bundle(
+        tmp_path / "unsure",
+        replace(bundle, postprocess={"Brighter": rule}),
+        calm.state_dict(),
+        model_card="For tests.",
+    )
+    plain = predict(patient, replace(unsure, postprocess={}), tmp_path / "plain")
+    larger = predict(patient, unsure, tmp_path / "larger")
+    volumes = [{r.name: r.volume_cm3 for r in result.rois} for result in (plain, larger)]
+    assert (
+        volumes[1]["Brighter"] > 1.02 * volumes[0]["Brighter"]
+        and volumes[1]["Bright"] == volumes[0]["Bright"]
+    )
+    probability = {r.name: r.probability for r in larger.rois}
+    assert probability["Bright"] == 0.5 and 0.2 <= (probability["Brighter"] or 0) < 0.48
+    structures = read_structures(load_structure_set(larger.structure_set), read_ct(patient / "ct"))
+    assert structures.mask("Brighter").sum() * np.prod(GRID.spacing_mm) / 1000 == pytest.approx(
+        volumes[1]["Brighter"], rel=0.01
+    )
+
+
 def test_the_summary(tmp_path: Path, model_dir: Path) -> None:
     patient = make_patient(tmp_path / "in", truth=True)
     result = predict(patient, load_bundle(model_dir), tmp_path / "out")
@@ -168,6 +198,8 @@ def test_the_summary(tmp_path: Path, model_dir: Path) -> None:
     assert brighter["volume_cm3"] == pytest.approx(4 / 3 * np.pi * 1.1**3, rel=0.2)
     assert brighter["centroid_lps_mm"] == pytest.approx([-30, 8, -262], abs=0.3)
     assert brighter["slices_from_1"] == [11, 17] and brighter["flags"] == []
+    at = {name: roi["contour_at_probability"] for name, roi in summary["rois"].items()}
+    assert at == {"Bright": 0.5, "Brighter": 0.5, "Never": None, "Body": None}
     assert summary["rois"]["Never"]["flags"][0]["code"] == "empty"
     assert summary["rois"]["Never"]["name_in_file"] is None
     assert summary["rois"]["Body"]["type"] == "EXTERNAL" and summary["rois"]["Body"]["flags"] == []
