@@ -106,25 +106,34 @@ def _after_the_network(bundle: ModelBundle) -> list[str]:
         return []
     rules: Mapping[str, Mapping[str, float]] = chosen["rules"]
     text = (
-        f"Chosen on {chosen['patients']} held-back patients, each scored with what the others choose; a rule that "
-        "gains less than 0.002 Dice is not taken."
+        f"Chosen from four rules by their mean Dice in {chosen['patients']} held-back patients, which flatters the "
+        "gain a little; one that gains less than 0.002 is not taken."
     )
     if not rules:
         return ["## After the network", text + " None was."]
     if any(bundle.postprocess_of(roi).expected_dice for roi in rules):
         text += (
             f' A threshold "of the patient" lies between {LOWEST_PROBABILITY} and the one named, where the Dice to be '
-            "expected from the probabilities is highest; parts that nowhere reach the one named are not drawn."
+            "expected from the probabilities is highest (of other patients' temperature here); parts that nowhere "
+            "reach the one named are not drawn."
         )
-    rows = ["| ROI | threshold | parts | Dice without | Dice with |", "|---|---|---|---|---|"]
+    rows = [
+        "| ROI | threshold | parts | Dice without | Dice with | patients better, worse |",
+        "|---|---|---|---|---|---|",
+    ]
     for roi, gain in rules.items():
         rule = bundle.postprocess_of(roi)
         parts = "the largest only" if rule.largest_component else "all"
         threshold = f"{rule.threshold:.2f}" + (", of the patient" if rule.expected_dice else "")
         rows.append(
-            f"| {roi} | {threshold} | {parts} | {gain['dice_without']:.3f} | {gain['dice_with']:.3f} |"
+            f"| {roi} | {threshold} | {parts} | {gain['dice_without']:.3f} | {gain['dice_with']:.3f} "
+            f"| {_changed(gain)} |"
         )
     return ["## After the network", text, "\n".join(rows)]
+
+
+def _changed(gain: Mapping[str, float]) -> str:
+    return f"{gain['better_in']}, {gain['worse_in']}" if "better_in" in gain else "–"
 
 
 def _otherwise(results: Mapping[str, Any]) -> list[str]:

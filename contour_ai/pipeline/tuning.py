@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,24 +31,15 @@ FEWEST_PATIENTS = 5
 """A ROI that fewer held-back patients have keeps the usual rules: their choice would be chance."""
 
 GAIN = 0.002
-"""A rule is taken where it gains this much Dice on patients that had no part in choosing it."""
-
-THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
-"""Of the network's own probability."""
+"""A rule is taken where it gains this much Dice."""
 
 
-class Candidate(NamedTuple):
-    """A rule to try, as in `RoiPostprocess`."""
-
-    threshold: float
-    largest: bool
-    expected: bool = False
-
-
-FIXED = tuple(Candidate(threshold, largest) for threshold in THRESHOLDS for largest in (False, True))
-EXPECTED = tuple(Candidate(0.5, largest, True) for largest in (False, True))
+FIXED = (RoiPostprocess(), RoiPostprocess(largest_component=True))
+EXPECTED = tuple(replace(rule, expected_dice=True) for rule in FIXED)
 CANDIDATES = FIXED + EXPECTED
-USUAL = CANDIDATES.index(Candidate(0.5, False))
+"""The simplest first. They have no number of their own, so that a choice among them can follow chance but little: a
+fixed threshold for each ROI was tried, and lost on patients left out of its choice."""
+USUAL = 0
 
 LEVELS = np.arange(0.0, -6.1, -0.25)
 """Logits of contours that are drawn where the expected Dice is highest, from among which the nearest is taken."""
@@ -176,13 +167,11 @@ def _add(
 def _dice(
     logit: NDArray[np.float32],
     truth: NDArray[np.bool_],
-    candidate: Candidate,
+    rule: RoiPostprocess,
     voxel_cm3: float,
-    level: float | None = None,
+    level: float = 0.0,
 ) -> float:
-    """Dice of a candidate, with its contour at its own threshold or at `level`."""
-    rule = RoiPostprocess(candidate.threshold, candidate.largest)
-    level = rule.threshold_logit if level is None else level
+    """Dice of a rule with its contour at `level`."""
     return dice(keep_components(logit, rule, voxel_cm3, level) > np.float32(level), truth)
 
 
@@ -195,18 +184,19 @@ def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, 
             continue
         temperature = sum(seen.counts, LogitCounts()).temperature()
         calibration[roi] = _calibration(seen.counts, temperature)
-        best, usual, gained = chosen_rule(seen.dice())
-        logit = np.log(best.threshold / (1 - best.threshold)) / temperature
-        rule = RoiPostprocess(
-            round(float(1 / (1 + np.exp(-logit))), 4),
-            best.largest,
-            bundle.postprocess_of(roi).min_volume_cm3,
-            best.expected,
-        )
+        dices = seen.dice()
+        chosen = chosen_rule(dices)
+        rule = replace(CANDIDATES[chosen], min_volume_cm3=bundle.postprocess_of(roi).min_volume_cm3)
         postprocess.pop(roi, None)
         if rule != RoiPostprocess():
             postprocess[roi] = rule
-            rules[roi] = {"dice_without": round(usual, 4), "dice_with": round(gained, 4)}
+            usual, gained = dices[:, USUAL], dices[:, chosen]
+            rules[roi] = {
+                "dice_without": round(float(usual.mean()), 4),
+                "dice_with": round(float(gained.mean()), 4),
+                "better_in": int(np.count_nonzero(gained > usual)),
+                "worse_in": int(np.count_nonzero(gained < usual)),
+            }
     results: dict[str, Any] = {**bundle.results, "after_the_network": {"patients": patients, "rules": rules}}
     ways = {way for seen in found.values() for way in seen.others}
     for way in sorted(ways):
@@ -224,27 +214,16 @@ def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, 
     return replace(bundle, postprocess=postprocess, calibration=calibration, results=results)
 
 
-def chosen_rule(dice: NDArray[np.float64]) -> tuple[Candidate, float, float]:
-    """The rule to take: the best of `CANDIDATES` where it gains on patients left out of the choice, else the usual one.
+def chosen_rule(dice: NDArray[np.float64]) -> int:
+    """Which of `CANDIDATES` to take: the usual one unless the best gains `GAIN`; of nearly equal ones the first.
 
     Args:
         dice: (patients, candidates).
-
-    Returns:
-        It, the mean Dice of the usual rule, and that of the choice, each patient scored with what the others choose.
     """
-    usual = float(dice[:, USUAL].mean())
-    others = (dice.sum(0) - dice) if len(dice) > 1 else dice
-    left_out = float(np.mean([row[_best(sums)] for row, sums in zip(dice, others, strict=True)]))
-    if left_out - usual < GAIN:
-        return CANDIDATES[USUAL], usual, usual
-    return CANDIDATES[_best(dice.sum(0))], usual, left_out
-
-
-def _best(sums: NDArray[np.float64]) -> int:
-    """The best candidate; of equal ones the nearest to the usual."""
-    good = np.flatnonzero(sums >= sums.max() - 1e-9)
-    return int(min(good, key=lambda n: (abs(CANDIDATES[n].threshold - 0.5), *CANDIDATES[n][1:])))
+    means = dice.mean(0)
+    if means.max() - means[USUAL] < GAIN:
+        return USUAL
+    return int(np.flatnonzero(means > means.max() - GAIN / 2)[0])
 
 
 def _calibration(counts: Sequence[LogitCounts], temperature: float) -> RoiCalibration:
