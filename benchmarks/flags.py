@@ -40,7 +40,7 @@ from contour_ai.pipeline.predict import (
     run_network,
 )
 from contour_ai.pipeline.result import PredictedRoi, dice_in_box
-from contour_ai.postprocess import apply_rule
+from contour_ai.postprocess import contour_logit
 from contour_ai.structures import flip_pairs, tg263_name
 
 OUTSIDE = -12.0
@@ -134,7 +134,7 @@ class Context:
 
     def threshold(self, channel: int, logits: np.ndarray) -> float:
         rule = self.bundle.postprocess_of(self.bundle.roi_names[channel])
-        return apply_rule(logits[channel], rule, 1.0, self.patient.prepared.body)[1]
+        return contour_logit(logits[channel], rule, self.patient.prepared.body)
 
 
 def middle(patient: Opened) -> list[float]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -13,7 +11,7 @@ from contour_ai.evaluation.reliability import expected_dice_logit, histogram
 
 LOWEST_PROBABILITY = 0.2
 """`RoiPostprocess.expected_dice` draws no contour at a lower one: below, a network knows too little to say how much."""
-LOWEST_LOGIT = math.log(LOWEST_PROBABILITY / (1 - LOWEST_PROBABILITY))
+LOWEST_LOGIT = RoiPostprocess(LOWEST_PROBABILITY).threshold_logit
 
 
 def apply_rule(
@@ -31,11 +29,18 @@ def apply_rule(
     Returns:
         The logits, the same array where nothing is refused, and where to draw the contour.
     """
-    level = rule.threshold_logit
-    if rule.expected_dice:
-        counts = histogram(logit if body is None else logit[body])
-        level = expected_dice_logit(counts, LOWEST_LOGIT, rule.threshold_logit)
+    level = contour_logit(logit, rule, body)
     return keep_components(logit, rule, voxel_cm3, level), level
+
+
+def contour_logit(
+    logit: NDArray[np.float32], rule: RoiPostprocess, body: NDArray[np.bool_] | None = None
+) -> float:
+    """Where `apply_rule` has the contour run; arguments as there."""
+    if not rule.expected_dice:
+        return rule.threshold_logit
+    counts = histogram(logit if body is None else logit[body])
+    return expected_dice_logit(counts, LOWEST_LOGIT, rule.threshold_logit)
 
 
 def keep_components(

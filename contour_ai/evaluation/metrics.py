@@ -158,7 +158,7 @@ def roi_metrics(
         status=PREDICTION_MISSING if boxes[0] is None else BOTH,
         reference_cm3=volumes[1],
         predicted_cm3=volumes[0],
-        dsc=2 * volume_cm3(a & b, part) / (volumes[0] + volumes[1]),
+        dsc=_volume_dice(a, b, part),
         tau_mm=tau_mm,
         surface_dsc=distances.surface_dsc(tau_mm),
         hd95_mm=distances.percentile(95),
@@ -183,7 +183,11 @@ def _dsc_in_extent(predicted: Mask, reference: Mask, contoured: NDArray[np.bool_
     held = np.flatnonzero(contoured)
     cut = predicted.copy()
     cut[: held[0]], cut[held[-1] + 1 :] = False, False
-    return 2 * volume_cm3(cut & reference, grid) / (volume_cm3(cut, grid) + volume_cm3(reference, grid))
+    return _volume_dice(cut, reference, grid)
+
+
+def _volume_dice(a: Mask, b: Mask, grid: Grid) -> float:
+    return 2 * volume_cm3(a & b, grid) / (volume_cm3(a, grid) + volume_cm3(b, grid))
 
 
 def volume_cm3(mask: Mask, grid: Grid) -> float:

@@ -105,10 +105,11 @@ def _after_the_network(bundle: ModelBundle) -> list[str]:
     if not chosen:
         return []
     rules: Mapping[str, Mapping[str, float]] = chosen["rules"]
-    text = (
-        f"Chosen from four rules by their mean Dice in {chosen['patients']} held-back patients, which flatters the "
-        "gain a little; one that gains less than 0.002 is not taken."
-    )
+    if all("better_in" in gain for gain in rules.values()):
+        how = "from four rules by their mean Dice in {} held-back patients, which flatters the gain a little; one"
+    else:  # by contour-ai before it knew `expected_dice`
+        how = "on {} held-back patients, each scored with what the others choose; a rule"
+    text = f"Chosen {how.format(chosen['patients'])} that gains less than 0.002 Dice is not taken."
     if not rules:
         return ["## After the network", text + " None was."]
     if any(bundle.postprocess_of(roi).expected_dice for roi in rules):

@@ -33,7 +33,6 @@ FEWEST_PATIENTS = 5
 GAIN = 0.002
 """A rule is taken where it gains this much Dice."""
 
-
 FIXED = (RoiPostprocess(), RoiPostprocess(largest_component=True))
 EXPECTED = tuple(replace(rule, expected_dice=True) for rule in FIXED)
 CANDIDATES = FIXED + EXPECTED
