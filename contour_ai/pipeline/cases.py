@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,9 @@ from contour_ai.errors import InputError
 from contour_ai.pipeline.archive import Source, Sources
 from contour_ai.preprocess import PreprocessSettings, body_mask, prepare, resample_structures
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
-from contour_ai.training.archive_check import ArchiveCheck, Finding, check_rois
+from contour_ai.structures import roi_info
+from contour_ai.training.archive_check import NOT_IN_BODY, ArchiveCheck, Finding, check_rois
+from contour_ai.training.blank_slices import shown_slices
 from contour_ai.training.cache import (
     Case,
     Digests,
@@ -52,6 +54,12 @@ class Prepared:
     """{label: (cache key, case)}."""
     left_out: Mapping[str, str]
     """{label: why it cannot be used}."""
+    shown: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """{label: first slice and slice after the last that are not blank but around contours}, where others are."""
+
+    def with_blank_slices(self) -> Prepared:
+        """The same patients; slices that are blank but around contours are taken for true ones."""
+        return replace(self, shown={})
 
 
 def prepare_cases(
@@ -72,9 +80,10 @@ def prepare_cases(
     clear_left_behind(cache)
     digests = Digests(cache)
 
-    def one(patient: Source) -> tuple[str, Case] | str:
+    def one(patient: Source) -> tuple[tuple[str, Case], tuple[int, int]] | str:
         try:
-            return _prepared(patient, rois, settings, cache, digests)
+            key, case = _prepared(patient, rois, settings, cache, digests)
+            return (key, case), shown_slices(case.hu, _organs(case), settings.outside_hu, case.spacing_mm_kij)
         except InputError as error:
             return str(error).replace("\n", ";")
 
@@ -87,11 +96,12 @@ def prepare_cases(
     finally:
         pool.shutdown(cancel_futures=True)
         digests.save()
-    cases = {label: result for label, result in results.items() if not isinstance(result, str)}
+    found = {label: result for label, result in results.items() if not isinstance(result, str)}
     left_out = {label: result for label, result in results.items() if isinstance(result, str)}
-    if not cases:
+    if not found:
         raise _nothing_left(left_out)
-    return Prepared(cases, left_out)
+    shown = {label: shown for label, ((_, case), shown) in found.items() if shown != (0, case.hu.shape[0])}
+    return Prepared({label: case for label, (case, _) in found.items()}, left_out, shown)
 
 
 def check_cases(sources: Sources, prepared: Prepared) -> ArchiveCheck:
@@ -102,6 +112,8 @@ def check_cases(sources: Sources, prepared: Prepared) -> ArchiveCheck:
     cases = {label: case for label, (_, case) in prepared.cases.items()}
     for label, case in cases.items():
         findings += [Finding(label, "", "note", note, left_out=False) for note in case.notes]
+        if label in prepared.shown:
+            findings.append(Finding(label, "", "blank slices", _blank_ends(case, prepared.shown[label])))
         for roi, here in zip(case.rois, case.presence, strict=True):
             if not here and roi in case.facts and case.facts[roi].slices:
                 findings.append(
@@ -115,7 +127,8 @@ def check_cases(sources: Sources, prepared: Prepared) -> ArchiveCheck:
 
 
 def checked(sources: Sources, prepared: Prepared, check: ArchiveCheck) -> Prepared:
-    """The patients with ROIs that look wrong counting as not contoured, and those declared absent as absent.
+    """The patients without blank slices, with ROIs that look wrong counting as not contoured, and those declared absent
+    as absent.
 
     Raises:
         InputError: no patient is left.
@@ -124,6 +137,8 @@ def checked(sources: Sources, prepared: Prepared, check: ArchiveCheck) -> Prepar
     cases: dict[str, tuple[str, Case]] = {}
     left_out = dict(prepared.left_out)
     for label, (key, case) in prepared.cases.items():
+        if label in prepared.shown:
+            case = case.cut(*prepared.shown[label])
         case = _with_states(case, check.rois_left_out(label), absent[label])
         if any(case.states):
             cases[label] = (key, case)
@@ -131,7 +146,29 @@ def checked(sources: Sources, prepared: Prepared, check: ArchiveCheck) -> Prepar
             left_out[label] = "none of the ROIs to learn is contoured, or none that looks right"
     if not any(any(case.presence) for _, case in cases.values()):
         raise _nothing_left(left_out)
-    return Prepared(cases, left_out)
+    return Prepared(cases, left_out, prepared.shown)
+
+
+def _organs(case: Case) -> np.ndarray:
+    """(k, i, j) of every contoured organ; the body's outline is near everything that is not air."""
+    bits = case.bits
+    wanted = sum(
+        1 << r for r, roi in enumerate(case.rois) if roi_info(roi).interpreted_type not in NOT_IN_BODY
+    )
+    organs: np.ndarray = (bits & bits.dtype.type(wanted)) != 0
+    return organs
+
+
+def _blank_ends(case: Case, shown: tuple[int, int]) -> str:
+    """Which ends of a scan are blank, for people; k grows towards the head."""
+    low_mm, high_mm = (
+        shown[0] * case.spacing_mm_kij[0],
+        (case.hu.shape[0] - shown[1]) * case.spacing_mm_kij[0],
+    )
+    ends = [f"the {end} {mm:.0f} mm" for end, mm in (("lowest", low_mm), ("highest", high_mm)) if mm]
+    return (
+        f"{' and '.join(ends)} of the image are blank but around contours; cut off, as data.blank_slices says"
+    )
 
 
 def _with_states(case: Case, wrong: Collection[str], absent: Collection[str]) -> Case:
@@ -221,7 +258,7 @@ def _case(
         tuple(notes),
         {roi: _facts(named.mask(roi), structure_set, name, ct, image) for roi, name in names.items()},
     )
-    return without_empty(case.select(rois))
+    return case.select(rois).without_empty()
 
 
 def _facts(mask: np.ndarray, structure_set: StructureSet, name: str, ct: CTSeries, image: Image) -> RoiFacts:
@@ -240,12 +277,3 @@ def _facts(mask: np.ndarray, structure_set: StructureSet, name: str, ct: CTSerie
         contours=number,
         unused_contours=max(number - placed, 0),
     )
-
-
-def without_empty(case: Case) -> Case:
-    """A ROI without a voxel on the model grid (outside the body, or too small) counts as not contoured."""
-    bits = case.bits
-    presence = tuple(
-        here and bool((bits & bits.dtype.type(1 << r)).any()) for r, here in enumerate(case.presence)
-    )
-    return replace(case, presence=presence)

@@ -389,7 +389,8 @@ def _prepare(
     fixed = config.preprocess.spacing_mm_kij is not None
     settings = plan_settings(config, [] if fixed else typical_grids(sources.patients, on_progress))
     cache = options.cache_dir or run_dir / "cache"
-    return settings, prepare_cases(sources.patients, rois, settings, cache, on_progress)
+    prepared = prepare_cases(sources.patients, rois, settings, cache, on_progress)
+    return settings, prepared.with_blank_slices() if config.data.blank_slices == "keep" else prepared
 
 
 def _resolved(config: TrainConfig, plan: Plan) -> TrainConfig:
@@ -447,6 +448,11 @@ def _rois_left_out(job: Job) -> dict[str, list[str]]:
     return found
 
 
+def _blank_in(job: Job) -> int:
+    """In how many patients slices that are blank but around contours were cut off."""
+    return len({case.patient_id for case in [*job.training, *job.validation] if case.is_cut})
+
+
 def _facts(
     job: Job, rois_left_out: Mapping[str, str], left_out: Mapping[str, str], time_budget_s: float | None
 ) -> dict[str, str]:
@@ -467,6 +473,9 @@ def _facts(
         facts["never overlapping"] = described(job.exclusive, job.plan.rois)
     if left_out:
         facts["patients left out"] = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
+    blank = _blank_in(job)
+    if blank:
+        facts["blank slices"] = f"cut off in {blank} patients (which: {CHECK_FILE})"
     wrong = _rois_left_out(job)
     if wrong:
         listing = "; ".join(f"{label}: {', '.join(rois)}" for label, rois in wrong.items())
@@ -508,6 +517,7 @@ def _describe(
         data={
             "patients": len({c.patient_id for c in [*job.training, *job.validation]}),
             "training_patients": len(job.training),
+            **({"patients_cut_where_blank": blank} if (blank := _blank_in(job)) else {}),
             "rois": spread(job.training, plan.rois),
             "flip_pairs": [list(pair) for pair in plan.flip_pairs],
         },

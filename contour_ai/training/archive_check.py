@@ -28,6 +28,7 @@ Kind = Literal[
     "volume",
     "cross-section",
     "absent",
+    "blank slices",
     "note",
 ]
 
@@ -75,7 +76,8 @@ class Finding:
     kind: Kind
     reason: str
     left_out: bool = True
-    """Whether the ROI counts as not contoured (or the patient as not there); otherwise it is only worth a look."""
+    """Whether the ROI counts as not contoured (the patient as not there, its blank slices as not scanned); otherwise it
+    is only worth a look."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,15 @@ CACHE_FORMAT = 2
 """Changes whenever the same files and settings give other arrays, so that old entries are not taken."""
 
 
+@dataclass(frozen=True)
+class SlicesOf:
+    """Some slices of a cached array."""
+
+    path: Path
+    first: int
+    stop: int
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """A patient on the model grid, whose axes run superior, posterior, left.
@@ -39,9 +49,9 @@ class Case:
     """
 
     patient_id: str
-    image: NDArray[np.int16] | Path
+    image: NDArray[np.int16] | Path | SlicesOf
     """`hu`, or the file that holds it."""
-    labels: NDArray[np.unsignedinteger] | Path
+    labels: NDArray[np.unsignedinteger] | Path | SlicesOf
     """`bits`, or the file that holds them."""
     rois: tuple[str, ...]
     presence: tuple[bool, ...]
@@ -65,12 +75,33 @@ class Case:
     @property
     def hu(self) -> NDArray[np.int16]:
         """(k, i, j) Hounsfield units; read-only where cached."""
-        return np.load(self.image, mmap_mode="r") if isinstance(self.image, Path) else self.image
+        array: NDArray[np.int16] = _mapped(self.image)
+        return array
 
     @property
     def bits(self) -> NDArray[np.unsignedinteger]:
         """(k, i, j) one bit a ROI; read-only where cached."""
-        return np.load(self.labels, mmap_mode="r") if isinstance(self.labels, Path) else self.labels
+        array: NDArray[np.unsignedinteger] = _mapped(self.labels)
+        return array
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether these are some of the slices of a cached patient."""
+        return isinstance(self.image, SlicesOf)
+
+    def cut(self, first: int, stop: int) -> Case:
+        """The same patient, scanned from slice `first` to before `stop`; a ROI that is left without a voxel counts as
+        not contoured."""
+        cut = replace(self, image=_cut(self.image, first, stop), labels=_cut(self.labels, first, stop))
+        return cut.without_empty()
+
+    def without_empty(self) -> Case:
+        """The same patient; a ROI without a voxel (outside the body, or too small) counts as not contoured."""
+        bits = self.bits
+        presence = tuple(
+            here and bool((bits & bits.dtype.type(1 << r)).any()) for r, here in enumerate(self.presence)
+        )
+        return replace(self, presence=presence)
 
     def select(self, rois: tuple[str, ...]) -> Case:
         """The same patient with the ROIs asked for, in their order; those it does not know are not contoured."""
@@ -84,6 +115,21 @@ class Case:
                 here = (old >> old.dtype.type(self.rois.index(name))) & old.dtype.type(1)
                 bits |= here.astype(dtype) << dtype.type(r)
         return replace(self, labels=bits, rois=rois, presence=presence)
+
+
+def _mapped(array: NDArray[Any] | Path | SlicesOf) -> NDArray[Any]:
+    if isinstance(array, SlicesOf):
+        mapped: NDArray[Any] = np.load(array.path, mmap_mode="r")[array.first : array.stop]
+        return mapped
+    return np.load(array, mmap_mode="r") if isinstance(array, Path) else array
+
+
+def _cut(array: NDArray[Any] | Path | SlicesOf, first: int, stop: int) -> NDArray[Any] | SlicesOf:
+    if isinstance(array, Path):
+        return SlicesOf(array, first, stop)
+    if isinstance(array, SlicesOf):
+        return SlicesOf(array.path, array.first + first, min(array.first + stop, array.stop))
+    return array[first:stop]
 
 
 def contoured_cm3(cases: Iterable[Case], rois: Sequence[str]) -> dict[str, list[float]]:

@@ -54,6 +54,9 @@ class DataConfig:
     """Share of the patients held out for validation, chosen by a fixed hash of the patient ID."""
     fold: tuple[int, int] | None = None
     """Cross-validation instead: (2, 5) holds out the second of five parts of the patients; null for none."""
+    blank_slices: Literal["cut", "keep"] = "cut"
+    """What becomes of the ends of a scan that are blank but around contours, where the image gives the answer away:
+    they are cut off, or kept as if they were true."""
     fill_at: float | None = None
     """After this share of the training (as 0.6) the network itself fills in ROIs that training patients lack, where
     their volume is usual; from there on they are learnt from with loss.filled_weight. Null for never."""
@@ -74,6 +77,7 @@ class DataConfig:
             self.fill_at,
             "null or between 0 and 1",
         )
+        _check(self.blank_slices in ("cut", "keep"), "data.blank_slices", self.blank_slices, "cut or keep")
         _check(self.rois is None or len(self.rois) > 0, "data.rois", self.rois, "null or a list of names")
 
 

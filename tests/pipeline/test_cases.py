@@ -17,7 +17,7 @@ from contour_ai.cli.main import cli
 from contour_ai.errors import ConfigError, InputError, ModelError
 from contour_ai.pipeline import cases as cases_module
 from contour_ai.pipeline.archive import Sources, find_sources
-from contour_ai.pipeline.cases import Prepared, check_cases, checked, prepare_cases, without_empty
+from contour_ai.pipeline.cases import Prepared, check_cases, checked, prepare_cases
 from contour_ai.pipeline.train import TrainOptions, train
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures.roi_map import RoiMap
@@ -97,6 +97,39 @@ def test_facts_are_measured_on_the_ct(archive: Path, tmp_path: Path) -> None:
     assert (facts.slices, facts.contours, facts.unused_contours) == (3, 3, 0)
 
 
+def test_slices_that_are_blank_but_around_contours_are_cut_off(archive: Path, tmp_path: Path) -> None:
+    rois = {"Brainstem": (2, 8, 10), "Parotid_L": (0, 8, 15)}
+    write_patient(tmp_path / "archive", 4, rois, shown=slice(3, None))
+    sources, found = prepared(tmp_path / "archive", tmp_path / "cache")
+    whole = found.cases["P4"][1]
+    check = check_cases(sources, found)
+    (finding,) = (f for f in check.findings if f.kind == "blank slices")
+    assert (finding.patient, finding.roi, finding.left_out) == ("P4", "", True)
+    # Three slices of 6 mm, and the one of air that is kept below the body.
+    assert finding.reason.startswith("the lowest 24 mm of the image are blank")
+    case = checked(sources, found, check).cases["P4"][1]
+    assert case.is_cut and case.hu.shape == case.bits.shape == (whole.hu.shape[0] - 4, *whole.hu.shape[1:])
+    np.testing.assert_array_equal(case.hu, whole.hu[4:])
+    np.testing.assert_array_equal(case.bits, whole.bits[4:])
+    assert case.bits.base is not None, "copied into memory"
+    # The parotid was drawn in blank slices only.
+    assert case.states == (CONTOURED, UNKNOWN, UNKNOWN)
+    kept = found.with_blank_slices()
+    assert checked(sources, kept, check_cases(sources, kept)).cases["P4"][1].hu.shape == whole.hu.shape
+    assert not any(case.is_cut for _, case in prepared(archive, tmp_path / "cache")[1].cases.values())
+
+
+def test_the_configuration_says_what_becomes_of_blank_slices(tmp_path: Path) -> None:
+    write_patient(tmp_path / "archive", 4, {"Brainstem": (2, 8, 10)}, shown=slice(3, None))
+    arguments = ["train", str(tmp_path / "archive"), "--check", "--config", str(tmp_path / "train.yaml")]
+    for word, expected in (("cut", "cut off"), ("keep", "nothing looks wrong")):
+        config = f"preprocess: {{spacing_mm_kij: [6, 5, 5]}}\ndata: {{blank_slices: {word}}}\n"
+        (tmp_path / "train.yaml").write_text(config, encoding="utf-8")
+        result = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / word)])
+        assert result.exit_code == 0, result.output
+        assert expected in " ".join(result.stderr.split())
+
+
 def entries(cache: Path) -> dict[str, int]:
     return {p.parent.name: p.stat().st_mtime_ns for p in cache.rglob("*.npy")}
 
@@ -170,7 +203,7 @@ def test_a_roi_without_voxels_counts_as_not_contoured() -> None:
     bits = np.zeros((2, 2, 2), np.uint8)
     bits[0, 0, 0] = 2
     case = Case("p", np.zeros((2, 2, 2), np.int16), bits, ("A", "B"), (True, True), (1.0, 1.0, 1.0))
-    assert without_empty(case).presence == (False, True)
+    assert case.without_empty().presence == (False, True)
 
 
 def test_strict_and_check_only(archive: Path, tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from contour_ai.volume import Structures, Volume
 SHAPE = (12, 22, 26)
 
 
-def write_patient(folder: Path, number: int, names: dict[str, tuple[int, int, int]]) -> None:
-    """A body with cubes: {ROI name: corner (k, i, j)}."""
+def write_patient(
+    folder: Path, number: int, names: dict[str, tuple[int, int, int]], shown: slice = slice(None)
+) -> None:
+    """A body with cubes: {ROI name: corner (k, i, j)}; slices other than `shown` are air outside the cubes."""
     grid = Grid.axial(SHAPE, (6.0, 5.0, 5.0), (0.0, 0.0, 10.0 * number))
     hu = np.full(SHAPE, -1000, np.int16)
-    hu[:, 3:-3, 3:-3] = 20
+    hu[shown, 3:-3, 3:-3] = 20
     masks = {}
     for n, (name, (k, i, j)) in enumerate(names.items()):
         masks[name] = np.zeros(SHAPE, bool)
