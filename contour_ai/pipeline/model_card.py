@@ -33,6 +33,7 @@ def model_card(bundle: ModelBundle) -> str:
         _list({key: value for key, value in bundle.data.items() if key != "rois"} | dict(bundle.training)),
         "## Results",
         _results(bundle.results),
+        *_cross_validation(bundle),
         *_after_the_network(bundle),
         *_otherwise(bundle.results),
         *_probabilities(bundle),
@@ -98,6 +99,26 @@ def _results(results: Mapping[str, Any]) -> str:
     if results.get("worst"):
         lines.append("Worst: " + "; ".join(results["worst"]) + ".")
     return " ".join(lines)
+
+
+def _cross_validation(bundle: ModelBundle) -> list[str]:
+    found: Mapping[str, Any] = bundle.results.get("cross_validation", {})
+    if not found:
+        return []
+    low, high = min(found["mean_dice_of_parts"]), max(found["mean_dice_of_parts"])
+    steps = " to ".join(str(n) for n in sorted({min(found["steps"]), max(found["steps"])}))
+    text = (
+        f"{found['parts']} trainings, each of which held out another part of {found['patients']} patients: mean "
+        f"Dice {found['mean_dice']:.3f} ({low:.3f} to {high:.3f} in the parts), on the model's grid, without the rules "
+        f"below. Each took {steps} steps; this model's training took {bundle.training.get('steps', '?')}."
+    )
+    rows = ["| ROI | n | mean Dice | 5 %, median, 95 % | worst |", "|---|---|---|---|---|"]
+    for roi, figures in found["dice"].items():
+        spread = ", ".join(f"{v:.3f}" for v in figures["percentiles"])
+        rows.append(
+            f"| {roi} | {figures['patients']} | {figures['mean']:.3f} | {spread} | {', '.join(figures['worst'])} |"
+        )
+    return ["## Cross-validation", text, "\n".join(rows)]
 
 
 def _after_the_network(bundle: ModelBundle) -> list[str]:

@@ -32,12 +32,14 @@ from contour_ai.training.schedule import rate_share
 from contour_ai.training.step import Stepper
 from contour_ai.training.validation import (
     FORWARD_SHARE,
+    VALIDATION_FILE,
     Score,
     Windows,
     draw_worst,
     predicted,
     validate,
     write_metrics,
+    write_patients,
     write_score,
 )
 
@@ -304,6 +306,8 @@ def _write_scores(job: Job, stepper: Stepper, at: Progress) -> None:
     logger.info("step %d: loss %.4f, mean Dice %.4f", at.step, score.loss, score.mean)
     if stepper.processes.is_first:
         write_metrics(job.run_dir / "metrics.csv", job.plan.rois, at.scores)
+        if score.step == at.best_step:
+            write_patients(job.run_dir / VALIDATION_FILE, score)
 
 
 def _score_facts(score: Score, at: Progress) -> dict[str, object]:

@@ -29,6 +29,9 @@ FIGURES_OF_ROIS = {"dice": "dice", "surface dice": "surface_dice", "hd95_mm": "h
 ACCURACIES = tuple(f.name for f in fields(Accuracies))
 """Headings of what the confusion matrix gives."""
 
+VALIDATION_FILE = "validation.csv"
+"""In a run folder: the Dice of every ROI of every validation patient, by the weights that validated best."""
+
 WORST = 3
 """Patients whose pictures are drawn."""
 
@@ -178,6 +181,18 @@ def write_metrics(path: Path, rois: Sequence[str], scores: Sequence[Score]) -> N
                 + [_number(s.accuracies.get(name)) for name in ACCURACIES]
                 + [_number(getattr(s, key).get(roi)) for key in FIGURES_OF_ROIS.values() for roi in rois]
             )
+
+
+def write_patients(path: Path, score: Score) -> None:
+    """`validation.csv`: one row a patient and ROI; those that were not contoured have none."""
+    with (
+        atomic_file(path, overwrite=True) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        table = csv.writer(file)
+        table.writerow(["patient", "roi", "dice"])
+        for patient, rois in score.patients.items():
+            table.writerows([patient, roi, f"{dice:.4f}"] for roi, dice in rois.items())
 
 
 def _number(value: float | None) -> str:
