@@ -54,6 +54,8 @@ class InferenceSettings:
     """Share of a window that the next one covers again."""
     max_voxels: int = 6_000_000
     """Volumes up to this many voxels go through the network in one piece."""
+    mirror: bool = False
+    """The network also runs on the left-right mirror image, and logits are averaged, unless told otherwise."""
 
     def __post_init__(self) -> None:
         if min(self.window_kij) < 1 or self.max_voxels < 1:
@@ -186,6 +188,10 @@ class ModelBundle:
         for a, b in pairs:
             channels[a], channels[b] = b, a
         return tuple(channels)
+
+    def averages_mirror(self, tta: bool | None = None) -> bool:
+        """Whether the mirror image is predicted, too, where the user says `tta`, or nothing."""
+        return self.inference.mirror if tta is None else tta
 
     def postprocess_of(self, roi: str) -> RoiPostprocess:
         """What is done to a ROI's prediction."""

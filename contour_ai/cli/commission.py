@@ -44,7 +44,11 @@ def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) ->
 @click.option("--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Names that stand for ROIs.")
 @click.option("--tau", help="Tolerance of the surface DSC, as in evaluate.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--tta", is_flag=True, help="Average with the left-right mirror, if it is to be used so.")
+@click.option(
+    "--tta/--no-tta",
+    default=None,
+    help="Average with the left-right mirror, if it is to be used so; without either, as the model says.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace --out where it exists.")
 @click.option(
     "--example-limits",
@@ -62,7 +66,7 @@ def command(
     roi_map: Path | None,
     tau: str | None,
     device: str,
-    tta: bool,
+    tta: bool | None,
     overwrite: bool,
 ) -> int:
     """Check a model against your own patients and limits before it is used, and write a report to sign.

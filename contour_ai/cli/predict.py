@@ -38,7 +38,11 @@ UNFORESEEN = 1
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--rois", help="Only these ROIs of the model, as in A,B.")
-@click.option("--tta", is_flag=True, help="Average with the left-right mirror: slower, a little better.")
+@click.option(
+    "--tta/--no-tta",
+    default=None,
+    help="Average with the left-right mirror: slower, a little better. Without either, as the model says.",
+)
 @click.option(
     "--profile",
     default="generic",
@@ -60,7 +64,7 @@ def command(
     models: tuple[str, ...],
     device: str,
     rois: str | None,
-    tta: bool,
+    tta: bool | None,
     profile: str,
     no_overlays: bool,
     report: bool,

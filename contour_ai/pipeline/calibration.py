@@ -220,9 +220,13 @@ def case_logits(
     network: nn.Module,
     device: torch.device,
     autocast: torch.dtype | None,
-    mirror_channels: Sequence[int] | None = None,
+    mirror: bool | None = None,
 ) -> NDArray[np.float32]:
-    """(R, k, i, j) logits of a prepared patient, as in prediction."""
+    """(R, k, i, j) logits of a prepared patient, as in prediction.
+
+    Args:
+        mirror: whether to average with the mirror image; None for as the bundle says.
+    """
     import torch
 
     from contour_ai.inference import predict_logits
@@ -235,6 +239,6 @@ def case_logits(
         max_voxels=bundle.inference.max_voxels,
         device=device,
         autocast=autocast,
-        mirror_channels=mirror_channels,
+        mirror_channels=bundle.mirror_channels if bundle.averages_mirror(mirror) else None,
     ).numpy()
     return array

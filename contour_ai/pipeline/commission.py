@@ -57,7 +57,8 @@ class CommissionOptions:
     """What `commission` can be told besides data, model, limits and output folder."""
 
     device: str = "auto"
-    tta: bool = False
+    tta: bool | None = None
+    """Average with the left-right mirror; None for as the model says."""
     roi_map: RoiMap | None = None
     """Names in the department's structure sets that stand for the model's ROIs."""
     tau: float | Tolerances | None = None
@@ -336,7 +337,8 @@ def environment(
         },
         "Options": {
             "data": str(data_dir.resolve()),
-            **{name: str(getattr(options, name)) for name in ("device", "tta")},
+            "device": options.device,
+            "tta": str(bundle.averages_mirror(options.tta)),
             "tau": _tau_in_words(options.tau),
             "ROI map": "none" if options.roi_map is None else "given",
         },

@@ -86,6 +86,7 @@ def _how(bundle: ModelBundle) -> str:
         "ROI and voxel; each ROI's field goes back to the CT's own grid, where the contour is its zero level. ROIs "
         "that a training patient did not have contoured taught nothing, neither as organ nor as background"
         + (", but where the network filled them in later." if bundle.training.get("filled_in") else ".")
+        + (" Logits are the mean of the patient's and the mirror image's." if bundle.inference.mirror else "")
     )
 
 
@@ -165,6 +166,12 @@ def _otherwise(results: Mapping[str, Any]) -> list[str]:
         lines.append(
             _difference(
                 results["mirrored"], "`--tta` (the mean with the mirror image; the network runs twice)"
+            )
+        )
+    if "not mirrored" in results:
+        lines.append(
+            _difference(
+                results["not mirrored"], "`--no-tta` (without the mirror image; the network runs once)"
             )
         )
     if "fp32" in results:

@@ -91,8 +91,8 @@ class PredictOptions:
     """auto, cpu, cuda or cuda:N."""
     rois: tuple[str, ...] | None = None
     """Only these ROIs of the model (and Body, where it is named); None for all and Body."""
-    tta: bool = False
-    """Average with the left-right mirror: twice the time."""
+    tta: bool | None = None
+    """Average with the left-right mirror: twice the network's time; None for as the model says."""
     profile: str = "generic"
     """Importer's limits: a profile's name, or a YAML file."""
     overlays: bool = True
@@ -491,7 +491,7 @@ def _write_all(
         reference_path,
         f"{bundle.name} {bundle.version}",
     )
-    context = Context(ct, patient.source, bundle, model.computes_in, _plain(options), _software())
+    context = Context(ct, patient.source, bundle, model.computes_in, _plain(options, bundle), _software())
     content = summary(prediction, written.sop_instance_uid, context)
     (folder / SUMMARY).write_text(summary_text(content), encoding="utf-8", newline="\n")
     if options.report:
@@ -521,7 +521,7 @@ def run_network(
             max_voxels=bundle.inference.max_voxels,
             device=model.device,
             autocast=model.autocast,
-            mirror_channels=bundle.mirror_channels if options.tta else None,
+            mirror_channels=bundle.mirror_channels if bundle.averages_mirror(options.tta) else None,
             on_progress=within,
         )
     array: NDArray[np.float32] = logits.numpy()
@@ -719,10 +719,10 @@ def _flags_in_words(flags: PatientFlags) -> list[str]:
     return lines + [f"{roi}: {flag.reason}" for roi, found in flags.rois.items() for flag in found]
 
 
-def _plain(options: PredictOptions) -> Mapping[str, Any]:
+def _plain(options: PredictOptions, bundle: ModelBundle) -> Mapping[str, Any]:
     return {
         "rois": None if options.rois is None else list(options.rois),
-        "tta": options.tta,
+        "tta": bundle.averages_mirror(options.tta),
         "profile": str(options.profile),
         "series_uid": options.series_uid,
     }

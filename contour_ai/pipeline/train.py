@@ -513,7 +513,7 @@ def _describe(
         rois=tuple(roi_info(roi) for roi in plan.rois),
         preprocess=plan.settings,
         network=plan.network,
-        inference=InferenceSettings(window_kij=job.window_kij, overlap=job.overlap),
+        inference=InferenceSettings(job.window_kij, job.overlap, mirror=config.model.mirror),
         data={
             "patients": len({c.patient_id for c in [*job.training, *job.validation]}),
             "training_patients": len(job.training),

@@ -123,7 +123,8 @@ def tuned(
     dtype = autocast_dtype(chosen)
     ways: dict[str, dict[str, Any]] = {"": {"autocast": dtype}}
     if compare:
-        ways["mirrored"] = {"autocast": dtype, "mirror_channels": bundle.mirror_channels}
+        mirror = bundle.inference.mirror
+        ways["not mirrored" if mirror else "mirrored"] = {"autocast": dtype, "mirror": not mirror}
         if dtype is not None:
             ways["fp32"] = {"autocast": None}
     found = {roi: _OfRoi() for roi in bundle.roi_names}
@@ -198,6 +199,9 @@ def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, 
             }
     results: dict[str, Any] = {**bundle.results, "after_the_network": {"patients": patients, "rules": rules}}
     ways = {way for seen in found.values() for way in seen.others}
+    if ways:
+        for other in ("mirrored", "not mirrored"):
+            results.pop(other, None)
     for way in sorted(ways):
         scored = {roi: seen for roi, seen in found.items() if seen.others.get(way)}
         differences = {

@@ -34,6 +34,9 @@ class ModelConfig:
     """`phantom` marks a model trained on drawn phantoms, which must never contour a patient."""
     description: str = ""
     """One line for `contour-ai models`."""
+    mirror: bool = False
+    """Whether prediction averages with the left-right mirror image where --no-tta does not forbid it: the network runs
+    twice, for a little Dice. Rules and confidence are chosen for it."""
     commands: tuple[str, ...] = ()
     """Shell commands that make the model again, for its card."""
     notes: Mapping[str, str] = field(default_factory=dict)

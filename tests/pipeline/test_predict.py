@@ -313,6 +313,25 @@ def test_only_some_rois(tmp_path: Path, model_dir: Path) -> None:
     assert not (tmp_path / "out2").exists()
 
 
+def test_the_model_says_whether_the_mirror_image_is_averaged(tmp_path: Path, model_dir: Path) -> None:
+    patient, plain = make_patient(tmp_path / "in"), load_bundle(model_dir)
+    mirroring = replace(plain, inference=replace(plain.inference, mirror=True))
+    said = {}
+    for name, bundle, tta in (
+        ("plain", plain, None),
+        ("asked for", plain, True),
+        ("usual", mirroring, None),
+        ("forbidden", mirroring, False),
+    ):
+        model = load_model(bundle)
+        passes: list[int] = []
+        model.network.register_forward_hook(lambda *_, passes=passes: passes.append(1))
+        found = predict(patient, model, tmp_path / name, PredictOptions(overlays=False, tta=tta))
+        summary = json.loads((found.folder / "summary.json").read_text(encoding="utf-8"))
+        said[name] = (len(passes), summary["options"]["tta"])
+    assert said == {"plain": (1, False), "asked for": (2, True), "usual": (2, True), "forbidden": (1, False)}
+
+
 def test_unknown_profile_and_device(tmp_path: Path, model_dir: Path) -> None:
     patient, bundle = make_patient(tmp_path / "in"), load_bundle(model_dir)
     for options in (PredictOptions(profile="nowhere"), PredictOptions(device="abacus")):

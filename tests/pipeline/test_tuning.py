@@ -43,6 +43,9 @@ def test_rules_that_gain_are_taken(bundle: ModelBundle) -> None:  # noqa: F811
     assert found.patients == 6 and 0 <= found.error <= 1
     # The network looks the same in a mirror.
     assert done.results["mirrored"]["difference"] == {ROI: 0} and done.results["mirrored"]["patients"] == 6
+    mirroring = replace(done, inference=replace(done.inference, mirror=True))
+    turned = tuned(mirroring, network, cases, "cpu", compare=True)
+    assert turned.results["not mirrored"]["difference"] == {ROI: 0} and "mirrored" not in turned.results
     if "fp32" in done.results:
         assert done.results["fp32"]["largest_difference"] < 0.05
 
