@@ -4,6 +4,7 @@
     python benchmarks/prediction.py [--model NAME] [--filters 32] [--slices 150] [--runs 3] [--peer peers/bin/python]
     python benchmarks/prediction.py --patients 10
     python benchmarks/prediction.py --no-overlays --peer peers/bin/python      (neither draws pictures then)
+    python benchmarks/prediction.py --no-tta --peer peers/bin/python           (neither averages the mirror image then)
     python benchmarks/prediction.py --parts --peer peers/bin/python [--filters 32]
     ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/prediction.py        (imitates a CPU without bf16 units)
 
@@ -44,14 +45,17 @@ WINDOW = (96, 96, 96)
 def main() -> None:
     arguments = _arguments()
     if arguments.usual_way:
-        usual_way(Path(arguments.usual_way[0]), arguments.usual_way[1], Path(arguments.usual_way[2]))
+        usual_way(
+            Path(arguments.usual_way[0]), arguments.usual_way[1], Path(arguments.usual_way[2]), arguments.tta
+        )
         return
     if arguments.parts_of:
-        parts(Path(arguments.parts_of[0]), arguments.parts_of[1], Path(arguments.parts_of[2]))
+        parts(Path(arguments.parts_of[0]), arguments.parts_of[1], Path(arguments.parts_of[2]), arguments.tta)
         return
     if arguments.draw:
         draw_patient(Path(arguments.draw), arguments.slices, arguments.pixels)
         return
+    tta = [] if arguments.tta is None else ["--no-tta"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         patient = folder / "patient"
@@ -65,7 +69,7 @@ def main() -> None:
             model = str(random_model(folder / "model", arguments.model, arguments.filters))
         if arguments.parts:
             print(setting(arguments), flush=True)
-            command = [arguments.peer, __file__, "--parts-of", str(patient), model, str(folder)]
+            command = [arguments.peer, __file__, "--parts-of", str(patient), model, str(folder), *tta]
             subprocess.run(command, check=True)
             return
         if arguments.patients:
@@ -75,7 +79,7 @@ def main() -> None:
         theirs: list[tuple[float, float]] = []
         for run in range(arguments.runs):
             out = folder / f"out{run}"
-            ours.append(measured(predict_command([patient], out, model, overlays=arguments.overlays)))
+            ours.append(measured(predict_command([patient], out, model, arguments)))
             if arguments.peer:
                 command = [
                     arguments.peer,
@@ -84,6 +88,7 @@ def main() -> None:
                     str(patient),
                     model,
                     str(folder / f"usual{run}.dcm"),
+                    *tta,
                 ]
                 theirs.append(measured(command))
         stages = json.loads(next((folder / "out0").glob("*/summary.json")).read_text(encoding="utf-8"))[
@@ -107,7 +112,7 @@ def several(folder: Path, patient: Path, model: str, arguments: argparse.Namespa
 
     def runs(name: str, patients: list[Path]) -> list[tuple[float, float]]:
         outs = [folder / f"{name}{run}" for run in range(arguments.runs)]
-        return [measured(predict_command(patients, out, model, overlays=arguments.overlays)) for out in outs]
+        return [measured(predict_command(patients, out, model, arguments)) for out in outs]
 
     one, many = runs("one", [patient]), runs("many", patients)
     print(setting(arguments))
@@ -137,7 +142,7 @@ def renamed(patient: Path, copy: Path, number: int) -> None:
         dataset.save_as(target)
 
 
-def predict_command(patients: list[Path], out: Path, model: str, *, overlays: bool) -> list[str]:
+def predict_command(patients: list[Path], out: Path, model: str, arguments: argparse.Namespace) -> list[str]:
     return [
         sys.executable,
         "-m",
@@ -148,7 +153,8 @@ def predict_command(patients: list[Path], out: Path, model: str, *, overlays: bo
         str(out),
         "--model",
         model,
-        *([] if overlays else ["--no-overlays"]),
+        *([] if arguments.overlays else ["--no-overlays"]),
+        *([] if arguments.tta is None else ["--no-tta"]),
     ]
 
 
@@ -243,7 +249,7 @@ def random_model(folder: Path, like: str, filters: int) -> Path:
     return folder
 
 
-def usual_way(patient: Path, model: str, out: Path) -> None:
+def usual_way(patient: Path, model: str, out: Path, tta: bool | None) -> None:
     """Read, resample, sliding windows in fp32, resample all channels back, argmax, rt-utils."""
     import torch
 
@@ -252,7 +258,8 @@ def usual_way(patient: Path, model: str, out: Path) -> None:
     bundle = load_bundle(model)
     network = bundle.build_network("cpu").float().eval()
     ct = usual_reading(patient)
-    logits = usual_network(torch.from_numpy(usual_channels(ct, bundle))[None], network)
+    mirror = bundle.mirror_channels if bundle.averages_mirror(tta) else None
+    logits = usual_network(torch.from_numpy(usual_channels(ct, bundle))[None], network, mirror)
     usual_structures(patient, bundle, usual_labels(logits, ct.GetSize()[::-1]), out)
 
 
@@ -281,13 +288,21 @@ def usual_channels(ct: Any, bundle: ModelBundle) -> NDArray[np.float32]:
     return image_channels(sitk.GetArrayFromImage(resampled), bundle.preprocess)
 
 
-def usual_network(image: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Overlapping windows."""
+def usual_network(
+    image: torch.Tensor,
+    network: Callable[[torch.Tensor], torch.Tensor],
+    mirror_channels: Sequence[int] | None = None,
+) -> torch.Tensor:
+    """Overlapping windows; with `mirror_channels`, the mean with the mirror image."""
     import torch
     from monai.inferers import sliding_window_inference
 
     with torch.inference_mode():
-        return sliding_window_inference(image, WINDOW, 1, network, overlap=0.5, mode="gaussian")
+        logits = sliding_window_inference(image, WINDOW, 1, network, overlap=0.5, mode="gaussian")
+        if mirror_channels is None:
+            return logits
+        mirrored = sliding_window_inference(image.flip(-1), WINDOW, 1, network, overlap=0.5, mode="gaussian")
+        return (logits + mirrored.flip(-1)[:, list(mirror_channels)]) / 2
 
 
 def usual_labels(logits: torch.Tensor, shape: Sequence[int]) -> NDArray[np.uint8]:
@@ -313,7 +328,7 @@ def usual_structures(patient: Path, bundle: ModelBundle, labels: NDArray[np.uint
     structures.save(str(out))
 
 
-def parts(patient: Path, model: str, folder: Path) -> None:
+def parts(patient: Path, model: str, folder: Path, tta: bool | None) -> None:
     """Stage by stage in one process, the second of two runs of each: what the gain is made of."""
     import torch
 
@@ -336,12 +351,14 @@ def parts(patient: Path, model: str, folder: Path) -> None:
             return loaded.network(image.contiguous(memory_format=torch.channels_last_3d)).float()
 
     numbers = itertools.count()
-    logits = usual_network(whole, plain)
+    options = PredictOptions(overlays=False, tta=tta)
+    mirror = bundle.mirror_channels if bundle.averages_mirror(tta) else None
+    logits = usual_network(whole, plain, mirror)
     labels = usual_labels(logits, ct.GetSize()[::-1])
 
     def contoured() -> Mapping[str, float]:
         out = folder / f"parts{next(numbers)}"
-        return predict(patient, loaded, out, PredictOptions(overlays=False)).timings_s
+        return predict(patient, loaded, out, options).timings_s
 
     def rt_utils_file() -> None:
         usual_structures(patient, bundle, labels, folder / f"parts{next(numbers)}.dcm")
@@ -350,13 +367,19 @@ def parts(patient: Path, model: str, folder: Path) -> None:
     stages = contoured()
     print(f"voxels: whole resampled CT {whole[0, 0].numel():,}, body crop {crop[0, 0].numel():,}")
     rows = [
-        ("network: windows, fp32, whole CT (the usual way)", timed(lambda: usual_network(whole, plain))),
-        ("network: windows, fp32, body crop", timed(lambda: usual_network(crop, plain))),
+        (
+            "network: windows, fp32, whole CT (the usual way)",
+            timed(lambda: usual_network(whole, plain, mirror)),
+        ),
+        ("network: windows, fp32, body crop", timed(lambda: usual_network(crop, plain, mirror))),
         (
             f"network: windows, {str(dtype or 'fp32').removeprefix('torch.')}, body crop",
-            timed(lambda: usual_network(crop, lower_precision)),
+            timed(lambda: usual_network(crop, lower_precision, mirror)),
         ),
-        ("network: in one piece, body crop (ours)", timed(lambda: run_network(opened.prepared, loaded))),
+        (
+            "network: in one piece, body crop (ours)",
+            timed(lambda: run_network(opened.prepared, loaded, options)),
+        ),
         ("reading: SimpleITK", timed(lambda: usual_reading(patient))),
         ("reading: ours, looking for files included", stages["finding"] + stages["reading"]),
         ("resampling: SimpleITK", timed(lambda: usual_channels(ct, bundle))),
@@ -391,6 +414,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--patients", type=int, default=0, help="so many in one process, against one")
     parser.add_argument(
         "--no-overlays", dest="overlays", action="store_false", help="as the peer, who draws none"
+    )
+    parser.add_argument(
+        "--no-tta", dest="tta", action="store_false", default=None, help="never the mirror image"
     )
     parser.add_argument("--parts", action="store_true", help="what the gain is made of; needs --peer")
     parser.add_argument("--peer", help="Python with MONAI and rt-utils")

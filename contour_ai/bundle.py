@@ -7,6 +7,7 @@ stands in `model.yaml`) and `MODEL_CARD.md`.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import os
@@ -177,6 +178,22 @@ class ModelBundle:
     def weights_path(self) -> Path:
         """Where the weights lie."""
         return self.folder / WEIGHTS_FILE
+
+    @property
+    def contouring_sha256(self) -> str:
+        """SHA-256 of all that decides a contour: weights, ROIs, preprocessing, how the network is run, rules."""
+        mapping = to_mapping(replace(self, folder=Path()))
+        wanted = (
+            "rois",
+            "preprocess",
+            "network",
+            "inference",
+            "postprocess",
+            "calibration",
+            "weights_sha256",
+        )
+        text = json.dumps([self.mirror_channels, {key: mapping[key] for key in wanted}], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def mirror_channels(self) -> tuple[int, ...]:

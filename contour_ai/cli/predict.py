@@ -55,7 +55,9 @@ UNFORESEEN = 1
 )
 @click.option("--overwrite", is_flag=True, help="Replace earlier predictions of the same patients.")
 @click.option(
-    "--skip-done", is_flag=True, help="Pass over patients that this model has contoured into --out."
+    "--skip-done",
+    is_flag=True,
+    help="Pass over patients that this model has contoured into --out, with the same options.",
 )
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where a folder has several.")
 def command(
@@ -135,23 +137,20 @@ def _predict_all(
     from contour_ai.cli.main import REPORT_HERE, exit_status
     from contour_ai.errors import ContourAIError
     from contour_ai.pipeline.cohort import share
-    from contour_ai.pipeline.ensemble import begin_ensemble
+    from contour_ai.pipeline.ensemble import as_one, begin_ensemble
     from contour_ai.pipeline.predict import predict_patients
     from contour_ai.progress import no_progress
 
     failures: list[tuple[Path, Exception]] = []
-    model = begin_ensemble(bundles, options.device)
     mine = share(
-        cohort,
-        out_dir,
-        model.bundle.weights_sha256,
-        here,
-        series_uid=options.series_uid,
-        skip_done=skip_done and not options.overwrite,
+        cohort, out_dir, as_one(bundles), options, here, skip_done=skip_done and not options.overwrite
     )
     patient_dirs = mine.patient_dirs
     if mine.done:
         console.err().print(f"{len(mine.done)} patients done already")
+    if not patient_dirs:
+        return 0
+    model = begin_ensemble(bundles, options.device)
     bar = console.ClosableBar()
     with bar:
         # The bars of several processes would write over each other.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from contour_ai.pipeline.predict import PredictOptions, asked_for
 from contour_ai.pipeline.result import SUMMARY
 from contour_ai.training.distributed import Place
+
+if TYPE_CHECKING:
+    from contour_ai.bundle import ModelBundle
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,10 @@ class Share:
 def share(
     patient_dirs: Sequence[Path],
     out_dir: Path,
-    weights_sha256: str,
+    bundle: ModelBundle,
+    options: PredictOptions,
     place: Place,
     *,
-    series_uid: str | None = None,
     skip_done: bool = False,
 ) -> Share:
     """Every n-th patient for each of n processes, without talking to the others.
@@ -36,29 +41,30 @@ def share(
     Args:
         patient_dirs: the whole cohort, in the same order in all processes.
         out_dir: where results are, and go.
-        weights_sha256: of the model; what another one has contoured is not done.
+        bundle: the model; what another one has contoured, or the same with other rules, is not done.
+        options: what is asked for; what was asked for otherwise (other ROIs, say) is not done.
         place: who this process is.
-        series_uid: the CT series asked for; None for the only one.
         skip_done: whether patients that are done are left out.
     """
     mine = place.share([Path(patient_dir) for patient_dir in patient_dirs])
     if not skip_done:
         return Share(tuple(mine))
-    known = _contoured(out_dir, weights_sha256, series_uid)
+    known = _contoured(out_dir, bundle.contouring_sha256, asked_for(options, bundle))
     done = tuple(patient_dir for patient_dir in mine if patient_dir.resolve() in known)
     return Share(tuple(patient_dir for patient_dir in mine if patient_dir not in done), done)
 
 
-def _contoured(out_dir: Path, weights_sha256: str, series_uid: str | None) -> set[Path]:
-    """The folders whose patients a model has contoured, by the summaries of what it wrote; those appear whole."""
+def _contoured(out_dir: Path, contouring_sha256: str, options: Mapping[str, Any]) -> set[Path]:
+    """The folders whose patients were contoured just so, by the summaries of what was written; those appear whole."""
     found = set()
+    series_uid = options["series_uid"]
     for path in sorted(out_dir.glob(f"*/{SUMMARY}")):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             source, series = content["input"]["path"], content["input"]["series_instance_uid"]
-            weights = content["model"]["weights_sha256"]
+            how = content["model"]["contouring_sha256"], {**content["options"], "series_uid": series_uid}
         except (OSError, ValueError, KeyError, TypeError):
             continue  # no summary of ours: the patient is contoured, or its folder refused by name
-        if weights == weights_sha256 and series_uid in (None, series):
+        if how == (contouring_sha256, dict(options)) and series_uid in (None, series):
             found.add(Path(source).resolve())
     return found

@@ -17,7 +17,7 @@ def begin_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> Load
     Raises:
         ConfigError: the models differ in their ROIs or in how they want their images.
     """
-    return LoadingModel(_as_one(bundles), lambda: load_ensemble(bundles, device))
+    return LoadingModel(as_one(bundles), lambda: load_ensemble(bundles, device))
 
 
 def load_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> LoadedModel:
@@ -31,7 +31,7 @@ def load_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> Loade
     """
     from contour_ai.inference import Average, autocast_dtype, choose_device
 
-    described = _as_one(bundles)
+    described = as_one(bundles)
     chosen = choose_device(device)
     networks = [bundle.build_network(chosen) for bundle in bundles]
     if len(bundles) == 1:
@@ -40,8 +40,12 @@ def load_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> Loade
     return LoadedModel(described, Average(networks, channels), chosen, autocast_dtype(chosen))
 
 
-def _as_one(bundles: Sequence[ModelBundle]) -> ModelBundle:
-    """The bundle itself, or the description of several that fit together."""
+def as_one(bundles: Sequence[ModelBundle]) -> ModelBundle:
+    """The bundle itself, or the description of several that fit together.
+
+    Raises:
+        ConfigError: the models differ in their ROIs or in how they want their images.
+    """
     for other in bundles[1:]:
         _refuse_misfit(bundles[0], other)
     return bundles[0] if len(bundles) == 1 else describe_ensemble(bundles)
@@ -50,6 +54,7 @@ def _as_one(bundles: Sequence[ModelBundle]) -> ModelBundle:
 def describe_ensemble(bundles: Sequence[ModelBundle]) -> ModelBundle:
     """The first bundle, said to be an ensemble, with a hash of all weights."""
     members = [f"{bundle.name} {bundle.version} {bundle.weights_sha256}" for bundle in bundles]
+    temperatures = [bundle.contouring_sha256 for bundle in bundles]
     first = bundles[0]
     return replace(
         first,
@@ -58,7 +63,7 @@ def describe_ensemble(bundles: Sequence[ModelBundle]) -> ModelBundle:
         default=False,
         description=f"The average of {len(bundles)} models",
         provenance={"ensemble_of": members},
-        weights_sha256=hashlib.sha256("\n".join(members).encode()).hexdigest(),
+        weights_sha256=hashlib.sha256("\n".join([*members, *temperatures]).encode()).hexdigest(),
     )
 
 

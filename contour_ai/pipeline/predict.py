@@ -491,7 +491,7 @@ def _write_all(
         reference_path,
         f"{bundle.name} {bundle.version}",
     )
-    context = Context(ct, patient.source, bundle, model.computes_in, _plain(options, bundle), _software())
+    context = Context(ct, patient.source, bundle, model.computes_in, asked_for(options, bundle), _software())
     content = summary(prediction, written.sop_instance_uid, context)
     (folder / SUMMARY).write_text(summary_text(content), encoding="utf-8", newline="\n")
     if options.report:
@@ -719,7 +719,8 @@ def _flags_in_words(flags: PatientFlags) -> list[str]:
     return lines + [f"{roi}: {flag.reason}" for roi, found in flags.rois.items() for flag in found]
 
 
-def _plain(options: PredictOptions, bundle: ModelBundle) -> Mapping[str, Any]:
+def asked_for(options: PredictOptions, bundle: ModelBundle) -> Mapping[str, Any]:
+    """The options that decide what is contoured and under which names, as `summary.json` has them."""
     return {
         "rois": None if options.rois is None else list(options.rois),
         "tta": bundle.averages_mirror(options.tta),

@@ -193,6 +193,7 @@ def summary(prediction: Prediction, sop_instance_uid: str, context: Context) -> 
             "kind": bundle.kind,
             "folder": str(bundle.folder),
             "weights_sha256": bundle.weights_sha256,
+            "contouring_sha256": bundle.contouring_sha256,
             "ensemble_of": list(bundle.provenance.get("ensemble_of", ())),
         },
         "software": {
