@@ -24,6 +24,10 @@ WORST = 3
 """Patients named for each ROI."""
 
 
+OF_MACHINE = ("checkpoint_minutes", "threads", "compile")
+"""Keys of `run` that may differ between the parts."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A training that held out part `number` of `parts` of the patients."""
@@ -115,9 +119,11 @@ def _refuse_unlike(bundle: ModelBundle, parts: Sequence[Part]) -> None:
 
 
 def _recipe(part: Part) -> dict[str, Any]:
-    """What the parts have in common: all but the part, and the model's name."""
+    """What the parts have in common: all but the part, the model's name, and what only the machine minds."""
     mapping = to_mapping(replace(part.config, data=replace(part.config.data, fold=None)))
     del mapping["model"]
+    for key in OF_MACHINE:
+        del mapping["run"][key]
     return mapping
 
 

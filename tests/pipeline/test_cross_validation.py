@@ -48,7 +48,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     longer = replace(CONFIG, run=replace(CONFIG.run, steps=5))
     for name, config, fold in (
         ("1", CONFIG, (1, 2)),
-        ("2", CONFIG, (2, 2)),
+        ("2", replace(CONFIG, run=replace(CONFIG.run, checkpoint_minutes=7.0)), (2, 2)),
         ("other", longer, (2, 2)),
         ("all", CONFIG, None),
     ):
