@@ -23,7 +23,14 @@ from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import ArchiveCheck
 from contour_ai.training.cache import Case
-from contour_ai.training.config import InputConfig, NetworkChoice, PreprocessConfig, RunConfig, TrainConfig
+from contour_ai.training.config import (
+    DataConfig,
+    InputConfig,
+    NetworkChoice,
+    PreprocessConfig,
+    RunConfig,
+    TrainConfig,
+)
 from contour_ai.volume import ABSENT, CONTOURED, UNKNOWN
 
 SETTINGS = PreprocessSettings((6.0, 5.0, 5.0))
@@ -128,6 +135,31 @@ def test_the_configuration_says_what_becomes_of_blank_slices(tmp_path: Path) -> 
         result = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / word)])
         assert result.exit_code == 0, result.output
         assert expected in " ".join(result.stderr.split())
+
+
+def test_a_training_with_blank_slices_fills_in_and_goes_on(tmp_path: Path) -> None:
+    for n in range(1, 7):
+        rois = {"Brainstem": (3, 8, 10), **({"Parotid_L": (5, 8, 15)} if n != 2 else {})}
+        write_patient(tmp_path / "archive" / str(n), n, rois, shown=slice(4 if n == 2 else 0, None))
+    config = TrainConfig(
+        data=DataConfig(fill_at=0.5, validation_share=0.2),
+        preprocess=PreprocessConfig(spacing_mm_kij=(6.0, 5.0, 5.0)),
+        network=NetworkChoice(base_filters=2),
+        input=InputConfig(patch_kij=(8, 16, 16), batch_size=1),
+        run=RunConfig(steps=4, validate_every=2, threads=1),
+    )
+    run = tmp_path / "run"
+    plans: list[dict[str, str]] = []
+    options = TrainOptions(device="cpu", on_plan=lambda facts: plans.append(dict(facts)))
+    bundle = train(config, tmp_path / "archive", run, options=options)
+    assert plans[0]["blank slices"] == "cut off in 1 patients (which: archive-check.csv)"
+    assert bundle.data["patients_cut_where_blank"] == 1
+    assert "P2" in json.loads((run / "splits.json").read_text(encoding="utf-8"))["training"]
+    longer = (run / "config.yaml").read_text(encoding="utf-8").replace("steps: 4", "steps: 6")
+    (run / "config.yaml").write_text(longer, encoding="utf-8")
+    assert (
+        train(config, tmp_path / "archive", run, options=replace(options, resume=True)).training["steps"] == 6
+    )
 
 
 def entries(cache: Path) -> dict[str, int]:

@@ -63,6 +63,18 @@ def test_an_unusual_volume_is_not_taken(tmp_path: Path, radius: float) -> None:
     assert done == cases and done[6].states == (CONTOURED, UNKNOWN, CONTOURED)
 
 
+def test_a_patient_whose_blank_slices_are_cut_off_keeps_its_shape(tmp_path: Path) -> None:
+    cases = archive()
+    np.save(tmp_path / "hu.npy", cases[6].hu)
+    np.save(tmp_path / "bits.npy", cases[6].bits)
+    cases[6] = replace(cases[6], image=tmp_path / "hu.npy", labels=tmp_path / "bits.npy").cut(1, 15)
+    mask = right_ball()[1:15]
+    done = fill(cases, lambda one: logits_of({1: mask}, one.hu.shape), None, tmp_path / "filled")[6]
+    assert done.hu.shape == done.bits.shape == mask.shape and done.states[1] == FILLED
+    np.testing.assert_array_equal((done.bits & 2) != 0, mask)
+    np.testing.assert_array_equal(done.hu, case(6).hu[1:15])
+
+
 def test_absent_rois_and_those_that_few_have_stay(tmp_path: Path) -> None:
     mask = right_ball()
 
