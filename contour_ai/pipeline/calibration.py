@@ -123,11 +123,15 @@ def _sides(cases: dict[str, Case], splits: Path | None) -> tuple[list[Case], lis
 def measured_ranges(
     cases: Sequence[Case], grids: Sequence[Grid], outside_hu: int, on_progress: OnProgress = no_progress
 ) -> Ranges:
-    """The ranges of prepared patients; `grids` are of their original CTs, or of some of them."""
+    """The ranges of prepared patients; `grids` are of their original CTs, or of some of them.
+
+    Blank slices that were cut off count here: a ROI that ends with the others would be taken for one that usually ends
+    flat, and what is said of the body is said of slices that show it.
+    """
     figures = []
     for done, case in enumerate(cases):
         on_progress(ProgressEvent("measuring what is usual", done, len(cases)))
-        figures.append(case_figures(case, outside_hu))
+        figures.append(case_figures(case.whole(), outside_hu))
     on_progress(ProgressEvent("measuring what is usual", len(cases), len(cases)))
     return ranges_of(figures, grids)
 

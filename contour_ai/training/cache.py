@@ -95,6 +95,10 @@ class Case:
         cut = replace(self, image=_cut(self.image, first, stop), labels=_cut(self.labels, first, stop))
         return cut.without_empty()
 
+    def whole(self) -> Case:
+        """The same patient with all slices; ROIs that were left without a voxel stay not contoured."""
+        return replace(self, image=_whole(self.image), labels=_whole(self.labels))
+
     def without_empty(self) -> Case:
         """The same patient; a ROI without a voxel (outside the body, or too small) counts as not contoured."""
         bits = self.bits
@@ -130,6 +134,10 @@ def _cut(array: NDArray[Any] | Path | SlicesOf, first: int, stop: int) -> NDArra
     if isinstance(array, SlicesOf):
         return SlicesOf(array.path, array.first + first, min(array.first + stop, array.stop))
     return array[first:stop]
+
+
+def _whole(array: NDArray[Any] | Path | SlicesOf) -> NDArray[Any] | Path:
+    return array.path if isinstance(array, SlicesOf) else array
 
 
 def contoured_cm3(cases: Iterable[Case], rois: Sequence[str]) -> dict[str, list[float]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -88,3 +90,17 @@ def test_a_cut_case_can_be_cut_again() -> None:
     case = Case("p", hu, bits, ("A",), (True,), SPACING).cut(2, 8).cut(1, 20)
     np.testing.assert_array_equal(case.hu, hu[3:8])
     np.testing.assert_array_equal(case.bits, bits[3:8])
+
+
+def test_a_cut_case_that_lies_on_disk_is_whole_again(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    hu = rng.integers(-1000, 1000, (9, 3, 3), np.int16)
+    bits = rng.integers(0, 2, (9, 3, 3)).astype(np.uint8)
+    np.save(tmp_path / "hu.npy", hu)
+    np.save(tmp_path / "bits.npy", bits)
+    case = Case("p", tmp_path / "hu.npy", tmp_path / "bits.npy", ("A",), (True,), SPACING)
+    cut = case.cut(2, 8).cut(1, 20)
+    assert cut.is_cut and not cut.whole().is_cut
+    np.testing.assert_array_equal(cut.hu, hu[3:8])
+    np.testing.assert_array_equal(cut.whole().hu, hu)
+    np.testing.assert_array_equal(cut.whole().bits, bits)
