@@ -423,7 +423,7 @@ def _finish(
         del logits
     with clock.stage("flags"):
         flags = flags_of(patient, rois, model.bundle)
-        rois = [replace(roi, logit=None) for roi in rois]
+        rois = [replace(roi, logit=None, left_out=None) for roi in rois]
     folder = out_dir / folder_name(patient.files, taken)
     _refuse_strangers(folder, patient.files, options.overwrite)
     with atomic_folder(folder, overwrite=options.overwrite) as temporary:
@@ -549,17 +549,20 @@ def _restored(
     channel = bundle.roi_names.index(name)
     rule = bundle.postprocess_of(name)
     voxel_cm3 = float(np.prod(grid.spacing_mm)) / 1000
-    logit, threshold = apply_rule(logits[channel], rule, voxel_cm3, patient.prepared.body)
+    said = logits[channel]
+    logit, threshold = apply_rule(said, rule, voxel_cm3, patient.prepared.body)
     restored = restore_level(logit, grid, patient.ct.grid, threshold=threshold, resampler=resampler)
-    info = bundle.rois[channel]
+    found = PredictedRoi(bundle.rois[channel], logit=logit, threshold=threshold)
+    if logit is not said:
+        sure = said > max(threshold, rule.threshold_logit)
+        found = replace(found, left_out=sure & (logit <= threshold) & patient.prepared.body)
     if restored is None:
-        return PredictedRoi(info, logit=logit, threshold=threshold)
+        return found
     box, level = restored
     # What lies outside the body the network never saw: no contour leaves it.
     outside = ~body[box]
     level[outside] = -np.abs(level[outside])
     inside = level > 0
-    found = PredictedRoi(info, logit=logit, threshold=threshold)
     return replace(found, box=box, inside=inside, level=level) if inside.any() else found
 
 

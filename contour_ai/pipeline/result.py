@@ -42,6 +42,8 @@ class PredictedRoi:
         logit: (k, i, j) on the model's grid, what the model's rules refuse pushed below `threshold`; None for a ROI by
             rule, and once the flags are found.
         threshold: the logit of its surface.
+        left_out: (k, i, j) on the model's grid, of what the network was sure of and a rule refused; None for nothing,
+            and once the flags are found.
     """
 
     info: RoiInfo
@@ -50,11 +52,12 @@ class PredictedRoi:
     level: NDArray[np.float32] | None = None
     logit: NDArray[np.float32] | None = None
     threshold: float = 0.0
+    left_out: NDArray[np.bool_] | None = None
 
     @property
     def evidence(self) -> Evidence:
         """What the flags are found from."""
-        return Evidence(self.info, self.box, self.inside, self.logit, self.threshold)
+        return Evidence(self.info, self.box, self.inside, self.logit, self.threshold, self.left_out)
 
 
 @dataclass(frozen=True)

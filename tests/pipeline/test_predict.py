@@ -298,6 +298,22 @@ def test_flags_where_the_scan_cuts_an_organ(tmp_path: Path, model_dir: Path) -> 
     assert "reaches the last slice" in file.StructureSetROISequence[0].ROIDescription
 
 
+def test_what_a_rule_leaves_out_is_flagged(tmp_path: Path, model_dir: Path) -> None:
+    patient, bundle = make_patient(tmp_path / "in"), load_bundle(model_dir)
+    strict = replace(bundle, postprocess={"Bright": RoiPostprocess(largest_component=True)})
+    found = {
+        name: predict(patient, one, tmp_path / name, PredictOptions(overlays=False))
+        for name, one in (("plain", bundle), ("strict", strict))
+    }
+    flags = {name: {flag.code: flag for flag in found[name].rois[0].flags} for name in found}
+    assert "left_out" not in flags["plain"] and "parts" not in flags["strict"]
+    told, other = flags["strict"]["left_out"], flags["plain"]["parts"]
+    apart = found["plain"].rois[0].volume_cm3 - found["strict"].rois[0].volume_cm3
+    assert told.value == pytest.approx(apart, rel=0.1) and told.unit == "cm3" and told.high == 0.5
+    assert set(other.slices) - {min(other.slices), max(other.slices)} <= set(told.slices)
+    assert "which the model's rule leaves out, slices" in told.reason
+
+
 # -- options ------------------------------------------------------------------------------------------------
 
 
