@@ -83,7 +83,7 @@ def _how(bundle: ModelBundle) -> str:
         f"The CT is brought to voxels of {spacing} mm (superior, posterior, left), cropped to the body, everything "
         f"outside it set to air, and seen through {windows}. A residual U-Net ({network.name}, {network.levels} "
         f"levels, {network.base_filters} to {network.filters[-1]} filters, {network.norm} norm) gives one logit per "
-        "ROI and voxel; each ROI's field goes back to the CT's own grid, where the contour is its zero level. ROIs "
+        "ROI and voxel; each ROI's field goes back to the CT's own grid, where the contour is a level of it. ROIs "
         "that a training patient did not have contoured taught nothing, neither as organ nor as background"
         + (", but where the network filled them in later." if bundle.training.get("filled_in") else ".")
         + (" Logits are the mean of the patient's and the mirror image's." if bundle.inference.mirror else "")
