@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from test_train import CONFIG as TINY
 from tiny_patients import write_patient
 
 from contour_ai.bundle import load_bundle
@@ -18,24 +19,9 @@ from contour_ai.errors import ConfigError, ContourAIError, ModelError
 from contour_ai.pipeline.cross_validation import cross_validated
 from contour_ai.pipeline.train import train
 from contour_ai.structures import roi_info
-from contour_ai.training.config import (
-    DataConfig,
-    InputConfig,
-    ModelConfig,
-    NetworkChoice,
-    PreprocessConfig,
-    RunConfig,
-    TrainConfig,
-)
+from contour_ai.training.config import DataConfig
 
-CONFIG = TrainConfig(
-    model=ModelConfig("tiny", kind="phantom"),
-    data=DataConfig(rois=("Brainstem", "Parotid_L")),
-    preprocess=PreprocessConfig(spacing_mm_kij=(6.0, 5.0, 5.0), windows_hu=((-160.0, 240.0),)),
-    network=NetworkChoice(base_filters=4),
-    input=InputConfig(patch_kij=(8, 16, 16), batch_size=1),
-    run=RunConfig(steps=4, validate_every=2, threads=1),
-)
+CONFIG = replace(TINY, data=DataConfig(rois=("Brainstem", "Parotid_L")), run=replace(TINY.run, steps=4))
 
 
 @pytest.fixture(scope="module")
