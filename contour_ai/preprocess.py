@@ -3,7 +3,8 @@
 Every resampling is separable: one sparse weight matrix an axis, applied slice by slice. Along each axis the
 samples are read as a piecewise linear function, and going to coarser voxels that function is averaged over a
 box centred on the new voxel. Both steps keep a linear function as it is for any positions of the samples, so
-nothing shifts by a fraction of a voxel, in unequally spaced and sheared stacks either.
+nothing shifts by a fraction of a voxel, in unequally spaced and sheared stacks either. On the way back, where the
+surface of a ROI passes, pieces are cubic instead: straight ones round off what is one or two voxels wide.
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ VOID_SHARE = 0.95
 """An image was cut out of its background before if nearly all of what is air (below `AIR_HU`) has one value, and one
 lower than real air, whose values scatter around -1000."""
 AIR_HU = -900
+
+MIXED = 1e-4
+"""Least share of a voxel's neighbourhood on either side of the surface, for the surface to pass there; more than what
+rounding in fp32 makes of nothing."""
 
 MOST_THREADS = 8
 """Slices whose body is found at the same time."""
@@ -738,8 +743,11 @@ def restore_level(
 ) -> tuple[Box, Float32] | None:
     """One ROI's logits from the model grid to the CT's own voxels, within the ROI's box only.
 
-    The field is joined linearly between model voxels and read at every voxel centre of the CT, sheared and
-    unequally spaced stacks included.
+    The field is read at every voxel centre of the CT, sheared and unequally spaced stacks included. Among model voxels
+    on both sides of the surface it is joined by cubic convolution, elsewhere by straight lines: so a voxel can be
+    inside only beside a model voxel that is, and outside only beside one that is not.
+
+    Source: Keys, "Cubic convolution interpolation for digital image processing", IEEE Trans. ASSP 29:1153, 1981.
 
     Args:
         logit: (k, i, j) on `grid`.
@@ -759,8 +767,9 @@ def restore_level(
         return None
     frame = _Frame.of(ct_grid)
     align = _Alignment.of(grid, frame)
+    # A cubic between two voxels looks at the next one on either side.
     support = tuple(
-        slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(found, logit.shape, strict=True)
+        slice(max(0, s.start - 2), min(n, s.stop + 2)) for s, n in zip(found, logit.shape, strict=True)
     )
     back = np.argsort(align.order)
     field = np.transpose(logit[support], back)
@@ -771,9 +780,9 @@ def restore_level(
     box = _ct_box(centres, np.abs(align.step_mm), frame, ct_grid)
     if box is None:
         return None
-    field = np.ascontiguousarray(field, np.float32)
+    field = np.array(field, np.float32, order="C")
+    field -= np.float32(threshold)
     level = _from_model(field, centres, box, frame, np.abs(align.step_mm), resampler)
-    level -= np.float32(threshold)
     tight = bounding_box(level > 0)
     if tight is None:
         return None
@@ -807,18 +816,65 @@ def _ct_box(centres: list[Float], size_mm: Float, frame: _Frame, grid: Grid) -> 
 def _from_model(
     field: Float32, centres: list[Float], box: Box, frame: _Frame, size_mm: Float, resampler: Resampler
 ) -> Float32:
-    """The field (CT axis order, ascending `centres`) at the CT's voxel centres in `box`: along the stack first."""
+    """The field (CT axis order, ascending `centres`, 0 at the surface) at the CT's voxel centres in `box`."""
+    ks = range(box[0].start, box[0].stop)
+    slices = ks if frame.sheared else ks[:1]
+    pixels = [[frame.pixels_mm(k, axis, box[axis].start, box[axis].stop) for axis in (1, 2)] for k in slices]
 
-    def interpolation(axis: int, targets: Float) -> Sparse:
-        weights = axis_weights(
+    def read(values: Float32, weights: Callable[[int, Float], Float32]) -> Float32:
+        along = sparse.csr_array(weights(0, frame.slices_mm[box[0], 0]))
+        planes = [
+            (sparse.csr_array(weights(1, rows)), sparse.csr_array(weights(2, columns)))
+            for rows, columns in pixels
+        ]
+        return resampler.to_ct(values, along, planes)
+
+    def straight(axis: int, targets: Float) -> Float32:
+        return axis_weights(
             centres[axis], targets, target_mm=0.0, sample_mm=float(size_mm[axis]), outside="edge"
         )
-        return sparse.csr_array(weights)
 
-    def in_plane(k: int, axis: int) -> Sparse:
-        return interpolation(axis, frame.pixels_mm(k, axis, box[axis].start, box[axis].stop))
+    def cubic(axis: int, targets: Float) -> Float32:
+        return cubic_weights(centres[axis], targets)
 
-    along = interpolation(0, frame.slices_mm[box[0], 0])
-    ks = range(box[0].start, box[0].stop)
-    planes = [(in_plane(k, 1), in_plane(k, 2)) for k in (ks if frame.sheared else ks[:1])]
-    return resampler.to_ct(field, along, planes)
+    level = read(field, straight)
+    inside = read((field > 0).astype(np.float32), straight)
+    passes = (inside > MIXED) & (inside < 1 - MIXED)
+    np.copyto(level, read(field, cubic), where=passes)
+    return level
+
+
+def cubic_weights(samples_mm: Float, targets_mm: Float) -> Float32:
+    """(targets, samples) weights of cubic convolution with a = -1/2, which keeps straight lines and parabolas.
+
+    Beyond the first and the last sample the function goes on with their value; the slope there is that of the
+    outermost piece.
+
+    Args:
+        samples_mm: ascending, equidistant.
+        targets_mm: positions in any order.
+
+    Source: Keys, 1981.
+    """
+    n = len(samples_mm)
+    if n == 1:
+        return np.ones((len(targets_mm), 1), np.float32)
+    # One sample more at each end, on the straight line through the last two.
+    weights = np.zeros((len(targets_mm), n + 2))
+    x = np.clip((targets_mm - samples_mm[0]) / (samples_mm[1] - samples_mm[0]), 0.0, n - 1.0)
+    cell = np.minimum(x.astype(int), n - 2)
+    t = x - cell
+    pieces = (
+        (-t + 2 * t**2 - t**3) / 2,
+        (2 - 5 * t**2 + 3 * t**3) / 2,
+        (t + 4 * t**2 - 3 * t**3) / 2,
+        (-(t**2) + t**3) / 2,
+    )
+    for place, values in enumerate(pieces):
+        weights[np.arange(len(x)), cell + place] = values
+    kept = weights[:, 1:-1].copy()
+    kept[:, 0] += 2 * weights[:, 0]
+    kept[:, 1] -= weights[:, 0]
+    kept[:, -1] += 2 * weights[:, -1]
+    kept[:, -2] -= weights[:, -1]
+    return kept.astype(np.float32)

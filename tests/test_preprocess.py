@@ -15,6 +15,7 @@ from contour_ai.preprocess import (
     PreprocessSettings,
     axis_weights,
     body_mask,
+    cubic_weights,
     image_channels,
     prepare,
     resample_structures,
@@ -331,6 +332,71 @@ def test_the_box_is_the_rois_own() -> None:
     assert level.size < 0.02 * np.prod(grid.shape_kij)
     assert (level[:, 0] <= 0).all() and (level[:, -1] <= 0).all()
     assert (level[:, :, 0] <= 0).all() and (level[:, :, -1] <= 0).all()
+
+
+def test_cubic_weights_keep_lines_and_parabolas_and_end_flat() -> None:
+    samples = np.arange(7) * 3.0 + 1.0
+    inner = np.linspace(4.0, 16.0, 23)  # a parabola needs a sample on either side of its piece
+    for curve in (lambda x: 2.0 * x - 5.0, lambda x: 0.3 * x**2 - x):
+        np.testing.assert_allclose(cubic_weights(samples, inner) @ curve(samples), curve(inner), atol=1e-4)
+    ends = np.array([1.0, 1.7, 2.9, 17.0, 19.0])
+    np.testing.assert_allclose(cubic_weights(samples, ends) @ samples, ends, atol=1e-4)
+    np.testing.assert_allclose(
+        cubic_weights(samples, np.array([-9.0, 40.0])) @ samples, [1.0, 19.0], atol=1e-4
+    )
+    assert cubic_weights(np.array([5.0]), np.array([3.0, 8.0])).tolist() == [[1.0], [1.0]]
+    np.testing.assert_allclose(cubic_weights(samples[:2], np.array([2.0])) @ samples[:2], [2.0], atol=1e-6)
+
+
+def test_a_surface_keeps_its_place_between_voxels() -> None:
+    """Ridges as wide as 2.5 voxels, read half-way between them: straight lines would be off by 0.35 at the surface."""
+    model = Grid.axial((12, 12, 30), (2.0, 2.0, 2.0))
+    ct = Grid.axial((12, 12, 30), (2.0, 2.0, 2.0), (1.0, 0.0, 0.0))
+
+    def ridges(grid: Grid) -> NDArray[np.float32]:
+        return (6.0 * np.cos(2 * np.pi * (points(grid)[..., 0] - 31.0) / 10.0)).astype(np.float32)
+
+    restored = restore_level(ridges(model), model, ct)
+    assert restored is not None
+    box, level = restored
+    exact = ridges(ct)[box]
+    near = (np.abs(exact) < 3.0)[:, :, 2:-2]
+    assert near.any() and np.abs(level - exact)[:, :, 2:-2][near].max() < 0.12
+
+
+def test_no_voxel_is_inside_among_voxels_that_are_not_nor_outside_among_those_that_are() -> None:
+    """A cubic through -12, -1, -1, -12 passes zero between the two -1."""
+    model, ct = (
+        Grid.axial((3, 3, 14), (2.0, 2.0, 2.0)),
+        Grid.axial((3, 3, 14), (2.0, 2.0, 2.0), (1.0, 0.0, 0.0)),
+    )
+    row = np.array([12, 1, 1, 12, 12, -3, -12, -1, -1, -12, -3, 5, 5, 5], np.float32)
+    logit = np.broadcast_to(row, model.shape_kij).copy()
+    assert cubic_weights(np.arange(4.0), np.array([1.5])) @ row[6:10] > 0
+    assert cubic_weights(np.arange(4.0), np.array([1.5])) @ row[:4] < 0
+    restored = restore_level(logit, model, ct)
+    assert restored is not None
+    box, level = restored
+    inside = np.zeros(ct.shape_kij, bool)
+    inside[box] = level > 0
+    assert inside[1, 1].tolist() == [True] * 5 + [False] * 5 + [True] * 4
+
+
+def test_a_level_is_the_same_however_much_of_the_field_is_looked_at() -> None:
+    rng = np.random.default_rng(5)
+    logit = rng.normal(-6, 1, (16, 18, 20)).astype(np.float32)
+    logit[5:10, 6:11, 7:13] = rng.normal(0.5, 3, (5, 5, 6))
+    model = Grid.axial((16, 18, 20), (3.0, 2.6, 2.2))
+    ct = Grid.axial((40, 60, 60), (1.1, 0.8, 0.7), (1.3, 0.9, 2.0))
+    small = restore_level(logit, model, ct)
+    logit[0, 0, 0] = logit[-1, -1, -1] = 5.0  # now the box is the whole grid
+    whole = restore_level(logit, model, ct)
+    assert small is not None and whole is not None
+    (box, level), (wide_box, wide) = small, whole
+    offset_kij = [a.start - b.start for a, b in zip(box, wide_box, strict=True)]
+    assert min(offset_kij) >= 0 and wide.size > 5 * level.size
+    part = wide[tuple(slice(o, o + n) for o, n in zip(offset_kij, level.shape, strict=True))]
+    np.testing.assert_allclose(part, level, atol=1e-4)
 
 
 def test_nothing_and_less_than_a_voxel_centre_come_back_as_none() -> None:
