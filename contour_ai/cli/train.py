@@ -58,7 +58,12 @@ class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
 @click.option(
     "--fold", type=Fold(), help="Cross-validation: 2/5 holds out the second of five parts of the patients."
 )
-@click.option("--init", "init", help="Start from this model: a name, or the folder of a bundle.")
+@click.option(
+    "--init",
+    "init",
+    help="Start from this model (a name, or the folder of a bundle), with its network and preprocessing; "
+    "preprocess.spacing_mm_kij of the configuration, where given, stays.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the training in the folder of the run.")
 @click.option(
     "--time-budget", type=Duration(), help="End in this time (20m, 8h), with the schedule finished."

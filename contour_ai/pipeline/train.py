@@ -75,7 +75,8 @@ class TrainOptions:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     init: ModelBundle | None = None
-    """A model to start from: its preprocessing and network are taken over, shared ROIs keep their weights."""
+    """A model to start from: its network and preprocessing are taken over (but for a voxel size that the configuration
+    names), shared ROIs keep their weights."""
     resume: bool = False
     """Go on with the training in the run folder, with its own configuration and map."""
     time_budget_s: float | None = None
@@ -253,7 +254,7 @@ def _opened(config: TrainConfig, run_dir: Path, options: TrainOptions) -> tuple[
 
 
 def _as(bundle: ModelBundle, config: TrainConfig) -> TrainConfig:
-    """The configuration with a bundle's preprocessing and network in it.
+    """The configuration with a bundle's preprocessing and network; a voxel size that the configuration names stays.
 
     Raises:
         ConfigError: the bundle's network is none of the presets.
@@ -267,9 +268,12 @@ def _as(bundle: ModelBundle, config: TrainConfig) -> TrainConfig:
     }
     for key in ("in_channels", "out_channels", "levels"):
         del choice[key]
+    preprocess = PreprocessConfig(**{**vars(config.preprocess), **vars(bundle.preprocess)})
+    if config.preprocess.spacing_mm_kij is not None:
+        preprocess = replace(preprocess, spacing_mm_kij=config.preprocess.spacing_mm_kij)
     taken = replace(
         config,
-        preprocess=PreprocessConfig(**{**vars(config.preprocess), **vars(bundle.preprocess)}),
+        preprocess=preprocess,
         network=from_mapping(NetworkChoice, choice, where=bundle.folder, path="network"),
     )
     if taken.network.levels != network.levels:

@@ -89,7 +89,8 @@ class PreprocessConfig:
     """How images are brought to the model's grid; null values are planned from the data."""
 
     spacing_mm_kij: tuple[float, float, float] | None = None
-    """Voxel size (superior, posterior, left) in mm; null for the median of the patients, but see finest_mm."""
+    """Voxel size (superior, posterior, left) in mm; null for the median of the patients, but see finest_mm, or for that
+    of the model to start from."""
     finest_mm: float = 2.0
     """A planned voxel is at least this large along every axis: finer ones cost much and gain little."""
     windows_hu: tuple[Range, ...] | None = None
@@ -246,8 +247,8 @@ class LossConfig:
 class OptimiserConfig:
     """How weights are changed."""
 
-    name: Literal["adamw", "muon", "sgd", "adam"] = "adamw"
-    """AdamW, Muon (orthogonal steps for convolutions, AdamW for the rest), SGD with Nesterov momentum, or Adam."""
+    name: Literal["muon", "adamw", "sgd", "adam"] = "muon"
+    """Muon (orthogonal steps for convolutions, AdamW for the rest), AdamW, SGD with Nesterov momentum, or Adam."""
     learning_rate: float = 2e-3
     """Highest learning rate; the schedule takes a share of it. 1e-2 is usual for sgd."""
     weight_decay: float = 1e-2

@@ -108,6 +108,18 @@ def test_fine_tuning_keeps_shared_rois_and_says_so(archive: Path, tmp_path: Path
     assert tuned.training["started_from"] == "tiny 1.0"
 
 
+@pytest.mark.parametrize("named", [None, (6.0, 4.5, 4.5)])
+def test_fine_tuning_goes_to_the_voxel_size_that_is_named(
+    archive: Path, tmp_path: Path, named: tuple[float, float, float] | None
+) -> None:
+    model = train(CONFIG, archive, tmp_path / "first")
+    preprocess = PreprocessConfig(named, windows_hu=((0.0, 80.0),), margin_mm=25.0)
+    other = replace(CONFIG, preprocess=preprocess, run=replace(CONFIG.run, steps=1))
+    tuned = train(other, archive, tmp_path / "second", options=TrainOptions(init=model))
+    wanted = named or model.preprocess.spacing_mm_kij
+    assert tuned.preprocess == replace(model.preprocess, spacing_mm_kij=wanted)
+
+
 def test_start_from_copies_rows_by_name() -> None:
     import torch
 
