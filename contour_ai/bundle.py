@@ -210,6 +210,11 @@ class ModelBundle:
         """Whether the mirror image is predicted, too, where the user says `tta`, or nothing."""
         return self.inference.mirror if tta is None else tta
 
+    @property
+    def knows_mirror(self) -> bool:
+        """Whether the training showed mirrored patients, too; averaging with the mirror image makes others worse."""
+        return self.training.get("mirrored_samples") is not False
+
     def postprocess_of(self, roi: str) -> RoiPostprocess:
         """What is done to a ROI's prediction."""
         return self.postprocess.get(roi, RoiPostprocess())

@@ -80,6 +80,11 @@ def test_pairs_that_were_learnt_are_those_of_prediction() -> None:
     assert small_bundle(data={"flip_pairs": [["Brainstem", "Parotid_R"]]})[0].mirror_channels == (2, 1, 0)
 
 
+def test_a_model_that_saw_no_mirrored_patients_says_so() -> None:
+    assert small_bundle()[0].knows_mirror and small_bundle(training={"steps": 3})[0].knows_mirror
+    assert not small_bundle(training={"mirrored_samples": False})[0].knows_mirror
+
+
 def test_weights_are_half_the_size_and_norms_are_exact(models: Path) -> None:
     _, network = small_bundle()
     size = sum(p.numel() for p in network.parameters())

@@ -103,6 +103,10 @@ def command(
     )
     for bundle in bundles:
         _say_which(bundle, chosen=bool(models))
+        if bundle.averages_mirror(tta) and not bundle.knows_mirror:
+            console.err().print(
+                "[yellow]this model was trained without mirrored patients: --tta makes its contours worse[/]"
+            )
     return _predict_all(patient_dirs, bundles, out_dir, options, here, skip_done or here.size > 1)
 
 

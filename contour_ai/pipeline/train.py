@@ -534,6 +534,7 @@ def _describe(
             **({"processes": processes} if processes > 1 else {}),
             "optimiser": facts["optimiser"],
             "device": _device_name(job),
+            **({} if config.augmentation.flip else {"mirrored_samples": False}),
             "filled_in": _filling(job, progress),
             "started_from": "" if options.init is None else f"{options.init.name} {options.init.version}",
         },

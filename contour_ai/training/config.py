@@ -168,7 +168,8 @@ class AugmentationConfig:
     """Random changes of every sample, made on the training device. A probability of 0 switches one off."""
 
     flip: bool = True
-    """Mirror left-right with probability 0.5, swapping paired ROIs and their presence."""
+    """Mirror left-right with probability 0.5, swapping paired ROIs and their presence. A network trained so cannot
+    tell a patient's left from right: an organ beside the midline, such as the esophagus, is drawn nearer to it."""
     rotation_probability: float = 0.2
     """Chance of a rotation about each patient axis."""
     rotation_deg: float = 30.0
@@ -356,6 +357,14 @@ class TrainConfig:
     """How the learning rate goes."""
     run: RunConfig = field(default_factory=RunConfig)
     """How long, and how often to look."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.augmentation.flip or not self.model.mirror,
+            "model.mirror",
+            self.model.mirror,
+            "false where augmentation.flip is: the network would not know mirror images",
+        )
 
 
 def load_config(path: Path | None) -> TrainConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
-from contour_ai.bundle import ModelBundle, RoiPostprocess, load_bundle, save_bundle
+from contour_ai.bundle import ModelBundle, RoiPostprocess, load_bundle, save_bundle, update_bundle
 from contour_ai.cli.main import cli
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.ct_write import PatientIdentity, write_ct
@@ -533,6 +534,31 @@ def test_the_command_tries_every_patient(tmp_path: Path, model_dir: Path) -> Non
     assert "phantom model" in result.stderr and "model bright 1.2" in result.stderr
     again = CliRunner().invoke(cli, arguments[:1] + arguments[2:])
     assert again.exit_code == 2 and "exists already" in again.stderr
+
+
+def test_the_command_warns_of_mirroring_where_the_training_did_not(tmp_path: Path, model_dir: Path) -> None:
+    folder = shutil.copytree(model_dir, tmp_path / "sided")
+    sided = replace(load_bundle(folder), training={"mirrored_samples": False})
+    update_bundle(sided, model_card="# sided\n")
+    patient = make_patient(tmp_path / "in")
+    said = {}
+    for model in (model_dir, folder):
+        for tta in ("--tta", "--no-tta"):
+            out = tmp_path / f"{model.name} {tta}"
+            arguments = [
+                "predict",
+                str(patient),
+                "--out",
+                str(out),
+                "--model",
+                str(model),
+                "--no-overlays",
+                tta,
+            ]
+            result = CliRunner().invoke(cli, arguments)
+            assert result.exit_code == 0
+            said[model.name, tta] = "trained without mirrored patients" in result.stderr.replace("\n", " ")
+    assert [name for name, warned in said.items() if warned] == [("sided", "--tta")]
 
 
 def test_the_command_goes_on_after_a_fault_of_its_own(

@@ -38,6 +38,7 @@ def test_every_key_is_explained() -> None:
         ("schedule: {name: polly}", "did you mean poly?"),
         ("data: {validation_share: 1.5}", "data.validation_share makes no sense"),
         ("augmentation: {gamma: [2, 1]}", "augmentation.gamma makes no sense"),
+        ("{model: {mirror: true}, augmentation: {flip: false}}", "model.mirror makes no sense"),
         ("loss: {may_overlap: [Brain]}", "The value of loss.may_overlap"),
         ("run: {steps: 1.5}", "The value of run.steps does not fit.\n"),
         ("- a", "must be a mapping"),
