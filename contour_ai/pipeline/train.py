@@ -62,7 +62,7 @@ BUNDLE = "bundle"
 FINISHING_BUDGET_SHARE = 0.03
 """Of a time budget: so much is spent on choosing the rules of the model that is ready, and on its confidence."""
 
-DONE_KEYS = frozenset({"steps", "validate_every", "checkpoint_minutes", "threads", "compile"})
+DONE_KEYS = frozenset({"steps", "validate_every", "weights", "checkpoint_minutes", "threads", "compile"})
 """Keys of `run` that may change when a training goes on."""
 
 
@@ -496,7 +496,7 @@ def _describe(
     import torch
 
     config, plan = job.config, job.plan
-    best = next(score for score in progress.scores if score.step == progress.best_step)
+    best = progress.shipped
     validated: dict[str, Any] = {
         "what": "Dice on whole validation patients, on the model's grid",
         "patients": len(job.validation),
@@ -528,6 +528,7 @@ def _describe(
         training={
             "steps": progress.step,
             "best_step": progress.best_step,
+            **({"weights": "the mean of those of the best and the last step"} if progress.mean else {}),
             "hours": round(progress.elapsed_s / 3600, 3),
             "sample_kij": list(plan.patch_kij),
             "samples_a_step": plan.batch_size * processes,

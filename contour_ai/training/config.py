@@ -314,6 +314,9 @@ class RunConfig:
     """Training steps; with a time budget as many as fit instead."""
     validate_every: int = 500
     """Steps between validations on whole patients; the last step is always validated."""
+    weights: Literal["best", "mean"] = "best"
+    """Which become the model: `best`, those that validated best; `mean`, the mean of these and the last ones, which
+    follows chance less where few patients are held back."""
     checkpoint_minutes: float = 10.0
     """Longest time between two checkpoints that --resume can go on from."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -112,6 +112,13 @@ class Progress:
     filled: dict[str, int] = field(default_factory=dict)
     """{ROI: training patients in whom it was}."""
     scores: list[Score] = field(default_factory=list)
+    mean: Score | None = None
+    """Of the mean of the best and the last weights, where that is the model."""
+
+    @property
+    def shipped(self) -> Score:
+        """The validation of the weights that become the model."""
+        return self.mean or next(score for score in self.scores if score.step == self.best_step)
 
     @property
     def finished(self) -> bool:
@@ -134,7 +141,7 @@ def train_network(
         processes: those that train together, each with `plan.batch_size` samples a step; None for this one alone.
 
     Returns:
-        The best weights by validation Dice, and how it went.
+        The weights that become the model, as `run.weights` says, and how it went.
 
     Raises:
         ContourAIError: the loss became NaN or infinite; the message names the patients of the batch. The device's
@@ -197,7 +204,10 @@ def train_network(
 
     writer.close()
     processes.decide(0.0)  # the first has written the best weights
-    return checkpoint.load_checkpoint(checkpoint.best_path(job.checkpoints, at.best_step))["model"], at
+    best = checkpoint.load_checkpoint(checkpoint.best_path(job.checkpoints, at.best_step))["model"]
+    if config.run.weights == "best" or at.best_step == at.step:
+        return best, at
+    return _mean_with_last(job, stepper, best, at, on_progress), at
 
 
 # -- looking at it ------------------------------------------------------------------------------------------
@@ -267,6 +277,25 @@ def _validated(job: Job, stepper: Stepper, on_progress: OnProgress) -> CaseFigur
         together.merge(part)
     together.patients = {case.patient_id: together.patients[case.patient_id] for case in job.validation}
     return together
+
+
+def _mean_with_last(
+    job: Job, stepper: Stepper, best: dict[str, torch.Tensor], at: Progress, on_progress: OnProgress
+) -> dict[str, torch.Tensor]:
+    """The mean of the best and the last averaged weights, validated into `at`."""
+    network = stepper.average.network
+    weights = {
+        name: torch.lerp(best[name], last.cpu(), 0.5) if last.is_floating_point() else last.cpu()
+        for name, last in network.state_dict().items()
+    }
+    network.load_state_dict(weights)
+    at.mean = Score.of(
+        at.step, at.elapsed_s, at.loss, 0.0, job.plan.rois, _validated(job, stepper, on_progress)
+    )
+    if stepper.processes.is_first:
+        write_patients(job.run_dir / VALIDATION_FILE, at.mean)
+    on_progress(ProgressEvent("validated", at.done, 1.0, _score_facts(at.mean, at)))
+    return weights
 
 
 def _is_time_to_fill(config: TrainConfig, at: Progress) -> bool:
@@ -416,7 +445,7 @@ def _save(job: Job, stepper: Stepper, at: Progress) -> None:
         "fingerprint": job.fingerprint,
         **stepper.state(),
         "random": random,
-        **{key: value for key, value in vars(at).items() if key != "scores"},
+        **{key: value for key, value in vars(at).items() if key not in ("scores", "mean")},
         "scores": [vars(score) for score in at.scores],
     }
     checkpoint.save_checkpoint(job.checkpoints / checkpoint.LAST, content)
@@ -450,5 +479,5 @@ def _resume(job: Job, stepper: Stepper) -> Progress:
             len(saved["random"]),
         )
     scores = [Score(**score) for score in saved["scores"]]
-    keys = [key for key in vars(Progress()) if key != "scores"]
+    keys = [key for key in vars(Progress()) if key not in ("scores", "mean")]
     return Progress(**{key: saved[key] for key in keys if key in saved}, scores=scores)

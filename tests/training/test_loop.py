@@ -31,6 +31,7 @@ from contour_ai.training.config import (
 )
 from contour_ai.training.loop import Job, Progress, train_network
 from contour_ai.training.plan import plan_input, plan_network
+from contour_ai.training.validation import Score
 
 SETTINGS = PreprocessSettings((4.0, 4.0, 4.0), ((-160.0, 240.0),))
 CONFIG = TrainConfig(
@@ -96,6 +97,33 @@ def test_resuming_continues_bit_for_bit(tmp_path: Path, name: str) -> None:
     assert [s["step"] for s in last(tmp_path / "parts")["scores"]] == [4, 8]
     best = f"best-{last(tmp_path / 'parts')['best_step']}.pt"
     assert sorted(p.name for p in (tmp_path / "parts" / "checkpoints").iterdir()) == [best, "last.pt"]
+
+
+def test_the_model_may_be_the_mean_of_the_best_and_the_last_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Score.of
+    looked_at: list[int] = []
+
+    def falling(step: int, *others: object) -> Score:
+        looked_at.append(step)
+        return replace(real(step, *others), dice=dict.fromkeys(ROIS, 1 / step))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Score, "of", falling)
+    best, at = run(job(tmp_path / "best"))
+    assert (at.best_step, at.step) == (4, 8) and at.shipped.step == 4
+    config = replace(CONFIG, run=replace(CONFIG.run, weights="mean"))
+    looked_at.clear()
+    weights, at = run(job(tmp_path / "mean", config))
+    assert looked_at == [4, 8, 8] and at.shipped is at.mean and at.best_step == 4
+    ends = last(tmp_path / "mean")["average"]
+    for name, value in weights.items():
+        expected = (best[name] + ends[name]) / 2 if value.is_floating_point() else ends[name]
+        torch.testing.assert_close(value, expected)
+    # The run that went before can still be turned into it, and into itself.
+    again, _ = run(job(tmp_path / "best", config, resume=True))
+    assert_same(again, weights)
+    assert_same(run(job(tmp_path / "mean", resume=True))[0], best)
 
 
 def test_filling_in_is_done_once_and_survives_being_killed(tmp_path: Path) -> None:
