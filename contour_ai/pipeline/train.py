@@ -160,7 +160,7 @@ def _train(
     weights, progress = train_network(job, network, on_progress, processes)
 
     def finish() -> ModelBundle:
-        described = _describe(job, progress, begun.facts, options, processes.size)
+        described = _describe(job, progress, begun.facts, processes.size)
         bundle = replace(described, ranges=begun.ranges)
         return _finished(bundle, network, weights, job, on_progress, options)
 
@@ -319,6 +319,7 @@ def _job(
         device,
         _fingerprint(resolved, cases),
         resume=options.resume,
+        started_from="" if options.init is None else f"{options.init.name} {options.init.version}",
         window_kij=(window[0], window[1], window[2]),
         exclusive=exclusive,
     )
@@ -489,9 +490,7 @@ def _facts(
     return facts
 
 
-def _describe(
-    job: Job, progress: Progress, facts: Mapping[str, str], options: TrainOptions, processes: int
-) -> ModelBundle:
+def _describe(job: Job, progress: Progress, facts: Mapping[str, str], processes: int) -> ModelBundle:
     """The bundle's description, without its weights."""
     import torch
 
@@ -537,7 +536,7 @@ def _describe(
             "device": _device_name(job),
             **({} if config.augmentation.flip else {"mirrored_samples": False}),
             "filled_in": _filling(job, progress),
-            "started_from": "" if options.init is None else f"{options.init.name} {options.init.version}",
+            "started_from": progress.started_from,
         },
         results=validated,
         provenance={

@@ -70,6 +70,8 @@ class Job:
     time_budget_s: float | None = None
     """End in this time from now on; None for the configured steps, or for what is left of a resumed run's budget."""
     resume: bool = False
+    started_from: str = ""
+    """Name and version of the model whose weights it began with; a resumed run knows them."""
     window_kij: tuple[int, int, int] = (96, 128, 128)
     """Sliding window of validation on bodies that do not fit."""
     overlap: float = 0.5
@@ -111,6 +113,7 @@ class Progress:
     """After which ROIs that were not contoured were filled in; 0 where they are not, or not yet."""
     filled: dict[str, int] = field(default_factory=dict)
     """{ROI: training patients in whom it was}."""
+    started_from: str = ""
     scores: list[Score] = field(default_factory=list)
     mean: Score | None = None
     """Of the mean of the best and the last weights, where that is the model."""
@@ -154,7 +157,7 @@ def train_network(
     order = memory_format(processes.device, precision)
     network.to(device=processes.device, memory_format=order)  # type: ignore[call-overload]
     stepper = Stepper(network, config, _batches(job, processes), job.exclusive, precision, processes)
-    at = _resume(job, stepper) if job.resume else Progress()
+    at = _resume(job, stepper) if job.resume else Progress(started_from=job.started_from)
     if at.filled_step:
         job = _with_training(job, stepper, load_filled(job.training, job.filled))
     stepper.begin()

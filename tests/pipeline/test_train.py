@@ -106,6 +106,8 @@ def test_fine_tuning_keeps_shared_rois_and_says_so(archive: Path, tmp_path: Path
     assert plans[0]["starts from"] == "tiny 1.0; kept: Brainstem; new: Parotid_L"
     assert tuned.network.base_filters == 4 and tuned.preprocess == model.preprocess
     assert tuned.training["started_from"] == "tiny 1.0"
+    again = train(other, archive, tmp_path / "second", options=TrainOptions(resume=True))
+    assert again.training["started_from"] == "tiny 1.0"
 
 
 @pytest.mark.parametrize("named", [None, (6.0, 4.5, 4.5)])
