@@ -821,40 +821,37 @@ def _from_model(
     slices = ks if frame.sheared else ks[:1]
     pixels = [[frame.pixels_mm(k, axis, box[axis].start, box[axis].stop) for axis in (1, 2)] for k in slices]
 
-    def read(values: Float32, weights: Callable[[int, Float], Float32]) -> Float32:
+    def ways(weights: Callable[[int, Float], Float32]) -> tuple[Sparse, list[tuple[Sparse, Sparse]]]:
         along = sparse.csr_array(weights(0, frame.slices_mm[box[0], 0]))
-        planes = [
+        return along, [
             (sparse.csr_array(weights(1, rows)), sparse.csr_array(weights(2, columns)))
             for rows, columns in pixels
         ]
-        return resampler.to_ct(values, along, planes)
 
     def straight(axis: int, targets: Float) -> Float32:
         return axis_weights(
             centres[axis], targets, target_mm=0.0, sample_mm=float(size_mm[axis]), outside="edge"
         )
 
-    def cubic(axis: int, targets: Float) -> Float32:
-        return cubic_weights(centres[axis], targets)
-
-    level = read(field, straight)
-    inside = read((field > 0).astype(np.float32), straight)
-    passes = (inside > MIXED) & (inside < 1 - MIXED)
-    np.copyto(level, read(field, cubic), where=passes)
+    straight_ways = ways(straight)
+    level = resampler.to_ct(field, *straight_ways)
+    inside = resampler.to_ct((field > 0).astype(np.float32), *straight_ways)
+    curved = resampler.to_ct(field, *ways(lambda axis, targets: cubic_weights(centres[axis], targets)))
+    np.copyto(level, curved, where=(inside > MIXED) & (inside < 1 - MIXED))
     return level
 
 
 def cubic_weights(samples_mm: Float, targets_mm: Float) -> Float32:
     """(targets, samples) weights of cubic convolution with a = -1/2, which keeps straight lines and parabolas.
 
-    Beyond the first and the last sample the function goes on with their value; the slope there is that of the
-    outermost piece.
+    The outermost pieces go on as if the next sample lay on the straight line through the last two; beyond the last
+    sample its value stays.
 
     Args:
         samples_mm: ascending, equidistant.
         targets_mm: positions in any order.
 
-    Source: Keys, 1981.
+    Source: Keys, 1981 (see `restore_level`).
     """
     n = len(samples_mm)
     if n == 1:

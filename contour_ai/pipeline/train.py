@@ -188,8 +188,7 @@ def _begin(
 
         kept, fresh = shared_and_new(job.plan.rois, options.init.roi_names)
         facts["starts from"] = (
-            f"{options.init.name} {options.init.version}; kept: {', '.join(kept) or 'no ROI'}; "
-            f"new: {', '.join(fresh) or 'none'}"
+            f"{job.started_from}; kept: {', '.join(kept) or 'no ROI'}; new: {', '.join(fresh) or 'none'}"
         )
     options.on_plan(facts)
     grids = typical_grids(sources.patients, on_progress)
@@ -268,12 +267,11 @@ def _as(bundle: ModelBundle, config: TrainConfig) -> TrainConfig:
     }
     for key in ("in_channels", "out_channels", "levels"):
         del choice[key]
-    preprocess = PreprocessConfig(**{**vars(config.preprocess), **vars(bundle.preprocess)})
-    if config.preprocess.spacing_mm_kij is not None:
-        preprocess = replace(preprocess, spacing_mm_kij=config.preprocess.spacing_mm_kij)
+    preprocess = {**vars(config.preprocess), **vars(bundle.preprocess)}
+    preprocess["spacing_mm_kij"] = config.preprocess.spacing_mm_kij or bundle.preprocess.spacing_mm_kij
     taken = replace(
         config,
-        preprocess=preprocess,
+        preprocess=PreprocessConfig(**preprocess),
         network=from_mapping(NetworkChoice, choice, where=bundle.folder, path="network"),
     )
     if taken.network.levels != network.levels:

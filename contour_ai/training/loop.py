@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,10 @@ class Progress:
     def finished(self) -> bool:
         """Whether no step is to follow; with a budget there is at least one step."""
         return self.done >= 1.0 and self.step > 0
+
+
+PLAIN = tuple(f.name for f in fields(Progress) if f.name not in ("scores", "mean"))
+"""What a checkpoint holds of `Progress` as it is; `scores` it spells out, `mean` is made after the last one."""
 
 
 def train_network(
@@ -448,7 +452,7 @@ def _save(job: Job, stepper: Stepper, at: Progress) -> None:
         "fingerprint": job.fingerprint,
         **stepper.state(),
         "random": random,
-        **{key: value for key, value in vars(at).items() if key not in ("scores", "mean")},
+        **{key: getattr(at, key) for key in PLAIN},
         "scores": [vars(score) for score in at.scores],
     }
     checkpoint.save_checkpoint(job.checkpoints / checkpoint.LAST, content)
@@ -482,5 +486,4 @@ def _resume(job: Job, stepper: Stepper) -> Progress:
             len(saved["random"]),
         )
     scores = [Score(**score) for score in saved["scores"]]
-    keys = [key for key in vars(Progress()) if key not in ("scores", "mean")]
-    return Progress(**{key: saved[key] for key in keys if key in saved}, scores=scores)
+    return Progress(**{key: saved[key] for key in PLAIN if key in saved}, scores=scores)
