@@ -80,6 +80,7 @@ def command(
     """
     from contour_ai.bundle import load_bundle
     from contour_ai.cli.evaluate import tolerances_of
+    from contour_ai.cli.predict import warn_of_mirror
     from contour_ai.evaluation.limits import load_limits
     from contour_ai.files import check_target
     from contour_ai.pipeline.commission import CommissionOptions, commission
@@ -94,10 +95,12 @@ def command(
         tau=tolerances_of(tau),
         overwrite=overwrite,
     )
+    bundle = load_bundle(model)
+    warn_of_mirror(bundle, tta)
     with console.progress_bar() as on_progress:
         result = commission(
             data_dir,
-            load_bundle(model),
+            bundle,
             limits,
             out_dir,
             options,

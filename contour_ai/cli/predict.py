@@ -103,11 +103,16 @@ def command(
     )
     for bundle in bundles:
         _say_which(bundle, chosen=bool(models))
-        if bundle.averages_mirror(tta) and not bundle.knows_mirror:
-            console.err().print(
-                "[yellow]this model was trained without mirrored patients: --tta makes its contours worse[/]"
-            )
+        warn_of_mirror(bundle, tta)
     return _predict_all(patient_dirs, bundles, out_dir, options, here, skip_done or here.size > 1)
+
+
+def warn_of_mirror(bundle: ModelBundle, tta: bool | None) -> None:
+    """Says so where the mirror image is averaged with a model that never saw one."""
+    if bundle.averages_mirror(tta) and not bundle.knows_mirror:
+        console.err().print(
+            "[yellow]this model was trained without mirrored patients: --tta makes its contours worse[/]"
+        )
 
 
 def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:

@@ -6,13 +6,14 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from contour_ai.bundle import load_bundle
+from contour_ai.bundle import load_bundle, update_bundle
 from contour_ai.cli.main import cli
 from contour_ai.errors import InputError, OutputError
 from contour_ai.evaluation.limits import Limits, RoiLimits
@@ -36,19 +37,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(data: Path, out: Path, limits: str) -> Result:
+def run(data: Path, out: Path, limits: str, model: Path = MODEL, *more: str) -> Result:
     path = out.with_suffix(".yaml")
     path.write_text(limits, encoding="utf-8")
     arguments = [
         str(data),
         "--model",
-        str(MODEL),
+        str(model),
         "--limits",
         str(path),
         "--out",
         str(out),
         "--device",
         "cpu",
+        *more,
     ]
     return CliRunner().invoke(cli, ["commission", *arguments])
 
@@ -117,6 +119,17 @@ def test_limits_that_are_not_kept(data: Path, tmp_path: Path, monkeypatch: pytes
     broken = record["patients"][1]
     assert (broken["patient"], broken["link"]) == ("phantom-headneck-02", "")
     assert "slice" in broken["problem"]
+
+
+def test_mirroring_is_warned_of_where_the_training_did_not(data: Path, tmp_path: Path) -> None:
+    sided = shutil.copytree(MODEL, tmp_path / "sided")
+    update_bundle(replace(load_bundle(sided), training={"mirrored_samples": False}), model_card="# sided\n")
+    for tta, warned in (("--tta", True), ("--no-tta", False)):
+        result = run(
+            data / "two", tmp_path / "out", GOOD, sided, tta
+        )  # refused after it: no structure set there
+        assert result.exit_code == 3
+        assert ("trained without mirrored patients" in " ".join(result.stderr.split())) is warned
 
 
 def test_refusals(data: Path, tmp_path: Path) -> None:
