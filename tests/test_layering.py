@@ -22,6 +22,7 @@ LAYERS = (
     ("inference", "postprocess", "device_resampling"),
     ("training",),
     ("pipeline",),
+    ("environment",),
     ("cli",),
     ("__main__",),
 )

@@ -1,0 +1,1 @@
+"""What an installation has and can do: versions, processor, GPU, decoders, models, folders."""
