@@ -30,7 +30,7 @@ from contour_ai.bundle import ModelBundle, load_bundle
 from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.errors import InputError
 from contour_ai.evaluation.flags import Flag, PatientFlags
-from contour_ai.pipeline.predict import (
+from contour_ai.pipeline._predict import (
     LoadedModel,
     Opened,
     flags_of,

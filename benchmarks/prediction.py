@@ -334,7 +334,7 @@ def parts(patient: Path, model: str, folder: Path, tta: bool | None) -> None:
 
     from contour_ai.bundle import load_bundle
     from contour_ai.inference import autocast_dtype
-    from contour_ai.pipeline.predict import PredictOptions, load_model, open_patient, predict, run_network
+    from contour_ai.pipeline._predict import PredictOptions, load_model, open_patient, predict, run_network
     from contour_ai.preprocess import image_channels
 
     bundle = load_bundle(model)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai import PredictOptions, predict
 from contour_ai.bundle import ModelBundle, load_bundle
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.ct_write import PatientIdentity, write_ct
@@ -30,7 +31,6 @@ from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.dicom.scan import find_patient
 from contour_ai.evaluation.metrics import dice
 from contour_ai.grid import Grid
-from contour_ai.pipeline import PredictOptions, predict
 from contour_ai.preprocess import resample_structures
 from contour_ai.sample.variants import Scan, scanned
 from contour_ai.volume import Structures, Volume

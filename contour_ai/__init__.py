@@ -1,3 +1,110 @@
-"""contour-ai: exact, open auto-contouring for radiotherapy (DICOM CT in, DICOM RTSTRUCT out)."""
+"""contour-ai: exact, open auto-contouring for radiotherapy (DICOM CT in, DICOM RTSTRUCT out).
+
+The names in `__all__` are the public Python API. Each is loaded when it is first used, so that importing the package
+imports neither torch nor pydicom. Every other name and module may move from one version to the next.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from contour_ai.bundle import ModelBundle
+    from contour_ai.dicom.ct import CTSeries, read_ct
+    from contour_ai.dicom.rtstruct_header import Provenance
+    from contour_ai.dicom.rtstruct_read import read_structures
+    from contour_ai.dicom.rtstruct_write import write_structures
+    from contour_ai.errors import (
+        ConfigError,
+        ContourAIError,
+        GeometryError,
+        InputError,
+        ModelError,
+        OutputError,
+        VerificationError,
+    )
+    from contour_ai.grid import Grid
+    from contour_ai.pipeline._commission import Commissioning, CommissionOptions, commission
+    from contour_ai.pipeline._evaluate import Evaluation, evaluate
+    from contour_ai.pipeline._predict import LoadedModel, PredictOptions, load_model, predict
+    from contour_ai.pipeline._train import TrainOptions, train
+    from contour_ai.pipeline.result import Prediction
+    from contour_ai.volume import Structures, Volume
+
+_MODULE_OF = {
+    "predict": "pipeline._predict",
+    "PredictOptions": "pipeline._predict",
+    "Prediction": "pipeline.result",
+    "load_model": "pipeline._predict",
+    "LoadedModel": "pipeline._predict",
+    "ModelBundle": "bundle",
+    "train": "pipeline._train",
+    "TrainOptions": "pipeline._train",
+    "evaluate": "pipeline._evaluate",
+    "Evaluation": "pipeline._evaluate",
+    "commission": "pipeline._commission",
+    "CommissionOptions": "pipeline._commission",
+    "Commissioning": "pipeline._commission",
+    "read_ct": "dicom.ct",
+    "CTSeries": "dicom.ct",
+    "read_structures": "dicom.rtstruct_read",
+    "write_structures": "dicom.rtstruct_write",
+    "Provenance": "dicom.rtstruct_header",
+    "Grid": "grid",
+    "Volume": "volume",
+    "Structures": "volume",
+    "ContourAIError": "errors",
+    "InputError": "errors",
+    "GeometryError": "errors",
+    "ModelError": "errors",
+    "ConfigError": "errors",
+    "OutputError": "errors",
+    "VerificationError": "errors",
+}
+"""Public name: module of this package that holds it. A new one also goes into the imports above and into `__all__`."""
+
+__all__ = [
+    "CTSeries",
+    "CommissionOptions",
+    "Commissioning",
+    "ConfigError",
+    "ContourAIError",
+    "Evaluation",
+    "GeometryError",
+    "Grid",
+    "InputError",
+    "LoadedModel",
+    "ModelBundle",
+    "ModelError",
+    "OutputError",
+    "PredictOptions",
+    "Prediction",
+    "Provenance",
+    "Structures",
+    "TrainOptions",
+    "VerificationError",
+    "Volume",
+    "commission",
+    "evaluate",
+    "load_model",
+    "predict",
+    "read_ct",
+    "read_structures",
+    "train",
+    "write_structures",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value  # the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

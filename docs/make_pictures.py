@@ -14,8 +14,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from contour_ai import predict
 from contour_ai.bundle import load_bundle
-from contour_ai.pipeline import predict
 
 DOCS = Path(__file__).resolve().parent
 MODEL = "headneck-openkbp"

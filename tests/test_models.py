@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from contour_ai import PredictOptions, predict
 from contour_ai.bundle import CARD_FILE, load_bundle
-from contour_ai.pipeline import PredictOptions, predict
 from contour_ai.training.config import load_config
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import click
 from contour_ai.cli import console
 
 if TYPE_CHECKING:
-    from contour_ai.pipeline.commission import Commissioning
+    from contour_ai.pipeline._commission import Commissioning
 
 LIMITS_NOT_KEPT = 6
 """Exit status of a run that worked, and found what the limits do not accept."""
@@ -83,7 +83,7 @@ def command(
     from contour_ai.cli.predict import warn_of_mirror
     from contour_ai.evaluation.limits import load_limits
     from contour_ai.files import check_target
-    from contour_ai.pipeline.commission import CommissionOptions, commission
+    from contour_ai.pipeline._commission import CommissionOptions, commission
     from contour_ai.structures.roi_map import RoiMap
 
     check_target(out_dir, overwrite=overwrite)

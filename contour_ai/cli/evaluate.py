@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from contour_ai.evaluation.comparison import FigureComparison
     from contour_ai.evaluation.tolerances import Tolerances
-    from contour_ai.pipeline.evaluate import Evaluation
+    from contour_ai.pipeline._evaluate import Evaluation
 
 PRINTED = ("dsc", "surface_dsc", "tau_mm", "hd95_mm", "hd100_mm", "masd_mm", "added_path_mm", "status")
 """Figures whose definition is printed; all others are in the files."""
@@ -60,7 +60,7 @@ def command(
     """
     from contour_ai.cli.main import exit_status
     from contour_ai.files import check_target
-    from contour_ai.pipeline.evaluate import evaluate, evaluate_versus
+    from contour_ai.pipeline._evaluate import evaluate, evaluate_versus
     from contour_ai.structures.roi_map import RoiMap
 
     if report and out is None:

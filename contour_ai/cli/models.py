@@ -231,7 +231,7 @@ def cross_validation(name: str, run_dirs: tuple[Path, ...]) -> None:
 def card(name: str) -> None:
     """Write MODEL_CARD.md of the model NAME anew from its model.yaml, chapters under `notes` included."""
     from contour_ai.bundle import CARD_FILE, load_bundle, update_bundle
-    from contour_ai.pipeline.model_card import model_card
+    from contour_ai.pipeline.card import model_card
 
     bundle = load_bundle(name)
     update_bundle(bundle, model_card=model_card(bundle))

@@ -11,7 +11,7 @@ from contour_ai.cli import console
 
 if TYPE_CHECKING:
     from contour_ai.bundle import ModelBundle
-    from contour_ai.pipeline.predict import PredictOptions
+    from contour_ai.pipeline._predict import PredictOptions
     from contour_ai.pipeline.result import Prediction
     from contour_ai.training.distributed import Place
 
@@ -85,7 +85,7 @@ def command(
     Not a medical device; for research and local commissioning. Every contour needs review by a qualified person.
     """
     from contour_ai.bundle import default_bundle, load_bundle
-    from contour_ai.pipeline.predict import PredictOptions
+    from contour_ai.pipeline._predict import PredictOptions
     from contour_ai.training.distributed import place
 
     here = place()
@@ -145,9 +145,9 @@ def _predict_all(
 
     from contour_ai.cli.main import REPORT_HERE, exit_status
     from contour_ai.errors import ContourAIError
+    from contour_ai.pipeline._predict import predict_patients
     from contour_ai.pipeline.cohort import share
     from contour_ai.pipeline.ensemble import as_one, begin_ensemble
-    from contour_ai.pipeline.predict import predict_patients
     from contour_ai.progress import no_progress
 
     failures: list[tuple[Path, Exception]] = []

@@ -63,7 +63,7 @@ def command(
     from contour_ai.dicom.rtstruct_header import Provenance
     from contour_ai.dicom.rtstruct_write import contours_of_mask, cropped, write_structure_set
     from contour_ai.mask_files import read_masks
-    from contour_ai.structures.roi_info import roi_info
+    from contour_ai.structures.roi_record import roi_info
 
     limits = load_profile(profile)
     ct = read_ct(ct_dir, series_uid=series_uid, with_pixels=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from contour_ai.cli.console import err, out, progress_bar
-from contour_ai.cli.training_log import training_log
+from contour_ai.cli.training_progress import training_log
 from contour_ai.errors import ConfigError
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -146,7 +146,7 @@ def _train(
     strict: bool,
 ) -> None:
     from contour_ai.bundle import load_bundle
-    from contour_ai.pipeline.train import TrainOptions, train
+    from contour_ai.pipeline._train import TrainOptions, train
     from contour_ai.structures.roi_map import RoiMap
     from contour_ai.training.config import TrainConfig
     from contour_ai.training.distributed import FirstProcessError, place
@@ -186,7 +186,7 @@ def _check(
     cache_dir: Path | None,
     strict: bool,
 ) -> None:
-    from contour_ai.pipeline.train import TrainOptions, check_archive, refuse_faults
+    from contour_ai.pipeline._train import TrainOptions, check_archive, refuse_faults
     from contour_ai.structures.roi_map import RoiMap
     from contour_ai.training.config import TrainConfig
 

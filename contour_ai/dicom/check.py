@@ -33,7 +33,7 @@ from contour_ai.dicom.profile import Profile, load_profile
 from contour_ai.dicom.rtstruct_header import TYPE_2, frame_of_reference_uid
 from contour_ai.dicom.rtstruct_read import image_uid
 from contour_ai.errors import InputError
-from contour_ai.structures.roi_info import INTERPRETED_TYPES
+from contour_ai.structures.roi_record import INTERPRETED_TYPES
 
 if TYPE_CHECKING:
     from contour_ai.dicom.ct import CTSeries

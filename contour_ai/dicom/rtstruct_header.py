@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from contour_ai import __version__
-from contour_ai.structures.roi_info import RoiInfo
+from contour_ai.structures.roi_record import RoiInfo
 
 if TYPE_CHECKING:
     from contour_ai.dicom.ct import CTSeries

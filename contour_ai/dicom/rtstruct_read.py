@@ -19,8 +19,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
-from contour_ai.dicom.header import UNREADABLE
-from contour_ai.dicom.raw_contours import (
+from contour_ai.dicom.contour_items import (
     CONTOUR_DATA,
     CONTOUR_GEOMETRIC_TYPE,
     CONTOUR_IMAGE_SEQUENCE,
@@ -30,6 +29,7 @@ from contour_ai.dicom.raw_contours import (
     raw_contours,
     uid_in,
 )
+from contour_ai.dicom.header import UNREADABLE
 from contour_ai.errors import InputError
 from contour_ai.grid import Grid
 from contour_ai.polygons import Polygon, filled_slices

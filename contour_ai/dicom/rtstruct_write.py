@@ -29,8 +29,8 @@ from contour_ai.dicom.verify import ExpectedMask, verify_structure_set
 from contour_ai.errors import GeometryError, InputError
 from contour_ai.files import atomic_file
 from contour_ai.polygons import HoleStyle, Polygon, stack_to_polygons
-from contour_ai.structures.roi_info import RoiInfo
-from contour_ai.structures.roi_info import roi_info as default_roi_info
+from contour_ai.structures.roi_record import RoiInfo
+from contour_ai.structures.roi_record import roi_info as default_roi_info
 from contour_ai.volume import Structures
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from contour_ai.evaluation.flags import flat_share
 from contour_ai.evaluation.ranges import Ranges, ranges_of
 from contour_ai.grid import Grid
 from contour_ai.pipeline.archive import Sources, find_sources, typical_grids
+from contour_ai.pipeline.card import model_card
 from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
-from contour_ai.pipeline.model_card import model_card
 from contour_ai.postprocess import apply_rule
 from contour_ai.preprocess import image_channels
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contour_ai.pipeline.predict import PredictOptions, asked_for
+from contour_ai.pipeline._predict import PredictOptions, asked_for
 from contour_ai.pipeline.result import SUMMARY
 from contour_ai.training.distributed import Place
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from contour_ai.bundle import ModelBundle, read_description, update_bundle
 from contour_ai.errors import ConfigError, ModelError
-from contour_ai.pipeline.model_card import model_card
-from contour_ai.pipeline.train import BUNDLE, CONFIG_FILE
+from contour_ai.pipeline._train import BUNDLE, CONFIG_FILE
+from contour_ai.pipeline.card import model_card
 from contour_ai.settings import to_mapping
-from contour_ai.training.case_figures import worst_cases
 from contour_ai.training.config import TrainConfig, load_config
 from contour_ai.training.validation import VALIDATION_FILE
+from contour_ai.training.validation_figures import worst_cases
 
 WORST = 3
 """Patients named for each ROI."""

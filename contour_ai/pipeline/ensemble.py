@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from contour_ai.bundle import ModelBundle
 from contour_ai.errors import ConfigError
-from contour_ai.pipeline.predict import LoadedModel, LoadingModel
+from contour_ai.pipeline._predict import LoadedModel, LoadingModel
 
 
 def begin_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> LoadingModel:

@@ -16,7 +16,7 @@ from contour_ai.evaluation.comparison import FigureComparison
 from contour_ai.evaluation.metrics import RoiMetrics, roi_metrics
 from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
 from contour_ai.files import safe_name
-from contour_ai.pipeline.evaluate import EvaluatedPair, Evaluation, name_of_roi, summary_beside
+from contour_ai.pipeline._evaluate import EvaluatedPair, Evaluation, name_of_roi, summary_beside
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.report.cohort import CohortPage, write_cohort_report
 from contour_ai.report.patient import PatientPage, ShownFlag, ShownRoi, Slices, write_patient_report

@@ -19,7 +19,7 @@ from contour_ai.evaluation.reliability import LogitCounts, expected_dice_logit, 
 from contour_ai.evaluation.surface import bounding_box
 from contour_ai.pipeline.archive import find_sources
 from contour_ai.pipeline.calibration import CalibrationOptions, case_logits, picked_cases, prepared_sides
-from contour_ai.pipeline.model_card import model_card
+from contour_ai.pipeline.card import model_card
 from contour_ai.postprocess import LOWEST_LOGIT, keep_components
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.training.cache import Case

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contour_ai.structures.names import flip_pairs, split_side, tg263_name
-from contour_ai.structures.roi_info import INTERPRETED_TYPES, RoiInfo, roi_info, tg263_table
+from contour_ai.structures.roi_record import INTERPRETED_TYPES, RoiInfo, roi_info, tg263_table
 
 __all__ = [
     "INTERPRETED_TYPES",

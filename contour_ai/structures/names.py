@@ -10,7 +10,7 @@ from functools import cache
 from typing import Literal
 
 from contour_ai.errors import ConfigError
-from contour_ai.structures.roi_info import read_table, tg263_table
+from contour_ai.structures.roi_record import read_table, tg263_table
 
 Side = Literal["L", "R"]
 Words = tuple[str, ...]

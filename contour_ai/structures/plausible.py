@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from contour_ai.errors import ConfigError
-from contour_ai.structures.roi_info import read_table, tg263_table
+from contour_ai.structures.roi_record import read_table, tg263_table
 
 Bounds = tuple[float, float]
 

@@ -21,7 +21,6 @@ from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.training import checkpoint
 from contour_ai.training.batches import BatchMaker
 from contour_ai.training.cache import Case
-from contour_ai.training.case_figures import CaseFigures
 from contour_ai.training.clock import Clock
 from contour_ai.training.config import TrainConfig
 from contour_ai.training.distributed import Processes
@@ -42,6 +41,7 @@ from contour_ai.training.validation import (
     write_patients,
     write_score,
 )
+from contour_ai.training.validation_figures import CaseFigures
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from contour_ai.network import ResidualUNet3d
 from contour_ai.preprocess import PreprocessSettings, image_channels
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.training.cache import Case
-from contour_ai.training.case_figures import CaseFigures, case_figures, worst_cases
+from contour_ai.training.validation_figures import CaseFigures, case_figures, worst_cases
 from contour_ai.training.worst_pictures import save_pictures, worst_picture
 
 FIGURES_OF_ROIS = {"dice": "dice", "surface dice": "surface_dice", "hd95_mm": "hd95_mm"}

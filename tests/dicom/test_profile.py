@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from contour_ai.dicom.profile import Profile, load_profile, profile_names
 from contour_ai.dicom.roi_names import written_names
 from contour_ai.errors import ConfigError
-from contour_ai.structures.roi_info import tg263_table
+from contour_ai.structures.roi_record import tg263_table
 
 ECLIPSE = load_profile("eclipse")
 

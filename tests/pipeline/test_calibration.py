@@ -22,8 +22,8 @@ from contour_ai.evaluation.flags import FLAT_SHARE
 from contour_ai.grid import Grid
 from contour_ai.network import ResidualUNet3d
 from contour_ai.network_config import NetworkConfig
+from contour_ai.pipeline._predict import PredictOptions, predict
 from contour_ai.pipeline.calibration import CalibrationOptions, calibrate, case_figures
-from contour_ai.pipeline.predict import PredictOptions, predict
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures import roi_info
 from contour_ai.training.cache import Case

@@ -16,9 +16,9 @@ from tiny_patients import write_patient
 from contour_ai.cli.main import cli
 from contour_ai.errors import ConfigError, InputError, ModelError
 from contour_ai.pipeline import cases as cases_module
+from contour_ai.pipeline._train import TrainOptions, train
 from contour_ai.pipeline.archive import Sources, find_sources
 from contour_ai.pipeline.cases import Prepared, check_cases, checked, prepare_cases
-from contour_ai.pipeline.train import TrainOptions, train
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import ArchiveCheck

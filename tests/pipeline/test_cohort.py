@@ -12,8 +12,8 @@ from test_predict import make_patient, model_dir
 
 from contour_ai.bundle import ModelBundle, RoiPostprocess, load_bundle
 from contour_ai.cli.main import cli
+from contour_ai.pipeline._predict import PredictOptions, asked_for
 from contour_ai.pipeline.cohort import share
-from contour_ai.pipeline.predict import PredictOptions, asked_for
 from contour_ai.training.distributed import Place
 
 __all__ = ["model_dir"]  # a fixture

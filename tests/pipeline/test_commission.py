@@ -17,9 +17,9 @@ from contour_ai.bundle import load_bundle, update_bundle
 from contour_ai.cli.main import cli
 from contour_ai.errors import InputError, OutputError
 from contour_ai.evaluation.limits import Limits, RoiLimits
-from contour_ai.pipeline import self_test as self_test_module
-from contour_ai.pipeline.commission import commission
-from contour_ai.pipeline.self_test import self_test
+from contour_ai.pipeline import installation_test as self_test_module
+from contour_ai.pipeline._commission import commission
+from contour_ai.pipeline.installation_test import self_test
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "phantom-headneck"
@@ -96,7 +96,7 @@ def test_limits_that_are_kept(data: Path, tmp_path: Path) -> None:
 
 
 def test_limits_that_are_not_kept(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["contour_ai.pipeline.commission"]  # the package's attribute is the function
+    module = sys.modules["contour_ai.pipeline._commission"]
     monkeypatch.setattr(module, "self_test", lambda: ())  # takes seconds, and is tested below
     shutil.copytree(data, tmp_path / "data")
     shutil.copytree(

@@ -16,8 +16,8 @@ from tiny_patients import write_patient
 from contour_ai.bundle import load_bundle
 from contour_ai.cli.main import cli
 from contour_ai.errors import ConfigError, ContourAIError, ModelError
+from contour_ai.pipeline._train import train
 from contour_ai.pipeline.cross_validation import cross_validated
-from contour_ai.pipeline.train import train
 from contour_ai.structures import roi_info
 from contour_ai.training.config import DataConfig
 

@@ -19,8 +19,8 @@ from contour_ai.errors import ConfigError
 from contour_ai.inference import Average
 from contour_ai.network import build_network
 from contour_ai.network_config import NetworkConfig
+from contour_ai.pipeline._predict import run_network
 from contour_ai.pipeline.ensemble import load_ensemble
-from contour_ai.pipeline.predict import run_network
 from contour_ai.preprocess import PreprocessSettings, prepare
 from contour_ai.structures import roi_info
 

@@ -20,7 +20,7 @@ from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import InputError
 from contour_ai.evaluation.metrics import dice
 from contour_ai.grid import Grid
-from contour_ai.pipeline.evaluate import evaluate, evaluate_versus, name_of_roi
+from contour_ai.pipeline._evaluate import evaluate, evaluate_versus, name_of_roi
 from contour_ai.pipeline.report import reports_of_evaluation
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.volume import Structures, Volume

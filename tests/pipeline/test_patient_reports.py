@@ -17,7 +17,7 @@ from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import InputError
 from contour_ai.grid import Grid
-from contour_ai.pipeline.evaluate import evaluate
+from contour_ai.pipeline._evaluate import evaluate
 from contour_ai.pipeline.report import report_of_prediction, reports_of_evaluation, shown_flags
 from contour_ai.volume import Structures, Volume
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -30,8 +29,7 @@ from contour_ai.errors import ConfigError, OutputError, VerificationError
 from contour_ai.grid import Grid
 from contour_ai.network import ResidualUNet3d
 from contour_ai.network_config import NetworkConfig
-from contour_ai.pipeline import predict as predict_module_or_function
-from contour_ai.pipeline.predict import (
+from contour_ai.pipeline._predict import (
     LoadedModel,
     LoadingModel,
     PredictOptions,
@@ -400,7 +398,7 @@ def test_two_ids_with_the_same_safe_name_get_two_folders(tmp_path: Path, model_d
 def test_a_failed_verification_leaves_nothing(
     tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["contour_ai.pipeline.predict"]
+    module = sys.modules["contour_ai.pipeline._predict"]
     real = module.contours_of_level
 
     def shifted(*args: object, **options: object) -> RoiContours:
@@ -564,7 +562,7 @@ def test_the_command_warns_of_mirroring_where_the_training_did_not(tmp_path: Pat
 def test_the_command_goes_on_after_a_fault_of_its_own(
     tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["contour_ai.pipeline.predict"]
+    module = sys.modules["contour_ai.pipeline._predict"]
     real = module.body_mask
     calls: list[int] = []
 
@@ -587,15 +585,3 @@ def test_the_command_refuses_wrong_models_and_usage(tmp_path: Path) -> None:
     usage = CliRunner().invoke(cli, ["predict", str(tmp_path)])
     assert usage.exit_code == 2 and "--out" in usage.stderr
     assert CliRunner().invoke(cli, ["predict", "--help"]).exit_code == 0
-
-
-def test_the_api_gives_the_function_whoever_came_first() -> None:
-    from contour_ai import pipeline
-
-    assert pipeline.predict is predict and predict_module_or_function is predict
-    assert pipeline.PredictOptions is PredictOptions and "evaluate" in dir(pipeline)
-    with pytest.raises(AttributeError):
-        _ = pipeline.nothing
-    code = "import sys, contour_ai.pipeline; print('torch' in sys.modules, 'pydicom' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "False"]

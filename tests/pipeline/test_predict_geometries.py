@@ -16,9 +16,9 @@ from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.rtstruct_read import load_structure_set, read_structures
 from contour_ai.errors import GeometryError
 from contour_ai.grid import Grid
+from contour_ai.pipeline._predict import PredictOptions, predict
 from contour_ai.pipeline.archive import find_sources
 from contour_ai.pipeline.cases import prepare_cases
-from contour_ai.pipeline.predict import PredictOptions, predict
 from contour_ai.preprocess import PreprocessSettings
 
 SPACING_MM = GRID.spacing_mm

@@ -10,7 +10,7 @@ import torch
 from test_train import CONFIG, write_patient
 
 from contour_ai.bundle import load_bundle
-from contour_ai.pipeline.train import TrainOptions, train
+from contour_ai.pipeline._train import TrainOptions, train
 from contour_ai.training.config import LossConfig
 
 ROIS = {"Brainstem": (2, 8, 10), "Parotid_L": (5, 8, 15), "Parotid_R": (6, 7, 5)}

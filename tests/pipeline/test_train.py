@@ -14,13 +14,13 @@ from tiny_patients import write_patient
 from contour_ai.bundle import load_bundle
 from contour_ai.cli.main import cli
 from contour_ai.errors import ConfigError, InputError, ModelError, OutputError
+from contour_ai.pipeline._train import TrainOptions, train
 from contour_ai.pipeline.archive import (
     choose_rois,
     find_sources,
     map_names,
     split,
 )
-from contour_ai.pipeline.train import TrainOptions, train
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.config import (
     DataConfig,

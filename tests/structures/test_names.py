@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contour_ai.structures import flip_pairs, split_side, tg263_name, tg263_table
-from contour_ai.structures.roi_info import read_table
+from contour_ai.structures.roi_record import read_table
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import numpy as np
 from training_cases import ROIS, case
 
 from contour_ai.training.cache import Case
-from contour_ai.training.case_figures import CaseFigures, case_figures
 from contour_ai.training.validation import Score, draw_worst, write_metrics, write_score
+from contour_ai.training.validation_figures import CaseFigures, case_figures
 
 
 class Recorder:

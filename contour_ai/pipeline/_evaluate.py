@@ -109,7 +109,7 @@ def evaluate(
     """
     pairs, notes = _find_pairs(Path(predicted), Path(reference), ct, on_progress)
     wanted = tuple(rois) if rois else _predicted_rois(pairs, roi_map)
-    result = _evaluate(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress)
+    result = _evaluated(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress)
     return result if rois else _with_others(result)
 
 
@@ -131,12 +131,12 @@ def evaluate_versus(
     found = [_find_pairs(Path(side), Path(reference), ct, on_progress) for side in (predicted, versus)]
     wanted = tuple(rois) if rois else _predicted_rois([p for pairs, _ in found for p in pairs], roi_map)
     first, second = (
-        _evaluate(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress) for pairs, notes in found
+        _evaluated(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress) for pairs, notes in found
     )
     return Versus(first if rois else _with_others(first), second, compare(first.rows, second.rows))
 
 
-def _evaluate(
+def _evaluated(
     pairs: Sequence[_Pair],
     notes: list[str],
     wanted: Sequence[str],

@@ -20,11 +20,11 @@ from contour_ai.evaluation.limits import Check, Limits, check_limits
 from contour_ai.evaluation.report import plain, write_report
 from contour_ai.evaluation.tolerances import Tolerances
 from contour_ai.files import atomic_folder
-from contour_ai.pipeline.evaluate import Evaluation, evaluate, labels_of
-from contour_ai.pipeline.predict import LoadedModel, PredictOptions, load_model, predict
+from contour_ai.pipeline._evaluate import Evaluation, evaluate, labels_of
+from contour_ai.pipeline._predict import LoadedModel, PredictOptions, load_model, predict
+from contour_ai.pipeline.installation_test import self_test
 from contour_ai.pipeline.report import COHORT, PATIENTS, reports_of_evaluation
 from contour_ai.pipeline.result import SUMMARY, Prediction
-from contour_ai.pipeline.self_test import self_test
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.report.commissioning import (
     CommissionedPatient,

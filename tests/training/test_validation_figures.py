@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from training_cases import case
 
-from contour_ai.training.case_figures import CaseFigures, case_figures, roi_figures, worst_cases
+from contour_ai.training.validation_figures import CaseFigures, case_figures, roi_figures, worst_cases
 from contour_ai.training.worst_pictures import save_pictures, worst_picture
 
 ONE = case(0)

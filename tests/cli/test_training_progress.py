@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from contour_ai.cli import training_log as log
+from contour_ai.cli import training_progress as log
 from contour_ai.progress import ProgressEvent
 
 

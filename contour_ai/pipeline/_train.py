@@ -29,8 +29,8 @@ from contour_ai.pipeline.archive import (
     typical_grids,
 )
 from contour_ai.pipeline.calibration import measured_confidence, measured_ranges
+from contour_ai.pipeline.card import model_card
 from contour_ai.pipeline.cases import Prepared, check_cases, checked, prepare_cases
-from contour_ai.pipeline.model_card import model_card
 from contour_ai.pipeline.tuning import tuned
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import OnProgress, no_progress
@@ -116,7 +116,7 @@ def train(
 
     processes = join(options.device)
     with processes.until_done():
-        return _train(config, data_dir, run_dir, on_progress, options, processes, started)
+        return _train_as(config, data_dir, run_dir, on_progress, options, processes, started)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class _Begun:
     ranges: Ranges
 
 
-def _train(
+def _train_as(
     config: TrainConfig,
     data_dir: Path,
     run_dir: Path,

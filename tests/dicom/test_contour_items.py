@@ -14,7 +14,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from synthetic import axial, box_contours, structure_set, uid
 
-from contour_ai.dicom.raw_contours import numbers_of, raw_contours, uid_in
+from contour_ai.dicom.contour_items import numbers_of, raw_contours, uid_in
 from contour_ai.dicom.rtstruct_read import load_structure_set
 
 STACK = axial(8)
