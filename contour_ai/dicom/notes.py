@@ -1,7 +1,7 @@
 """The sentences on what was odd in an input and what was done about it: one function for each, used by every command.
 
-A note is a `str`, so that it can be printed, logged and written to JSON as it is; `code` names its kind for programs, and
-`level` says what it means for other systems (see `contour_ai.dicom.finding`).
+A note is a `str`, so that it can be printed, logged and written to JSON as it is; `code` names its kind for programs,
+and `level` says what it means for other systems (see `contour_ai.dicom.finding`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def code_of(note: str) -> str:
 
 
 def slice_place(grid: Grid, k: int) -> str:
-    """A slice as people read it: its number from 1, and its position along the axis of the patient nearest to its normal."""
+    """A slice as people read it: number from 1, and position along the patient's axis nearest to its normal."""
     axis = int(abs(grid.normal).argmax())
     position = round(float(grid.positions_lps[k][axis]), 2) + 0.0  # no negative zero
     return f"slice {k + 1} ({'xyz'[axis]} = {position:g} mm)"
