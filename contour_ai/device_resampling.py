@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contour_ai.preprocess import Float32, Resampler
+from contour_ai.preprocess.resampler import Float32, Resampler
 
 SLICES_AT_ONCE = 16
 """Slices of a CT on their way to the device."""

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "contour_ai"
 
 LAYERS = (
     ("errors", "files", "progress", "settings", "deflate"),
-    ("grid", "polygons"),
+    ("box", "grid", "polygons"),
     ("volume",),
     ("structures",),
     ("dicom", "mask_files", "render", "network_config", "network", "losses", "preprocess"),

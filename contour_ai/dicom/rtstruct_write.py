@@ -15,6 +15,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
+from contour_ai.box import Box
 from contour_ai.dicom.contour_data import CoordinateText, EncodedContour, image_item, roi_contour_item
 from contour_ai.dicom.profile import Profile, load_profile
 from contour_ai.dicom.roi_names import written_names
@@ -36,7 +37,6 @@ from contour_ai.volume import Structures
 if TYPE_CHECKING:
     from contour_ai.dicom.ct import CTSeries
 
-Box = tuple[slice, slice, slice]
 
 LONGEST_EXPLICIT_BYTES = 65534
 """What fits the two length bytes of a DS element in explicit VR."""

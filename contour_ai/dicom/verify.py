@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.box import Box
 from contour_ai.dicom.rtstruct_read import contours_on_slices, load_structure_set
 from contour_ai.errors import VerificationError
 from contour_ai.polygons import filled_slices
@@ -16,7 +17,6 @@ from contour_ai.polygons import filled_slices
 if TYPE_CHECKING:
     from contour_ai.dicom.ct import CTSeries
 
-Box = tuple[slice, slice, slice]
 ExpectedMask = NDArray[np.bool_] | tuple[Box, NDArray[np.bool_]]
 """A mask (k, i, j) on the whole CT grid, or a box of it with the mask inside; outside the box there is nothing."""
 

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.box import Box, bounding_box
 from contour_ai.grid import Grid
-from contour_ai.preprocess import bounding_box
 
 Bool = NDArray[np.bool_]
 Float = NDArray[np.float64]
 Triple = tuple[float, float, float]
-Box = tuple[slice, slice, slice]
 
 HU_COUNTED = (-1000, 1500)
 """HU beyond are counted as these: one metal implant must not decide the mean of an organ."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.box import Box, bounding_box
 from contour_ai.evaluation.anatomy import (
     Body,
     RoiFigures,
@@ -35,11 +36,9 @@ from contour_ai.evaluation.ranges import (
     side_of,
 )
 from contour_ai.grid import Grid
-from contour_ai.preprocess import bounding_box
 from contour_ai.structures import RoiInfo, flip_pairs
 
 Bool = NDArray[np.bool_]
-Box = tuple[slice, slice, slice]
 
 EXTERNAL = "EXTERNAL"
 

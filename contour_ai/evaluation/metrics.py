@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.box import bounding_box
 from contour_ai.errors import GeometryError
-from contour_ai.evaluation.surface import bounding_box, surface_distances, surface_of
+from contour_ai.evaluation.surface import surface_distances, surface_of
 from contour_ai.grid import Grid
 
 Mask = NDArray[np.bool_]

@@ -14,9 +14,10 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from contour_ai.box import bounding_box
 from contour_ai.errors import GeometryError
 from contour_ai.grid import Grid
 
@@ -120,23 +121,6 @@ def surface_distances(predicted: Surface, reference: Surface, grid: Grid) -> Sur
     back = _nearest_mm(reference.corners, predicted.corners, grid)
     p, r = _by_distance(forth, predicted.areas_mm2), _by_distance(back, reference.areas_mm2)
     return SurfaceDistances(forth[p], predicted.areas_mm2[p], back[r], reference.areas_mm2[r])
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    """The smallest box around a mask; None for an empty one."""
-    along_k = np.array([image.any() for image in mask])  # stops at the first voxel of a slice
-    if not along_k.any():
-        return None
-    k0, k1 = _first_and_last(along_k)
-    flat: NDArray[np.bool_] = np.any(mask[k0 : k1 + 1], axis=0)
-    i0, i1 = _first_and_last(flat.any(axis=1))
-    j0, j1 = _first_and_last(flat.any(axis=0))
-    return slice(k0, k1 + 1), slice(i0, i1 + 1), slice(j0, j1 + 1)
-
-
-def _first_and_last(occupied: ArrayLike) -> tuple[int, int]:
-    found = np.flatnonzero(occupied)
-    return int(found[0]), int(found[-1])
 
 
 def _neighbour_codes(padded: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.box import bounding_box
 from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
 from contour_ai.dicom.profile import load_profile
@@ -49,7 +50,6 @@ from contour_ai.preprocess import (
     Prepared,
     Resampler,
     body_mask,
-    bounding_box,
     image_channels,
     prepare,
     restore_level,

@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai import __version__
+from contour_ai.box import Box
 from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.ct import CTSeries
 from contour_ai.evaluation.anatomy import ct_figures
 from contour_ai.evaluation.flags import EXTERNAL, Evidence, Flag
 from contour_ai.render import CAUTION
 from contour_ai.structures import RoiInfo
-
-Box = tuple[slice, slice, slice]
 
 SUMMARY = "summary.json"
 """Stands beside the structure set."""

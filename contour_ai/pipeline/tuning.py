@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.box import bounding_box
 from contour_ai.bundle import ModelBundle, RoiCalibration, RoiPostprocess, update_bundle
 from contour_ai.errors import InputError
 from contour_ai.evaluation.anatomy import body_of
 from contour_ai.evaluation.metrics import dice
 from contour_ai.evaluation.reliability import LogitCounts, expected_dice_logit, left_out_errors
-from contour_ai.evaluation.surface import bounding_box
 from contour_ai.pipeline.archive import find_sources
 from contour_ai.pipeline.calibration import CalibrationOptions, case_logits, picked_cases, prepared_sides
 from contour_ai.pipeline.card import model_card

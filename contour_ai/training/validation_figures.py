@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.box import bounding_box
 from contour_ai.evaluation.confusion import Accuracies, Confusion
-from contour_ai.evaluation.surface import bounding_box, surface_distances, surface_of
+from contour_ai.evaluation.surface import surface_distances, surface_of
 from contour_ai.evaluation.tolerances import load_tolerances
 from contour_ai.grid import Grid
 from contour_ai.training.cache import Case

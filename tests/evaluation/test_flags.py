@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from contour_ai.box import bounding_box
 from contour_ai.errors import ConfigError
 from contour_ai.evaluation.anatomy import (
     PatientFigures,
@@ -40,7 +41,6 @@ from contour_ai.evaluation.ranges import (
     robust_range,
 )
 from contour_ai.grid import Grid
-from contour_ai.preprocess import bounding_box
 from contour_ai.settings import from_mapping, to_mapping
 from contour_ai.structures import roi_info
 

@@ -1,0 +1,219 @@
+"""Finds the patient in a CT: couch, mask and head-rest removed, inner air filled."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from contour_ai.preprocess.axes import patient_order
+from contour_ai.volume import Volume
+
+Bool = NDArray[np.bool_]
+
+BODY_PIXEL_MM = 2.0
+"""The body is looked for in pixels of at least half this and up to this size: fine enough for its shape."""
+OPENING_MM = 4.0
+"""Sheets up to twice as thick are cut off the body: couch tops, masks and head-rests are 2 to 6 mm thick."""
+ARM_RADIUS_MM = 15.0
+"""A separate part is an arm or leg, not a couch, when a disk of this radius fits into it somewhere."""
+ARM_SHARE = 0.01
+"""A separate part has at least this share of the volume of the largest part."""
+COUCH_SHARE = 0.6
+"""What lies under or around the patient is at the same place in at least this share of the slices, ..."""
+COUCH_LONG_MM = 180.0
+"""... is at least so long within the slice, ..."""
+COUCH_RADIUS_MM = 20.0
+"""... and holds no disk of this radius; so a couch is found that is too thick for the opening, as solid boards are."""
+SPECK_MM2 = 30.0
+"""Smaller parts of the body within a slice are noise or bits of the couch."""
+VOID_HU = -1010
+VOID_SHARE = 0.95
+"""An image was cut out of its background before if nearly all of what is air (below `AIR_HU`) has one value, and one
+lower than real air, whose values scatter around -1000."""
+AIR_HU = -900
+
+MOST_THREADS = 8
+"""Slices whose body is found at the same time."""
+
+
+def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
+    """(k, i, j) mask of the patient on the CT's grid: couch, mask and head-rest removed, inner air filled.
+
+    Tissue above the threshold is opened by a disk of `OPENING_MM` in each patient-axial slice, which cuts off
+    sheets; the largest connected part and arm-like others are kept, grown back by the opening within the
+    tissue, and holes are filled slice by slice. The shape is found in pixels of about `BODY_PIXEL_MM`, the
+    surface at full resolution. Empty where nothing is above the threshold.
+
+    An image that was cut out of its background before (one value below air everywhere outside, and no couch) keeps the
+    outline that it was given, all parts of it.
+    """
+    order, _ = patient_order(volume.grid)
+    void = _void_hu(volume.hu)
+    if void is not None:
+        given = np.transpose(volume.hu, order) > void
+        pixel_mm = float(np.sqrt(np.prod([volume.grid.spacing_mm[axis] for axis in order[1:]])))
+        if not _couch_pixels(given, pixel_mm).any():
+            _fill(given)
+            return np.ascontiguousarray(np.transpose(given, np.argsort(order)))
+    tissue = np.ascontiguousarray(np.transpose(volume.hu, order) > threshold_hu)
+    spacing = [volume.grid.spacing_mm[axis] for axis in order]
+    factors = [max(1, round(BODY_PIXEL_MM / spacing[axis])) for axis in (1, 2)]
+    coarse = _majority(tissue, factors)
+    pixel_mm = float(np.sqrt(spacing[1] * factors[0] * spacing[2] * factors[1]))
+    core = _patient_core(coarse, pixel_mm)
+    body = np.zeros_like(tissue)
+    boxes = ndimage.find_objects(core.astype(np.uint8))
+    if boxes:
+        near = _dilate(core, 1)
+        least = SPECK_MM2 / (spacing[1] * spacing[2])
+
+        def slice_of(k: int) -> None:
+            body[k] = _body_slice(tissue[k], near[k], core[k], factors, least)
+
+        _in_threads(slice_of, range(boxes[0][0].start, boxes[0][0].stop))
+    return np.ascontiguousarray(np.transpose(body, np.argsort(order)))
+
+
+def _void_hu(hu: NDArray[np.generic]) -> float | None:
+    """The value outside the patient of an image that was cut out of its background; None for other images."""
+    sample = hu[:, ::2, ::2]
+    air = sample[np.less(sample, AIR_HU)]
+    if air.size == 0 or air.min() > VOID_HU:
+        return None
+    return float(air.min()) if np.count_nonzero(air == air.min()) >= VOID_SHARE * air.size else None
+
+
+def _majority(tissue: Bool, factors: list[int]) -> Bool:
+    """Pixels of `factors` original ones, True where at least half of them are; leftovers at the end join."""
+    fi, fj = factors
+    if fi == fj == 1:
+        return tissue
+    pad = [(0, 0), (0, -tissue.shape[1] % fi), (0, -tissue.shape[2] % fj)]
+    padded = np.pad(tissue, pad, mode="edge").view(np.uint8)
+    count = np.zeros((padded.shape[0], padded.shape[1] // fi, padded.shape[2] // fj), np.uint8)
+    for di, dj in itertools.product(range(fi), range(fj)):
+        count += padded[:, di::fi, dj::fj]
+    return count >= (fi * fj + 1) // 2
+
+
+def _patient_core(tissue: Bool, pixel_mm: float) -> Bool:
+    """The patient's own parts of `tissue`, filled slice by slice."""
+    tissue = tissue & ~_couch_pixels(tissue, pixel_mm)
+    steps = max(1, round(OPENING_MM / pixel_mm))
+    opened = _dilate(_erode(tissue, steps), steps)
+    if not opened.any():
+        opened = tissue
+    labels, count = ndimage.label(opened)
+    if count == 0:
+        return np.zeros_like(tissue)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    keep = np.zeros(count + 1, bool)
+    keep[sizes.argmax()] = True
+    boxes = ndimage.find_objects(labels)
+    for label in np.flatnonzero((sizes >= ARM_SHARE * sizes.max()) & ~keep):
+        part = labels[boxes[label - 1]] == label
+        keep[label] = _erode(np.pad(part, [(0, 0), (1, 1), (1, 1)]), round(ARM_RADIUS_MM / pixel_mm)).any()
+    core = keep[labels]
+    for step in range(steps + 1):  # what the opening took from nose, ears and fingers
+        core = _dilate(core, 1, start=step) & tissue | core
+    _fill(core)
+    return core
+
+
+def _couch_pixels(tissue: Bool, pixel_mm: float) -> Bool:
+    """(i, j) pixels of long flat things that go on through most slices at the same place: couch tops and boards.
+
+    Where the patient rests on one through most of the slices, both are one thing and nothing is found.
+    """
+    always = tissue.mean(axis=0) >= COUCH_SHARE
+    labels, _ = ndimage.label(always)
+    couch = np.zeros_like(always)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        part = labels[box] == label
+        if max(part.shape) * pixel_mm < COUCH_LONG_MM:
+            continue
+        if not _erode(np.pad(part, 1)[None], round(COUCH_RADIUS_MM / pixel_mm)).any():
+            couch[box] |= part
+    return couch
+
+
+def _body_slice(tissue: Bool, near: Bool, core: Bool, factors: list[int], least: float) -> Bool:
+    """One slice at full resolution: the tissue near the core, without specks, filled."""
+
+    def fine(coarse: Bool) -> Bool:
+        return coarse.repeat(factors[0], axis=0).repeat(factors[1], axis=1)[
+            : tissue.shape[0], : tissue.shape[1]
+        ]
+
+    rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+    body = np.zeros_like(tissue)
+    if rows.size == 0:
+        return body
+    box = np.s_[
+        rows[0] * factors[0] : (rows[-1] + 1) * factors[0],
+        columns[0] * factors[1] : (columns[-1] + 1) * factors[1],
+    ]
+    inside = fine(core)[box]
+    found = _filled(tissue[box] & fine(near)[box])
+    labels, count = ndimage.label(found)
+    if count > 1:
+        kept = np.bincount(labels[inside], minlength=count + 1) >= least
+        kept[0] = False
+        found = kept[labels]
+    body[box] = found
+    return body
+
+
+def _fill(mask: Bool) -> None:
+    """Fills holes, slice by slice, in place."""
+
+    def fill(k: int) -> None:
+        mask[k] = _filled(mask[k])
+
+    _in_threads(fill, np.flatnonzero(mask.any(axis=(1, 2))).tolist())
+
+
+def _in_threads(work: Callable[[int], None], slices: Iterable[int]) -> None:
+    """Slices are independent, and almost all of the work is outside the interpreter's lock."""
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        deque(pool.map(work, slices), maxlen=0)
+
+
+def _filled(mask_ij: Bool) -> Bool:
+    """A slice with its holes filled: background that cannot be reached from the border."""
+    background, count = ndimage.label(np.pad(~mask_ij, 1, constant_values=True))
+    return mask_ij if count <= 1 else (background != background[0, 0])[1:-1, 1:-1]
+
+
+def _erode(mask: Bool, steps: int) -> Bool:
+    """Erosion in each slice by an octagon of radius `steps`; what lies beyond the border counts as inside."""
+    for step in range(steps):
+        source = mask
+        mask = source.copy()
+        mask[:, 1:] &= source[:, :-1]
+        mask[:, :-1] &= source[:, 1:]
+        across = mask.copy() if step % 2 else source
+        mask[:, :, 1:] &= across[:, :, :-1]
+        mask[:, :, :-1] &= across[:, :, 1:]
+    return mask
+
+
+def _dilate(mask: Bool, steps: int, start: int = 0) -> Bool:
+    """Dilation in each slice by an octagon of radius `steps`: a cross and a square by turns."""
+    for step in range(start, start + steps):
+        source = mask
+        mask = source.copy()
+        mask[:, 1:] |= source[:, :-1]
+        mask[:, :-1] |= source[:, 1:]
+        across = mask.copy() if step % 2 else source
+        mask[:, :, 1:] |= across[:, :, :-1]
+        mask[:, :, :-1] |= across[:, :, 1:]
+    return mask
