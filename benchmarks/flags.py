@@ -29,7 +29,6 @@ from scipy import ndimage
 from contour_ai.bundle import ModelBundle, load_bundle
 from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.errors import InputError
-from contour_ai.evaluation.flags import Flag, PatientFlags
 from contour_ai.pipeline._predict import (
     LoadedModel,
     Opened,
@@ -41,6 +40,7 @@ from contour_ai.pipeline._predict import (
 )
 from contour_ai.pipeline.result import PredictedRoi, dice_in_box
 from contour_ai.postprocess import contour_logit
+from contour_ai.quality.flag import Flag, PatientFlags
 from contour_ai.structures import flip_pairs, tg263_name
 
 OUTSIDE = -12.0

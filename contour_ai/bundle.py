@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from contour_ai.errors import ConfigError, ModelError
-from contour_ai.evaluation.ranges import Ranges
 from contour_ai.files import atomic_file, atomic_folder, safe_name
 from contour_ai.network_config import NetworkConfig
 from contour_ai.preprocess import PreprocessSettings
+from contour_ai.quality.ranges import Ranges
 from contour_ai.settings import from_mapping, to_mapping, to_yaml
 from contour_ai.structures import RoiInfo, flip_pairs
 from contour_ai.volume import MAX_ROIS

@@ -81,7 +81,7 @@ class Grid:
             k = int(np.diff(self.heights_mm).argmin())
             raise GeometryError(
                 "Slices must ascend along the slice normal.",
-                where=f"slices {k} and {k + 1}",
+                where=f"slices {k + 1} and {k + 2}",
                 found=f"heights {self.heights_mm[k]:.3f} and {self.heights_mm[k + 1]:.3f} mm",
             )
 

@@ -32,7 +32,6 @@ from contour_ai.dicom.rtstruct_write import (
 )
 from contour_ai.dicom.scan import PatientFiles, find_patient
 from contour_ai.errors import ConfigError, InputError, OutputError
-from contour_ai.evaluation.flags import EXTERNAL, Image, PatientFlags, find_flags
 from contour_ai.files import atomic_folder, check_target, safe_name
 from contour_ai.pipeline.pictures import Scene, draw_pictures
 from contour_ai.pipeline.result import (
@@ -55,6 +54,8 @@ from contour_ai.preprocess import (
     restore_level,
 )
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.quality.flag import EXTERNAL, ImageEvidence, PatientFlags
+from contour_ai.quality.flags import find_flags
 from contour_ai.structures import roi_info, tg263_name
 from contour_ai.volume import Volume
 
@@ -433,7 +434,7 @@ def _finish(
 
 def flags_of(patient: Opened, rois: Sequence[PredictedRoi], bundle: ModelBundle) -> PatientFlags:
     """Reasons to look twice at what was found in a patient."""
-    image = Image(
+    image = ImageEvidence(
         patient.ct.grid,
         patient.body,
         patient.prepared.hu,

@@ -46,8 +46,8 @@ from contour_ai.training.plan import Plan, plan_input, plan_network, plan_settin
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from contour_ai.evaluation.ranges import Ranges
     from contour_ai.network import ResidualUNet3d
+    from contour_ai.quality.ranges import Ranges
     from contour_ai.training.distributed import Processes
     from contour_ai.training.loop import Job, Progress
 

@@ -15,15 +15,6 @@ from numpy.typing import NDArray
 
 from contour_ai.bundle import ModelBundle, update_bundle
 from contour_ai.errors import ConfigError
-from contour_ai.evaluation.anatomy import (
-    PatientFigures,
-    RoiFigures,
-    body_of,
-    image_figures,
-    roi_figures,
-)
-from contour_ai.evaluation.flags import flat_share
-from contour_ai.evaluation.ranges import Ranges, ranges_of
 from contour_ai.grid import Grid
 from contour_ai.pipeline.archive import Sources, find_sources, typical_grids
 from contour_ai.pipeline.card import model_card
@@ -31,6 +22,15 @@ from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
 from contour_ai.postprocess import apply_rule
 from contour_ai.preprocess import image_channels
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.quality.confidence import flat_share
+from contour_ai.quality.figures import (
+    PatientFigures,
+    RoiFigures,
+    body_of,
+    image_figures,
+    roi_figures,
+)
+from contour_ai.quality.ranges import Ranges, ranges_of
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.cache import Case
 from contour_ai.training.roi_facts import RoiFacts

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contour_ai.evaluation.flags import EXTERNAL
 from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.polygons import Polygon, stack_to_polygons
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.quality.flag import EXTERNAL
 from contour_ai.render import (
     Plane,
     View,

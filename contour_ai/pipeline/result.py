@@ -20,8 +20,8 @@ from contour_ai import __version__
 from contour_ai.box import Box
 from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.ct import CTSeries
-from contour_ai.evaluation.anatomy import ct_figures
-from contour_ai.evaluation.flags import EXTERNAL, Evidence, Flag
+from contour_ai.quality.figures import ct_figures
+from contour_ai.quality.flag import EXTERNAL, Evidence, Flag
 from contour_ai.render import CAUTION
 from contour_ai.structures import RoiInfo
 

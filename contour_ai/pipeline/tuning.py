@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from contour_ai.box import bounding_box
 from contour_ai.bundle import ModelBundle, RoiCalibration, RoiPostprocess, update_bundle
 from contour_ai.errors import InputError
-from contour_ai.evaluation.anatomy import body_of
 from contour_ai.evaluation.metrics import dice
 from contour_ai.evaluation.reliability import LogitCounts, expected_dice_logit, left_out_errors
 from contour_ai.pipeline.archive import find_sources
@@ -22,6 +21,7 @@ from contour_ai.pipeline.calibration import CalibrationOptions, case_logits, pic
 from contour_ai.pipeline.card import model_card
 from contour_ai.postprocess import LOWEST_LOGIT, keep_components
 from contour_ai.progress import OnProgress, no_progress
+from contour_ai.quality.figures import body_of
 from contour_ai.training.cache import Case
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.box import bounding_box
-from contour_ai.evaluation.anatomy import ct_figures
 from contour_ai.evaluation.metrics import centroid_lps, volume_cm3
 from contour_ai.grid import Grid
+from contour_ai.quality.figures import ct_figures
 
 Mask = NDArray[np.bool_]
 

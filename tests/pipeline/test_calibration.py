@@ -18,13 +18,13 @@ from contour_ai.dicom.ct_write import PatientIdentity, write_ct
 from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import ConfigError
-from contour_ai.evaluation.flags import FLAT_SHARE
 from contour_ai.grid import Grid
 from contour_ai.network import ResidualUNet3d
 from contour_ai.network_config import NetworkConfig
 from contour_ai.pipeline._predict import PredictOptions, predict
 from contour_ai.pipeline.calibration import CalibrationOptions, calibrate, case_figures
 from contour_ai.preprocess import PreprocessSettings
+from contour_ai.quality.confidence import FLAT_SHARE
 from contour_ai.structures import roi_info
 from contour_ai.training.cache import Case
 from contour_ai.training.roi_facts import RoiFacts

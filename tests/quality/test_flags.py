@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from contour_ai.box import bounding_box
 from contour_ai.errors import ConfigError
-from contour_ai.evaluation.anatomy import (
+from contour_ai.grid import Grid
+from contour_ai.quality.confidence import flat_share
+from contour_ai.quality.figures import (
     PatientFigures,
     body_of,
     ct_figures,
@@ -21,17 +23,9 @@ from contour_ai.evaluation.anatomy import (
     offset_mm,
     roi_figures,
 )
-from contour_ai.evaluation.flags import (
-    CODES,
-    Evidence,
-    Flag,
-    Image,
-    PatientFlags,
-    find_flags,
-    flat_share,
-    in_words,
-)
-from contour_ai.evaluation.ranges import (
+from contour_ai.quality.flag import CODES, Evidence, Flag, ImageEvidence, PatientFlags, numbers_text
+from contour_ai.quality.flags import find_flags
+from contour_ai.quality.ranges import (
     IMAGE_FIGURES,
     ROI_FIGURES,
     Figure,
@@ -40,7 +34,6 @@ from contour_ai.evaluation.ranges import (
     ranges_of,
     robust_range,
 )
-from contour_ai.grid import Grid
 from contour_ai.settings import from_mapping, to_mapping
 from contour_ai.structures import roi_info
 
@@ -111,7 +104,7 @@ def flags_for(
         box = bounding_box(mask)
         logit = logits.get(name, logit_of(mask))
         rois.append(Evidence(roi_info(name), box, None if box is None else mask[box], logit))  # type: ignore[arg-type]
-    return find_flags(rois, Image(grid, None, hu, grid, OUTSIDE), ranges)
+    return find_flags(rois, ImageEvidence(grid, None, hu, grid, OUTSIDE), ranges)
 
 
 def codes(flags: tuple[Flag, ...]) -> set[str]:
@@ -225,7 +218,7 @@ def test_the_numbers_are_those_of_the_contours_on_the_ct(usual: Ranges) -> None:
     box = bounding_box(seen)
     assert box is not None
     roi = Evidence(roi_info("Brainstem"), box, seen[box], logit_of(masks["Brainstem"]))
-    image = Image(fine, None, hu, GRID, OUTSIDE, ct_hu)
+    image = ImageEvidence(fine, None, hu, GRID, OUTSIDE, ct_hu)
     narrow = dict.fromkeys(("volume_cm3", "length_mm", "mean_hu"), (0.0, 0.5, 1.0))
     ranges = Ranges(9, rois={"Brainstem": RoiRanges(9, narrow, flat_share=1.0)})
     found = find_flags([roi], image, ranges).rois["Brainstem"]
@@ -263,14 +256,14 @@ def test_left_and_right_in_every_position(signs: tuple[int, int, int], usual: Ra
             box = bounding_box(seen)
             assert box is not None
             rois.append(Evidence(roi_info(name), box, seen[box], logit_of(masks[source])))
-        found = find_flags(rois, Image(grid, None, hu, GRID, OUTSIDE), None)
+        found = find_flags(rois, ImageEvidence(grid, None, hu, GRID, OUTSIDE), None)
         for name in names:
             assert ("wrong_side" in codes(found.rois[name])) == wrong, (signs, name)
         if wrong:
             assert "to the right of Parotid_R" in only(found.rois["Parotid_L"], "wrong_side").reason
     alone = [Evidence(roi_info("Parotid_L"), rois[1].box, rois[1].inside, logit_of(masks["Parotid_R"]))]
     reason = only(
-        find_flags(alone, Image(grid, None, hu, GRID, OUTSIDE), usual).rois["Parotid_L"], "wrong_side"
+        find_flags(alone, ImageEvidence(grid, None, hu, GRID, OUTSIDE), usual).rois["Parotid_L"], "wrong_side"
     ).reason
     assert "100% of its volume right of the body's axis" in reason
 
@@ -292,7 +285,7 @@ def test_low_confidence_and_its_slices(usual: Ranges) -> None:
     box = bounding_box(seen)
     assert box is not None
     roi = Evidence(roi_info("Brainstem"), box, seen[box], unsure)
-    flags = find_flags([roi], Image(wide, None, drawn()[0], GRID, OUTSIDE), known).rois["Brainstem"]
+    flags = find_flags([roi], ImageEvidence(wide, None, drawn()[0], GRID, OUTSIDE), known).rois["Brainstem"]
     assert set(only(flags, "low_confidence").slices) <= {7, 8, 9} and only(flags, "low_confidence").slices
     assert flat_share(sharp, np.zeros(SHAPE, bool), body_of(drawn()[0], OUTSIDE, SPACING)) is None
 
@@ -310,12 +303,14 @@ def test_unlike_the_training_images(usual: Ranges) -> None:
     flag = only(flags_for(masks, usual, hu=metal).image, "input_metal")
     assert flag.value == pytest.approx(4 * 6 * 6 * 0.015) and flag.low is None
     coarse = Grid.axial((10, 40, 60), (9.0, 2.5, 2.0), (-59.0, -50.0, 3.0))
-    image = Image(coarse, None, hu, GRID, OUTSIDE)
+    image = ImageEvidence(coarse, None, hu, GRID, OUTSIDE)
     assert codes(find_flags([], image, usual).image) == {"input_slice_distance"}
     fine = Grid.axial((60, 80, 120), (1.5, 1.25, 1.0))
-    assert find_flags([], Image(fine, None, hu, GRID, OUTSIDE), usual).image == (), "finer is no reason"
+    assert find_flags([], ImageEvidence(fine, None, hu, GRID, OUTSIDE), usual).image == (), (
+        "finer is no reason"
+    )
     body = np.ones(SHAPE, bool)
-    cut = only(find_flags([], Image(GRID, body, hu, GRID, OUTSIDE), None).image, "input_body_cut")
+    cut = only(find_flags([], ImageEvidence(GRID, body, hu, GRID, OUTSIDE), None).image, "input_body_cut")
     assert cut.value == 1.0 and cut.slices == tuple(range(1, 31))
 
 
@@ -325,7 +320,7 @@ def test_the_body_is_not_compared() -> None:
     box = bounding_box(body)
     assert box is not None
     rois = [Evidence(roi_info("Body"), box, body[box])]
-    assert find_flags(rois, Image(GRID, body, hu, GRID, OUTSIDE), None).rois == {"Body": ()}
+    assert find_flags(rois, ImageEvidence(GRID, body, hu, GRID, OUTSIDE), None).rois == {"Body": ()}
     assert set(masks)
 
 
@@ -341,20 +336,20 @@ def test_every_code_is_explained() -> None:
     [([3], "slice 3"), ([5, 3, 4, 9], "slices 3-5, 9"), (range(1, 20, 2), "slices 1, 3, 5, 7, 9, 11, ...")],
 )
 def test_slices_in_words(slices: list[int], words: str) -> None:
-    assert in_words(slices) == words
+    assert numbers_text(slices) == words
 
 
 def test_slices_in_words_say_where_they_lie() -> None:
-    assert in_words([3, 4, 9], GRID) == "slices 3-4, 9 (z = +6.0 to +24.0 mm)"
+    assert numbers_text([3, 4, 9], GRID) == "slices 3-4, 9 (z = +6.0 to +24.0 mm)"
     feet_first = Grid(SHAPE, GRID.positions_lps[::-1], -GRID.step_i_lps, GRID.step_j_lps)
-    assert in_words([1], feet_first) == "slice 1 (z = +87.0 mm)"
+    assert numbers_text([1], feet_first) == "slice 1 (z = +87.0 mm)"
     coronal = Grid(
         (30, 40, 60),
         np.array([[0, 3.0 * k, 0] for k in range(30)]),
         np.array([0, 0, -2.0]),
         np.array([2.0, 0, 0]),
     )
-    assert in_words([30], coronal) == "slice 30 (y = +87.0 mm)"
+    assert numbers_text([30], coronal) == "slice 30 (y = +87.0 mm)"
 
 
 # -- ranges -------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.errors import ConfigError
-from contour_ai.evaluation.anatomy import (
+from contour_ai.grid import Grid
+from contour_ai.quality.figures import (
     InputFigures,
     PatientFigures,
     RoiFigures,
@@ -18,7 +19,6 @@ from contour_ai.evaluation.anatomy import (
     fit_places,
     offset_mm,
 )
-from contour_ai.grid import Grid
 from contour_ai.structures.names import split_side
 
 Float = NDArray[np.float64]

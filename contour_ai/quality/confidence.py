@@ -1,0 +1,128 @@
+"""Quality findings from the network: how uncertain the boundary is, and what was removed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.box import Box, bounding_box
+from contour_ai.quality.figures import Body
+from contour_ai.quality.flag import Evidence, Flag, ImageEvidence, make_flag, numbers_text
+from contour_ai.quality.ranges import RoiRanges
+from contour_ai.quality.wording import at_most
+
+Bool = NDArray[np.bool_]
+
+
+LEFT_OUT_CM3 = 0.5
+"""Smaller parts that a rule leaves out are specks: of 34 cords and esophagi of patients held back four had more than
+0.1 cm3 of them, three more than 0.5."""
+FLAT_LOGIT = float(np.log(3))
+"""The probability is flat where two voxels on either side of the surface both lie between 25 % and 75 %. Measured with
+a young network on 14 patients held back, the share of such places went with the Dice of the ROI (correlation -0.4 to
+-0.9) between 10 % and 90 % of its own, twice too sure, probabilities, which is this band of calibrated ones; the slope
+in millimetres did not, because networks are steeper than they are right."""
+FLAT_SHARE = 0.5
+"""Of the surface, where no patients were held back to measure it."""
+
+
+def flat_surface(
+    logit: NDArray[np.float32], mask: Bool, body: Body, threshold: float = 0.0
+) -> tuple[Bool, Bool, Box]:
+    """(surface, flat, box): the voxels at the surface of a ROI, and those of them where the probability is flat.
+
+    A voxel is at the surface where a neighbour over a face is outside, and it is flat there where both logits lie
+    within `FLAT_LOGIT` of the surface's. Voxels outside the body are outside the ROI, as surely as the network said
+    otherwise.
+
+    Args:
+        logit: (k, i, j).
+        mask: where it counts as inside; nowhere outside the body.
+
+    Returns:
+        Two masks in the box around the ROI.
+    """
+    found = bounding_box(mask)
+    if found is None:
+        nothing = np.zeros((0, 0, 0), bool)
+        return nothing, nothing, (slice(0, 0), slice(0, 0), slice(0, 0))
+    box = tuple(
+        slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(found, mask.shape, strict=True)
+    )
+    inside, values = mask[box], np.where(body.mask[box], logit[box], -np.abs(logit[box]))
+    unsure = np.abs(values - threshold) < FLAT_LOGIT
+    surface, flat = np.zeros(inside.shape, bool), np.zeros(inside.shape, bool)
+    for axis in range(3):
+        low, high = _neighbours(axis)
+        for mine, other in ((low, high), (high, low)):
+            face = inside[mine] & ~inside[other]
+            surface[mine] |= face
+            flat[mine] |= face & unsure[mine] & unsure[other]
+    return surface, flat, (box[0], box[1], box[2])
+
+
+def flat_share(logit: NDArray[np.float32], mask: Bool, body: Body, threshold: float = 0.0) -> float | None:
+    """Share of a ROI's surface where the probability is flat; None where it is empty."""
+    surface, flat, _ = flat_surface(logit, mask, body, threshold)
+    count = np.count_nonzero(surface)
+    return np.count_nonzero(flat) / count if count else None
+
+
+def left_out_flags(roi: Evidence, image: ImageEvidence) -> list[Flag]:
+    if roi.left_out is None:
+        return []
+    volume = np.count_nonzero(roi.left_out) * float(np.prod(image.model_grid.spacing_mm)) / 1000
+    if volume <= LEFT_OUT_CM3:
+        return []
+    everywhere = (slice(0, None), slice(0, None), slice(0, None))
+    slices = _ct_slices(roi.left_out, roi.left_out, 0.5, everywhere, image)
+    reason = (
+        f"the network drew {volume:.2g} cm3 more in other parts, which the model's rule leaves out, "
+        f"{numbers_text(slices, image.grid)}; usual {at_most(LEFT_OUT_CM3)} cm3"
+    )
+    return [make_flag("left_out", reason, volume, None, LEFT_OUT_CM3, "cm3", slices)]
+
+
+def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    low, high = [slice(None)] * 3, [slice(None)] * 3
+    low[axis], high[axis] = slice(None, -1), slice(1, None)
+    return tuple(low), tuple(high)
+
+
+def confidence_flags(
+    roi: Evidence, mask: Bool, image: ImageEvidence, body: Body, usual: RoiRanges | None
+) -> list[Flag]:
+    assert roi.logit is not None
+    surface, flat, box = flat_surface(roi.logit, mask, body, roi.threshold)
+    count = np.count_nonzero(surface)
+    limit = FLAT_SHARE if usual is None or usual.flat_share is None else usual.flat_share
+    share = np.count_nonzero(flat) / count if count else 0.0
+    if share <= limit:
+        return []
+    slices = _ct_slices(flat, surface, limit, box, image)
+    reason = (
+        f"low confidence: the probability is flat on {share:.0%} of the surface, usual {at_most(limit, '%')}"
+    )
+    reason += f", most in {numbers_text(slices, image.grid)}" if slices else ""
+    return [make_flag("low_confidence", reason, share, None, limit, "", slices)]
+
+
+def _ct_slices(flat: Bool, surface: Bool, limit: float, box: Box, image: ImageEvidence) -> tuple[int, ...]:
+    """The CT's slices, from 1, in which more of the surface than `limit` is flat."""
+    count = image.grid.shape_kij[0]
+
+    def by_slice(voxels: Bool) -> NDArray[np.float64]:
+        """How many voxels of the model's grid each slice of the CT goes through."""
+        index = np.argwhere(voxels) + [s.start for s in box]
+        reach = np.abs(image.model_grid.affine[:3, :3].T @ image.grid.normal).sum() / 2  # half a voxel, in mm
+        heights = image.model_grid.index_to_lps(index) @ image.grid.normal
+        k = image.grid.height_to_k(np.stack([heights - 0.95 * reach, heights + 0.95 * reach]))
+        nearest = np.rint(k.mean(axis=0))  # slices may lie farther apart than the model's voxels
+        first = np.minimum(np.ceil(k.min(axis=0)), nearest)
+        last = np.maximum(np.floor(k.max(axis=0)), nearest) + 1
+        ends = [np.clip(end, 0, count).astype(int) for end in (first, last)]
+        starts, stops = (np.bincount(end, minlength=count + 1)[: count + 1] for end in ends)
+        return np.cumsum(starts - stops)[:count].astype(np.float64)
+
+    unsure, all_of = by_slice(flat), by_slice(surface)
+    return tuple(int(k) + 1 for k in np.flatnonzero((unsure > 0) & (unsure > limit * all_of)))

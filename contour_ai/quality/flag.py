@@ -1,0 +1,152 @@
+"""What a quality finding is made from, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.box import Box
+from contour_ai.grid import Grid
+from contour_ai.slice_names import slices_text
+from contour_ai.structures import RoiInfo
+
+Bool = NDArray[np.bool_]
+
+
+EXTERNAL = "EXTERNAL"
+CODES: Mapping[str, str] = {
+    "empty": "the model found nothing",
+    "touches_scan_end": "reaches the first or last slice, which few training patients' contours do",
+    "touches_field_of_view": "reaches the border of the image",
+    "parts": "more separate parts than training patients have",
+    "left_out": "the model's own rule left out parts that the network was sure of",
+    "holes": "larger holes than training patients have",
+    "slice_gaps": "slices without a contour between slices with one",
+    "wrong_side": "a left ROI on the right, or the other way round",
+    "low_confidence": "the probability is flat along much of the surface",
+    "volume": "volume outside the training range",
+    "length": "extent along the body outside the training range",
+    "mean_hu": "mean density outside the training range",
+    "hu_spread": "standard deviation of the density outside the training range",
+    "position_in_body": "position relative to the body's axis, or the body's cross-section there, outside the range",
+    "position_to_rois": "position relative to the other ROIs outside the training range",
+    "cut_off": "ends more abruptly than in training patients",
+    "input_body_cut": "the border of the image cuts the body",
+    "input_missing_anatomy": "many of the model's ROIs are empty or cut",
+    "input_slice_distance": "slices farther apart than in training, and than the model's voxels",
+    "input_pixel_size": "pixels larger than in training, and than the model's voxels",
+    "input_field_of_view": "image narrower than in training",
+    "input_scan_length": "more or less of the body in view than in training",
+    "input_body_size": "the body's cross-section outside the training range",
+    "input_soft_tissue": "density of soft tissue outside the training range: another calibration",
+    "input_air": "share of air in the body outside the training range",
+    "input_bone": "share of bone in the body outside the training range",
+    "input_metal": "more metal than in training",
+}
+"""Every code that there is. Those that begin with `input_` concern the image as a whole, the others one ROI."""
+DECIMALS = {"cm3": 3, "HU": 1}
+"""Of numbers and limits by unit, where not 4."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A reason to look twice.
+
+    Args:
+        code: one of `CODES`, for programs.
+        reason: for people; names the number, its limit and, where it is a part of the ROI, the slices.
+        value: the number.
+        low, high: its limits; None where that side is open.
+        unit: of all three; "" for shares and counts.
+        slices: numbers of the slices concerned, from 1 along the slice normal.
+    """
+
+    code: str
+    reason: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    slices: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """One predicted ROI, on the CT's grid and on the model's.
+
+    Args:
+        info: name and type.
+        box: where `inside` lies on the CT's grid; None where the ROI is empty.
+        inside: mask (k, i, j) in the box.
+        logit: (k, i, j) on the model's grid, what was refused pushed below `threshold`; None for a ROI by rule.
+        threshold: the logit of its surface.
+        left_out: (k, i, j) on the model's grid, of what the network was sure of and a rule refused; None for nothing.
+    """
+
+    info: RoiInfo
+    box: Box | None = None
+    inside: Bool | None = None
+    logit: NDArray[np.float32] | None = None
+    threshold: float = 0.0
+    left_out: Bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEvidence:
+    """What ROIs were found in: the CT's grid and body, and the prepared image.
+
+    Args:
+        grid: of the CT.
+        body: (k, i, j) on it; None where it is not known.
+        hu: (k, i, j) on the model's grid, `outside_hu` outside the body.
+        model_grid: axes superior, posterior, left.
+        ct_hu: (k, i, j) on the CT's grid; None takes the density of ROIs from `hu`.
+    """
+
+    grid: Grid
+    body: Bool | None
+    hu: NDArray[np.int16]
+    model_grid: Grid
+    outside_hu: int
+    ct_hu: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class PatientFlags:
+    """All flags of one prediction: of the image, and by ROI."""
+
+    image: tuple[Flag, ...] = ()
+    rois: Mapping[str, tuple[Flag, ...]] = field(default_factory=dict)
+
+
+def all_slices(roi: Evidence) -> tuple[int, ...]:
+    if roi.box is None or roi.inside is None:
+        return ()
+    return tuple(int(k) + roi.box[0].start + 1 for k in np.flatnonzero(roi.inside.any(axis=(1, 2))))
+
+
+def make_flag(
+    code: str,
+    reason: str,
+    value: float,
+    low: float | None,
+    high: float | None,
+    unit: str = "",
+    slices: Iterable[int] = (),
+) -> Flag:
+    """Plain numbers: what NumPy gives does not go into JSON; rounded as in the summary of the ROI."""
+    decimals = DECIMALS.get(unit, 4)
+
+    def plain(number: float | None) -> float | None:
+        return None if number is None else round(float(number), decimals)
+
+    return Flag(code, reason, plain(value), plain(low), plain(high), unit, tuple(int(k) for k in slices))
+
+
+def numbers_text(numbers: Iterable[int], grid: Grid | None = None) -> str:
+    """Slices by their numbers from 1, as `slices_text` names them."""
+    return slices_text(grid, (n - 1 for n in numbers))
