@@ -17,7 +17,7 @@ LAYERS = (
     ("volume",),
     ("structures",),
     ("dicom", "mask_files", "render", "network_config", "network", "losses", "preprocess"),
-    ("evaluation", "quality", "sample"),
+    ("anonymisation", "evaluation", "quality", "sample"),
     ("report",),
     ("bundle",),
     ("inference", "postprocess", "device_resampling"),

@@ -32,6 +32,7 @@ COMMANDS = {
     "models": "contour_ai.cli.models",
     "sample": "contour_ai.cli.sample",
     "import-openkbp": "contour_ai.cli.import_openkbp",
+    "anonymise": "contour_ai.cli.anonymise",
     "doctor": "contour_ai.cli.doctor",
 }
 """Command name: module that holds it, as an attribute named `command`."""

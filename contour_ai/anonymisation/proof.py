@@ -1,0 +1,200 @@
+"""Proves a copy: the same pixels and contours, the same voxels, and nothing of the original's identity in any byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from contour_ai.anonymisation.identity import Identity
+from contour_ai.dicom.archive import scan
+from contour_ai.dicom.ct import read_ct
+from contour_ai.dicom.header import read_data_set, text
+from contour_ai.dicom.rtstruct_read import iter_masks, load_structure_set
+from contour_ai.dicom.scan import PatientFiles, pair
+from contour_ai.errors import InputError, VerificationError
+from contour_ai.progress import OnProgress, ProgressEvent
+from contour_ai.structures import tg263_name
+
+PIXELS, CONTOURS = "PixelData", "ContourData"
+
+SHORTEST_IN_PIXELS = 8
+"""Bytes of a word that is searched among pixels, too: a shorter one occurs among millions of them by chance."""
+
+SHORTEST_AMONG_DIGITS = 12
+"""Characters of a number that is searched among coordinates, too: a shorter one occurs there by chance."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A file and its copy."""
+
+    source: Path
+    copy: Path
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How many ROIs were compared voxel by voxel, and sentences on what was not."""
+
+    rois_compared: int
+    notes: tuple[str, ...]
+
+
+def prove(copied: Sequence[Copied], identity: Identity, on_progress: OnProgress) -> Proof:
+    """Compares copies with their originals and searches them.
+
+    Raises:
+        VerificationError: a difference, or a word of the identity; names the copy by its original.
+    """
+    kept_names: set[str] = set()
+    for done, one in enumerate(copied, start=1):
+        original, copy = read_data_set(one.source), read_data_set(one.copy)
+        if PIXELS in original and original[PIXELS].value != copy[PIXELS].value:
+            raise _differs(one, "other pixels")
+        if list(_contour_bytes(original)) != list(_contour_bytes(copy)):
+            raise _differs(one, "other contours")
+        kept_names |= _names(copy)
+        _search(one, copy, identity, kept_names)
+        on_progress(ProgressEvent("proving", done, len(copied)))
+    rois, notes = _compare_voxels(copied)
+    anatomical = sorted(w for w in identity.words if _is_anatomical(w, kept_names))
+    if anatomical:
+        notes.append(
+            f"{len(anatomical)} name(s) of persons are also part of an anatomical ROI name, which was kept as it is"
+        )
+    return Proof(rois, tuple(notes))
+
+
+def _contour_bytes(data_set: Dataset) -> Iterator[bytes | str]:
+    """Every ContourData as it stands in the file."""
+    for roi in data_set.get("ROIContourSequence") or ():
+        for contour in roi.get("ContourSequence") or ():
+            if CONTOURS in contour:
+                element = contour.get_item(CONTOURS)
+                value = element.value
+                yield value if isinstance(value, bytes) else str(value)
+
+
+def _names(data_set: Dataset) -> set[str]:
+    names = {text(roi, "ROIName") for roi in data_set.get("StructureSetROISequence") or ()}
+    return names | {text(segment, "SegmentLabel") for segment in data_set.get("SegmentSequence") or ()}
+
+
+def _is_anatomical(word: str, names: set[str]) -> bool:
+    folded = word.casefold()
+    return any(folded in name.casefold() and tg263_name(name) is not None for name in names)
+
+
+def _search(one: Copied, copy: Dataset, identity: Identity, names: set[str]) -> None:
+    whole = one.copy.read_bytes().lower()
+    without_pixels = whole.replace(bytes(copy[PIXELS].value).lower(), b"") if PIXELS in copy else whole
+    terms = _technical_terms(copy)
+    has_contours = "ROIContourSequence" in copy
+    for word, needle in identity.needles():
+        if word.casefold() in terms or _is_anatomical(word, names):
+            continue
+        if has_contours and len(word) < SHORTEST_AMONG_DIGITS and word.replace(".", "").isdigit():
+            found = word in _texts(copy)
+        else:
+            found = needle in (whole if len(needle) >= SHORTEST_IN_PIXELS else without_pixels)
+        if found:
+            raise VerificationError(
+                "The copy still holds a word of the original's identity; it was not left behind.",
+                where=one.source,
+                found=f"a word of {len(word)} characters that begins with {word[:1]!r}",
+                fix="report it, with the kind of scanner or program that made the file",
+            )
+
+
+def _technical_terms(data_set: Dataset) -> set[str]:
+    """Code strings and kept texts of the standard kind (ORIGINAL, HEADNECK, a manufacturer) that a name may equal."""
+    terms: set[str] = set()
+
+    def collect(_: Dataset, element: object) -> None:
+        if getattr(element, "VR", "") in ("CS", "UI") or getattr(element, "keyword", "") in (
+            "CodeMeaning",
+            "DeidentificationMethod",
+            "Manufacturer",
+        ):
+            text_of = str(getattr(element, "value", "")).casefold()
+            terms.update(
+                text_of.replace("[", " ").replace("]", " ").replace("'", " ").replace(",", " ").split()
+            )
+
+    for element in data_set:
+        if element.keyword not in (PIXELS, "ROIContourSequence"):
+            collect(data_set, element)
+            if element.VR == "SQ":
+                for item in element.value:
+                    item.walk(collect)
+    return terms
+
+
+def _texts(data_set: Dataset) -> str:
+    """All text outside coordinates, for numbers that may occur among those by chance."""
+    parts: list[str] = []
+    for element in data_set:
+        if element.keyword not in (PIXELS, "ROIContourSequence"):
+            parts.append(str(element.value) if element.VR != "SQ" else "\n".join(map(str, element.value)))
+    return "\n".join(parts)
+
+
+def _compare_voxels(copied: Sequence[Copied]) -> tuple[int, list[str]]:
+    """Reads every structure set on its CT, in the original and in the copy."""
+    copies = {one.source: one.copy for one in copied}
+    compared, notes = 0, []
+    for before in pair(scan(list(copies))):
+        if not before.structure_sets:
+            continue
+        after = _same(before, copies, pair(scan([copies[p] for p in _paths(before)])))
+        try:
+            first, second = read_ct(before.ct, with_pixels=False), read_ct(after.ct, with_pixels=False)
+            for n, structure_set in enumerate(before.structure_sets):
+                sets = (
+                    load_structure_set(structure_set.path),
+                    load_structure_set(after.structure_sets[n].path),
+                )
+                pairs = zip(
+                    iter_masks(sets[0], first, on_note=_silent),
+                    iter_masks(sets[1], second, on_note=_silent),
+                    strict=True,
+                )
+                for (name, mask), (_, same) in pairs:
+                    if not np.array_equal(mask, same):
+                        raise VerificationError(
+                            "A ROI of the copy has other voxels.", where=structure_set.path, found=name
+                        )
+                    compared += 1
+        except InputError as error:  # the bytes of the contours are equal all the same
+            notes.append(
+                f"voxels were not compared, since the original cannot be read on its CT: {error.what}"
+            )
+    return compared, notes
+
+
+def _paths(files: PatientFiles) -> list[Path]:
+    return [*files.ct.paths, *(s.path for s in files.structure_sets)]
+
+
+def _same(before: PatientFiles, copies: dict[Path, Path], pairs: Sequence[PatientFiles]) -> PatientFiles:
+    expected = [copies[s.path] for s in before.structure_sets]
+    for after in pairs:
+        if sorted(s.path for s in after.structure_sets) == sorted(expected):
+            order = {path: n for n, path in enumerate(expected)}
+            sets = sorted(after.structure_sets, key=lambda s: order[s.path])
+            return PatientFiles(after.ct, tuple(sets), after.problems)
+    raise VerificationError(
+        "In the copy, CT and structure set do not belong together any more.", where=before.ct.paths[0]
+    )
+
+
+def _silent(note: object) -> None:
+    """What is odd in the original is odd in the copy; other commands say it."""
+
+
+def _differs(one: Copied, what: str) -> VerificationError:
+    return VerificationError("A copy is not equal to its original.", where=one.source, found=what)

@@ -1,0 +1,81 @@
+"""`contour-ai anonymise`: copies of CT, RTSTRUCT and SEG without the patient's identity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from contour_ai.cli import console
+
+
+@click.command("anonymise")
+@click.argument(
+    "patient_dirs", metavar="PATIENT_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--out",
+    "out_dir",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the copies go, one folder per patient.",
+)
+@click.option(
+    "--key",
+    "key_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with pseudonyms and secret; read where it exists (default: OUT-key.json beside OUT).",
+)
+@click.option(
+    "--keep",
+    multiple=True,
+    type=click.Choice(["dates", "patient", "device", "descriptions"]),
+    help="Keep more than the Basic Profile: true dates; sex, age, size, weight; the scanner's names; cleaned "
+    "descriptions. May be given several times.",
+)
+@click.option("--prefix", default="ANON", show_default=True, help="How pseudonyms begin.")
+@click.option("--overwrite", is_flag=True, help="Replace earlier copies of the same patients.")
+def command(
+    patient_dirs: tuple[Path, ...],
+    out_dir: Path,
+    key_path: Path | None,
+    keep: tuple[str, ...],
+    prefix: str,
+    overwrite: bool,
+) -> None:
+    """Copy CT, RTSTRUCT and SEG of patients to OUT/<pseudonym>/ without their identity.
+
+    After the Basic Profile of DICOM PS3.15: new UIDs that still belong together, dates moved back by the same number of
+    days in all files of a patient, no private elements, no free text; what is the patient's is taken out of ROI names.
+    Images with burned-in annotation are refused. Every copy is compared with its original, voxel by voxel, and searched
+    for the original's identity before it is kept. Other kinds of files are not copied, and named.
+
+    The key file says which pseudonym is whom: keep it apart from the copies. With the same key, a patient gets the same
+    pseudonym again. Needs the extra: pip install "contour-ai[anonymise]".
+    """
+    from rich.markup import escape
+
+    from contour_ai.anonymisation.options import Keep
+    from contour_ai.cli.extras import needs_extra
+
+    with needs_extra("anonymise", "dicognito"):
+        from contour_ai.anonymisation.patients import AnonymiseOptions, anonymise_patients
+
+    options = AnonymiseOptions(
+        key_path=key_path or out_dir.with_name(f"{out_dir.resolve().name}-key.json"),
+        keep=frozenset(Keep(name) for name in keep),
+        prefix=prefix,
+        overwrite=overwrite,
+    )
+    with console.progress_bar() as on_progress:
+        copies, not_copied = anonymise_patients(list(patient_dirs), out_dir, options, on_progress)
+    for copy in copies:
+        console.out().print(
+            f"{escape(str(copy.folder))}: {copy.ct_files} CT, {copy.structure_sets} RTSTRUCT, "
+            f"{copy.segmentations} SEG files; {copy.rois_compared} ROIs equal to the original's"
+        )
+        for note in copy.notes:
+            console.err().print(f"[yellow]note[/]: {escape(note)}")
+    for sentence in not_copied:
+        console.err().print(f"[yellow]note[/]: {escape(sentence)}")
+    console.err().print(f"key: {escape(str(options.key_path))} (keep it apart from the copies)")
