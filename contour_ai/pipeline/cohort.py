@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contour_ai.pipeline._predict import PredictOptions, asked_for
+from contour_ai.pipeline._predict import PredictOptions, options_record
 from contour_ai.pipeline.result import SUMMARY
 from contour_ai.training.distributed import Place
 
@@ -49,7 +49,7 @@ def share(
     mine = place.share([Path(patient_dir) for patient_dir in patient_dirs])
     if not skip_done:
         return Share(tuple(mine))
-    known = _contoured(out_dir, bundle.contouring_sha256, asked_for(options, bundle))
+    known = _contoured(out_dir, bundle.contouring_sha256, options_record(options, bundle))
     done = tuple(patient_dir for patient_dir in mine if patient_dir.resolve() in known)
     return Share(tuple(patient_dir for patient_dir in mine if patient_dir not in done), done)
 

@@ -12,7 +12,7 @@ from test_predict import make_patient, model_dir
 
 from contour_ai.bundle import ModelBundle, RoiPostprocess, load_bundle
 from contour_ai.cli.main import cli
-from contour_ai.pipeline._predict import PredictOptions, asked_for
+from contour_ai.pipeline._predict import PredictOptions, options_record
 from contour_ai.pipeline.cohort import share
 from contour_ai.training.distributed import Place
 
@@ -28,7 +28,7 @@ def contoured(
     content = {
         "input": {"path": str(patient_dir), "series_instance_uid": series},
         "model": {"contouring_sha256": bundle.contouring_sha256},
-        "options": asked_for(options, bundle),
+        "options": options_record(options, bundle),
     }
     (folder / "summary.json").write_text(json.dumps(content), encoding="utf-8")
 

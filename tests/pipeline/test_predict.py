@@ -398,7 +398,7 @@ def test_two_ids_with_the_same_safe_name_get_two_folders(tmp_path: Path, model_d
 def test_a_failed_verification_leaves_nothing(
     tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["contour_ai.pipeline._predict"]
+    module = sys.modules["contour_ai.pipeline._predict.writing"]
     real = module.contours_of_level
 
     def shifted(*args: object, **options: object) -> RoiContours:
@@ -562,7 +562,7 @@ def test_the_command_warns_of_mirroring_where_the_training_did_not(tmp_path: Pat
 def test_the_command_goes_on_after_a_fault_of_its_own(
     tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["contour_ai.pipeline._predict"]
+    module = sys.modules["contour_ai.pipeline._predict.opening"]
     real = module.body_mask
     calls: list[int] = []
 

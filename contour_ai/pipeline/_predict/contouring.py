@@ -1,0 +1,133 @@
+"""Runs the network, and brings what it says of each ROI to the voxels of the CT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.box import bounding_box
+from contour_ai.bundle import ModelBundle
+from contour_ai.errors import ConfigError
+from contour_ai.pipeline._predict.model import LoadedModel
+from contour_ai.pipeline._predict.opening import Opened
+from contour_ai.pipeline._predict.options import PredictOptions
+from contour_ai.pipeline._predict.stages import StageClock
+from contour_ai.pipeline.result import PredictedRoi
+from contour_ai.postprocess import apply_rule
+from contour_ai.preprocess import SPARSE, Prepared, Resampler, image_channels, restore_level
+from contour_ai.progress import no_progress
+from contour_ai.quality.flag import EXTERNAL, ImageEvidence, PatientFlags
+from contour_ai.quality.flags import find_flags
+from contour_ai.structures import roi_info
+
+BODY = "Body"
+"""Name of the external contour that is added by rule."""
+
+
+def wanted_rois(bundle: ModelBundle, rois: Sequence[str] | None) -> tuple[str, ...]:
+    """The ROIs to write, in the model's order, with the body by rule where the model has no external contour."""
+    known = list(bundle.roi_names)
+    if not any(roi.interpreted_type == EXTERNAL for roi in bundle.rois):
+        known.append(BODY)
+    if rois is None:
+        return tuple(known)
+    by_folded = {name.casefold(): name for name in known}
+    unknown = [name for name in rois if name.casefold() not in by_folded]
+    if unknown or not rois:
+        raise ConfigError(
+            "The model does not have these ROIs.",
+            where=bundle.name,
+            found=", ".join(unknown) or "no ROI named",
+            expected=", ".join(known),
+        )
+    asked = {by_folded[name.casefold()] for name in rois}
+    return tuple(name for name in known if name in asked)
+
+
+def flags_of(patient: Opened, rois: Sequence[PredictedRoi], bundle: ModelBundle) -> PatientFlags:
+    """Reasons to look twice at what was found in a patient."""
+    image = ImageEvidence(
+        patient.ct.grid,
+        patient.body,
+        patient.prepared.hu,
+        patient.prepared.grid,
+        bundle.preprocess.outside_hu,
+        patient.volume.hu,
+    )
+    return find_flags([roi.evidence for roi in rois], image, bundle.ranges)
+
+
+def run_network(
+    prepared: Prepared,
+    model: LoadedModel,
+    options: PredictOptions | None = None,
+    clock: StageClock | None = None,
+) -> NDArray[np.float32]:
+    """Logits (R, k, i, j) on the model's grid."""
+    import torch
+
+    from contour_ai.inference import predict_logits
+
+    options = options or PredictOptions()
+    clock = clock or StageClock(no_progress, "")
+    bundle = model.bundle
+    with clock.stage("network") as within:
+        logits = predict_logits(
+            model.network,
+            torch.from_numpy(image_channels(prepared.hu, bundle.preprocess)),
+            window_kij=bundle.inference.window_kij,
+            overlap=bundle.inference.overlap,
+            max_voxels=bundle.inference.max_voxels,
+            device=model.device,
+            autocast=model.autocast,
+            mirror_channels=bundle.mirror_channels if bundle.averages_mirror(options.tta) else None,
+            on_progress=within,
+        )
+    array: NDArray[np.float32] = logits.numpy()
+    return array
+
+
+def restore_rois(
+    patient: Opened,
+    logits: NDArray[np.float32],
+    bundle: ModelBundle,
+    wanted: Sequence[str],
+    resampler: Resampler = SPARSE,
+) -> list[PredictedRoi]:
+    """The ROIs asked for on the CT's grid, from the logits (R, k, i, j) on the model's."""
+    return [_restored(name, patient, logits, bundle, resampler) for name in wanted]
+
+
+def _restored(
+    name: str, patient: Opened, logits: NDArray[np.float32], bundle: ModelBundle, resampler: Resampler
+) -> PredictedRoi:
+    """One ROI on the CT's grid: its channel cleaned by the model's rules, or the body by rule."""
+    body, grid = patient.body, patient.prepared.grid
+    if name not in bundle.roi_names:
+        return _of_mask(name, body)
+    channel = bundle.roi_names.index(name)
+    rule = bundle.postprocess_of(name)
+    voxel_cm3 = float(np.prod(grid.spacing_mm)) / 1000
+    said = logits[channel]
+    logit, threshold = apply_rule(said, rule, voxel_cm3, patient.prepared.body)
+    restored = restore_level(logit, grid, patient.ct.grid, threshold=threshold, resampler=resampler)
+    found = PredictedRoi(bundle.rois[channel], logit=logit, threshold=threshold)
+    if logit is not said:
+        sure = said > max(threshold, rule.threshold_logit)
+        found = replace(found, left_out=sure & (logit <= threshold) & patient.prepared.body)
+    if restored is None:
+        return found
+    box, level = restored
+    # What lies outside the body the network never saw: no contour leaves it.
+    outside = ~body[box]
+    level[outside] = -np.abs(level[outside])
+    inside = level > 0
+    return replace(found, box=box, inside=inside, level=level) if inside.any() else found
+
+
+def _of_mask(name: str, mask: NDArray[np.bool_]) -> PredictedRoi:
+    box = bounding_box(mask)
+    return PredictedRoi(roi_info(name)) if box is None else PredictedRoi(roi_info(name), box, mask[box])

@@ -1,0 +1,70 @@
+"""A model bundle with its network on a device, ready or being made ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from contour_ai.bundle import ModelBundle
+from contour_ai.preprocess import SPARSE, Resampler
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A bundle with its network on a device, for several patients."""
+
+    bundle: ModelBundle
+    network: Any
+    device: torch.device
+    autocast: torch.dtype | None
+
+    @property
+    def computes_in(self) -> str:
+        """The device and its arithmetic, for the summary."""
+        return f"{self.device}, {'float32' if self.autocast is None else str(self.autocast).removeprefix('torch.')}"
+
+    @cached_property
+    def resampler(self) -> Resampler:
+        """What brings CTs to the model's grid and ROIs back: the GPU, where the network runs on one."""
+        if self.device.type == "cpu":
+            return SPARSE
+        from contour_ai.device_resampling import DeviceResampler
+
+        return DeviceResampler(self.device)
+
+    def loaded(self) -> LoadedModel:
+        """Itself: it need not be waited for."""
+        return self
+
+
+class LoadingModel:
+    """A model that a thread of its own makes ready while the first patient is read: importing torch takes seconds."""
+
+    def __init__(self, bundle: ModelBundle, load: Callable[[], LoadedModel]) -> None:
+        self.bundle = bundle
+        thread = ThreadPoolExecutor(1)
+        self._loaded = thread.submit(load)
+        thread.shutdown(wait=False)
+
+    def loaded(self) -> LoadedModel:
+        """The model, as soon as it is ready, or the error that it met."""
+        return self._loaded.result()
+
+
+def load_model(bundle: ModelBundle, device: str = "auto") -> LoadedModel:
+    """Builds a bundle's network on a device.
+
+    Raises:
+        ConfigError: no such device.
+        ModelError: the weights cannot be used.
+    """
+    from contour_ai.inference import autocast_dtype, choose_device
+
+    chosen = choose_device(device)
+    return LoadedModel(bundle, bundle.build_network(chosen), chosen, autocast_dtype(chosen))

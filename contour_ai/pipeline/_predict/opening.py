@@ -1,0 +1,70 @@
+"""Finds, reads and prepares the CT of a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.bundle import ModelBundle
+from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
+from contour_ai.dicom.scan import PatientFiles, find_patient
+from contour_ai.errors import InputError
+from contour_ai.pipeline._predict.options import PredictOptions
+from contour_ai.pipeline._predict.stages import StageClock
+from contour_ai.preprocess import SPARSE, Prepared, Resampler, body_mask, prepare
+from contour_ai.progress import no_progress
+from contour_ai.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A patient read and on the model's grid, ready for the network."""
+
+    source: Path
+    files: PatientFiles
+    ct: CTSeries
+    volume: Volume
+    body: NDArray[np.bool_]
+    prepared: Prepared
+    clock: StageClock
+
+
+def open_patient(
+    patient_dir: Path,
+    bundle: ModelBundle,
+    options: PredictOptions | None = None,
+    clock: StageClock | None = None,
+    check: Callable[[PatientFiles], object] = lambda files: None,
+    resampler: Callable[[], Resampler] = lambda: SPARSE,
+) -> Opened:
+    """Finds, reads and prepares the one CT series in `patient_dir`.
+
+    Args:
+        check: told which files were found, before they are read; may refuse them.
+        resampler: of the CT to the model's grid, asked for when the CT is read; may be waited for.
+
+    Raises:
+        InputError: the CT cannot be used.
+    """
+    options = options or PredictOptions()
+    clock = clock or StageClock(no_progress, patient_dir.name)
+    settings = bundle.preprocess
+    with clock.stage("finding") as within:
+        files = find_patient(patient_dir, series_uid=options.series_uid, on_progress=within)
+        check(files)
+    with clock.stage("reading") as within:
+        ct = read_ct(files.ct, on_progress=within)
+        refuse_missing_slices(ct)
+    if ct.volume is None:
+        raise InputError("The CT was read without pixels.", where=patient_dir)
+    with clock.stage("body"):
+        body = body_mask(ct.volume, settings.body_threshold_hu)
+    with clock.stage("model"):
+        chosen = resampler()
+    with clock.stage("preprocessing"):
+        prepared = prepare(ct.volume, settings, body=body, resampler=chosen)
+    return Opened(patient_dir, files, ct, ct.volume, body, prepared, clock)

@@ -1,0 +1,41 @@
+"""What a prediction can be told, and the record of it in the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from contour_ai.bundle import ModelBundle
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What `predict` can be told besides patient, model and output folder."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    rois: tuple[str, ...] | None = None
+    """Only these ROIs of the model (and Body, where it is named); None for all and Body."""
+    tta: bool | None = None
+    """Average with the left-right mirror: twice the network's time; None for as the model says."""
+    profile: str = "generic"
+    """Importer's limits: a profile's name, or a YAML file."""
+    overlays: bool = True
+    """Whether to draw a picture for every slice; the montage is always drawn."""
+    report: bool = False
+    """Whether to write `report.html`, a viewer of CT and contours in one file."""
+    overwrite: bool = False
+    """Replace what an earlier prediction of the same patient left."""
+    series_uid: str | None = None
+    """The CT series to take where the folder has several."""
+
+
+def options_record(options: PredictOptions, bundle: ModelBundle) -> Mapping[str, Any]:
+    """The options that decide what is contoured and under which names, as `summary.json` has them."""
+    return {
+        "rois": None if options.rois is None else list(options.rois),
+        "tta": bundle.averages_mirror(options.tta),
+        "profile": str(options.profile),
+        "series_uid": options.series_uid,
+    }

@@ -1,0 +1,50 @@
+"""The contours that a patient has already, to compare a prediction with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.dicom.ct import CTSeries
+from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, read_structures
+from contour_ai.dicom.scan import PatientFiles
+from contour_ai.pipeline.result import PredictedRoi
+from contour_ai.quality.flag import EXTERNAL
+from contour_ai.structures import tg263_name
+
+
+def find_reference(
+    files: PatientFiles, ct: CTSeries, rois: Sequence[PredictedRoi]
+) -> tuple[dict[str, NDArray[np.bool_]] | None, Path | None, list[str]]:
+    """The patient's own contours of the predicted ROIs, where there is one structure set with any of them."""
+    if len(files.structure_sets) != 1:
+        return None, None, []
+    path = files.structure_sets[0].path
+    notes: list[str] = []
+    structure_set = load_structure_set(path)
+    partners = _partners(structure_set, rois)
+    if not partners:
+        return None, None, [f"{path} has none of the model's ROIs: nothing to compare with"]
+    structures = read_structures(structure_set, ct, names=list(partners.values()), on_note=notes.append)
+    contoured = set(structures.contoured())
+    masks = {ours: structures.mask(theirs) for ours, theirs in partners.items() if theirs in contoured}
+    return (masks, path, notes) if masks else (None, None, notes)
+
+
+def _partners(structure_set: StructureSet, rois: Sequence[PredictedRoi]) -> dict[str, str]:
+    """{predicted ROI: its name in the file}: the same name, or else the same TG-263 name or the external contour."""
+    exact = {name.casefold(): name for name in reversed(structure_set.names)}
+    by_tg263 = {tg: name for name in reversed(structure_set.names) if (tg := tg263_name(name))}
+    external = [r.name for r in structure_set.rois if r.interpreted_type == EXTERNAL and r.contours]
+    partners: dict[str, str] = {}
+    for roi in rois:
+        name = roi.info.name
+        found = exact.get(name.casefold()) or by_tg263.get(tg263_name(name) or name)
+        if found is None and roi.info.interpreted_type == EXTERNAL and len(external) == 1:
+            found = external[0]
+        if found is not None:
+            partners[name] = found
+    return partners

@@ -1,0 +1,156 @@
+"""Contours one patient, or several with one read while another is in the network and a third is written."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.bundle import ModelBundle
+from contour_ai.dicom.profile import load_profile
+from contour_ai.dicom.scan import PatientFiles
+from contour_ai.pipeline._predict.contouring import run_network, wanted_rois
+from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, load_model
+from contour_ai.pipeline._predict.opening import Opened, open_patient
+from contour_ai.pipeline._predict.options import PredictOptions
+from contour_ai.pipeline._predict.stages import StageClock
+from contour_ai.pipeline._predict.target import folder_name, target_folder
+from contour_ai.pipeline._predict.writing import finish
+from contour_ai.pipeline.result import Prediction
+from contour_ai.progress import OnProgress, no_progress
+
+IN_FLIGHT = 3
+"""Patients at once, at most: one read, one in the network, one written. Each holds a whole CT in memory."""
+
+
+def predict(
+    patient_dir: Path,
+    model: ModelBundle | LoadedModel,
+    out_dir: Path,
+    options: PredictOptions | None = None,
+    on_progress: OnProgress = no_progress,
+    *,
+    taken: Sequence[str] = (),
+) -> Prediction:
+    """Contours the one CT series in `patient_dir` and writes `out_dir`/<PatientID>/ as a whole, or nothing.
+
+    Args:
+        model: a bundle, or a model that `load_model` made ready for several patients.
+        taken: names of folders in `out_dir` that other patients of the same run have; a patient whose ID gives the
+            same name gets a longer one.
+
+    Raises:
+        InputError: the CT cannot be used.
+        ConfigError: a ROI the model does not have, an unknown device or profile.
+        OutputError: the patient's folder exists, or cannot be written.
+        VerificationError: the structure set did not read back as it was meant; nothing is left.
+    """
+    options = options or PredictOptions()
+    patient_dir, out_dir = Path(patient_dir), Path(out_dir)
+    bundle = model.bundle if isinstance(model, LoadedModel) else model
+    wanted = wanted_rois(bundle, options.rois)
+    load_profile(options.profile)
+    clock = StageClock(on_progress, patient_dir.name)
+    coming: LoadedModel | LoadingModel = (
+        model
+        if isinstance(model, LoadedModel)
+        else LoadingModel(model, lambda: load_model(bundle, options.device))
+    )
+    opened = open_patient(
+        patient_dir,
+        bundle,
+        options,
+        clock,
+        lambda files: target_folder(files, out_dir, options, taken),
+        lambda: coming.loaded().resampler,
+    )
+    ready = coming.loaded()
+    logits = run_network(opened.prepared, ready, options, clock)
+    return finish(opened, logits, ready, wanted, out_dir, options, taken)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one patient of several: either the prediction or the error."""
+
+    patient_dir: Path
+    prediction: Prediction | None = None
+    error: Exception | None = None
+
+
+def predict_patients(
+    patient_dirs: Sequence[Path],
+    model: LoadedModel | LoadingModel,
+    out_dir: Path,
+    options: PredictOptions | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Iterator[Outcome]:
+    """Contours several patients as `predict` does, and gives what became of each, in their order.
+
+    While the network runs on one patient, the next is read and prepared and the one before is written: three threads,
+    each with its patients in order, so that files and folder names are those of one patient after the other. A patient
+    that fails does not stop the others.
+
+    Args:
+        on_progress: called from the threads, for up to `IN_FLIGHT` patients by turns.
+
+    Raises:
+        ConfigError: a ROI the model does not have, an unknown profile; no such device, of a model that is loading.
+        ModelError: a model that is loading cannot be used.
+    """
+    options = options or PredictOptions()
+    wanted = wanted_rois(model.bundle, options.rois)
+    load_profile(options.profile)
+    out_dir = Path(out_dir)
+    taken: list[str] = []
+    claimed: set[str] = set()
+
+    def opened(patient_dir: Path) -> Opened:
+        clock = StageClock(on_progress, patient_dir.name)
+        return open_patient(
+            patient_dir, model.bundle, options, clock, may_be_written, lambda: model.loaded().resampler
+        )
+
+    def may_be_written(files: PatientFiles) -> None:
+        # A patient with the name of one before gets a longer one, or not if that one fails: known when its turn comes.
+        name = folder_name(files).casefold()
+        if name not in claimed:
+            claimed.add(name)
+            target_folder(files, out_dir, options, ())
+
+    def contoured(before: Future[Opened]) -> tuple[Opened, NDArray[np.float32]]:
+        patient = before.result()
+        return patient, run_network(patient.prepared, model.loaded(), options, patient.clock)
+
+    def written(before: Future[tuple[Opened, NDArray[np.float32]]]) -> Prediction:
+        patient, logits = before.result()
+        prediction = finish(patient, logits, model.loaded(), wanted, out_dir, options, taken)
+        taken.append(prediction.folder.name)
+        return prediction
+
+    def outcome(patient_dir: Path, future: Future[Prediction]) -> Outcome:
+        try:
+            return Outcome(patient_dir, future.result())
+        except Exception as error:  # noqa: BLE001 - handed to the caller, who goes on with the others
+            model.loaded()  # a model that cannot be loaded is no patient's error
+            return Outcome(patient_dir, error=error)
+
+    threads = [ThreadPoolExecutor(1) for _ in range(3)]
+    waiting: deque[tuple[Path, Future[Prediction]]] = deque()
+    try:
+        for patient_dir in map(Path, patient_dirs):
+            if len(waiting) >= IN_FLIGHT:
+                yield outcome(*waiting.popleft())
+            first = threads[0].submit(opened, patient_dir)
+            second = threads[1].submit(contoured, first)
+            waiting.append((patient_dir, threads[2].submit(written, second)))
+        while waiting:
+            yield outcome(*waiting.popleft())
+    finally:
+        for thread in threads:
+            thread.shutdown(cancel_futures=True)
