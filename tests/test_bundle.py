@@ -12,7 +12,6 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from contour_ai import bundle as bundle_module
 from contour_ai.bundle import (
     MODELS_VARIABLE,
     ModelBundle,
@@ -24,6 +23,7 @@ from contour_ai.bundle import (
     read_description,
     save_bundle,
 )
+from contour_ai.bundle import reading as bundle_module
 from contour_ai.cli.models import command
 from contour_ai.errors import ModelError, OutputError
 from contour_ai.network import ResidualUNet3d, build_network, preset
@@ -54,7 +54,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of bundles that is the only one searched, with one bundle `small` in it."""
     folder = tmp_path / "models"
     monkeypatch.setenv(MODELS_VARIABLE, str(folder))
-    monkeypatch.setattr(bundle_module, "__file__", str(tmp_path / "elsewhere" / "bundle.py"))
+    monkeypatch.setattr(bundle_module, "__file__", str(tmp_path / "elsewhere" / "bundle" / "reading.py"))
     bundle, network = small_bundle()
     save_bundle(folder / "small", bundle, network.state_dict(), model_card="# small\n")
     return folder

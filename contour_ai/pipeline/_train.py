@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from contour_ai.network import ResidualUNet3d
     from contour_ai.quality.ranges import Ranges
     from contour_ai.training.distributed import Processes
-    from contour_ai.training.loop import Job, Progress
+    from contour_ai.training.job import Job, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -288,7 +288,7 @@ def _job(
 ) -> tuple[Job, dict[str, str], dict[str, str]]:
     """Everything decided and every patient prepared; also what ROIs and patients were left out."""
     from contour_ai.inference import choose_device
-    from contour_ai.training.loop import Job
+    from contour_ai.training.job import Job
     from contour_ai.training.memory import free_bytes
 
     device = choose_device(options.device)

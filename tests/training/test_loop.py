@@ -29,7 +29,8 @@ from contour_ai.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
-from contour_ai.training.loop import Job, Progress, train_network
+from contour_ai.training.job import Job, Progress
+from contour_ai.training.loop import train_network
 from contour_ai.training.plan import plan_input, plan_network
 from contour_ai.training.validation import Score
 

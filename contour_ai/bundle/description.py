@@ -1,29 +1,21 @@
-"""Model bundles, `models/<name>/`: everything needed to predict, checked when it is read. Imports torch only to build.
-
-A bundle is `model.yaml` (validated, unknown keys refused), `weights.safetensors` (no pickle, ever; its SHA-256
-stands in `model.yaml`) and `MODEL_CARD.md`.
-"""
+"""What a model is, what it was made from and how it is run: the content of `model.yaml`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from contour_ai.errors import ConfigError, ModelError
-from contour_ai.files import atomic_file, atomic_folder, safe_name
+from contour_ai.files import safe_name
 from contour_ai.network_config import NetworkConfig
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.quality.ranges import Ranges
-from contour_ai.settings import from_mapping, to_mapping, to_yaml
+from contour_ai.settings import to_mapping
 from contour_ai.structures import RoiInfo, flip_pairs
 from contour_ai.volume import MAX_ROIS
 
@@ -32,17 +24,10 @@ if TYPE_CHECKING:
 
     from contour_ai.network import ResidualUNet3d
 
-logger = logging.getLogger(__name__)
-
-FORMAT = 1
-"""Version of the layout of `model.yaml`."""
 
 DESCRIPTION_FILE = "model.yaml"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "MODEL_CARD.md"
-
-MODELS_VARIABLE = "CONTOUR_AI_MODELS"
-"""Environment variable with further folders of bundles, separated as in PATH; they are searched first."""
 
 
 @dataclass(frozen=True)
@@ -243,12 +228,13 @@ class ModelBundle:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
+        from contour_ai.bundle.reading import damaged, read_weights
         from contour_ai.network import build_network
 
         try:
             weights = load(read_weights(self))
         except SafetensorError as error:
-            raise _damaged(self, f"not a safetensors file ({error})") from error
+            raise damaged(self, f"not a safetensors file ({error})") from error
         with torch.device("meta"):
             network = build_network(self.network)
         wanted = {name: value.shape for name, value in network.state_dict().items()}
@@ -268,235 +254,3 @@ class ModelBundle:
         if calibrated:
             self.calibrate_network(network)
         return network.eval().to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-
-
-# -- reading ------------------------------------------------------------------------------------------------
-
-
-def load_bundle(name_or_path: str | Path) -> ModelBundle:
-    """A bundle by its name or by its folder, with its weights' SHA-256 checked.
-
-    Names are looked for in the folders of $CONTOUR_AI_MODELS, then in `models/` of a checkout or of the
-    installed package.
-
-    Raises:
-        ModelError: unknown, incomplete, damaged, or described by what cannot be understood.
-    """
-    bundle = read_description(find_bundle(name_or_path))
-    read_weights(bundle)
-    return bundle
-
-
-def find_bundle(name_or_path: str | Path) -> Path:
-    """The folder of a bundle, not yet read.
-
-    Raises:
-        ModelError: there is none of that name.
-    """
-    path = Path(name_or_path)
-    if (path / DESCRIPTION_FILE).is_file():
-        return path
-    if path.name == DESCRIPTION_FILE and path.is_file():
-        return path.parent
-    if path.is_dir() and path.name != str(name_or_path):
-        raise ModelError(
-            "This folder is no model bundle.", where=path, expected=f"a {DESCRIPTION_FILE} in it"
-        )
-    for folder in model_folders():
-        if path.name == str(name_or_path) and (folder / path / DESCRIPTION_FILE).is_file():
-            return folder / path
-    names = [b.name for b in list_bundles()]
-    raise ModelError(
-        "There is no such model.",
-        found=str(name_or_path),
-        expected=f"a folder with a {DESCRIPTION_FILE}, or one of: {', '.join(names) or 'none installed'}",
-        fix="`contour-ai models` lists what is installed",
-    )
-
-
-def read_description(folder: Path) -> ModelBundle:
-    """A bundle's `model.yaml`, validated; the weights are not touched and torch is not imported.
-
-    Raises:
-        ModelError: it cannot be read.
-        ConfigError: unknown or missing keys, or values that do not fit.
-    """
-    path = folder / DESCRIPTION_FILE
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)
-    except OSError as error:
-        raise ModelError("The model cannot be read.", where=path, found=error.strerror) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError("The model's description is not YAML.", where=path, found=error) from error
-    if not isinstance(content, dict):
-        raise ModelError("The model's description is not a mapping of keys to values.", where=path)
-    found = content.pop("format", None)
-    if found != FORMAT:
-        raise ModelError(
-            "This bundle has another format than this version of contour-ai reads.",
-            where=path,
-            found=found,
-            expected=FORMAT,
-            fix="install the version of contour-ai that made it",
-        )
-    if "folder" in content:
-        raise ConfigError("Unknown key 'folder'.", where=path, fix="remove it")
-    return from_mapping(ModelBundle, {**content, "folder": folder}, where=path)
-
-
-def list_bundles() -> tuple[ModelBundle, ...]:
-    """Every readable bundle, by name; of two of the same name the first in the order of the search.
-
-    One that cannot be read is named in a warning of the log.
-    """
-    found: dict[str, ModelBundle] = {}
-    for folder in model_folders():
-        for path in sorted(folder.glob(f"*/{DESCRIPTION_FILE}")):
-            try:
-                bundle = read_description(path.parent)
-            except ModelError as error:
-                logger.warning("Left out of the list of models: %s", error)
-                continue
-            found.setdefault(path.parent.name, bundle)
-    return tuple(found[name] for name in sorted(found))
-
-
-def default_bundle() -> ModelBundle:
-    """The clinical bundle that is marked as the default, with its weights checked.
-
-    Raises:
-        ModelError: there is none, or more than one.
-    """
-    bundles = list_bundles()
-    marked = [b for b in bundles if b.default]
-    if len(marked) == 1:
-        return load_bundle(marked[0].folder)
-    if marked:
-        raise ModelError(
-            "More than one model is marked as the default.",
-            found=", ".join(str(b.folder) for b in marked),
-            fix="choose one with --model",
-        )
-    raise ModelError(
-        "No trained clinical model is installed that could be the default.",
-        found=", ".join(f"{b.name} ({b.kind})" for b in bundles) or "no models at all",
-        fix="name one with --model; a phantom model fits phantoms only",
-    )
-
-
-def model_folders() -> tuple[Path, ...]:
-    """The folders in which bundles are looked for, in order; only those that exist."""
-    package = Path(__file__).parent
-    named = [Path(p) for p in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if p]
-    checkout = [package.parent / "models"] if (package.parent / "pyproject.toml").is_file() else []
-    return tuple(p for p in (*named, *checkout, package / "_models") if p.is_dir())
-
-
-def read_weights(bundle: ModelBundle) -> bytes:
-    """The bytes of the weights file, which match the SHA-256 of the description.
-
-    Raises:
-        ModelError: missing, or other than when the bundle was made.
-    """
-    try:
-        content = bundle.weights_path.read_bytes()
-    except OSError as error:
-        raise _damaged(bundle, f"cannot be read: {error.strerror}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != bundle.weights_sha256:
-        if content.startswith(b"version https://git-lfs"):
-            raise _damaged(bundle, "a Git LFS pointer, not the file", "run `git lfs pull`")
-        raise _damaged(
-            bundle, f"SHA-256 {digest}, {len(content)} bytes", expected=f"SHA-256 {bundle.weights_sha256}"
-        )
-    return content
-
-
-def _damaged(
-    bundle: ModelBundle,
-    found: str,
-    fix: str = "get the bundle again, as a whole",
-    expected: str | None = None,
-) -> ModelError:
-    return ModelError(
-        f"The weights of the model {bundle.name} are missing or damaged.",
-        where=bundle.weights_path,
-        found=found,
-        expected=expected,
-        fix=fix,
-    )
-
-
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-# -- writing ------------------------------------------------------------------------------------------------
-
-
-def save_bundle(
-    folder: Path,
-    bundle: ModelBundle,
-    state_dict: Mapping[str, torch.Tensor],
-    *,
-    model_card: str,
-    overwrite: bool = False,
-) -> ModelBundle:
-    """Writes a bundle, as a whole or not at all, and reads it back.
-
-    Convolution weights are stored as fp16 (where their values allow it), the small rest (norms with their statistics,
-    biases) as fp32, which costs nothing and avoids underflow of variances.
-
-    Args:
-        folder: where to; its name need not be the bundle's.
-        bundle: its description; `folder` and `weights_sha256` in it are ignored.
-        state_dict: the network's parameters and buffers.
-        model_card: text of MODEL_CARD.md.
-        overwrite: replace an existing folder.
-
-    Returns:
-        The bundle as it now lies in `folder`.
-
-    Raises:
-        OutputError: `folder` exists or cannot be written.
-        ModelError: what was written does not read back.
-    """
-    from safetensors.torch import save
-
-    weights = save({name: _stored(value) for name, value in state_dict.items()})
-    bundle = replace(bundle, weights_sha256=hashlib.sha256(weights).hexdigest())
-    with atomic_folder(folder, overwrite=overwrite) as temporary:
-        (temporary / WEIGHTS_FILE).write_bytes(weights)
-        (temporary / DESCRIPTION_FILE).write_text(describe(bundle), encoding="utf-8", newline="\n")
-        (temporary / CARD_FILE).write_text(model_card, encoding="utf-8", newline="\n")
-        load_bundle(temporary).build_network()
-    return load_bundle(folder)
-
-
-def update_bundle(bundle: ModelBundle, *, model_card: str) -> ModelBundle:
-    """Writes the description and the card of a bundle that lies in its folder anew; the weights stay.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    texts = {CARD_FILE: model_card, DESCRIPTION_FILE: describe(bundle)}
-    for name, text in texts.items():
-        with atomic_file(bundle.folder / name, overwrite=True) as path:
-            path.write_text(text, encoding="utf-8", newline="\n")
-    return load_bundle(bundle.folder)
-
-
-def describe(bundle: ModelBundle) -> str:
-    """The text of `model.yaml`."""
-    mapping = to_mapping(replace(bundle, folder=Path()))
-    del mapping["folder"]
-    return to_yaml({"format": FORMAT, **mapping})
-
-
-def _stored(value: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    value = value.detach().cpu().contiguous()
-    if value.is_floating_point() and value.ndim > 1:
-        half = value.to(torch.float16)
-        return half if bool(torch.isfinite(half).all()) else value.float()
-    return value

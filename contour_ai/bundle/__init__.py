@@ -1,0 +1,49 @@
+"""Model bundles, `models/<name>/`: everything needed to predict, checked when it is read. Imports torch only to build.
+
+A bundle is `model.yaml` (validated, unknown keys refused), `weights.safetensors` (no pickle, ever; its SHA-256 stands
+in `model.yaml`) and `MODEL_CARD.md`.
+"""
+
+from contour_ai.bundle.description import (
+    CARD_FILE,
+    DESCRIPTION_FILE,
+    WEIGHTS_FILE,
+    InferenceSettings,
+    ModelBundle,
+    RoiCalibration,
+    RoiPostprocess,
+)
+from contour_ai.bundle.reading import (
+    FORMAT,
+    MODELS_VARIABLE,
+    default_bundle,
+    find_bundle,
+    list_bundles,
+    load_bundle,
+    model_folders,
+    read_description,
+    read_weights,
+)
+from contour_ai.bundle.writing import describe, save_bundle, update_bundle
+
+__all__ = [
+    "CARD_FILE",
+    "DESCRIPTION_FILE",
+    "FORMAT",
+    "MODELS_VARIABLE",
+    "WEIGHTS_FILE",
+    "InferenceSettings",
+    "ModelBundle",
+    "RoiCalibration",
+    "RoiPostprocess",
+    "default_bundle",
+    "describe",
+    "find_bundle",
+    "list_bundles",
+    "load_bundle",
+    "model_folders",
+    "read_description",
+    "read_weights",
+    "save_bundle",
+    "update_bundle",
+]

@@ -1,0 +1,86 @@
+"""Writes bundles as a whole or not at all, and reads them back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from contour_ai.bundle.description import CARD_FILE, DESCRIPTION_FILE, WEIGHTS_FILE, ModelBundle
+from contour_ai.bundle.reading import FORMAT, load_bundle
+from contour_ai.files import atomic_file, atomic_folder
+from contour_ai.settings import to_mapping, to_yaml
+
+if TYPE_CHECKING:
+    import torch
+
+
+def save_bundle(
+    folder: Path,
+    bundle: ModelBundle,
+    state_dict: Mapping[str, torch.Tensor],
+    *,
+    model_card: str,
+    overwrite: bool = False,
+) -> ModelBundle:
+    """Writes a bundle, as a whole or not at all, and reads it back.
+
+    Convolution weights are stored as fp16 (where their values allow it), the small rest (norms with their statistics,
+    biases) as fp32, which costs nothing and avoids underflow of variances.
+
+    Args:
+        folder: where to; its name need not be the bundle's.
+        bundle: its description; `folder` and `weights_sha256` in it are ignored.
+        state_dict: the network's parameters and buffers.
+        model_card: text of MODEL_CARD.md.
+        overwrite: replace an existing folder.
+
+    Returns:
+        The bundle as it now lies in `folder`.
+
+    Raises:
+        OutputError: `folder` exists or cannot be written.
+        ModelError: what was written does not read back.
+    """
+    from safetensors.torch import save
+
+    weights = save({name: _stored(value) for name, value in state_dict.items()})
+    bundle = replace(bundle, weights_sha256=hashlib.sha256(weights).hexdigest())
+    with atomic_folder(folder, overwrite=overwrite) as temporary:
+        (temporary / WEIGHTS_FILE).write_bytes(weights)
+        (temporary / DESCRIPTION_FILE).write_text(describe(bundle), encoding="utf-8", newline="\n")
+        (temporary / CARD_FILE).write_text(model_card, encoding="utf-8", newline="\n")
+        load_bundle(temporary).build_network()
+    return load_bundle(folder)
+
+
+def update_bundle(bundle: ModelBundle, *, model_card: str) -> ModelBundle:
+    """Writes the description and the card of a bundle that lies in its folder anew; the weights stay.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    texts = {CARD_FILE: model_card, DESCRIPTION_FILE: describe(bundle)}
+    for name, text in texts.items():
+        with atomic_file(bundle.folder / name, overwrite=True) as path:
+            path.write_text(text, encoding="utf-8", newline="\n")
+    return load_bundle(bundle.folder)
+
+
+def describe(bundle: ModelBundle) -> str:
+    """The text of `model.yaml`."""
+    mapping = to_mapping(replace(bundle, folder=Path()))
+    del mapping["folder"]
+    return to_yaml({"format": FORMAT, **mapping})
+
+
+def _stored(value: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    value = value.detach().cpu().contiguous()
+    if value.is_floating_point() and value.ndim > 1:
+        half = value.to(torch.float16)
+        return half if bool(torch.isfinite(half).all()) else value.float()
+    return value

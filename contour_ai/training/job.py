@@ -1,0 +1,90 @@
+"""What a training is to do, and how far it has come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from contour_ai.training.cache import Case
+from contour_ai.training.config import TrainConfig
+from contour_ai.training.plan import Plan
+from contour_ai.training.validation import Score, Windows
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: what `train_network` needs besides the network."""
+
+    config: TrainConfig
+    plan: Plan
+    training: Sequence[Case]
+    validation: Sequence[Case]
+    run_dir: Path
+    device: torch.device
+    fingerprint: str
+    """Of the data and the plan: a checkpoint of another one is refused."""
+    time_budget_s: float | None = None
+    """End in this time from now on; None for the configured steps, or for what is left of a resumed run's budget."""
+    resume: bool = False
+    started_from: str = ""
+    """Name and version of the model whose weights it began with; a resumed run knows them."""
+    window_kij: tuple[int, int, int] = (96, 128, 128)
+    """Sliding window of validation on bodies that do not fit."""
+    overlap: float = 0.5
+    max_voxels: int = 6_000_000
+    exclusive: np.ndarray | None = None
+    """(R, R) true for ROIs that never overlap, whose voxels are certain negatives for each other."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.run_dir / "checkpoints"
+
+    @property
+    def filled(self) -> Path:
+        """Folder of what the network filled in."""
+        return self.run_dir / "filled"
+
+    @property
+    def windows(self) -> Windows:
+        """How validation runs the network."""
+        return Windows(self.window_kij, self.overlap, self.max_voxels)
+
+
+@dataclass
+class Progress:
+    """Everything about a training that changes, besides the tensors."""
+
+    step: int = 0
+    elapsed_s: float = 0.0
+    done: float = 0.0
+    """How much of the training, 0 to 1: of the steps, or of the time budget."""
+    best: float = -1.0
+    best_step: int = 0
+    loss: float = math.nan
+    """Smoothed."""
+    budget_left_s: float | None = None
+    """Of the time budget; None where there is none."""
+    filled_step: int = 0
+    """After which ROIs that were not contoured were filled in; 0 where they are not, or not yet."""
+    filled: dict[str, int] = field(default_factory=dict)
+    """{ROI: training patients in whom it was}."""
+    started_from: str = ""
+    scores: list[Score] = field(default_factory=list)
+    mean: Score | None = None
+    """Of the mean of the best and the last weights, where that is the model."""
+
+    @property
+    def shipped(self) -> Score:
+        """The validation of the weights that become the model."""
+        return self.mean or next(score for score in self.scores if score.step == self.best_step)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is to follow; with a budget there is at least one step."""
+        return self.done >= 1.0 and self.step > 0
