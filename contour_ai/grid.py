@@ -20,6 +20,27 @@ PARALLEL_TOL = 1e-4
 """Largest sine of the angle between the stack direction and the slice normal of an unsheared stack
 (1e-4 over 1 m of scan is 0.1 mm)."""
 
+ROUNDING_NOISE_VOXELS = 0.1
+"""Positions written with few digits (0.1 mm on slices of 0.625 mm are 0.08 voxels) are neither a tilt nor unequal
+spacing; nobody draws a contour to a tenth of a voxel."""
+
+
+@dataclass(frozen=True, eq=False)
+class RegularFit:
+    """The regular grid nearest to a stack of slices."""
+
+    affine: Float
+    """(4, 4) from (k, i, j, 1) to LPS mm."""
+    along_voxels: float
+    """Largest distance of a slice from its place along the normal, in slice spacings."""
+    across_voxels: float
+    """Largest distance across the normal, in pixels."""
+
+    @property
+    def deviation_voxels(self) -> float:
+        """Largest distance along any axis, in voxels."""
+        return max(self.along_voxels, self.across_voxels)
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -165,25 +186,46 @@ class Grid:
         return (self.positions_lps[-1] - self.positions_lps[0]) / (self.shape_kij[0] - 1)
 
     @cached_property
-    def is_sheared(self) -> bool:
-        """Whether slices slide sideways along the stack (gantry tilt) by more than rounding."""
+    def regular_fit(self) -> RegularFit:
+        """The affine that comes nearest to the slices, with steps along the normal, and how far they lie from it."""
+        affine = np.eye(4)
+        affine[:3, 1], affine[:3, 2] = self.step_i_lps, self.step_j_lps
         if self.shape_kij[0] == 1:
-            return False
+            affine[:3, 0], affine[:3, 3] = self.normal * self.slice_thickness_mm, self.positions_lps[0]
+            return RegularFit(affine, 0.0, 0.0)
+        k = np.arange(self.shape_kij[0], dtype=np.float64)
+        step_mm, first_mm = np.polyfit(k, self.heights_mm, 1)
+        sideways = self.positions_lps - np.outer(self.heights_mm, self.normal)
+        middle = (sideways.min(axis=0) + sideways.max(axis=0)) / 2
+        affine[:3, 0], affine[:3, 3] = self.normal * step_mm, middle + self.normal * first_mm
+        along = np.abs(self.heights_mm - first_mm - step_mm * k).max() / step_mm
+        steps = (self.step_i_lps, self.step_j_lps)
+        across = max(np.abs((sideways - middle) @ step).max() / (step @ step) for step in steps)
+        return RegularFit(affine, float(along), float(across))
+
+    @property
+    def is_sheared(self) -> bool:
+        """Whether slices slide sideways along the stack (gantry tilt), by more than `ROUNDING_NOISE_VOXELS`."""
+        return self.regular_fit.across_voxels > ROUNDING_NOISE_VOXELS
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all slices lie at equal distances, to `ROUNDING_NOISE_VOXELS`."""
+        return self.regular_fit.along_voxels <= ROUNDING_NOISE_VOXELS
+
+    @cached_property
+    def is_regular(self) -> bool:
+        """Whether one affine describes the grid exactly: to `REGULAR_TOL_MM` along the normal and across it."""
+        if self.shape_kij[0] == 1:
+            return True
+        even = np.linspace(self.heights_mm[0], self.heights_mm[-1], self.shape_kij[0])
         offsets = self.positions_lps - self.positions_lps[0]
         sideways = offsets - np.outer(offsets @ self.normal, self.normal)
         limit = max(REGULAR_TOL_MM, PARALLEL_TOL * float(np.ptp(self.heights_mm)))
-        return bool(np.linalg.norm(sideways, axis=1).max() > limit)
-
-    @cached_property
-    def is_uniform(self) -> bool:
-        """Whether all slices lie at equal distances, to `REGULAR_TOL_MM`."""
-        even = np.linspace(self.heights_mm[0], self.heights_mm[-1], self.shape_kij[0])
-        return bool(np.abs(self.heights_mm - even).max() <= REGULAR_TOL_MM)
-
-    @property
-    def is_regular(self) -> bool:
-        """Whether one affine describes the grid: equal slice distances, no shear."""
-        return self.is_uniform and not self.is_sheared
+        return bool(
+            np.abs(self.heights_mm - even).max() <= REGULAR_TOL_MM
+            and np.linalg.norm(sideways, axis=1).max() <= limit
+        )
 
     @cached_property
     def affine(self) -> Float:
@@ -196,7 +238,8 @@ class Grid:
             raise GeometryError(
                 "This stack of slices has no single affine.",
                 found="sheared slices (gantry tilt)" if self.is_sheared else "unequal slice spacing",
-                fix="use index_to_lps, which is exact for every slice, or resample onto a regular grid",
+                fix="use index_to_lps, which is exact for every slice, regular_fit, which is the nearest, or resample "
+                "onto a regular grid",
             )
         a = np.eye(4)
         a[:3, 0], a[:3, 1], a[:3, 2] = self._step_k_lps, self.step_i_lps, self.step_j_lps

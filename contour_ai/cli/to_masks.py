@@ -75,7 +75,14 @@ def command(
             voxels[renamed[name]] = int(np.count_nonzero(mask))
             yield renamed[name], mask
 
-    files = save_masks(output, masks(), ct.grid, format=chosen, overwrite=overwrite)  # type: ignore[arg-type]
+    files = save_masks(
+        output,
+        masks(),
+        ct.grid,
+        format=chosen,  # type: ignore[arg-type]
+        overwrite=overwrite,
+        on_note=_note,
+    )
     for name, count in voxels.items():
         out().print(f"{name}: {count} voxels", markup=False)
     out().print(f"{len(files)} masks {ct.grid.shape_kij} in {output}", markup=False)

@@ -43,7 +43,6 @@ PACKAGES = (
     "scipy",
     "pydicom",
     "rt-utils",
-    "SimpleITK",
     "scikit-image",
     "contourpy",
     "pillow",

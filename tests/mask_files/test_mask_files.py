@@ -143,7 +143,7 @@ def test_a_mask_that_leaves_the_ct_a_little_is_cut_and_told(tmp_path):
     sitk.WriteImage(image_of(SHAPES["Everything"], moved), str(tmp_path / "A.nrrd"))
     back, notes = read(tmp_path / "A.nrrd")
     assert back["A"].sum() == 8 * 19 * 20
-    assert notes[0].endswith("A: 800 voxels lie outside the CT and are left out")
+    assert notes[0].endswith("A: 800 of 3840 voxels lie outside the CT and are left out")
 
 
 LABELS = np.zeros(GRID.shape_kij, np.uint8)
