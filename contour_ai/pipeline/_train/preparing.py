@@ -1,0 +1,172 @@
+"""Decides everything and prepares every patient, before the first step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from contour_ai.errors import InputError
+from contour_ai.network_config import LEVELS_OF_PRESET
+from contour_ai.pipeline._train.options import CHECK_FILE, TrainOptions
+from contour_ai.pipeline.archive import Sources, choose_rois, find_sources, split, typical_grids
+from contour_ai.pipeline.cases import Prepared, check_cases, checked, prepare_cases
+from contour_ai.preprocess import PreprocessSettings
+from contour_ai.progress import OnProgress, no_progress
+from contour_ai.settings import to_mapping
+from contour_ai.training.archive_check import ArchiveCheck
+from contour_ai.training.cache import Case
+from contour_ai.training.config import TrainConfig
+from contour_ai.training.overlap import exclusive_pairs
+from contour_ai.training.plan import Plan, plan_input, plan_network, plan_settings, plan_windows
+
+if TYPE_CHECKING:
+    from contour_ai.training.job import Job
+
+
+DONE_KEYS = frozenset({"steps", "validate_every", "weights", "checkpoint_minutes", "threads", "compile"})
+"""Keys of `run` that may change when a training goes on."""
+
+
+def prepared_job(
+    config: TrainConfig, sources: Sources, run_dir: Path, options: TrainOptions, on_progress: OnProgress
+) -> tuple[Job, dict[str, str], dict[str, str]]:
+    """Everything decided and every patient prepared; also what ROIs and patients were left out."""
+    from contour_ai.inference import choose_device
+    from contour_ai.training.job import Job
+    from contour_ai.training.memory import free_bytes
+
+    device = choose_device(options.device)
+    rois, rois_left_out = choose_rois(sources.counts(), config.data.rois, config.data.min_patients)
+    settings, prepared = _usable(config, sources, rois, run_dir, options, on_progress)
+    cases = prepared.cases
+    if config.preprocess.windows_hu is None:
+        settings = replace(settings, windows_hu=plan_windows([case for _, case in cases.values()]))
+    network = plan_network(config.network, settings, len(rois))
+    shapes = [case.hu.shape for _, case in cases.values()]
+    plan = plan_input(config, rois, settings, network, shapes, device.type, free_bytes(device))
+    resolved = _resolved(config, plan)
+    ids = {p.label: p.patient_id for p in sources.patients if p.label in cases}
+    training, validation = split(ids, config.data.validation_share, config.data.fold)
+    learnt = [cases[label][1] for label in training]
+    exclusive = None
+    if config.loss.certain_negatives:
+        exclusive = exclusive_pairs(learnt, plan.mirror, config.loss.may_overlap)
+    window = tuple(max(n, m) for n, m in zip(plan.patch_kij, plan.network.multiple_kij, strict=True))
+    job = Job(
+        resolved,
+        plan,
+        learnt,
+        [cases[label][1] for label in validation],
+        run_dir,
+        device,
+        _fingerprint(resolved, cases),
+        resume=options.resume,
+        started_from="" if options.init is None else f"{options.init.name} {options.init.version}",
+        window_kij=(window[0], window[1], window[2]),
+        exclusive=exclusive,
+    )
+    return job, rois_left_out, {**sources.left_out, **prepared.left_out}
+
+
+def check_archive(
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    on_progress: OnProgress = no_progress,
+    options: TrainOptions | None = None,
+) -> ArchiveCheck:
+    """Only checks the archive: prepares the patients, as `train` would, and writes `run_dir`/archive-check.csv.
+
+    Raises:
+        InputError: there is nothing to check.
+        ConfigError: unmapped ROI names, values that do not fit the data.
+        OutputError: `run_dir` cannot be written.
+    """
+    options = options or TrainOptions()
+    sources = find_sources(data_dir, options.roi_map, on_progress)
+    rois, _ = choose_rois(sources.counts(), config.data.rois, config.data.min_patients)
+    _, prepared = _prepare(config, sources, rois, run_dir, options, on_progress)
+    check = check_cases(sources, prepared)
+    check.save(run_dir / CHECK_FILE)
+    return check
+
+
+def _usable(
+    config: TrainConfig,
+    sources: Sources,
+    rois: tuple[str, ...],
+    run_dir: Path,
+    options: TrainOptions,
+    on_progress: OnProgress,
+) -> tuple[PreprocessSettings, Prepared]:
+    """The patients on the model grid, checked."""
+    settings, prepared = _prepare(config, sources, rois, run_dir, options, on_progress)
+    check = check_cases(sources, prepared)
+    check.save(run_dir / CHECK_FILE)
+    options.on_check(check)
+    refuse_faults(check, run_dir, options)
+    return settings, checked(sources, prepared, check)
+
+
+def refuse_faults(check: ArchiveCheck, run_dir: Path, options: TrainOptions) -> None:
+    """Stops a strict training.
+
+    Raises:
+        InputError: the check found faults, which are named.
+    """
+    if options.strict and check.left_out:
+        listing = "; ".join(f"{f.patient} {f.roi}: {f.reason}" for f in check.left_out)
+        raise InputError(
+            f"The check of the archive found {len(check.left_out)} faults.",
+            where=run_dir / CHECK_FILE,
+            found=listing,
+            fix="correct them, list what is right under accepted in the ROI map, or leave them out by going on "
+            "without --strict",
+        )
+
+
+def _prepare(
+    config: TrainConfig,
+    sources: Sources,
+    rois: tuple[str, ...],
+    run_dir: Path,
+    options: TrainOptions,
+    on_progress: OnProgress,
+) -> tuple[PreprocessSettings, Prepared]:
+    fixed = config.preprocess.spacing_mm_kij is not None
+    settings = plan_settings(config, [] if fixed else typical_grids(sources.patients, on_progress))
+    cache = options.cache_dir or run_dir / "cache"
+    prepared = prepare_cases(sources.patients, rois, settings, cache, on_progress)
+    return settings, prepared.with_blank_slices() if config.data.blank_slices == "keep" else prepared
+
+
+def _resolved(config: TrainConfig, plan: Plan) -> TrainConfig:
+    """The configuration with every planned value fixed, so that the run goes on the same on any machine."""
+    shallow = plan.network.levels == LEVELS_OF_PRESET["resunet3d"]
+    preset: Literal["resunet3d", "deeper_resunet3d"] = "resunet3d" if shallow else "deeper_resunet3d"
+    return replace(
+        config,
+        data=replace(config.data, rois=plan.rois, flip_pairs=plan.flip_pairs),
+        preprocess=replace(
+            config.preprocess,
+            spacing_mm_kij=plan.settings.spacing_mm_kij,
+            windows_hu=plan.settings.windows_hu,
+        ),
+        network=replace(
+            config.network, name=preset, norm=plan.network.norm, strides=plan.network.level_strides
+        ),
+        input=replace(config.input, patch_kij=plan.patch_kij, batch_size=plan.batch_size),
+    )
+
+
+def _fingerprint(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> str:
+    """Of all that decides what is learnt, besides how long."""
+    keys = {label: (key, case.states) for label, (key, case) in cases.items()}
+    mapping = to_mapping(config)
+    mapping["run"] = {k: v for k, v in mapping["run"].items() if k not in DONE_KEYS}
+    text = json.dumps([mapping, sorted(keys.items())], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

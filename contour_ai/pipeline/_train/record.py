@@ -1,0 +1,105 @@
+"""What a model was made from: the description of the bundle that a training ends with."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contour_ai import __version__
+from contour_ai.bundle import InferenceSettings, ModelBundle
+from contour_ai.pipeline._train.run_folder import patients_cut_where_blank
+from contour_ai.pipeline.archive import spread
+from contour_ai.structures import roi_info
+
+if TYPE_CHECKING:
+    from contour_ai.training.job import Job, Progress
+
+
+def describe_model(job: Job, progress: Progress, facts: Mapping[str, str], processes: int) -> ModelBundle:
+    """The bundle's description, without its weights."""
+    import torch
+
+    config, plan = job.config, job.plan
+    best = progress.shipped
+    validated: dict[str, Any] = {
+        "what": "Dice on whole validation patients, on the model's grid",
+        "patients": len(job.validation),
+        "mean_dice": round(best.mean, 4),
+        "dice": _rounded(best.dice),
+        "surface_dice": _rounded(best.surface_dice),
+        "hd95_mm": _rounded(best.hd95_mm),
+        "accuracies": _rounded(best.accuracies),
+        "worst": _worst(best.patients),
+    }
+    return ModelBundle(
+        folder=Path(),
+        name=config.model.name,
+        version=config.model.version,
+        kind=config.model.kind,
+        description=config.model.description,
+        notes=config.model.notes,
+        rois=tuple(roi_info(roi) for roi in plan.rois),
+        preprocess=plan.settings,
+        network=plan.network,
+        inference=InferenceSettings(job.window_kij, job.overlap, mirror=config.model.mirror),
+        data={
+            "patients": len({c.patient_id for c in [*job.training, *job.validation]}),
+            "training_patients": len(job.training),
+            **({"patients_cut_where_blank": blank} if (blank := patients_cut_where_blank(job)) else {}),
+            "rois": spread(job.training, plan.rois),
+            "flip_pairs": [list(pair) for pair in plan.flip_pairs],
+        },
+        training={
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            **({"weights": "the mean of those of the best and the last step"} if progress.mean else {}),
+            "hours": round(progress.elapsed_s / 3600, 3),
+            "sample_kij": list(plan.patch_kij),
+            "samples_a_step": plan.batch_size * processes,
+            **({"processes": processes} if processes > 1 else {}),
+            "optimiser": facts["optimiser"],
+            "device": _device_name(job),
+            **({} if config.augmentation.flip else {"mirrored_samples": False}),
+            "filled_in": _pseudo_labels_text(job, progress),
+            "started_from": progress.started_from,
+        },
+        results=validated,
+        provenance={
+            "made_with": f"contour-ai {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+            "date": datetime.now(timezone.utc).date().isoformat(),
+            "seed": config.run.seed,
+            **({"commands": list(config.model.commands)} if config.model.commands else {}),
+            "data_and_settings_sha256": job.fingerprint,
+        },
+    )
+
+
+def _pseudo_labels_text(job: Job, progress: Progress) -> str:
+    """What the network filled in; empty where it did not."""
+    if not progress.filled_step:
+        return ""
+    rois = ", ".join(f"{roi} in {number}" for roi, number in progress.filled.items()) or "nothing"
+    return f"{rois} training patients, after step {progress.filled_step}, with weight {job.config.loss.filled_weight:g}"
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Without those that are no number."""
+    return {name: round(value, 4) for name, value in values.items() if math.isfinite(value)}
+
+
+def _worst(patients: Mapping[str, Mapping[str, float]], number: int = 3) -> list[str]:
+    """The ROIs found worst, by patient."""
+    scored = sorted((dice, roi, label) for label, rois in patients.items() for roi, dice in rois.items())
+    return [f"{label}: {roi} {dice:.3f}" for dice, roi, label in scored[:number]]
+
+
+def _device_name(job: Job) -> str:
+    import torch
+
+    if job.device.type == "cuda":
+        return torch.cuda.get_device_name(job.device)
+    return f"CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,232 @@
+"""Trains a model on an archive: from the first file to the bundle."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from contour_ai.bundle import ModelBundle, save_bundle
+from contour_ai.errors import ConfigError, ModelError, OutputError
+from contour_ai.pipeline._train.options import BUNDLE, CONFIG_FILE, MAP_FILE, TrainOptions
+from contour_ai.pipeline._train.preparing import prepared_job
+from contour_ai.pipeline._train.record import describe_model
+from contour_ai.pipeline._train.run_folder import plan_facts, write_run_folder
+from contour_ai.pipeline.archive import find_sources, typical_grids
+from contour_ai.pipeline.calibration import measured_confidence, measured_ranges
+from contour_ai.pipeline.card import model_card
+from contour_ai.pipeline.tuning import tuned
+from contour_ai.progress import OnProgress, no_progress
+from contour_ai.settings import from_mapping, to_mapping
+from contour_ai.structures.roi_map import RoiMap
+from contour_ai.training.config import NetworkChoice, PreprocessConfig, TrainConfig, load_config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from contour_ai.network import ResidualUNet3d
+    from contour_ai.quality.ranges import Ranges
+    from contour_ai.training.distributed import Processes
+    from contour_ai.training.job import Job
+
+
+logger = logging.getLogger(__name__)
+FINISHING_BUDGET_SHARE = 0.03
+"""Of a time budget: so much is spent on choosing the rules of the model that is ready, and on its confidence."""
+
+
+def train(
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    on_progress: OnProgress = no_progress,
+    options: TrainOptions | None = None,
+) -> ModelBundle:
+    """Trains on every usable patient in `data_dir`, and leaves everything in `run_dir`.
+
+    Returns:
+        The bundle `run_dir`/bundle, of the weights that validated best.
+
+    Raises:
+        InputError: there is nothing to train on.
+        ConfigError: unmapped ROI names, unknown device, values that do not fit the data.
+        ModelError: the checkpoint to resume from or the model to start from cannot be used.
+        OutputError: `run_dir` holds another training, or cannot be written.
+    """
+    started = time.monotonic()
+    options = options or TrainOptions()
+
+    from contour_ai.training.distributed import join
+
+    processes = join(options.device)
+    with processes.until_done():
+        return _train_with(config, data_dir, run_dir, on_progress, options, processes, started)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What the first process has prepared."""
+
+    job: Job
+    facts: Mapping[str, str]
+    ranges: Ranges
+
+
+def _train_with(
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    on_progress: OnProgress,
+    options: TrainOptions,
+    processes: Processes,
+    started: float,
+) -> ModelBundle:
+    import torch
+
+    from contour_ai.network import build_network
+    from contour_ai.training.loop import train_network
+
+    begun = processes.from_first(lambda: _begin(config, data_dir, run_dir, on_progress, options, processes))
+    job = replace(begun.job, device=processes.device)
+    # Before torch starts threads, which take this from the one that starts them: half of a tensor would keep denormals.
+    torch.set_flush_denormal(True)
+    torch.manual_seed(job.config.run.seed)
+    network = build_network(job.plan.network)
+    if options.init is not None and not options.resume:
+        from contour_ai.training.transfer import start_from
+
+        start_from(
+            network, job.plan.rois, options.init.build_network(calibrated=False), options.init.roi_names
+        )
+    if options.time_budget_s is not None:
+        left_s = (1 - FINISHING_BUDGET_SHARE) * options.time_budget_s - (time.monotonic() - started)
+        job = replace(job, time_budget_s=max(left_s, 1.0))
+    weights, progress = train_network(job, network, on_progress, processes)
+
+    def finish() -> ModelBundle:
+        described = describe_model(job, progress, begun.facts, processes.size)
+        bundle = replace(described, ranges=begun.ranges)
+        return _finished(bundle, network, weights, job, on_progress, options)
+
+    return processes.from_first(finish)
+
+
+def _begin(
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    on_progress: OnProgress,
+    options: TrainOptions,
+    processes: Processes,
+) -> _Begun:
+    """Everything decided, prepared, written into the run folder and told, before the first step."""
+    config, options = _opened(config, run_dir, options)
+    sources = find_sources(data_dir, options.roi_map, on_progress)
+    job, rois_left_out, left_out = prepared_job(config, sources, run_dir, options, on_progress)
+    write_run_folder(run_dir, job, left_out, options.roi_map)
+    facts = plan_facts(job, rois_left_out, left_out, options.time_budget_s)
+    if not processes.alone:
+        facts["samples a step"] += f" in each of {processes.size} processes"
+    if options.init is not None and not options.resume:
+        from contour_ai.training.transfer import shared_and_new
+
+        kept, fresh = shared_and_new(job.plan.rois, options.init.roi_names)
+        facts["starts from"] = (
+            f"{job.started_from}; kept: {', '.join(kept) or 'no ROI'}; new: {', '.join(fresh) or 'none'}"
+        )
+    options.on_plan(facts)
+    grids = typical_grids(sources.patients, on_progress)
+    ranges = measured_ranges(job.training, grids, job.plan.settings.outside_hu, on_progress)
+    return _Begun(job, facts, ranges)
+
+
+def _finished(
+    bundle: ModelBundle,
+    network: ResidualUNet3d,
+    weights: dict[str, Tensor],
+    job: Job,
+    on_progress: OnProgress,
+    options: TrainOptions,
+) -> ModelBundle:
+    """The bundle, its rules chosen and its confidence measured, on disk."""
+    held_back = [case for case in job.validation if case not in job.training]
+    if held_back:
+        network.load_state_dict(weights)
+        seconds = FINISHING_BUDGET_SHARE / 2 * (options.time_budget_s or math.inf)
+        bundle = tuned(bundle, network, held_back, str(job.device), on_progress, seconds=seconds)
+        bundle.calibrate_network(network)
+        shares = measured_confidence(
+            bundle, network, held_back, str(job.device), on_progress, seconds=seconds
+        )
+        assert bundle.ranges is not None
+        bundle = replace(bundle, ranges=bundle.ranges.with_confidence(*shares))
+    return save_bundle(
+        job.run_dir / BUNDLE,
+        bundle,
+        weights,
+        model_card=model_card(bundle),
+        overwrite=True,
+    )
+
+
+def _opened(config: TrainConfig, run_dir: Path, options: TrainOptions) -> tuple[TrainConfig, TrainOptions]:
+    """The configuration and options of a new run, or those of the one to go on with."""
+    from contour_ai.training.checkpoint import LAST
+
+    begun = (run_dir / "checkpoints" / LAST).exists() or (run_dir / BUNDLE).exists()
+    if options.resume:
+        if not begun:
+            raise ModelError(
+                "There is no training to go on with.", where=run_dir, fix="start it without --resume"
+            )
+        for left_behind in run_dir.glob(".tmp-*"):  # by a process that was killed while it wrote the bundle
+            shutil.rmtree(left_behind) if left_behind.is_dir() else left_behind.unlink()
+        config = load_config(run_dir / CONFIG_FILE)
+        if (run_dir / MAP_FILE).is_file():
+            options = replace(options, roi_map=RoiMap.load(run_dir / MAP_FILE))
+        return config, options
+    if begun:
+        raise OutputError(
+            "There is a training in this folder already.",
+            where=run_dir,
+            fix="give --resume to go on with it, or another --out",
+        )
+    if options.init is not None:
+        config = _config_of_model(options.init, config)
+    return config, options
+
+
+def _config_of_model(bundle: ModelBundle, config: TrainConfig) -> TrainConfig:
+    """The configuration with a bundle's preprocessing and network; a voxel size that the configuration names stays.
+
+    Raises:
+        ConfigError: the bundle's network is none of the presets.
+    """
+    network = bundle.network
+    choice = {
+        **to_mapping(network),
+        "dropout": config.network.dropout,
+        "deep_supervision": config.network.deep_supervision,
+        "strides": to_mapping(network.level_strides),
+    }
+    for key in ("in_channels", "out_channels", "levels"):
+        del choice[key]
+    preprocess = {**vars(config.preprocess), **vars(bundle.preprocess)}
+    preprocess["spacing_mm_kij"] = config.preprocess.spacing_mm_kij or bundle.preprocess.spacing_mm_kij
+    taken = replace(
+        config,
+        preprocess=PreprocessConfig(**preprocess),
+        network=from_mapping(NetworkChoice, choice, where=bundle.folder, path="network"),
+    )
+    if taken.network.levels != network.levels:
+        raise ConfigError(
+            "This model cannot be fine-tuned: its network is none of the presets.",
+            where=bundle.folder,
+            found=f"{network.name} with {network.levels} levels",
+        )
+    return taken
