@@ -7,10 +7,11 @@ import dataclasses
 import difflib
 import inspect
 import itertools
+import math
+import reprlib
 import textwrap
 import types
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -19,11 +20,8 @@ from contour_ai.errors import ConfigError
 
 T = TypeVar("T")
 
-MAX_YAML_BYTES = 32 << 20
-MAX_YAML_DEPTH = 64
-MAX_MERGED_KEYS = 10_000
-MAX_YAML_NODES = 2_000_000
-"""Far above any file of a person or of this program; a hostile one reaches 1e30 with ten lines of aliases."""
+MAX_KEY_SHOWN = 80
+"""Characters; comparing a longer text with every valid key takes its length squared."""
 
 
 def from_mapping(cls: type[T], mapping: object, *, where: object = None, path: str = "") -> T:
@@ -32,7 +30,7 @@ def from_mapping(cls: type[T], mapping: object, *, where: object = None, path: s
     Args:
         cls: a dataclass whose fields are bool, int, float, str, Literal, tuples, dicts with str keys,
             dataclasses, or one of these with None.
-        mapping: what `yaml.safe_load` or `to_mapping` gives.
+        mapping: what `yaml_files.read_yaml` or `to_mapping` gives.
         where: the file concerned, for messages.
         path: dotted name of the mapping inside the file, for messages.
 
@@ -70,91 +68,10 @@ def from_mapping(cls: type[T], mapping: object, *, where: object = None, path: s
                 error.what, where=where, found=error.found, expected=error.expected, fix=error.fix
             ) from error
         raise
-
-
-def read_yaml(path: Path, what: str) -> Any:
-    """The content of a YAML file, as `parse_yaml` gives it.
-
-    Args:
-        path: the file.
-        what: what it is, for messages: "The ROI map".
-
-    Raises:
-        ConfigError: it cannot be read, is not YAML, or would not end.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_YAML_BYTES:
-            raise ConfigError(
-                f"{what} is too large.",
-                where=path,
-                found=f"{size} bytes",
-                expected=f"at most {MAX_YAML_BYTES}",
-            )
-        return parse_yaml(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{what} cannot be read.", where=path, found=error.strerror or error) from error
-    except ValueError as error:
-        raise ConfigError(f"{what} is not usable YAML.", where=path, found=error) from error
-
-
-def parse_yaml(text: str) -> Any:
-    """Plain values of a YAML text: mappings, lists, text, numbers, dates.
-
-    Raises:
-        ValueError: not YAML, dates and numbers that are none, a key twice, too deep, or aliases that multiply into more
-            than `MAX_YAML_NODES` values.
-    """
-    try:
-        if _may_be_deep(text):
-            _refuse_depth(text)
-        content = yaml.load(text, Loader=_Loader)
-        _refuse_size(content)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
-    except RecursionError:
-        raise ValueError(f"nested more than {MAX_YAML_DEPTH} levels deep") from None
-    # What PyYAML's constructors raise where a value does not fit its tag, as in `!!int ""` or 2001-99-99.
-    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
-        raise ValueError(f"a value that does not fit its type: {error}") from error
-    return content
-
-
-def _may_be_deep(text: str) -> bool:
-    """Whether a text could nest beyond the limit: brackets, or many lines of lists, or indented lines."""
-    return (
-        text.count("[") + text.count("{") > MAX_YAML_DEPTH
-        or text.count("- -") + text.count("? ?") + text.count(": ?") > MAX_YAML_DEPTH // 2
-        or " " * MAX_YAML_DEPTH in text
-    )
-
-
-def _refuse_depth(text: str) -> None:
-    """libyaml composes and Python constructs by recursion: the depth is counted on events, which need none."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > MAX_YAML_DEPTH:
-            raise ValueError(f"nested more than {MAX_YAML_DEPTH} levels deep")
-
-
-def _refuse_size(content: object) -> None:
-    """An alias costs nothing to parse, but what reads the values goes through each as often as it is named."""
-    waiting, count = [(content, 0)], 0
-    while waiting:
-        value, depth = waiting.pop()
-        count += 1
-        if isinstance(value, (dict, list, tuple, set)):
-            items = [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
-            count += len(items)
-            waiting += [(item, depth + 1) for item in items if isinstance(item, (dict, list, tuple, set))]
-        if depth > MAX_YAML_DEPTH:
-            raise ValueError(f"nested more than {MAX_YAML_DEPTH} levels deep")
-        if count > MAX_YAML_NODES:
-            raise ValueError(f"aliases that multiply into more than {MAX_YAML_NODES} values")
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"The values of {path or 'the file'} do not fit together.", where=where, found=error
+        ) from error
 
 
 def to_mapping(value: Any) -> Any:
@@ -203,35 +120,6 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-_SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_MERGE_TAG = "tag:yaml.org,2002:merge"
-
-
-class _Loader(_SafeLoader):  # type: ignore[misc, valid-type]
-    """Refuses what the ordinary loader drops or multiplies in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping without a key twice, of which PyYAML keeps the last."""
-        if isinstance(node, yaml.MappingNode):
-            seen = set()
-            for key, _ in node.value:
-                if key.tag == _MERGE_TAG or not isinstance(key, yaml.ScalarNode):
-                    continue
-                if (key.tag, key.value) in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} is there twice", key.start_mark
-                    )
-                seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merge keys (<<) copy what they name: with aliases of aliases more than memory holds."""
-        merges = any(key.tag == _MERGE_TAG for key, _ in node.value)
-        super().flatten_mapping(node)
-        if merges and len(node.value) > MAX_MERGED_KEYS:
-            raise yaml.constructor.ConstructorError(None, None, "merge keys that multiply", node.start_mark)
-
-
 class _Dumper(yaml.SafeDumper):
     """Block style for mappings and for lists of mappings, flow style for lists of plain values."""
 
@@ -258,6 +146,7 @@ def _joined(path: str, name: str) -> str:
 
 
 def _refuse_key(key: str, valid: list[str], where: object, path: str) -> None:
+    key = key[:MAX_KEY_SHOWN]
     near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     raise ConfigError(
         f"Unknown key {_joined(path, key)!r}.",
@@ -271,7 +160,7 @@ def _wrong(value: object, expected: str, where: object, path: str) -> ConfigErro
     return ConfigError(
         f"The value of {path} does not fit.",
         where=where,
-        found=f"{value!r} ({type(value).__name__})",
+        found=f"{reprlib.repr(value)} ({type(value).__name__})",
         expected=expected,
     )
 
@@ -286,7 +175,7 @@ def _converted(value: Any, wanted: Any, where: object, path: str) -> Any:
     if origin is Literal:
         if value in args:
             return value
-        near = difflib.get_close_matches(str(value), [str(a) for a in args], n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(value)[:MAX_KEY_SHOWN], [str(a) for a in args], n=1, cutoff=0.5)
         hint = f"{', '.join(map(str, args))}" + (f" (did you mean {near[0]}?)" if near else "")
         raise _wrong(value, hint, where, path)
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
@@ -326,17 +215,22 @@ def _tuple(value: Any, args: tuple[Any, ...], where: object, path: str) -> tuple
     )
 
 
+def _number(value: Any, where: object, path: str) -> float:
+    # YAML 1.1 reads 1e-3 as text: a number without a dot in the mantissa is still meant as a number.
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            raise _wrong(value, "a number", where, path) from None
+        if not math.isfinite(number):
+            raise _wrong(value, "a finite number", where, path)
+        return number
+    raise _wrong(value, "a number", where, path)
+
+
 def _plain(value: Any, wanted: Any, where: object, path: str) -> Any:
     if wanted is float:
-        # YAML 1.1 reads 1e-3 as text: a number without a dot in the mantissa is still meant as a number.
-        if isinstance(value, str):
-            try:
-                return float(value)
-            except ValueError:
-                raise _wrong(value, "a number", where, path) from None
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        raise _wrong(value, "a number", where, path)
+        return _number(value, where, path)
     if wanted is int and (isinstance(value, bool) or not isinstance(value, int)):
         raise _wrong(value, "a whole number", where, path)
     if not isinstance(value, wanted):

@@ -194,3 +194,46 @@ def test_command_lists_and_shows(models: Path) -> None:
     assert shown.exit_code == 0
     for words in ("never patients", "Parotid_L", "4 x 3 x 3 mm", "steps: 10", "SHA-256"):
         assert words in shown.output
+
+
+HOSTILE = {
+    "aliases": "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(
+        f"{c}: &{c} [{','.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefghij", "bcdefghijk", strict=True)
+    ),
+    "deep": "format: 1\nname: " + "[" * 5000 + "]" * 5000,
+    "date": "format: 1\nname: 2001-99-99\n",
+    "self": "format: 1\ndata: &a {b: *a}\n",
+    "latin": "format: 1\nname: \xe9\n",
+    "empty": "",
+}
+
+
+def test_one_broken_bundle_does_not_hide_the_others(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = (models / "small" / "model.yaml").read_text(encoding="utf-8")
+    hostile = {
+        **HOSTILE,
+        "infinite": text.replace("spacing_mm_kij: [4.0", "spacing_mm_kij: [.inf"),
+        "pairs": text.replace("data: {}", "data: {flip_pairs: 5}"),
+    }
+    assert all(other != text for other in hostile.values())
+    for name, content in hostile.items():
+        (models / name).mkdir()
+        (models / name / "model.yaml").write_bytes(content.encode("latin-1"))
+    assert "small" in [b.name for b in list_bundles()]
+    left_out = [r.getMessage() for r in caplog.records]
+    assert sum("Left out of the list of models" in text for text in left_out) >= len(hostile) - 1
+    shown = CliRunner().invoke(command, [], catch_exceptions=False)
+    assert shown.exit_code == 0 and "small" in shown.stdout
+    for name in HOSTILE:
+        with pytest.raises(ModelError, match=r"model\.yaml"):
+            load_bundle(models / name)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    bundle, network = small_bundle()
+    with torch.no_grad():
+        network.head.weight[0, 0] = float("nan")
+    with pytest.raises(ModelError, match=r"not finite \(NaN or infinity\) in head.weight"):
+        save_bundle(tmp_path / "small", bundle, network.state_dict(), model_card="")
+    assert not (tmp_path / "small").exists()

@@ -250,6 +250,9 @@ class ModelBundle:
         full = {
             name: value.float() if value.is_floating_point() else value for name, value in weights.items()
         }
+        broken = [name for name, value in full.items() if not bool(torch.isfinite(value).all())]
+        if broken:  # such a network finds nothing anywhere, without a word
+            raise damaged(self, f"numbers that are not finite (NaN or infinity) in {', '.join(broken[:3])}")
         network.load_state_dict(full, assign=True)
         if calibrated:
             self.calibrate_network(network)

@@ -7,11 +7,10 @@ import logging
 import os
 from pathlib import Path
 
-import yaml
-
 from contour_ai.bundle.description import DESCRIPTION_FILE, ModelBundle
 from contour_ai.errors import ConfigError, ModelError
 from contour_ai.settings import from_mapping
+from contour_ai.yaml_files import read_yaml
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
@@ -69,12 +68,7 @@ def read_description(folder: Path) -> ModelBundle:
         ConfigError: unknown or missing keys, or values that do not fit.
     """
     path = folder / DESCRIPTION_FILE
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)
-    except OSError as error:
-        raise ModelError("The model cannot be read.", where=path, found=error.strerror) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError("The model's description is not YAML.", where=path, found=error) from error
+    content = read_yaml(path, "The model's description", fix="get the bundle again, as a whole")
     if not isinstance(content, dict):
         raise ModelError("The model's description is not a mapping of keys to values.", where=path)
     found = content.pop("format", None)
@@ -103,6 +97,9 @@ def list_bundles() -> tuple[ModelBundle, ...]:
                 bundle = read_description(path.parent)
             except ModelError as error:
                 logger.warning("Left out of the list of models: %s", error)
+                continue
+            except Exception as error:  # noqa: BLE001 - one broken bundle must not hide the others
+                logger.warning("Left out of the list of models: %s: %s %s", path, type(error).__name__, error)
                 continue
             found.setdefault(path.parent.name, bundle)
     return tuple(found[name] for name in sorted(found))
@@ -172,6 +169,3 @@ def damaged(
         expected=expected,
         fix=fix,
     )
-
-
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

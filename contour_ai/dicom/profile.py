@@ -9,11 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from contour_ai.errors import ConfigError
 from contour_ai.polygons import CLEARANCE
 from contour_ai.settings import from_mapping
+from contour_ai.yaml_files import parse_yaml
 
 LONGEST_ROI_NAME = 64
 LONGEST_LABEL = 16
@@ -99,7 +98,7 @@ def load_profile(name: str | Path | Profile) -> Profile:
 
 def _parsed(text: str, name: str, where: object) -> Profile:
     try:
-        mapping = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        mapping = parse_yaml(text)
+    except ValueError as error:
         raise ConfigError("The profile is not valid YAML.", where=where, found=error) from error
     return dataclasses.replace(from_mapping(Profile, mapping or {}, where=where), name=name)

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-import yaml
-
 from contour_ai.errors import ConfigError
 from contour_ai.evaluation.metrics import BOTH, PREDICTION_MISSING, Row
 from contour_ai.evaluation.report import quantile
 from contour_ai.settings import from_mapping
+from contour_ai.yaml_files import read_yaml
 
 EXAMPLE = """\
 # What our department accepts. A figure without a limit is reported, not checked; each_… holds for every single patient.
@@ -99,17 +98,9 @@ def load_limits(path: Path) -> Limits:
         ConfigError: no such file, not YAML, an unknown key, a value that is no number, or no limit at all.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            "The limits cannot be read.",
-            where=path,
-            found=error,
-            fix="contour-ai commission --example-limits prints a file to start from",
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError("The file of limits is not YAML.", where=path, found=error) from error
+    content = read_yaml(
+        path, "The file of limits", fix="contour-ai commission --example-limits prints a file to start from"
+    )
     return from_mapping(Limits, content, where=path)
 
 

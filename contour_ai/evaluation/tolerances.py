@@ -8,11 +8,10 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-import yaml
-
 from contour_ai.errors import ConfigError
 from contour_ai.settings import from_mapping
 from contour_ai.structures.names import tg263_name
+from contour_ai.yaml_files import parse_yaml
 
 BUILT_IN = "tolerances.yaml"
 
@@ -85,8 +84,8 @@ def _text(path: Path) -> str:
 
 def _parsed(text: str, where: object) -> Tolerances:
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = parse_yaml(text)
+    except ValueError as error:
         raise ConfigError("The file of tolerances is not YAML.", where=where, found=error) from error
     return from_mapping(Tolerances, content, where=where)
 

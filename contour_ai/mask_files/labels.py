@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from contour_ai.errors import InputError
 from contour_ai.mask_files.stored import Segment, StoredImage
-from contour_ai.settings import parse_yaml
+from contour_ai.yaml_files import parse_yaml
 
 NAMES_FILE = "names.yaml"
 """In a folder of masks: {file name: ROI name}, or {file name: {label: ROI name}}."""

@@ -11,6 +11,7 @@ import yaml
 
 from contour_ai.errors import ConfigError
 from contour_ai.files import atomic_file
+from contour_ai.yaml_files import read_yaml
 
 KEYS = ("rois", "ignore", "absent", "accepted")
 
@@ -118,10 +119,7 @@ class RoiMap:
         Raises:
             ConfigError: the file cannot be read, has unknown keys, or contradicts itself.
         """
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeError, yaml.YAMLError) as error:
-            raise ConfigError("The ROI map cannot be read.", where=path, found=error) from error
+        data = read_yaml(path, "The ROI map")
         if not isinstance(data, dict):
             raise _wrong_form(path, "the file", data)
         unknown = sorted(str(key) for key in data if key not in KEYS)

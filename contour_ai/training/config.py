@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from contour_ai.errors import ConfigError
 from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.settings import commented_yaml, from_mapping
+from contour_ai.yaml_files import read_yaml
 
 Triple = tuple[int, int, int]
 Range = tuple[float, float]
@@ -379,14 +378,7 @@ def load_config(path: Path | None) -> TrainConfig:
     """
     if path is None:
         return TrainConfig()
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            "The configuration cannot be read.", where=path, found=error.strerror, fix="check --config"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError("The configuration is not YAML.", where=path, found=error) from error
+    content = read_yaml(path, "The configuration", fix="check --config")
     return from_mapping(TrainConfig, {} if content is None else content, where=path)
 
 

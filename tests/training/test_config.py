@@ -42,7 +42,7 @@ def test_every_key_is_explained() -> None:
         ("loss: {may_overlap: [Brain]}", "The value of loss.may_overlap"),
         ("run: {steps: 1.5}", "The value of run.steps does not fit.\n"),
         ("- a", "must be a mapping"),
-        ("a: [", "The configuration is not YAML."),
+        ("a: [", "it is not valid YAML."),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_file(tmp_path: Path, text: str, message: str) -> None:
