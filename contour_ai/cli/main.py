@@ -28,6 +28,7 @@ COMMANDS = {
     "rois": "contour_ai.cli.rois",
     "to-masks": "contour_ai.cli.to_masks",
     "to-rtstruct": "contour_ai.cli.to_rtstruct",
+    "to-seg": "contour_ai.cli.to_seg",
     "check": "contour_ai.cli.check",
     "models": "contour_ai.cli.models",
     "sample": "contour_ai.cli.sample",

@@ -53,6 +53,13 @@ UNFORESEEN = 1
 @click.option(
     "--report", is_flag=True, help="Also write report.html: CT and contours to look through in a browser."
 )
+@click.option(
+    "--seg",
+    is_flag=False,
+    flag_value="binary",
+    type=click.Choice(["binary", "fractional"]),
+    help="Also write a DICOM SEG: masks, or with `--seg fractional` the network's probabilities. Needs the extra seg.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace earlier predictions of the same patients.")
 @click.option(
     "--skip-done",
@@ -70,6 +77,7 @@ def command(
     profile: str,
     no_overlays: bool,
     report: bool,
+    seg: str | None,
     overwrite: bool,
     skip_done: bool,
     series_uid: str | None,
@@ -98,6 +106,7 @@ def command(
         profile=profile,
         overlays=not no_overlays,
         report=report,
+        seg=seg,  # type: ignore[arg-type]
         overwrite=overwrite,
         series_uid=series_uid,
     )

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["npz", "nifti", "nrrd"]),
-    help="Default: npz for a FILE.npz, else nifti.",
+    type=click.Choice(["npz", "nifti", "nrrd", "seg"]),
+    help="Default: npz for a FILE.npz, seg for a FILE.dcm, else nifti.",
 )
 @click.option("--rois", help="Only these ROIs, with commas between them.")
 @click.option(
@@ -57,7 +57,7 @@ def command(
     from contour_ai.dicom.scan import find_patient
     from contour_ai.mask_files import save_masks
 
-    chosen = file_format or ("npz" if output.suffix == ".npz" else "nifti")
+    chosen = file_format or {".npz": "npz", ".dcm": "seg"}.get(output.suffix, "nifti")
     if chosen == "npz" and output.suffix != ".npz":
         raise click.UsageError("--format npz writes one file: give --out a name that ends in .npz")
     patient = find_patient(patient_dir, series_uid=series_uid, rtstruct=rtstruct, needs_rtstruct=True)
@@ -75,6 +75,18 @@ def command(
             voxels[renamed[name]] = int(np.count_nonzero(mask))
             yield renamed[name], mask
 
+    if chosen == "seg":
+        from contour_ai.dicom.seg_write import SegmentationOrigin, write_masks
+
+        written = write_masks(
+            output, masks(), ct, SegmentationOrigin(algorithm="MANUAL"), overwrite=overwrite
+        )
+        for name in written.empty:
+            _note(f"ROI {name} has no voxel and is not written: a segmentation has no empty segments")
+        for name, count in written.voxels.items():
+            out().print(f"{name}: {count} voxels", markup=False)
+        out().print(f"{len(written.voxels)} segments {ct.grid.shape_kij} in {output}", markup=False)
+        return
     files = save_masks(
         output,
         masks(),

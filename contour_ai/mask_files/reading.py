@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.dicom.seg_place import masks_on_grid
+from contour_ai.dicom.seg_read import is_segmentation, read_segmentation
 from contour_ai.errors import InputError
 from contour_ai.grid import Grid
 from contour_ai.mask_files.labels import named_masks, read_names
@@ -30,7 +32,8 @@ READERS: Mapping[str, Callable[[Path, int], StoredImage]] = {
     ".mhd": read_metaimage,
 }
 IMAGE_SUFFIXES = tuple(READERS)
-EXPECTED = f".npz or {', '.join(IMAGE_SUFFIXES)}"
+EXPECTED = f".npz, {', '.join(IMAGE_SUFFIXES)} or a DICOM SEG"
+DICOM_SUFFIXES = ("", ".dcm", ".ima")
 
 MIN_LIMIT_BYTES = 256 << 20
 BYTES_PER_CT_VOXEL = 32
@@ -50,7 +53,8 @@ MAGIC = (
 def read_masks(
     source: Path, grid: Grid, *, on_note: OnNote | None = None
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """(ROI name, mask (k, i, j) on `grid`) of a ``.npz``, an image file, or a folder of image files, one at a time.
+    """(ROI name, mask (k, i, j) on `grid`) of a ``.npz``, an image file, a DICOM SEG, or a folder of such
+    files, one at a time.
 
     Images whose voxels are those of the grid (in any axis order, also a part of it) are taken voxel by voxel; others
     are resampled, which `on_note` is told (without it, the log).
@@ -84,7 +88,9 @@ def _images(source: Path, grid: Grid, note: OnNote) -> Iterator[tuple[str, NDArr
     names = read_names(source, None if source.is_dir() else _stem(source) or source.stem)
     order = {file: n for n, file in enumerate([*names.files, *names.tables])}  # as they were written
     limit = max(MIN_LIMIT_BYTES, BYTES_PER_CT_VOXEL * int(np.prod(grid.shape_kij)))
-    files = [source] if source.is_file() else [p for p in source.iterdir() if _stem(p) and p.is_file()]
+    files = (
+        [source] if source.is_file() else [p for p in source.iterdir() if p.is_file() and _may_hold_masks(p)]
+    )
     files.sort(key=lambda p: (order.get(p.name, len(order)), p.name))
     if source.is_dir() and not files:
         archives = sorted(p for p in source.iterdir() if p.suffix.lower() == ".npz")
@@ -97,6 +103,9 @@ def _images(source: Path, grid: Grid, note: OnNote) -> Iterator[tuple[str, NDArr
             )
     for path in files:
         stem = _stem(path)
+        if stem is None and is_segmentation(path):
+            yield from masks_on_grid(read_segmentation(path), grid, path, note)
+            continue
         if stem is None:
             raise _no_mask_file(path)
         image = READERS[_suffix(path)](path, limit)
@@ -104,6 +113,11 @@ def _images(source: Path, grid: Grid, note: OnNote) -> Iterator[tuple[str, NDArr
             note(text)
         for name, array in named_masks(image, path, stem, names):
             yield name, on_grid(array, image.affine, grid, f"{path}, {name}", note)
+
+
+def _may_hold_masks(path: Path) -> bool:
+    """Whether a file of a folder is an image file, or a DICOM SEG."""
+    return _stem(path) is not None or (path.suffix.lower() in DICOM_SUFFIXES and is_segmentation(path))
 
 
 def _suffix(path: Path) -> str:
@@ -143,11 +157,6 @@ def _dicom_kind(path: Path) -> tuple[str, str | None]:
         )
     except (InvalidDicomError, OSError, ValueError, EOFError, AttributeError, NotImplementedError):
         return "a DICOM file that cannot be read", None
-    if modality == "SEG":
-        return (
-            "a DICOM SEG (segmentation), which is not read here",
-            "convert it to NRRD or NIfTI, for example with segimage2itkimage of dcmqi or with 3D Slicer",
-        )
     if modality == "RTSTRUCT":
         return "a DICOM RTSTRUCT", "to-masks makes masks of it"
     return f"a DICOM file of modality {modality}", None

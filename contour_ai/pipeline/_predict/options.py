@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from contour_ai.bundle import ModelBundle
 
@@ -25,6 +25,8 @@ class PredictOptions:
     """Whether to draw a picture for every slice; the montage is always drawn."""
     report: bool = False
     """Whether to write `report.html`, a viewer of CT and contours in one file."""
+    seg: Literal["binary", "fractional"] | None = None
+    """Whether to write a DICOM SEG beside the structure set, too: masks, or the probabilities behind them."""
     overwrite: bool = False
     """Replace what an earlier prediction of the same patient left."""
     series_uid: str | None = None

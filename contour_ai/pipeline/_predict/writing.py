@@ -28,6 +28,7 @@ from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
 from contour_ai.pipeline._predict.options import PredictOptions, options_record
 from contour_ai.pipeline._predict.reference import find_reference
+from contour_ai.pipeline._predict.segmentation import write_seg
 from contour_ai.pipeline._predict.target import folder_name, refuse_strangers
 from contour_ai.pipeline.pictures import Scene, draw_pictures
 from contour_ai.pipeline.result import (
@@ -80,6 +81,8 @@ def _write_all(
     files, ct, bundle, clock = patient.files, patient.ct, model.bundle, patient.clock
     with clock.stage("structure set"):
         written = _write(rois, flags, ct, bundle, options, folder)
+        if options.seg is not None:
+            write_seg(rois, written.names, ct, bundle, folder, fractional=options.seg == "fractional")
     with clock.stage("reference"):
         reference, reference_path, notes = find_reference(files, ct, rois)
     results = tuple(
