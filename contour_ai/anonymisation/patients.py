@@ -149,7 +149,9 @@ def _anonymise(
     pseudonym = key.pseudonym(patient.name)
     cleaner = Cleaner.of(key, identity, pseudonym, options.keep)
     folder = out_dir / pseudonym.name
-    with atomic_folder(folder, overwrite=options.overwrite) as temporary:
+    with atomic_folder(
+        folder, overwrite=options.overwrite, inputs=patient.paths, record="patients"
+    ) as temporary:
         copied = list(_copy(patient, cleaner, temporary, on_progress))
         proof = prove(copied, identity, on_progress)
         write_key(options.key_path, key)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from contour_ai.bundle.description import DESCRIPTION_FILE, ModelBundle
 from contour_ai.errors import ConfigError, ModelError
+from contour_ai.files import is_temporary
 from contour_ai.settings import from_mapping
 from contour_ai.yaml_files import read_yaml
 
@@ -93,6 +94,8 @@ def list_bundles() -> tuple[ModelBundle, ...]:
     found: dict[str, ModelBundle] = {}
     for folder in model_folders():
         for path in sorted(folder.glob(f"*/{DESCRIPTION_FILE}")):
+            if is_temporary(path.parent.name):
+                continue
             try:
                 bundle = read_description(path.parent)
             except ModelError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from contour_ai.bundle.description import CARD_FILE, DESCRIPTION_FILE, WEIGHTS_FILE, ModelBundle
 from contour_ai.bundle.reading import FORMAT, load_bundle
-from contour_ai.files import atomic_file, atomic_folder
+from contour_ai.files import atomic_file, atomic_folder, update_manifest
 from contour_ai.settings import to_mapping, to_yaml
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def save_bundle(
         bundle: its description; `folder` and `weights_sha256` in it are ignored.
         state_dict: the network's parameters and buffers.
         model_card: text of MODEL_CARD.md.
-        overwrite: replace an existing folder.
+        overwrite: replace an existing folder; one in which somebody changed or added something gets another name.
 
     Returns:
         The bundle as it now lies in `folder`.
@@ -48,7 +48,7 @@ def save_bundle(
 
     weights = save({name: _stored(value) for name, value in state_dict.items()})
     bundle = replace(bundle, weights_sha256=hashlib.sha256(weights).hexdigest())
-    with atomic_folder(folder, overwrite=overwrite) as temporary:
+    with atomic_folder(folder, overwrite=overwrite, set_aside=overwrite) as temporary:
         (temporary / WEIGHTS_FILE).write_bytes(weights)
         (temporary / DESCRIPTION_FILE).write_text(describe(bundle), encoding="utf-8", newline="\n")
         (temporary / CARD_FILE).write_text(model_card, encoding="utf-8", newline="\n")
@@ -66,6 +66,7 @@ def update_bundle(bundle: ModelBundle, *, model_card: str) -> ModelBundle:
     for name, text in texts.items():
         with atomic_file(bundle.folder / name, overwrite=True) as path:
             path.write_text(text, encoding="utf-8", newline="\n")
+    update_manifest(bundle.folder, *texts)
     return load_bundle(bundle.folder)
 
 

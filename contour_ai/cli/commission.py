@@ -86,7 +86,8 @@ def command(
     from contour_ai.pipeline._commission import CommissionOptions, commission
     from contour_ai.structures.roi_map import RoiMap
 
-    check_target(out_dir, overwrite=overwrite)
+    given = [path for path in (data_dir, limits_path, roi_map, tau and Path(tau)) if path]
+    check_target(out_dir, overwrite=overwrite, inputs=given)
     limits = load_limits(limits_path)
     options = CommissionOptions(
         device=device,
@@ -94,6 +95,7 @@ def command(
         roi_map=None if roi_map is None else RoiMap.load(roi_map),
         tau=tolerances_of(tau),
         overwrite=overwrite,
+        inputs=tuple(given),
     )
     bundle = load_bundle(model)
     warn_of_mirror(bundle, tta)

@@ -65,8 +65,10 @@ def command(
 
     if report and out is None:
         raise click.UsageError("--report needs --out DIR: that is where the pages are written.")
+    given = (predicted, reference, ct, versus, roi_map, None if tau is None else Path(tau))
+    inputs = [path for path in given if path is not None]
     if out is not None:
-        check_target(out, overwrite=overwrite)
+        check_target(out, overwrite=overwrite, inputs=inputs)
     names = [name.strip() for name in rois.split(",") if name.strip()] if rois else None
     mapped = None if roi_map is None else RoiMap.load(roi_map)
     tolerances = tolerances_of(tau)
@@ -98,7 +100,7 @@ def command(
     _show(result, second, comparison)
     if out is not None:
         labels = _labels(predicted, versus)
-        _write(out, result, second, comparison, labels, report=report, overwrite=overwrite)
+        _write(out, result, second, comparison, labels, report=report, overwrite=overwrite, inputs=inputs)
     failures = [error for r in (result, second) if r is not None for error in r.failed.values()]
     return max((exit_status(error) for error in failures), default=0)
 
@@ -138,13 +140,14 @@ def _write(
     *,
     report: bool,
     overwrite: bool,
+    inputs: Sequence[Path],
 ) -> None:
     from contour_ai.evaluation.report import write_report
     from contour_ai.files import atomic_folder
     from contour_ai.pipeline.report import COHORT, reports_of_evaluation
 
     pages: tuple[Path, ...] = ()
-    with atomic_folder(out, overwrite=overwrite) as folder:
+    with atomic_folder(out, overwrite=overwrite, inputs=inputs) as folder:
         write_report(folder, result.rows, result.notes, comparison, result.tolerances)
         if second is not None:
             (folder / "versus").mkdir()

@@ -55,11 +55,15 @@ def command(
     from contour_ai.dicom.ct import read_ct
     from contour_ai.dicom.rtstruct_read import iter_masks, load_structure_set
     from contour_ai.dicom.scan import find_patient
+    from contour_ai.files import check_target
     from contour_ai.mask_files import save_masks
 
     chosen = file_format or {".npz": "npz", ".dcm": "seg"}.get(output.suffix, "nifti")
     if chosen == "npz" and output.suffix != ".npz":
         raise click.UsageError("--format npz writes one file: give --out a name that ends in .npz")
+    inputs = [patient_dir, *(path for path in (rtstruct, roi_map) if path is not None)]
+    if chosen != "npz":
+        check_target(output, overwrite=overwrite, inputs=inputs)
     patient = find_patient(patient_dir, series_uid=series_uid, rtstruct=rtstruct, needs_rtstruct=True)
     for problem in patient.problems:
         _note(problem)
@@ -93,6 +97,7 @@ def command(
         ct.grid,
         format=chosen,  # type: ignore[arg-type]
         overwrite=overwrite,
+        inputs=inputs,
         on_note=_note,
     )
     for name, count in voxels.items():

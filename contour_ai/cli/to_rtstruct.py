@@ -90,6 +90,7 @@ def command(
         Provenance(label=label, description=description),
         profile=limits,
         overwrite=overwrite,
+        inputs=[masks],
         verify=kept.__getitem__,
     )
     for note in written.notes:

@@ -23,6 +23,7 @@ from pydicom.uid import (
 
 from contour_ai.dicom.header import NOT_DICOM, UNREADABLE, read_header, text
 from contour_ai.errors import InputError
+from contour_ai.files import MANIFEST, Manifest, is_temporary
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 
 logger = logging.getLogger(__name__)
@@ -125,6 +126,8 @@ class Archive:
     structure_sets: tuple[StructureSetFile, ...]
     others: tuple[OtherFile, ...]
     skipped: tuple[SkippedFile, ...]
+    results: tuple[Path, ...] = ()
+    """Folders with results of contour-ai, which were not looked into: they are no input beside the images."""
 
     def __str__(self) -> str:
         """What was found, in a line."""
@@ -140,6 +143,8 @@ class Archive:
             parts.append(f"{damaged_files} unreadable DICOM file(s)")
         if foreign:
             parts.append(f"{foreign} other file(s)")
+        if self.results:
+            parts.append(f"{len(self.results)} folder(s) of results of contour-ai, not looked into")
         return ", ".join(parts)
 
 
@@ -148,31 +153,55 @@ def scan(
 ) -> Archive:
     """Looks at every file in folders and their subfolders, also where these are links; only headers are read.
 
+    Unfinished files of a run (see `files.is_temporary`) are never looked at. A folder with results of contour-ai is
+    looked into where it is given itself, or where nothing else in the folder given is CT or RTSTRUCT.
+
     Raises:
-        InputError: a path does not exist.
+        InputError: a path does not exist, or is an unfinished file.
     """
-    files = _list_files([paths] if isinstance(paths, Path) else paths)
+    listed = [_list_files(path) for path in ([paths] if isinstance(paths, Path) else paths)]
+    looked = _look_at([file for files, _ in listed for file in files], on_progress, stage)
+    passed_over: list[Path] = []
+    for files, folders in listed:
+        if any(not isinstance(looked[file], SkippedFile) for file in files):
+            passed_over += folders
+        else:
+            within = [file for folder in folders for file in _files_below(folder)[0] if file not in looked]
+            looked |= _look_at(within, on_progress, stage)
+    return _sorted_out(looked.values(), dict.fromkeys(passed_over))
+
+
+def _look_at(paths: Iterable[Path], on_progress: OnProgress, stage: str) -> dict[Path, _Looked]:
+    """What each file is."""
+    files = list(dict.fromkeys(paths))
+    found: dict[Path, _Looked] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done, (path, one) in enumerate(zip(files, pool.map(_look, files), strict=True), start=1):
+            found[path] = one
+            if done % 64 == 0 or done == len(files):
+                on_progress(ProgressEvent(stage, done, len(files)))
+    return found
+
+
+def _sorted_out(looked: Iterable[_Looked], results: Iterable[Path]) -> Archive:
     slices: dict[tuple[str, str, str], list[_Slice]] = {}
     structure_sets: list[StructureSetFile] = []
     others: list[OtherFile] = []
     skipped: list[SkippedFile] = []
-    with ThreadPoolExecutor(THREADS) as pool:
-        for done, found in enumerate(pool.map(_look, files), start=1):
-            if isinstance(found, _Slice):
-                slices.setdefault((found.patient_id, found.study_uid, found.series_uid), []).append(found)
-            elif isinstance(found, StructureSetFile):
-                structure_sets.append(found)
-            elif isinstance(found, OtherFile):
-                others.append(found)
-            else:
-                skipped.append(found)
-            if done % 64 == 0 or done == len(files):
-                on_progress(ProgressEvent(stage, done, len(files)))
+    for found in looked:
+        if isinstance(found, _Slice):
+            slices.setdefault((found.patient_id, found.study_uid, found.series_uid), []).append(found)
+        elif isinstance(found, StructureSetFile):
+            structure_sets.append(found)
+        elif isinstance(found, OtherFile):
+            others.append(found)
+        else:
+            skipped.append(found)
     structure_sets, copies = _without_copies(structure_sets)
     others += copies
     _warn_of_damaged(skipped)
     series = tuple(_series(slices[key]) for key in sorted(slices))
-    return Archive(series, tuple(structure_sets), tuple(others), tuple(skipped))
+    return Archive(series, tuple(structure_sets), tuple(others), tuple(skipped), tuple(results))
 
 
 # -- looking at one file ---------------------------------------------------------------------------------------
@@ -192,30 +221,51 @@ class _Slice:
     frames: int
 
 
-def _list_files(paths: Iterable[Path]) -> list[Path]:
-    """Every file, once, sorted within its folder."""
-    files: dict[Path, None] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            files.update(dict.fromkeys(_files_below(path)))
-        elif path.exists():
-            files[path] = None
-        else:
-            raise InputError("No such file or folder.", where=path)
-    return list(files)
+_Looked = _Slice | StructureSetFile | OtherFile | SkippedFile
 
 
-def _files_below(root: Path) -> Iterator[Path]:
-    """The files of a folder and those below it, links to folders included; a folder with several ways to it once."""
+def _list_files(path: Path) -> tuple[list[Path], list[Path]]:
+    """The files at or below a path, and the folders of results that were passed over."""
+    path = Path(path)
+    if is_temporary(path.name):
+        raise InputError(
+            "This is an unfinished file or folder of a run that goes on, or was broken off.",
+            where=path,
+            fix="wait for the run, or start it again; the next run removes what a broken one has left",
+        )
+    if path.is_dir():
+        return _files_below(path)
+    if not path.exists():
+        raise InputError("No such file or folder.", where=path)
+    return [path], []
+
+
+def _files_below(root: Path) -> tuple[list[Path], list[Path]]:
+    """The files of a folder and those below it, sorted, and the folders of results below it, which are passed over.
+
+    Links to folders are followed; a folder with several ways to it is looked into once.
+    """
+    files: list[Path] = []
+    results: list[Path] = []
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:
+        here = Path(folder)
+        holds_results = MANIFEST in names and here != root and _holds_results(here)
+        if real in seen or holds_results:
             folders.clear()
-            continue
+        if holds_results and real not in seen:
+            results.append(here)
+        if real not in seen and not holds_results:
+            folders[:] = sorted(name for name in folders if not is_temporary(name))
+            files += [here / n for n in sorted(names) if n != MANIFEST and not is_temporary(n)]
         seen.add(real)
-        folders.sort()
-        yield from (Path(folder, name) for name in sorted(names))
+    return files, results
+
+
+def _holds_results(folder: Path) -> bool:
+    manifest = Manifest.load(folder)
+    return manifest is not None and manifest.record == "results"
 
 
 def _without_copies(
@@ -243,7 +293,7 @@ def _warn_of_damaged(skipped: Sequence[SkippedFile]) -> None:
         logger.warning("left out %d more DICOM files that cannot be read", len(broken) - MAX_WARNINGS)
 
 
-def _look(path: Path) -> _Slice | StructureSetFile | OtherFile | SkippedFile:
+def _look(path: Path) -> _Looked:
     """What one file is."""
     try:
         header = read_header(path, KEYWORDS)

@@ -81,7 +81,7 @@ def write_ct(
         series.BodyPartExamined = body_part
     else:  # required, though empty, unless the body part is known not to be a paired one
         series.Laterality = ""
-    with atomic_folder(Path(folder)) as temporary:
+    with atomic_folder(Path(folder), record=None) as temporary:
         for k in range(volume.grid.shape_kij[0]):
             dataset = _slice_dataset(series, volume, stored, k, uid_seed)
             dataset.save_as(temporary / f"CT.{k + 1:04d}.dcm", enforce_file_format=True)

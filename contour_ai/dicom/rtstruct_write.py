@@ -28,7 +28,7 @@ from contour_ai.dicom.rtstruct_header import (
 )
 from contour_ai.dicom.verify import ExpectedMask, verify_structure_set
 from contour_ai.errors import GeometryError, InputError
-from contour_ai.files import atomic_file
+from contour_ai.files import RTSTRUCT, atomic_file
 from contour_ai.polygons import HoleStyle, Polygon, stack_to_polygons
 from contour_ai.structures.roi_record import RoiInfo
 from contour_ai.structures.roi_record import roi_info as default_roi_info
@@ -131,6 +131,7 @@ def write_structure_set(
     *,
     profile: str | Path | Profile = "generic",
     overwrite: bool = False,
+    inputs: Sequence[Path] = (),
     verify: Mapping[str, ExpectedMask] | Callable[[str], ExpectedMask] | None = None,
     uid_seed: str | None = None,
 ) -> WrittenStructureSet:
@@ -138,6 +139,8 @@ def write_structure_set(
 
     Args:
         rois: may be a generator; each ROI is encoded and forgotten.
+        overwrite: replace an RTSTRUCT that is there, and is not one of `inputs` or the CT.
+        inputs: files that were read for this one, which are never replaced.
         verify: {ROI name: mask (k, i, j)}, or a function that gives the mask of a name. Before the file is moved
             into place it is read back and every voxel compared.
         uid_seed: makes UIDs and dates the same in every run.
@@ -148,7 +151,7 @@ def write_structure_set(
         VerificationError: the file read back differs from `verify`; no file is left.
     """
     path, limits = Path(path), load_profile(profile)
-    with atomic_file(path, overwrite=overwrite) as temporary:
+    with atomic_file(path, overwrite=overwrite, inputs=[*inputs, *ct.paths], kind=RTSTRUCT) as temporary:
         text = CoordinateText(ct.grid, limits.decimals)
         encoded = [_EncodedRoi.of(roi, ct, text) for roi in rois]
         if not encoded:

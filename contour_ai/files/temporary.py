@@ -116,7 +116,7 @@ def finish_swap(path: Path) -> None:
 # -- left-overs ------------------------------------------------------------------------------------------------
 
 
-def clear_left_behind(folder: Path, *, now: bool = True) -> None:
+def clear_left_behind(folder: Path, *, now: bool = True, exclusive: bool = False) -> None:
     """Removes what killed processes left unfinished in `folder`, after putting replaced folders in their place.
 
     What a running process, or one of another host, works on stays. Nothing here is an error: the folder may be missing
@@ -124,6 +124,7 @@ def clear_left_behind(folder: Path, *, now: bool = True) -> None:
 
     Args:
         now: look, even if this process has looked a moment ago.
+        exclusive: no other host or earlier version works in this folder; what no process here uses was left.
     """
     key = str(folder.absolute())
     last = _cleared.get(key)
@@ -135,7 +136,7 @@ def clear_left_behind(folder: Path, *, now: bool = True) -> None:
             names = sorted(entry.name for entry in entries if is_temporary(entry.name))
     except OSError:
         return
-    left = [folder / name for name in names if _is_left(folder / name)]
+    left = [folder / name for name in names if _is_left(folder / name, exclusive=exclusive)]
     for path in [p for p in left if p.suffix == SWAP]:
         with contextlib.suppress(OSError):
             finish_swap(path)
@@ -145,10 +146,12 @@ def clear_left_behind(folder: Path, *, now: bool = True) -> None:
             remove(path, unless_in_use=True)
 
 
-def _is_left(path: Path) -> bool:
+def _is_left(path: Path, *, exclusive: bool) -> bool:
     maker = maker_of(path.name)
     if maker is not None and maker.is_of_this_host:
         return not maker.is_running
+    if exclusive:
+        return True
     try:
         return time.time() - _last_change_s(path) > (SWAP_S if path.suffix == SWAP else ABANDONED_S)
     except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from contour_ai.errors import GeometryError
-from contour_ai.files import atomic_file, atomic_folder, safe_name
+from contour_ai.files import NPZ, atomic_file, atomic_folder, safe_name
 from contour_ai.grid import ROUNDING_NOISE_VOXELS, Grid
 from contour_ai.mask_files.labels import NAMES_FILE
 from contour_ai.mask_files.nifti import nifti_bytes
@@ -35,6 +35,7 @@ def save_masks(
     *,
     format: MaskFormat = "npz",
     overwrite: bool = False,
+    inputs: Sequence[Path] = (),
     on_note: OnNote | None = None,
 ) -> dict[str, Path]:
     """Writes masks (k, i, j) of `grid`, one in memory at a time; returns {ROI name: its file}.
@@ -43,16 +44,19 @@ def save_masks(
     and `NAMES_FILE` with the ROI names, as file names cannot have all characters. Slices that are equally spaced but
     for rounding are written with equal spacing, which `on_note` is told (without it, the log).
 
+    Args:
+        inputs: files and folders that the masks come from, which are never replaced.
+
     Raises:
         GeometryError: image formats need equally spaced slices without shear.
-        OutputError: `path` exists and `overwrite` is False, or it cannot be written.
+        OutputError: `path` exists and is not to be, or must not be, replaced; or it cannot be written.
     """
     path = Path(path)
     if format == "npz":
-        with atomic_file(path, overwrite=overwrite) as temporary:
+        with atomic_file(path, overwrite=overwrite, inputs=inputs, kind=NPZ) as temporary:
             return dict.fromkeys(write_npz(temporary, masks), path)
     affine = _affine(grid, path, format, on_note or log.warning)
-    with atomic_folder(path, overwrite=overwrite) as folder:
+    with atomic_folder(path, overwrite=overwrite, inputs=inputs) as folder:
         names = _write_images(folder, masks, affine, format)
     return {name: path / file for file, name in names.items()}
 

@@ -63,6 +63,9 @@ class CommissionOptions:
     tau: float | Tolerances | None = None
     """Tolerance of the surface DSC, as in `evaluate`."""
     overwrite: bool = False
+    """Replace an earlier report, if nobody has changed or added anything in its folder."""
+    inputs: tuple[Path, ...] = ()
+    """Files besides the data and the model that were read, which are never replaced."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def commission(
     Raises:
         InputError: no patient with a CT and one structure set, or not one that could be compared.
         ModelError: the model cannot be used.
-        OutputError: `out_dir` exists, lies in `data_dir` or cannot be written.
+        OutputError: `out_dir` exists and must not be replaced, lies in `data_dir`, or cannot be written.
     """
     options = options or CommissionOptions()
     data_dir, out_dir = Path(data_dir), Path(out_dir)
@@ -125,7 +128,8 @@ def commission(
         )
     checks = self_test()
     model = load_model(bundle, options.device)
-    with atomic_folder(out_dir, overwrite=options.overwrite) as folder:
+    inputs = [data_dir, *([] if bundle.folder == Path() else [bundle.folder]), *options.inputs]
+    with atomic_folder(out_dir, overwrite=options.overwrite, inputs=inputs) as folder:
         tried = _predict(patients, model, folder / PREDICTIONS, options, on_progress)
         result = _evaluate(folder / PREDICTIONS, data_dir, tried, model, limits, options, on_progress)
         title = f"Commissioning of {bundle.name} {bundle.version}"

@@ -178,7 +178,10 @@ def _find_pairs(
     predicted: Path, reference: Path, ct: Path | None, on_progress: OnProgress
 ) -> tuple[list[_Pair], list[str]]:
     archive = scan(_places(predicted, reference, ct), on_progress)
-    sides = {"PREDICTED": _side(archive, predicted), "REFERENCE": _side(archive, reference)}
+    sides = {
+        "PREDICTED": _side(archive, predicted, reference),
+        "REFERENCE": _side(archive, reference, predicted),
+    }
     for (side, found), path in zip(sides.items(), (predicted, reference), strict=True):
         if not found:
             raise InputError(f"There is no structure set in {side}.", where=path, found=archive)
@@ -202,17 +205,24 @@ def _find_pairs(
 
 
 def _places(predicted: Path, reference: Path, ct: Path | None) -> list[Path]:
-    """The folders to look through, none of them inside another."""
+    """The folders to look through. Results below a folder of patients are looked into only as a place of their own."""
     places = [path.resolve() for path in (predicted, reference)]
     places += [ct.resolve()] if ct is not None else [p.parent for p in places if p.is_file()]
-    unique = list(dict.fromkeys(places))
-    return [p for p in unique if not any(other != p and p.is_relative_to(other) for other in unique)]
+    return list(dict.fromkeys(places))
 
 
-def _side(archive: Archive, place: Path) -> list[StructureSetFile]:
-    """The structure sets on one side of the comparison, also one that is a copy of one on the other side."""
-    found = [s for s in archive.structure_sets if _lies_in(s.path, place)]
-    copies = [o.path for o in archive.others if o.kind == COPY and _lies_in(o.path, place)]
+def _side(archive: Archive, place: Path, other: Path) -> list[StructureSetFile]:
+    """The structure sets on one side of the comparison, also one that is a copy of one on the other side.
+
+    Where the other side lies within this one, as predictions below their patients do, its files are its own.
+    """
+    within = other.resolve() != place.resolve() and other.resolve().is_relative_to(place.resolve())
+
+    def mine(path: Path) -> bool:
+        return _lies_in(path, place) and not (within and _lies_in(path, other))
+
+    found = [s for s in archive.structure_sets if mine(s.path)]
+    copies = [o.path for o in archive.others if o.kind == COPY and mine(o.path)]
     known = {s.sop_instance_uid for s in found}
     restored = scan(copies).structure_sets if copies else ()
     return found + [s for s in restored if s.sop_instance_uid not in known]

@@ -19,6 +19,7 @@ from contour_ai.dicom.rtstruct_read import (
     read_structures,
 )
 from contour_ai.errors import InputError
+from contour_ai.files import clear_left_behind
 from contour_ai.pipeline.archive import Source, Sources
 from contour_ai.preprocess import PreprocessSettings, body_mask, prepare, resample_structures
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -30,7 +31,6 @@ from contour_ai.training.cache import (
     Digests,
     Image,
     case_key,
-    clear_left_behind,
     content_hash,
     load_case,
     load_image,

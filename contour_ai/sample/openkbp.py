@@ -137,7 +137,7 @@ def convert_patient(folder: Path, out_dir: Path) -> Path:
     """
     patient = read_openkbp(folder)
     uid_seed = f"OpenKBP {patient.name}"
-    with atomic_folder(Path(out_dir) / patient.name) as temporary:
+    with atomic_folder(Path(out_dir) / patient.name, record="patients") as temporary:
         ct = write_ct(
             temporary / CT_FOLDER,
             patient.volume,

@@ -75,7 +75,7 @@ def write_phantom(out_dir: Path, phantom: Phantom, *, overwrite: bool = False) -
         name, f"Phantom^{phantom.region}^{phantom.seed}", STUDY_DATE, sex=REGIONS[phantom.region].sex
     )
     folder = Path(out_dir) / name
-    with atomic_folder(folder, overwrite=overwrite) as temporary:
+    with atomic_folder(folder, overwrite=overwrite, record="patients") as temporary:
         ct = write_ct(
             temporary / CT_FOLDER,
             phantom.volume,

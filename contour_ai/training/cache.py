@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -246,7 +244,7 @@ def save_image(cache: Path, key: str, prepared: Prepared, body: NDArray[np.bool_
         OutputError: the cache cannot be written.
     """
     grid = prepared.grid
-    with atomic_folder(cache / key, overwrite=True) as folder:
+    with atomic_folder(cache / key, overwrite=True, owned=True) as folder:
         np.save(folder / "hu.npy", np.ascontiguousarray(prepared.hu))
         np.savez_compressed(
             folder / "image.npz",
@@ -290,7 +288,7 @@ def save_case(cache: Path, key: str, case: Case, image_key: str) -> Case:
     Raises:
         OutputError: the cache cannot be written.
     """
-    with atomic_folder(cache / key, overwrite=True) as folder:
+    with atomic_folder(cache / key, overwrite=True, owned=True) as folder:
         np.save(folder / "bits.npy", np.ascontiguousarray(case.bits))
         facts = {
             "patient_id": case.patient_id,
@@ -305,10 +303,3 @@ def save_case(cache: Path, key: str, case: Case, image_key: str) -> Case:
     loaded = load_case(cache, key)
     assert loaded is not None
     return loaded
-
-
-def clear_left_behind(cache: Path, older_than_s: float = 86_400) -> None:
-    """Removes what a process that was killed while it wrote has left; younger entries may be another's work."""
-    for path in cache.glob(".tmp-*"):
-        if time.time() - path.stat().st_mtime > older_than_s:
-            shutil.rmtree(path, ignore_errors=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from contour_ai.errors import ModelError
-from contour_ai.files import atomic_file
+from contour_ai.files import atomic_file, clear_left_behind
 
 LAST = "last.pt"
 
@@ -30,7 +30,8 @@ def best_path(folder: Path, step: int) -> Path:
 
 def remove_others(folder: Path, best_step: int) -> None:
     """Removes best weights that are no longer the best, and what a process that was killed left half-written."""
-    for path in [*folder.glob("best-*.pt"), *folder.glob(".tmp-*")]:
+    clear_left_behind(folder, exclusive=True)
+    for path in folder.glob("best-*.pt"):
         if path != best_path(folder, best_step):
             path.unlink(missing_ok=True)
 

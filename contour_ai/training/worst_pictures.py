@@ -51,6 +51,6 @@ def save_pictures(folder: Path, pictures: Mapping[str, Image.Image]) -> None:
     Raises:
         OutputError: they cannot be written.
     """
-    with atomic_folder(folder, overwrite=True) as temporary:
+    with atomic_folder(folder, overwrite=True, set_aside=True) as temporary:
         for name, picture in pictures.items():
             picture.save(temporary / f"{safe_name(name)}.png")

@@ -19,6 +19,7 @@ from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import InputError
 from contour_ai.evaluation.metrics import dice
+from contour_ai.files import MANIFEST
 from contour_ai.grid import Grid
 from contour_ai.pipeline._evaluate import evaluate, evaluate_versus, name_of_roi
 from contour_ai.pipeline.report import reports_of_evaluation
@@ -166,7 +167,7 @@ def test_command_prints_and_writes(root: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "SpinalCord" in result.output
     assert "Dice similarity coefficient" in result.output
-    names = ["evaluation.json", "metrics.csv", "summary.csv"]
+    names = [MANIFEST, "evaluation.json", "metrics.csv", "summary.csv"]
     assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == names
     content = json.loads((tmp_path / "scores" / "evaluation.json").read_text(encoding="utf-8"))
     assert len(content["rows"]) == 6

@@ -26,9 +26,11 @@ from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_read import load_structure_set, read_structures
 from contour_ai.dicom.rtstruct_write import RoiContours, write_structures
 from contour_ai.errors import ConfigError, OutputError, VerificationError
+from contour_ai.files import MANIFEST
 from contour_ai.grid import Grid
 from contour_ai.network import ResidualUNet3d
 from contour_ai.network_config import NetworkConfig
+from contour_ai.pipeline._evaluate import evaluate
 from contour_ai.pipeline._predict import (
     LoadedModel,
     LoadingModel,
@@ -133,7 +135,7 @@ def test_the_whole_journey(tmp_path: Path, model_dir: Path) -> None:
     assert result.folder == tmp_path / "out" / "Doe_1"
     files = sorted(p.name for p in result.folder.iterdir())
     sop = str(pydicom.dcmread(result.structure_set).SOPInstanceUID)
-    assert files == [f"RS.{sop}.dcm", "montage.png", "overlays", "summary.json"]
+    assert files == [MANIFEST, f"RS.{sop}.dcm", "montage.png", "overlays", "summary.json"]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["Doe_1"], "nothing temporary is left"
 
     ct = read_ct(patient / "ct")
@@ -363,6 +365,23 @@ def test_existing_output_is_kept_unless_told_otherwise(tmp_path: Path, model_dir
     assert "exists already" in str(caught.value) and first.structure_set.exists()
     second = predict(patient, bundle, tmp_path / "out", PredictOptions(overlays=False, overwrite=True))
     assert second.structure_set.exists() and not first.structure_set.exists()
+    edited = second.structure_set.read_bytes() + b"edited by a physician"
+    second.structure_set.write_bytes(edited)
+    with pytest.raises(OutputError, match=r"RS\..*: changed since contour-ai wrote it"):
+        predict(patient, bundle, tmp_path / "out", PredictOptions(overlays=False, overwrite=True))
+    assert second.structure_set.read_bytes() == edited
+
+
+def test_results_below_the_patient_never_become_input(tmp_path: Path, model_dir: Path) -> None:
+    patient, bundle = make_patient(tmp_path / "in", truth=True), load_bundle(model_dir)
+    options = PredictOptions(overlays=False)
+    first = predict(patient, bundle, patient / "ai", options)
+    again = predict(patient, bundle, patient / "again", options)
+    assert again.reference == first.reference == patient / "rs.dcm"
+    with pytest.raises(OutputError, match=r"(?s)lies in an input.*choose another --out"):
+        predict(patient, bundle, patient / "ai", replace(options, overwrite=True))
+    scores = evaluate(patient / "ai", patient, rois=["Bright"])
+    assert [row.metrics.dsc for row in scores.rows] == [pytest.approx(first.rois[0].dice)]
 
 
 def test_overwriting_never_takes_what_is_not_its_own(tmp_path: Path, model_dir: Path) -> None:

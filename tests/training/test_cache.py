@@ -19,7 +19,6 @@ from contour_ai.training.cache import (
     Case,
     Digests,
     case_key,
-    clear_left_behind,
     content_hash,
     load_case,
     load_image,
@@ -94,14 +93,6 @@ def test_remembered_series_are_not_read_again(tmp_path: Path, monkeypatch: pytes
         "contour_ai.training.cache.content_hash", lambda paths: pytest.fail("it was read again")
     )
     assert Digests(tmp_path).of_series([path]) == first
-
-
-def test_what_a_killed_build_left_goes_when_it_is_old(tmp_path: Path) -> None:
-    for name in (".tmp-old", ".tmp-new", "entry"):
-        (tmp_path / name).mkdir()
-    os.utime(tmp_path / ".tmp-old", (1, 1))
-    clear_left_behind(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".tmp-new", "entry"]
 
 
 def test_key_follows_content_and_settings_not_names(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def predict(
         bundle,
         options,
         clock,
-        lambda files: target_folder(files, out_dir, options, taken),
+        lambda files: target_folder(patient_dir, files, out_dir, options, taken),
         lambda: coming.loaded().resampler,
     )
     ready = coming.loaded()
@@ -113,15 +113,20 @@ def predict_patients(
     def opened(patient_dir: Path) -> Opened:
         clock = StageClock(on_progress, patient_dir.name)
         return open_patient(
-            patient_dir, model.bundle, options, clock, may_be_written, lambda: model.loaded().resampler
+            patient_dir,
+            model.bundle,
+            options,
+            clock,
+            lambda files: may_be_written(patient_dir, files),
+            lambda: model.loaded().resampler,
         )
 
-    def may_be_written(files: PatientFiles) -> None:
+    def may_be_written(source: Path, files: PatientFiles) -> None:
         # A patient with the name of one before gets a longer one, or not if that one fails: known when its turn comes.
         name = folder_name(files).casefold()
         if name not in claimed:
             claimed.add(name)
-            target_folder(files, out_dir, options, ())
+            target_folder(source, files, out_dir, options, ())
 
     def contoured(before: Future[Opened]) -> tuple[Opened, NDArray[np.float32]]:
         patient = before.result()

@@ -24,7 +24,9 @@ def folder_name(files: PatientFiles, taken: Sequence[str] = ()) -> str:
     return f"{name}-{digest[:8]}"
 
 
-def target_folder(files: PatientFiles, out_dir: Path, options: PredictOptions, taken: Sequence[str]) -> Path:
+def target_folder(
+    source: Path, files: PatientFiles, out_dir: Path, options: PredictOptions, taken: Sequence[str]
+) -> Path:
     """The patient's folder, which can be written.
 
     Raises:
@@ -32,8 +34,13 @@ def target_folder(files: PatientFiles, out_dir: Path, options: PredictOptions, t
     """
     folder = out_dir / folder_name(files, taken)
     refuse_strangers(folder, files, options.overwrite)
-    check_target(folder, overwrite=options.overwrite)
+    check_target(folder, overwrite=options.overwrite, inputs=inputs_of(files, source))
     return folder
+
+
+def inputs_of(files: PatientFiles, source: Path) -> list[Path]:
+    """What is read of a patient, and never replaced."""
+    return [source, *files.ct.paths, *(one.path for one in files.structure_sets)]
 
 
 def refuse_strangers(folder: Path, files: PatientFiles, overwrite: bool) -> None:

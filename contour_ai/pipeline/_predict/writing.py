@@ -29,7 +29,7 @@ from contour_ai.pipeline._predict.opening import Opened
 from contour_ai.pipeline._predict.options import PredictOptions, options_record
 from contour_ai.pipeline._predict.reference import find_reference
 from contour_ai.pipeline._predict.segmentation import write_seg
-from contour_ai.pipeline._predict.target import folder_name, refuse_strangers
+from contour_ai.pipeline._predict.target import folder_name, inputs_of, refuse_strangers
 from contour_ai.pipeline.pictures import Scene, draw_pictures
 from contour_ai.pipeline.result import (
     SUMMARY,
@@ -64,7 +64,8 @@ def finish(
         rois = [replace(roi, logit=None, left_out=None) for roi in rois]
     folder = out_dir / folder_name(patient.files, taken)
     refuse_strangers(folder, patient.files, options.overwrite)
-    with atomic_folder(folder, overwrite=options.overwrite) as temporary:
+    inputs = inputs_of(patient.files, patient.source)
+    with atomic_folder(folder, overwrite=options.overwrite, inputs=inputs) as temporary:
         prediction = _write_all(patient, rois, flags, model, options, temporary)
     return _moved(prediction, temporary, folder)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from contour_ai.bundle import ModelBundle, save_bundle
 from contour_ai.errors import ConfigError, ModelError, OutputError
+from contour_ai.files import clear_left_behind
 from contour_ai.pipeline._train.options import BUNDLE, CONFIG_FILE, MAP_FILE, TrainOptions
 from contour_ai.pipeline._train.preparing import prepared_job
 from contour_ai.pipeline._train.record import describe_model
@@ -184,8 +184,7 @@ def _opened(config: TrainConfig, run_dir: Path, options: TrainOptions) -> tuple[
             raise ModelError(
                 "There is no training to go on with.", where=run_dir, fix="start it without --resume"
             )
-        for left_behind in run_dir.glob(".tmp-*"):  # by a process that was killed while it wrote the bundle
-            shutil.rmtree(left_behind) if left_behind.is_dir() else left_behind.unlink()
+        clear_left_behind(run_dir, exclusive=True)  # by a process that was killed while it wrote the bundle
         config = load_config(run_dir / CONFIG_FILE)
         if (run_dir / MAP_FILE).is_file():
             options = replace(options, roi_map=RoiMap.load(run_dir / MAP_FILE))
