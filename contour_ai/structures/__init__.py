@@ -1,13 +1,18 @@
-"""ROI names as TG-263 has them: colours, interpreted types, left/right partners, aliases; all of it data in YAML."""
+"""ROI names: TG-263 whole, what any name is the name of, colours, types, left/right partners; data in YAML and CSV."""
 
 from __future__ import annotations
 
+from contour_ai.structures.classification import classify
+from contour_ai.structures.name_class import Kind, NameClass
 from contour_ai.structures.names import flip_pairs, split_side, tg263_name
 from contour_ai.structures.roi_record import INTERPRETED_TYPES, RoiInfo, roi_info, tg263_table
 
 __all__ = [
     "INTERPRETED_TYPES",
+    "Kind",
+    "NameClass",
     "RoiInfo",
+    "classify",
     "flip_pairs",
     "roi_info",
     "split_side",

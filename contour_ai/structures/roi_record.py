@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from contour_ai.errors import ConfigError
+from contour_ai.structures.tg263 import partner_of, row_of, standard_names
 
 INTERPRETED_TYPES = frozenset(
     {
@@ -57,6 +58,18 @@ TYPE_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 """Interpreted types of names outside the table; an internal target volume counts as a CTV, as DICOM has no ITV."""
+
+
+FORMER_NAMES = {
+    "BrainstemCore": "Brainstem_Core",
+    "Thymus": "Glnd_Thymus",
+    "BronchialTree": "Bronchus",
+    "Rectum_Wall": "Rectal_Wall",
+    "VertebralBody": "VB",
+    "Bone_Pubic_L": "PubicSymphys_L",
+    "Bone_Pubic_R": "PubicSymphys_R",
+}
+"""Names that version 0.1 proposed, and the ones that TG-263 lists; models and maps may still have them."""
 
 
 @dataclass(frozen=True)
@@ -104,44 +117,31 @@ def roi_info(name: str) -> RoiInfo:
     gets a colour from its hash, so that it is the same in every file, and a type from `TYPE_PATTERNS`.
     """
     name = name.strip()
-    known = _by_folded_name().get(name.casefold())
+    known = _by_folded_name().get(name.casefold()) or tg263_table().get(FORMER_NAMES.get(name, ""))
     if known is not None:
         mirror = known.mirror if known.name == name else _swapped_suffix(name)
         return RoiInfo(name, known.color, known.interpreted_type, mirror)
+    generic = row_of(name)  # an expansion, as Brainstem_PRV05
+    if generic is not None:
+        return RoiInfo(name, _hash_color(name), generic.interpreted_type, _swapped_suffix(name))
     kind = next((t for pattern, t in TYPE_PATTERNS if pattern.fullmatch(name)), "ORGAN")
     return RoiInfo(name, _hash_color(name), kind, _swapped_suffix(name))
 
 
 @cache
 def tg263_table() -> dict[str, RoiInfo]:
-    """{TG-263 name: RoiInfo} in the order of ``tg263.yaml``, left before right.
+    """{name: RoiInfo}: the names of TG-263 that can be written, then those of our own.
+
+    Generic rows (``Brainstem_PRVxx``) are not among them, nor are the list's misprints.
 
     Raises:
         ConfigError: the table shipped with the package is damaged.
     """
-    table: dict[str, RoiInfo] = {}
-    for region, entries in read_table("tg263.yaml").items():
-        for name, entry in entries.items():
-            for info in _entry_infos(name, entry, region):
-                if info.name in table:
-                    raise ConfigError("A ROI is twice in tg263.yaml.", found=info.name)
-                table[info.name] = info
-    return table
-
-
-def _entry_infos(name: str, entry: dict[str, Any], region: str) -> list[RoiInfo]:
-    kind = entry.get("type", "ORGAN")
-    unknown = set(entry) - {"color", "left", "right", "type"}
-    if unknown:
-        raise ConfigError("Unknown key in tg263.yaml.", where=f"{region}, {name}", found=sorted(unknown))
-    infos = [RoiInfo(name, _rgb(entry["color"]), kind)] if "color" in entry else []
-    if "left" in entry:
-        left, right = f"{name}_L", f"{name}_R"
-        infos += [
-            RoiInfo(left, _rgb(entry["left"]), kind, mirror=right),
-            RoiInfo(right, _rgb(entry["right"]), kind, mirror=left),
-        ]
-    return infos
+    return {
+        name: RoiInfo(name, _rgb(row.color), row.interpreted_type, mirror=partner_of(name))
+        for name, row in standard_names().items()
+        if not row.is_generic
+    }
 
 
 def _rgb(text: str) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contour_ai.structures import flip_pairs, split_side, tg263_name, tg263_table
-from contour_ai.structures.roi_record import read_table
+from contour_ai.structures.vocabulary import all_aliases, is_paired
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,8 @@ from contour_ai.structures.roi_record import read_table
         ("Mandible", "Bone_Mandible"),
         ("Oesophagus", "Esophagus"),
         ("brain stem", "Brainstem"),
-        ("BODY", "External"),
+        ("BODY", "Body"),
+        ("outer contour", "External"),
         ("SV", "SeminalVes"),
         ("seminal vesicle left", "SeminalVes_L"),
         ("both lungs", "Lungs"),
@@ -55,7 +56,7 @@ from contour_ai.structures.roi_record import read_table
         ("n. opticus re", "OpticNrv_R"),
         ("Cord PRV 5mm", "SpinalCord_PRV05"),
         ("SpinalCord_PRV05", "SpinalCord_PRV05"),
-        ("parotid_l prv3", "Parotid_L_PRV03"),
+        ("parotid_l prv3", "Parotid_PRV03_L"),
         ("Gl_Submand_L", "Glnd_Submand_L"),
         ("Ohrspeicheldrüse links", "Parotid_L"),
         ("oorspeekselklier rechts", "Parotid_R"),
@@ -104,21 +105,17 @@ def test_every_tg263_name_is_its_own_proposal_in_any_case() -> None:
 
 def test_every_alias_means_its_structure() -> None:
     table = tg263_table()
-    for name, languages in read_table("aliases.yaml")["names"].items():
-        for aliases in languages.values():
-            for alias in aliases:
-                if name in table:
-                    assert tg263_name(alias) == name, alias
-                else:
-                    assert tg263_name(alias) is None, alias
-                    assert tg263_name(f"{alias} left") == f"{name}_L"
-                    assert tg263_name(f"Right_{alias}") == f"{name}_R"
+    for name, _, alias in all_aliases():
+        assert tg263_name(alias) == (name if name in table else None), alias
+        if is_paired(name):
+            assert tg263_name(f"{alias} left") == f"{name}_L", alias
+            assert tg263_name(f"Right_{alias}") == f"{name}_R", alias
 
 
 @given(st.text())
 def test_any_text_has_a_proposal_from_the_table_or_none(name: str) -> None:
     proposal = tg263_name(name)
-    assert proposal is None or re.sub(r"_PRV[0-9]{2}$", "", proposal) in tg263_table()
+    assert proposal is None or re.sub(r"_PRV[0-9]{1,2}(?=$|_)", "", proposal) in tg263_table()
 
 
 WORDS = [
@@ -145,8 +142,8 @@ def test_the_other_side_is_the_mirror(words: list[str], place: int, separator: s
     )
     if left is None:
         assert right is None
-    elif left.partition("_PRV")[0].endswith("_L"):
-        assert right == re.sub(r"_L(?=$|_PRV)", "_R", left)
+    elif left.endswith("_L"):
+        assert right == re.sub(r"_L$", "_R", left)
 
 
 def test_split_side() -> None:
