@@ -108,3 +108,13 @@ def test_the_test_sees_a_forbidden_import(tmp_path: Path) -> None:
     path = tmp_path / "x.py"
     path.write_text("def f():\n    from torch import nn\n    import pydicom.uid\n", encoding="utf-8")
     assert [name for name, _ in imported_names(path)] == ["torch.nn", "pydicom.uid"]
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda p: p.name)
+def test_nothing_is_printed_as_markup(path: Path) -> None:
+    """`[left]` and `[/red]` stand in names of ROIs and patients: the console prints every text as it is."""
+    text = path.read_text(encoding="utf-8")
+    for used in ("rich.markup", "[/]", "[red]", "[yellow]", "[green]", "[bold]", "[dim]", "markup=True"):
+        assert used not in text, (
+            f"{path.name}: {used} is printed as it stands; use console.styled or print_note"
+        )

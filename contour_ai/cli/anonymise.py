@@ -53,7 +53,6 @@ def command(
     The key file says which pseudonym is whom: keep it apart from the copies. With the same key, a patient gets the same
     pseudonym again. Needs the extra: pip install "contour-ai[anonymise]".
     """
-    from rich.markup import escape
 
     from contour_ai.anonymisation.options import Keep
     from contour_ai.cli.extras import needs_extra
@@ -71,11 +70,11 @@ def command(
         copies, not_copied = anonymise_patients(list(patient_dirs), out_dir, options, on_progress)
     for copy in copies:
         console.out().print(
-            f"{escape(str(copy.folder))}: {copy.ct_files} CT, {copy.structure_sets} RTSTRUCT, "
+            f"{copy.folder}: {copy.ct_files} CT, {copy.structure_sets} RTSTRUCT, "
             f"{copy.segmentations} SEG files; {copy.rois_compared} ROIs equal to the original's"
         )
         for note in copy.notes:
-            console.err().print(f"[yellow]note[/]: {escape(note)}")
+            console.print_note(note)
     for sentence in not_copied:
-        console.err().print(f"[yellow]note[/]: {escape(sentence)}")
-    console.err().print(f"key: {escape(str(options.key_path))} (keep it apart from the copies)")
+        console.print_note(sentence)
+    console.err().print(f"key: {options.key_path} (keep it apart from the copies)")

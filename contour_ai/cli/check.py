@@ -34,11 +34,11 @@ def command(rtstruct: Path, ct_dir: Path | None, profile: str, series_uid: str |
     ct = None if ct_dir is None else read_ct(ct_dir, series_uid=series_uid, with_pixels=False)
     findings = check_structure_set(rtstruct, ct, profile=profile)
     for finding in findings:
-        out().print(str(finding), style=STYLES[finding.severity], markup=False)
+        out().print(str(finding), style=STYLES[finding.severity])
     if ct is None:
-        err().print("note: without --ct, references to images and slices were not checked", markup=False)
+        err().print("note: without --ct, references to images and slices were not checked")
     errors = sum(f.severity == "error" for f in findings)
     summary = f"{errors} errors, {len(findings) - errors} warnings in {rtstruct}"
     if errors:
         raise InputError("An importer would stumble over this structure set.", found=summary)
-    out().print(summary, markup=False)
+    out().print(summary)

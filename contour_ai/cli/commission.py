@@ -115,22 +115,22 @@ def command(
 
 def _show(result: Commissioning) -> None:
     """Every limit, what failed besides, and the verdict."""
-    from rich.markup import escape
     from rich.table import Table
 
     page, out = result.page, console.out()
     for note in page.notes:
-        console.err().print(f"[yellow]note[/]: {escape(note)}")
+        console.print_note(note)
     table = Table(title=page.title)
     for heading in ("", "limit", "found", "", "concerned"):
         table.add_column(heading)
     failed_elsewhere = [check for check in (*page.run, *page.self_test) if not check.passed]
     for check in (*page.limits, *failed_elsewhere):
-        verdict = "[green]pass[/]" if check.passed else "[red]FAIL[/]"
+        verdict = console.styled(("pass", "green") if check.passed else ("FAIL", "red"))
         cells = (check.subject, check.rule, check.found)
-        table.add_row(*map(escape, cells), verdict, escape(check.detail))
+        table.add_row(*cells, verdict, check.detail)
     out.print(table)
     passed = sum(check.passed for check in page.self_test)
     out.print(f"self-test: {passed} of {len(page.self_test)} passed")
-    out.print(f"{'[green]PASS[/]' if result.passed else '[red]FAIL[/]'}: {escape(page.verdict)}")
-    out.print(f"open {result.folder / 'commissioning.html'} in a browser", markup=False)
+    overall = ("PASS", "green") if result.passed else ("FAIL", "red")
+    out.print(console.styled(overall, f": {page.verdict}"))
+    out.print(f"open {result.folder / 'commissioning.html'} in a browser")

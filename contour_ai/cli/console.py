@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # rich takes 50 ms to import, which --help must not pay
     from rich.console import Console
+    from rich.text import Text
 
     from contour_ai.progress import OnProgress, ProgressEvent
 
@@ -35,7 +36,25 @@ def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     width = None if (sys.stderr if stderr else sys.stdout).isatty() else WIDTH_IN_FILES
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
+    # No markup: names of patients and ROIs are printed as they are, with their brackets. See `styled`.
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width, markup=False, emoji=False)
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """A line of plain parts and parts with a style: ``styled(("note", "yellow"), ": ", sentence)``."""
+    from rich.text import Text
+
+    return Text.assemble(*parts)
+
+
+def print_note(sentence: object) -> None:
+    """A line on stderr that begins with `note`."""
+    err().print(styled(("note", "yellow"), f": {sentence}"))
+
+
+def print_warning(sentence: object) -> None:
+    """A yellow line on stderr."""
+    err().print(styled((str(sentence), "yellow")))
 
 
 def start_logging(verbose: bool) -> None:
@@ -53,8 +72,6 @@ class _ConsoleHandler(logging.Handler):
     """Prints log records above any running progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from rich.markup import escape
-
         style = (
             "red"
             if record.levelno >= logging.ERROR
@@ -62,7 +79,7 @@ class _ConsoleHandler(logging.Handler):
             if record.levelno >= logging.WARNING
             else "dim"
         )
-        err().print(f"[{style}]{record.levelname.lower()}[/]: {escape(record.getMessage())}")
+        err().print(styled((record.levelname.lower(), style), f": {record.getMessage()}"))
 
 
 @contextmanager
@@ -72,12 +89,12 @@ def progress_bar() -> Iterator[OnProgress]:
 
     tasks: dict[str, TaskID] = {}
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[facts]}"),
+        TextColumn("{task.fields[facts]}", markup=False),
         console=err(),
     ) as progress:
 

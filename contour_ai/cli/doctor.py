@@ -12,7 +12,7 @@ from contour_ai.cli import console
 if TYPE_CHECKING:
     from contour_ai.environment.report import EnvironmentReport
 
-MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[red]problem[/]"}
+STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
 @click.command("doctor")
@@ -42,15 +42,16 @@ def command(as_json: bool, out_dir: Path | None) -> int:
 
 
 def _show(report: EnvironmentReport) -> None:
-    from rich.markup import escape
 
     out = console.out()
     topic = ""
     for check in report.checks:
         if check.topic != topic:
             topic = check.topic
-            out.print(f"[bold]{escape(topic)}[/]")
-        fix = f"  ({escape(check.fix)})" if check.fix else ""
-        out.print(f"  {MARKS[check.outcome]:>7}  {escape(check.name)}: {escape(check.found)}{fix}")
+            out.print(console.styled((topic, "bold")))
+        fix = f"  ({check.fix})" if check.fix else ""
+        outcome = (f"{check.outcome:>7}", STYLES[check.outcome])
+        out.print(console.styled("  ", outcome, f"  {check.name}: {check.found}{fix}"))
     count = len(report.problems)
-    out.print("nothing is wrong" if not count else f"[red]{count} problem{'s' if count > 1 else ''}[/]")
+    found = (f"{count} problem{'s' if count > 1 else ''}", "red")
+    out.print(console.styled(found) if count else "nothing is wrong")

@@ -163,21 +163,20 @@ def _write(
                     labels=labels,
                     on_progress=on_progress,
                 )
-    console.out().print(f"tables written to {out}", markup=False)
+    console.out().print(f"tables written to {out}")
     if pages:
         first = COHORT if len(pages) > 1 else pages[0].relative_to(pages[0].parents[1])
-        console.out().print(f"open {out / first} in a browser", markup=False)
+        console.out().print(f"open {out / first} in a browser")
 
 
 def _show(result: Evaluation, second: Evaluation | None, comparison: Sequence[FigureComparison]) -> None:
     """Notes and failures to stderr; tables, worst patients and definitions to stdout."""
-    from rich.markup import escape
 
     from contour_ai.evaluation.comparison import COMPARISON
     from contour_ai.evaluation.metrics import DEFINITIONS
 
     for note in dict.fromkeys([*result.notes, *(second.notes if second else ())]):
-        console.err().print(f"[yellow]note[/]: {escape(note)}")
+        console.print_note(note)
     out = console.out()
     for r, title in ((result, "PREDICTED" if second else ""), (second, "VERSUS")):
         if r is None or not r.rows:
@@ -188,17 +187,17 @@ def _show(result: Evaluation, second: Evaluation | None, comparison: Sequence[Fi
             out.print("Lowest DSC:")
             for s in r.summary:
                 lowest = ", ".join(f"{patient} {dsc:.3f}" for patient, dsc in s.worst)
-                out.print(f"  {s.roi}: {lowest or 'no reference'}", markup=False)
+                out.print(f"  {s.roi}: {lowest or 'no reference'}")
     if comparison:
         out.print(_table_of_comparison(comparison))
-        out.print(f"[dim]{escape(COMPARISON)}[/]")
+        out.print(console.styled((COMPARISON, "dim")))
     for name in PRINTED:
-        out.print(f"[dim]{name}: {escape(DEFINITIONS[name])}[/]")
+        out.print(console.styled((f"{name}: {DEFINITIONS[name]}", "dim")))
     for sentence in result.tolerances:
-        out.print(f"[dim]tolerance of {escape(sentence)}[/]")
+        out.print(console.styled((f"tolerance of {sentence}", "dim")))
     for r in (result, second):
         for patient, error in r.failed.items() if r else ():
-            console.err().print(f"[red]{escape(patient)}[/]: {escape(str(error))}")
+            console.err().print(console.styled((patient, "red"), f": {error}"))
 
 
 def table_of_rois(result: Evaluation) -> Table:

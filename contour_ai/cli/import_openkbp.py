@@ -23,7 +23,6 @@ def command(src: Path, out_dir: Path, patients: str | None, limit: int | None, w
     Every patient is read back and compared with the CSV files, voxel by voxel, before it is kept. Patients that are in
     OUT_DIR already are skipped, so an interrupted import goes on where it stopped.
     """
-    from rich.markup import escape
 
     from contour_ai.cli.main import exit_status
     from contour_ai.sample.openkbp import import_openkbp
@@ -34,9 +33,9 @@ def command(src: Path, out_dir: Path, patients: str | None, limit: int | None, w
             src, out_dir, patients=names, limit=limit, workers=workers, on_progress=on_progress
         )
     console.out().print(
-        f"{len(report.imported)} patients imported into {escape(str(out_dir))}, each read back with 0 wrong voxels; "
+        f"{len(report.imported)} patients imported into {out_dir}, each read back with 0 wrong voxels; "
         f"{len(report.skipped)} were there already; {len(report.failed)} failed"
     )
     for name, error in report.failed.items():
-        console.err().print(f"[red]{name}[/]: {escape(str(error))}")
+        console.err().print(console.styled((name, "red"), f": {error}"))
     return max((exit_status(error) for error in report.failed.values()), default=0)

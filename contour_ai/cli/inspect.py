@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from contour_ai.cli.console import out, progress_bar
+from contour_ai.cli.console import out, progress_bar, styled
 
 if TYPE_CHECKING:
     from contour_ai.dicom.inspection import Inspection, SeriesReport, StructureSetReport
@@ -28,7 +28,7 @@ def command(path: Path) -> None:
 
     with progress_bar() as on_progress:
         found = inspect(path, on_progress)
-    out().print(f"{path}: {found.archive}", markup=False)
+    out().print(f"{path}: {found.archive}")
     for report in found.series:
         _print_series(report)
     _print_others(found)
@@ -48,19 +48,18 @@ def command(path: Path) -> None:
 def _print_series(report: SeriesReport) -> None:
     files = report.files
     out().print()
-    out().print(f"[bold]CT series[/] {files.series_instance_uid or 'without UID'}")
+    out().print(styled(("CT series", "bold"), f" {files.series_instance_uid or 'without UID'}"))
     patient = files.patient_id or "without ID"
-    out().print(f'  patient {patient}, "{files.description}", {files.slices} slices', markup=False)
+    out().print(f'  patient {patient}, "{files.description}", {files.slices} slices')
     if report.ct is None:
-        out().print("  [red]cannot be used[/], see the problems below")
+        out().print(styled("  ", ("cannot be used", "red"), ", see the problems below"))
     else:
         grid, header = report.ct.grid, report.ct.header
         k, i, j = (f"{mm:.4g}" for mm in grid.spacing_mm)
         position = str(header.get("PatientPosition") or "no patient position")
         rows, columns = grid.shape_kij[1:]
         out().print(
-            f"  {rows} x {columns} pixels of {i} x {j} mm, slices {k} mm apart, {_plane(grid)}, {position}",
-            markup=False,
+            f"  {rows} x {columns} pixels of {i} x {j} mm, slices {k} mm apart, {_plane(grid)}, {position}"
         )
     if not report.structure_sets:
         out().print("  no structure set")
@@ -82,7 +81,7 @@ def _print_structure_set(report: StructureSetReport) -> None:
 
     file = report.file
     title = f'  structure set {file.path}: "{file.label}", {file.created or "no date"}, {len(file.roi_names)} ROIs'
-    out().print(title, markup=False)
+    out().print(title)
     if not report.rois:
         return
     table = Table(box=None, padding=(0, 2, 0, 2))
@@ -108,7 +107,7 @@ def _print_others(found: Inspection) -> None:
         kinds["files that are no DICOM"] = foreign
     if kinds:
         listing = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        out().print(f"\nnot used: {listing}", markup=False)
+        out().print(f"\nnot used: {listing}")
 
 
 def _print_problems(found: Inspection) -> None:
@@ -117,8 +116,8 @@ def _print_problems(found: Inspection) -> None:
     if not problems:
         out().print("no problems")
         return
-    out().print("[bold]Problems and notes[/]")
+    out().print(styled(("Problems and notes", "bold")))
     for number, problem in enumerate(problems, start=1):
-        out().print(f"  {number}. {problem.what}", markup=False)
+        out().print(f"  {number}. {problem.what}")
         if problem.fix:
-            out().print(f"     what to do: {problem.fix}", markup=False)
+            out().print(f"     what to do: {problem.fix}")

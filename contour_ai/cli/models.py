@@ -57,7 +57,6 @@ def list_models() -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """Show the model NAME: a name from the list, or the folder of a bundle. Checks its weights, too."""
-    from rich.markup import escape
 
     from contour_ai.bundle import CARD_FILE, load_bundle
     from contour_ai.settings import to_yaml
@@ -80,13 +79,13 @@ def show(name: str) -> None:
         facts["flags"] = (
             f"compared with {measured.patients} training patients, confidence with {measured.held_back} held back"
         )
-    out().print(f"[bold]{escape(bundle.name)}[/] {escape(bundle.description)}")
+    out().print(console.styled((bundle.name, "bold"), f" {bundle.description}"))
     for key, value in facts.items():
-        out().print(f"  {key:9}{escape(value)}")
+        out().print(f"  {key:9}{value}")
     for title in ("data", "training", "results", "provenance"):
         values = getattr(bundle, title)
         if values:
-            out().print(f"[bold]{title}[/]\n{escape(_indented(to_yaml(dict(values))))}")
+            out().print(console.styled((title, "bold"), f"\n{_indented(to_yaml(dict(values)))}"))
     if (bundle.folder / CARD_FILE).is_file():
         out().print(f"card: {bundle.folder / CARD_FILE}")
 
@@ -158,8 +157,7 @@ def ranges(name: str, data_dir: Path, options: CalibrationOptions) -> None:
     assert bundle.ranges is not None
     measured = bundle.ranges
     out().print(
-        f"{bundle.folder}: ranges of {measured.patients} patients, confidence of {measured.held_back}",
-        markup=False,
+        f"{bundle.folder}: ranges of {measured.patients} patients, confidence of {measured.held_back}"
     )
 
 
@@ -182,15 +180,14 @@ def tune(name: str, data_dir: Path, options: CalibrationOptions) -> None:
         bundle = tune_bundle(load_bundle(name), data_dir, options, on_progress)
     for roi in bundle.roi_names:
         if roi not in bundle.calibration:
-            out().print(f"{roi}: too few patients, or never found: the usual rules", markup=False)
+            out().print(f"{roi}: too few patients, or never found: the usual rules")
             continue
         rule, found = bundle.postprocess_of(roi), bundle.calibration[roi]
         parts = ", where the patient's expected Dice is highest below it" if rule.expected_dice else ""
         parts += ", the largest part only" if rule.largest_component else ""
         out().print(
             f"{roi}: threshold {rule.threshold:.2f}{parts}; temperature {found.temperature:.2f}, calibration error "
-            f"{found.error_before:.3f} without and {found.error:.3f} with it, {found.patients} patients",
-            markup=False,
+            f"{found.error_before:.3f} without and {found.error:.3f} with it, {found.patients} patients"
         )
 
 
@@ -223,7 +220,7 @@ def cross_validation(name: str, run_dirs: tuple[Path, ...]) -> None:
         table.add_row(roi, str(figures["patients"]), f"{figures['mean']:.3f}", ", ".join(figures["worst"]))
     table.add_row("mean", str(found["patients"]), f"{found['mean_dice']:.3f}", "")
     out().print(table)
-    out().print(str(bundle.folder), markup=False)
+    out().print(str(bundle.folder))
 
 
 @command.command("card")
@@ -235,7 +232,7 @@ def card(name: str) -> None:
 
     bundle = load_bundle(name)
     update_bundle(bundle, model_card=model_card(bundle))
-    out().print(str(bundle.folder / CARD_FILE), markup=False)
+    out().print(str(bundle.folder / CARD_FILE))
 
 
 def _indented(text: str) -> str:

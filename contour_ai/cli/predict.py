@@ -119,24 +119,21 @@ def command(
 def warn_of_mirror(bundle: ModelBundle, tta: bool | None) -> None:
     """Says so where the mirror image is averaged with a model that never saw one."""
     if bundle.averages_mirror(tta) and not bundle.knows_mirror:
-        console.err().print(
-            "[yellow]this model was trained without mirrored patients: --tta makes its contours worse[/]"
+        console.print_warning(
+            "this model was trained without mirrored patients: --tta makes its contours worse"
         )
 
 
 def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:
-    from rich.markup import escape
 
     default = "" if chosen else " (the default)"
-    console.err().print(f"model {escape(bundle.name)} {escape(bundle.version)}{default}, {bundle.kind}")
+    console.err().print(f"model {bundle.name} {bundle.version}{default}, {bundle.kind}")
     if bundle.ranges is None:
-        console.err().print(
-            "[yellow]this model does not say what is usual: size, density and place are not checked[/]"
+        console.print_warning(
+            "this model does not say what is usual: size, density and place are not checked"
         )
     if bundle.kind == "phantom":
-        console.err().print(
-            "[yellow]a phantom model: it knows drawn phantoms only, never use it on a patient[/]"
-        )
+        console.print_warning("a phantom model: it knows drawn phantoms only, never use it on a patient")
 
 
 def _predict_all(
@@ -149,8 +146,6 @@ def _predict_all(
 ) -> int:
     """Tries every patient of this process; prints what was found, then what failed. Returns the worst exit status."""
     import traceback
-
-    from rich.markup import escape
 
     from contour_ai.cli.main import REPORT_HERE, exit_status
     from contour_ai.errors import ContourAIError
@@ -180,10 +175,10 @@ def _predict_all(
                 if outcome.error is not None:
                     failures.append((outcome.patient_dir, outcome.error))
                     if not isinstance(outcome.error, ContourAIError):
-                        console.err().print(escape("".join(traceback.format_exception(outcome.error))))
+                        console.err().print("".join(traceback.format_exception(outcome.error)))
     for patient_dir, failure in failures:
         message = str(failure) if isinstance(failure, ContourAIError) else f"{failure!r}. {REPORT_HERE}"
-        console.err().print(f"[red]error[/] in {escape(str(patient_dir))}: {escape(message)}")
+        console.err().print(console.styled(("error", "red"), f" in {patient_dir}: {message}"))
     if len(cohort) > 1:
         console.err().print(f"{len(patient_dirs) - len(failures)} of {len(patient_dirs)} patients contoured")
     statuses = [exit_status(failure) for _, failure in failures]
@@ -193,13 +188,10 @@ def _predict_all(
 def _show(prediction: Prediction) -> None:
     """One patient's ROIs as a table, and where the files are."""
     from rich.box import SIMPLE
-    from rich.markup import escape
     from rich.table import Table
 
     scored = any(roi.dice is not None for roi in prediction.rois)
-    table = Table(
-        box=SIMPLE, title=escape(f"{prediction.patient_id or 'unknown patient'}  ({prediction.model})")
-    )
+    table = Table(box=SIMPLE, title=f"{prediction.patient_id or 'unknown patient'}  ({prediction.model})")
     table.add_column("ROI")
     for column in ("volume cm3", "slices", *(["Dice"] if scored else [])):
         table.add_column(column, justify="right")
@@ -208,13 +200,14 @@ def _show(prediction: Prediction) -> None:
         slices = "-" if roi.slice_numbers is None else f"{roi.slice_numbers[0]}-{roi.slice_numbers[1]}"
         dice = ["-" if roi.dice is None else f"{roi.dice:.3f}"] if scored else []
         flags = "; ".join(flag.reason for flag in roi.flags)
-        table.add_row(escape(roi.name), f"{roi.volume_cm3:.1f}", slices, *dice, f"[yellow]{escape(flags)}[/]")
+        yellow = console.styled((flags, "yellow"))
+        table.add_row(roi.name, f"{roi.volume_cm3:.1f}", slices, *dice, yellow)
     out = console.out()
     out.print(table)
     for flag in prediction.flags:
-        out.print(f"[yellow]image: {escape(flag.reason)}[/]")
+        out.print(console.styled((f"image: {flag.reason}", "yellow")))
     if prediction.mean_dice is not None:
         out.print(f"mean Dice of the organs {prediction.mean_dice:.3f}")
     for note in prediction.notes:
-        console.err().print(f"[yellow]note[/]: {escape(note)}")
-    out.print(f"{escape(str(prediction.folder))}  ({prediction.timings_s['total']:.1f} s)")
+        console.print_note(note)
+    out.print(f"{prediction.folder}  ({prediction.timings_s['total']:.1f} s)")

@@ -37,7 +37,7 @@ def command(data_dir: Path, output: Path | None, no_volumes: bool, overwrite: bo
         census = count_rois(data_dir, volumes=not no_volumes, on_progress=on_progress)
     _print_table(census)
     for problem in census.problems:
-        err().print(f"note: {problem}", style="yellow", markup=False)
+        err().print(f"note: {problem}", style="yellow")
     if output is not None:
         _write_map(census, output, overwrite)
 
@@ -58,7 +58,7 @@ def _print_table(census: Census) -> None:
     named = sum(roi.tg263_name is not None for roi in census.rois)
     out().print(f"\n{census.patients} patients, {len(census.rois)} names, {named} with a TG-263 name")
     if census.without_structure_set:
-        out().print(f"without a structure set: {', '.join(census.without_structure_set)}", markup=False)
+        out().print(f"without a structure set: {', '.join(census.without_structure_set)}")
 
 
 def _volumes(roi: RoiCount) -> tuple[str, str]:
@@ -75,11 +75,10 @@ def _write_map(census: Census, output: Path, overwrite: bool) -> None:
         for roi in census.rois
     }
     roi_map.save(output, comments=comments, undecided=undecided, overwrite=overwrite)
-    out().print(f"\nwrote {output}: {len(roi_map.rois)} ROIs", markup=False)
+    out().print(f"\nwrote {output}: {len(roi_map.rois)} ROIs")
     if undecided:
         err().print(
             f"{len(undecided)} names have no proposal. Training refuses them until each stands under a ROI "
             f"or under ignore: edit {output}",
             style="yellow",
-            markup=False,
         )

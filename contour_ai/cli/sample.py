@@ -53,4 +53,4 @@ def command(
             out_dir, patients, missing=missing, overwrite=overwrite, on_progress=on_progress
         )
     for folder in folders:
-        console.out().print(folder, markup=False)
+        console.out().print(folder)

@@ -88,8 +88,8 @@ def command(
         for name in written.empty:
             _note(f"ROI {name} has no voxel and is not written: a segmentation has no empty segments")
         for name, count in written.voxels.items():
-            out().print(f"{name}: {count} voxels", markup=False)
-        out().print(f"{len(written.voxels)} segments {ct.grid.shape_kij} in {output}", markup=False)
+            out().print(f"{name}: {count} voxels")
+        out().print(f"{len(written.voxels)} segments {ct.grid.shape_kij} in {output}")
         return
     files = save_masks(
         output,
@@ -101,8 +101,8 @@ def command(
         on_note=_note,
     )
     for name, count in voxels.items():
-        out().print(f"{name}: {count} voxels", markup=False)
-    out().print(f"{len(files)} masks {ct.grid.shape_kij} in {output}", markup=False)
+        out().print(f"{name}: {count} voxels")
+    out().print(f"{len(files)} masks {ct.grid.shape_kij} in {output}")
 
 
 def _names(in_file: tuple[str, ...], rois: str | None, roi_map: Path | None) -> dict[str, str]:
@@ -134,4 +134,4 @@ def _names(in_file: tuple[str, ...], rois: str | None, roi_map: Path | None) -> 
 
 
 def _note(text: str) -> None:
-    err().print(f"note: {text}", style="yellow", markup=False)
+    err().print(f"note: {text}", style="yellow")

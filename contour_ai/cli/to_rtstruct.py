@@ -96,9 +96,9 @@ def command(
     for note in written.notes:
         _note(note)
     for asked, name in written.names.items():
-        out().print(f"{name}: {int(np.count_nonzero(kept[asked][1]))} voxels", markup=False)
-    out().print(f"{len(written.names)} ROIs in {written.path}, read back without a wrong voxel", markup=False)
+        out().print(f"{name}: {int(np.count_nonzero(kept[asked][1]))} voxels")
+    out().print(f"{len(written.names)} ROIs in {written.path}, read back without a wrong voxel")
 
 
 def _note(text: str) -> None:
-    err().print(f"note: {text}", style="yellow", markup=False)
+    err().print(f"note: {text}", style="yellow")

@@ -69,8 +69,8 @@ def command(
     for name in written.empty:
         _note(f"ROI {name} has no voxel and is not written: a segmentation has no empty segments")
     for name, count in written.voxels.items():
-        out().print(f"{name}: {count} voxels", markup=False)
-    out().print(f"{len(written.voxels)} segments in {output}, read back without a wrong voxel", markup=False)
+        out().print(f"{name}: {count} voxels")
+    out().print(f"{len(written.voxels)} segments in {output}, read back without a wrong voxel")
 
 
 def _masks(
@@ -98,4 +98,4 @@ def _masks(
 
 
 def _note(text: str) -> None:
-    err().print(f"note: {text}", style="yellow", markup=False)
+    err().print(f"note: {text}", style="yellow")

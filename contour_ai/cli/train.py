@@ -117,7 +117,7 @@ def command(
     if fold is not None:
         settings = replace(settings, data=replace(settings.data, fold=fold))
     if print_config:
-        out().print(configuration.print_config(settings), end="", markup=False)
+        out().print(configuration.print_config(settings), end="")
         return
     if data_dir is None or run_dir is None:
         raise click.UsageError("DATA_DIR and --out are needed.")
@@ -203,7 +203,6 @@ def _check(
 def _print_check(check: object, run_dir: Path) -> None:
     """A table of what looks wrong, and why."""
     from rich.box import SIMPLE
-    from rich.markup import escape
     from rich.table import Table
 
     from contour_ai.training.archive_check import ArchiveCheck
@@ -215,24 +214,21 @@ def _print_check(check: object, run_dir: Path) -> None:
     table = Table("patient", "ROI", "what", "", "reason", box=SIMPLE, title="check of the archive")
     for f in check.findings:
         action = "left out" if f.left_out else "look at"
-        table.add_row(escape(f.patient), escape(f.roi), f.kind, action, escape(f.reason))
+        table.add_row(f.patient, f.roi, f.kind, action, f.reason)
     err().print(table)
     rois = {(f.patient, f.roi) for f in check.left_out}
     err().print(
         f"{len(rois)} left out, the rest is used; the list: {run_dir / 'archive-check.csv'}. What is right after all "
-        "goes under accepted in the ROI map.",
-        markup=False,
+        "goes under accepted in the ROI map."
     )
 
 
 def _print_plan(facts: object) -> None:
     from collections.abc import Mapping
 
-    from rich.markup import escape
-
     assert isinstance(facts, Mapping)
     for key, value in facts.items():
-        err().print(f"  {key:20}{escape(str(value))}")
+        err().print(f"  {key:20}{value}")
 
 
 def _print_result(folder: Path) -> None:

@@ -41,7 +41,7 @@ def _lines(every_s: float) -> Iterator[OnProgress]:
         if not ended and time.monotonic() - printed.get(event.stage, -math.inf) < every_s:
             return
         printed[event.stage] = time.monotonic()
-        err().print(_line(event), markup=False)
+        err().print(_line(event))
 
     yield show
 
@@ -61,7 +61,6 @@ def _line(event: ProgressEvent) -> str:
 def _print_scores(facts: Mapping[str, object]) -> None:
     """A validation: every mapping of ROIs to figures is a column."""
     from rich.box import SIMPLE
-    from rich.markup import escape
     from rich.table import Table
 
     figures = {name: values for name, values in facts.items() if isinstance(values, Mapping) and values}
@@ -70,11 +69,10 @@ def _print_scores(facts: Mapping[str, object]) -> None:
     for name in figures:
         table.add_column(name, justify="right")
     for roi in dict.fromkeys(roi for values in figures.values() for roi in values):
-        table.add_row(escape(roi), *(_number(values.get(roi)) for values in figures.values()))
+        table.add_row(roi, *(_number(values.get(roi)) for values in figures.values()))
     err().print(
         f"{time.strftime('%H:%M:%S')}  validation after step {facts['step']}: mean Dice {_number(facts['mean Dice'])} "
-        f"(best {_number(facts['best'])} after step {facts['best step']}), loss {facts['loss']:.4f}",
-        markup=False,
+        f"(best {_number(facts['best'])} after step {facts['best step']}), loss {facts['loss']:.4f}"
     )
     err().print(table)
 
