@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from contour_ai.dicom.finding import Finding, Findings, Severity
 from contour_ai.dicom.rtstruct_read import AREA_TYPES, image_uid, raw_numbers
-from contour_ai.polygons import crossings
+from contour_ai.polygons import count_self_intersections
 
 if TYPE_CHECKING:
     from contour_ai.dicom.ct import CTSeries
@@ -173,7 +173,7 @@ def _shape(points: Points, contour: Dataset, ct: CTSeries | None) -> Iterator[Fa
     off = float(np.ptp(points @ (normal / sizes.max())))
     if off > COPLANAR_TOL_MM:
         yield "error", "coplanar", DATA, "do not lie in a plane", f"{off:.3f} mm"
-    count = crossings(np.delete(points, int(np.abs(normal).argmax()), axis=1))
+    count = count_self_intersections(np.delete(points, int(np.abs(normal).argmax()), axis=1))
     if count:
         yield "error", "self-crossing", DATA, "cross themselves", f"{count} times"
     if ct is not None:

@@ -1,17 +1,12 @@
-"""Masks and level fields to polygons and back, exactly: no voxel centre ever changes side.
+"""Masks and level fields to polygons: marching squares between voxel centres.
 
-Points are (i, j) = (row, column) in slice coordinates, float64, with voxel centres at integers, so that the outermost
-voxel edges of an (I, J) slice lie at -0.5 and I - 0.5 (J - 0.5). A polygon's first point is not repeated at its end.
-
-Tracing is marching squares between voxel centres: every pair of neighbouring voxels that differ gives one vertex, and
-in every square of four voxel centres the vertices are joined so that the inside lies to the right. Rasterising asks
-for every voxel centre whether it lies inside, even-odd over all polygons together. The two are inverse to each other
-for any mask.
+Every pair of neighbouring voxels that differ gives one vertex, and in every square of four voxel centres the vertices
+are joined so that the inside lies to the right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -19,20 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.errors import InputError
+from contour_ai.polygons.filling import SLICES_AT_ONCE, Polygon
 
-Polygon = NDArray[np.float64]
-BoxIJ = tuple[slice, slice]
 HoleStyle = Literal["keyhole", "separate"]
 
 CLEARANCE = 0.05
 """Voxels: a level crossing keeps at least this distance from both voxel centres, so that rounding the coordinates of a
 file (at most 0.01 voxel, see `dicom.rtstruct_write`) can never put a centre on the other side."""
-
-SAME_POINT = 4
-"""Decimals (of a voxel) to which two polygons must agree to count as the same one: far below what can be drawn."""
-
-SLICES_AT_ONCE = 16
-"""Slices traced or filled in one go: enough to keep NumPy busy, few enough that work arrays stay small."""
 
 
 def mask_to_polygons(
@@ -351,178 +339,3 @@ def _corners(points: Polygon, previous: NDArray[np.intp]) -> NDArray[np.bool_]:
     cross = incoming[:, 0] * outgoing[:, 1] - incoming[:, 1] * outgoing[:, 0]
     along = incoming[:, 0] * outgoing[:, 0] + incoming[:, 1] * outgoing[:, 1]
     return ~((np.abs(cross) < 1e-12) & (along > 0))
-
-
-# -- polygons to masks -------------------------------------------------------------------------------------------
-
-
-def polygons_to_mask(polygons: Sequence[Polygon], shape_ij: tuple[int, int]) -> NDArray[np.bool_]:
-    """(I, J) boolean: the voxel centres that lie inside an odd number of the polygons.
-
-    Polygons that occur more than once (whatever their first point and direction) count once: some systems export
-    every contour twice. Centres exactly on an edge count as inside on the sides of lower row and column only.
-    """
-    mask = np.zeros(shape_ij, dtype=bool)
-    fill_polygons(mask, polygons)
-    return mask
-
-
-def fill_polygons(mask_ij: NDArray[np.bool_], polygons: Sequence[Polygon]) -> None:
-    """Sets the voxels of `polygons` (even-odd, see `polygons_to_mask`) in `mask_ij`; leaves all others as they are."""
-    box, inside = filled_box(polygons, (mask_ij.shape[0], mask_ij.shape[1]))
-    mask_ij[box] |= inside
-
-
-def filled_box(polygons: Sequence[Polygon], shape_ij: tuple[int, int]) -> tuple[BoxIJ, NDArray[np.bool_]]:
-    """The part of an (I, J) slice that `polygons` reach, and the filled voxels in it."""
-    for _, box, inside in filled_slices({0: polygons}, shape_ij):
-        return box, inside
-    return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), dtype=bool)
-
-
-def filled_slices(
-    polygons: Mapping[int, Sequence[Polygon]], shape_ij: tuple[int, int]
-) -> Iterator[tuple[int, BoxIJ, NDArray[np.bool_]]]:
-    """(k, box, filled voxels in the box) of the slices in {k: polygons}; slices without a voxel may be left out.
-
-    Same as `filled_box` slice by slice, and faster; a box may be larger than needed.
-    """
-    ks = list(polygons)
-    for start in range(0, len(ks), SLICES_AT_ONCE):
-        chunk = ks[start : start + SLICES_AT_ONCE]
-        edges = _edges([[p for p in distinct_polygons(polygons[k]) if len(p) >= 3] for k in chunk])
-        crossings = _row_crossings(*edges, shape_ij)
-        if crossings is not None:
-            box, inside = _filled(*crossings, len(chunk))
-            yield from ((k, box, inside[n]) for n, k in enumerate(chunk))
-
-
-def _edges(
-    of_slices: Sequence[Sequence[Polygon]],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
-    """Both ends (2, N) of every edge, and which of the slices it is in."""
-    loops = [(n, p) for n, polygons in enumerate(of_slices) for p in polygons]
-    if not loops:
-        return np.empty((2, 0)), np.empty((2, 0)), np.empty(0, np.intp)
-    lengths = np.array([len(p) for _, p in loops])
-    ends = np.cumsum(lengths)
-    after = np.arange(1, ends[-1] + 1)
-    after[ends - 1] = ends - lengths
-    points = np.ascontiguousarray(np.concatenate([p for _, p in loops]).T)
-    return points, points[:, after], np.repeat([n for n, _ in loops], lengths)
-
-
-def _row_crossings(
-    one: NDArray[np.float64], two: NDArray[np.float64], slices: NDArray[np.intp], shape_ij: tuple[int, int]
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]] | None:
-    """Where edges cross rows of voxel centres: slice, row, and the first column at or after; None if they never do."""
-    # Always from the upper end to the lower: the two sides of a keyhole channel then cross a row at the same place.
-    upside = one[0] > two[0]
-    (i0, j0), (i1, j1) = np.where(upside, two, one), np.where(upside, one, two)
-    rows, columns = shape_ij
-    first = np.clip(np.ceil(i0), 0, rows).astype(np.intp)  # rows r with i0 <= r < i1
-    count = np.clip(np.ceil(i1), 0, rows).astype(np.intp) - first
-    crossing = np.flatnonzero(count)
-    if not len(crossing):
-        return None
-    i0, j0, first, count = i0[crossing], j0[crossing], first[crossing], count[crossing]
-    slope = (j1[crossing] - j0) / (i1[crossing] - i0)
-    edge = np.repeat(np.arange(len(count)), count)
-    row = np.arange(len(edge)) - (np.cumsum(count) - count - first)[edge]
-    column = np.clip(np.ceil(j0[edge] + (row - i0[edge]) * slope[edge]), 0, columns).astype(np.intp)
-    return slices[crossing][edge], row, column
-
-
-def _filled(
-    slices: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp], depth: int
-) -> tuple[BoxIJ, NDArray[np.bool_]]:
-    """The part of the slices that the crossings span, and the filled voxels in it (slices, rows, columns).
-
-    Every crossing changes the side of all centres from its column on: the changes are marked and added up, 64
-    columns at a time as the bits of a word, the lowest first.
-    """
-    top, left = int(rows.min()), int(columns.min())
-    height, width = int(rows.max()) - top + 1, int(columns.max()) - left
-    words = np.zeros((depth * height, width // 64 + 1), np.uint64)
-    columns = columns - left
-    at = (slices * height + rows - top) * words.shape[1] + (columns >> 6)
-    np.bitwise_xor.at(words.reshape(-1), at, np.uint64(1) << (columns & 63).astype(np.uint64))
-    for shift in (1, 2, 4, 8, 16, 32):
-        words ^= words << np.uint64(shift)
-    before = np.bitwise_xor.accumulate(words >> np.uint64(63), axis=1)[:, :-1]
-    words[:, 1:] ^= np.uint64(0) - before  # all 64 bits where the words before end inside
-    bits = np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), axis=1, bitorder="little")
-    box = slice(top, top + height), slice(left, left + width)
-    return box, bits[:, :width].view(bool).reshape(depth, height, width)
-
-
-def distinct_polygons(polygons: Sequence[Polygon]) -> list[Polygon]:
-    """The polygons without repetitions, whatever the first point and the direction of each."""
-    if len(polygons) < 2:
-        return list(polygons)
-    groups: dict[tuple[float, ...], list[int]] = {}
-    for n, p in enumerate(polygons):
-        size = (0.0, 0.0) if not len(p) else np.round(p.max(axis=0) + p.min(axis=0), SAME_POINT - 1).tolist()
-        groups.setdefault((len(p), *size), []).append(n)
-    repeated: set[int] = set()
-    for group in groups.values():
-        seen: set[bytes] = set()
-        for n in group if len(group) > 1 else ():
-            key = _canonical(polygons[n])
-            if key in seen:
-                repeated.add(n)
-            seen.add(key)
-    return [p for n, p in enumerate(polygons) if n not in repeated]
-
-
-def _canonical(polygon: Polygon) -> bytes:
-    """The same bytes for every way to write one closed polygon."""
-    p = np.round(polygon, SAME_POINT) + 0.0  # no negative zero
-    if not len(p):
-        return b""
-    least = p[np.lexsort((p[:, 1], p[:, 0]))[0]]
-    ways = []
-    for start in np.flatnonzero((p == least).all(axis=1)):
-        turned = np.roll(p, -start, axis=0)
-        ways += [turned.tobytes(), np.roll(turned[::-1], 1, axis=0).tobytes()]
-    return min(ways)
-
-
-def polygon_area(polygon: Polygon) -> float:
-    """Signed area in voxels of one polygon (keyholes count as holes): positive where the inside lies to the right."""
-    i, j = polygon.T
-    return float(np.dot(j, np.roll(i, -1)) - np.dot(i, np.roll(j, -1))) / 2
-
-
-def stack_from_polygons(
-    polygons: Mapping[int, Sequence[Polygon]], shape_kij: tuple[int, int, int]
-) -> NDArray[np.bool_]:
-    """(k, i, j) mask of {k: polygons}."""
-    mask = np.zeros(shape_kij, dtype=bool)
-    for k, box, inside in filled_slices(polygons, shape_kij[1:]):
-        mask[k][box] = inside
-    return mask
-
-
-def crossings(polygon: Polygon) -> int:
-    """How often the edges of a polygon cross each other; edges that only touch, as in a keyhole channel, do not."""
-    (i0, j0), (i1, j1), _ = _edges([[polygon]])
-    order = np.argsort(np.minimum(i0, i1), kind="stable")
-    i0, j0, i1, j1 = i0[order], j0[order], i1[order], j1[order]
-    low, high = np.minimum(i0, i1), np.maximum(i0, i1)
-    # Of every edge, only those that begin before it ends can cross it.
-    count = np.searchsorted(low, high, side="right") - np.arange(len(low)) - 1
-    one = np.repeat(np.arange(len(low)), count)
-    two = np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count) + one + 1
-    left, right = np.minimum(j0, j1), np.maximum(j0, j1)
-    near = (left[two] < right[one]) & (right[two] > left[one])
-    one, two = one[near], two[near]
-
-    def side(edge: NDArray[np.intp], i: NDArray[np.float64], j: NDArray[np.float64]) -> NDArray[np.float64]:
-        cross = (i1[edge] - i0[edge]) * (j - j0[edge]) - (j1[edge] - j0[edge]) * (i - i0[edge])
-        return np.where(np.abs(cross) < 1e-9, 0.0, np.sign(cross))
-
-    apart = (side(one, i0[two], j0[two]) * side(one, i1[two], j1[two]) < 0) & (
-        side(two, i0[one], j0[one]) * side(two, i1[one], j1[one]) < 0
-    )
-    return int(apart.sum())
