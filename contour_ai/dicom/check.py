@@ -31,7 +31,7 @@ from contour_ai.dicom.finding import Finding, Findings, error, warning
 from contour_ai.dicom.header import UNREADABLE
 from contour_ai.dicom.profile import Profile, load_profile
 from contour_ai.dicom.rtstruct_header import TYPE_2, frame_of_reference_uid
-from contour_ai.dicom.rtstruct_read import image_uid
+from contour_ai.dicom.rtstruct_parse import image_uid
 from contour_ai.errors import InputError
 from contour_ai.structures.roi_record import INTERPRETED_TYPES
 

@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from contour_ai.dicom.finding import Finding, Findings, Severity
-from contour_ai.dicom.rtstruct_read import AREA_TYPES, image_uid, raw_numbers
+from contour_ai.dicom.placing import AREA_TYPES
+from contour_ai.dicom.rtstruct_parse import image_uid, raw_numbers
 from contour_ai.polygons import count_self_intersections
 
 if TYPE_CHECKING:

@@ -32,6 +32,13 @@ POWERS_OF_TEN = np.array([float(10**n) for n in range(EXACT_DIGITS + 1)])
 
 BACKSLASH, DOT, MINUS, ZERO = b"\\.-0"
 
+NUMBER = re.compile(rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+"""A DS value (PS3.5 6.2). `float` takes more: "1_0", "nan", "infinity"."""
+MOST_CHARACTERS = 64
+"""No number is longer, not even where the standard's 16 characters are not kept."""
+FARTHEST_MM = 1e6
+"""No coordinate is farther from the origin than a kilometre."""
+
 
 @dataclass(frozen=True)
 class RawContour:
@@ -115,20 +122,67 @@ def uid_in(images: bytes) -> str | None:
     return found.decode("ascii") if UID_BYTES.fullmatch(found) else None
 
 
-def numbers_of(texts: Sequence[bytes]) -> list[NDArray[np.float64] | ValueError]:
-    """The numbers, with backslashes between them, of every text; the error where one is no number."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ContourNumbers:
+    """The numbers of one ContourData.
+
+    Args:
+        values: a multiple of three of them; none where they cannot be read.
+        wrong: why they cannot be read, or "".
+        repair: how they are read where they are not written as the standard asks, or "".
+    """
+
+    values: NDArray[np.float64]
+    wrong: str = ""
+    repair: str = ""
+
+
+def numbers_of(texts: Sequence[bytes]) -> list[ContourNumbers]:
+    """The numbers, with backslashes between them, of every text."""
     values = _plain_decimals(b"\\".join(texts)) if texts and all(texts) else None
     if values is not None:
         ends = np.cumsum([text.count(b"\\") + 1 for text in texts])
-        return list(np.split(values, ends[:-1]))
+        return [_checked(part) for part in np.split(values, ends[:-1])]
     return [_numbers(text) for text in texts]
 
 
-def _numbers(text: bytes) -> NDArray[np.float64] | ValueError:
-    try:
-        return np.fromiter(map(float, text.split(b"\\")), dtype=np.float64) if text else np.empty(0)
-    except ValueError as error:
-        return error
+def _checked(values: NDArray[np.float64], repair: str = "") -> ContourNumbers:
+    wrong = ""
+    if len(values) % 3:
+        wrong = f"{len(values)} numbers, which is not a multiple of 3"
+    elif not np.isfinite(values).all():
+        wrong = "a coordinate is not a finite number"
+    elif len(values) and abs(farthest := float(values[np.abs(values).argmax()])) > FARTHEST_MM:
+        wrong = f"a coordinate is {farthest:g} mm"
+    return ContourNumbers(
+        values=np.empty(0) if wrong else values, wrong=wrong, repair="" if wrong else repair
+    )
+
+
+def _numbers(text: bytes) -> ContourNumbers:
+    """The numbers of one text, which may have exponents, spaces, decimal commas and backslashes too many."""
+    plain = _plain_decimals(text) if text else np.empty(0)
+    if plain is not None:
+        return _checked(plain)
+    parts = [part.strip() for part in text.split(b"\\")]
+    kept = list(parts)
+    while kept and not kept[-1]:
+        kept.pop()
+    while kept and not kept[0]:
+        kept.pop(0)
+    repairs = ["without the backslash at its end"] if len(kept) < len(parts) else []
+    plain_parts = kept
+    if b"," in text and b"." not in text:
+        plain_parts = [part.replace(b",", b".", 1) for part in kept]
+        repairs.append("with decimal commas for points")
+    for wrong, part in zip(kept, plain_parts, strict=True):
+        if len(part) <= MOST_CHARACTERS and NUMBER.fullmatch(part):
+            continue
+        shown = wrong[:MOST_CHARACTERS].decode("ascii", "backslashreplace")
+        return ContourNumbers(
+            values=np.empty(0), wrong=f"{shown!r} is no number" if shown else "a number is missing"
+        )
+    return _checked(np.fromiter(map(float, plain_parts), dtype=np.float64), " and ".join(repairs))
 
 
 def _plain_decimals(text: bytes) -> NDArray[np.float64] | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from contour_ai.grid import Grid
-
 Level = Literal["refused", "standard", "differs"]
 """Known to be refused by a system; breaks the standard; read differently by different systems."""
 
-SHOWN = 3
+OTHER_FRAME, SLICE_GAP = "other-frame", "slice-gap"
+"""Kinds that programs ask for."""
+
+PLACES_NAMED = 3
 """Places that a note names; of more it says how many."""
 
 
@@ -52,20 +53,13 @@ def code_of(note: str) -> str:
     return note.code if isinstance(note, Note) else ""
 
 
-# -- places --------------------------------------------------------------------------------------------------------
-
-
-def slice_place(grid: Grid, k: int) -> str:
-    """A slice as people read it: number from 1, and position along the patient's axis nearest to its normal."""
-    axis = int(abs(grid.normal).argmax())
-    position = round(float(grid.positions_lps[k][axis]), 2) + 0.0  # no negative zero
-    return f"slice {k + 1} ({'xyz'[axis]} = {position:g} mm)"
+# -- wording -------------------------------------------------------------------------------------------------------
 
 
 def listed(places: Sequence[str], separator: str = "; ") -> str:
     """The first places, and how many more there are."""
-    more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-    return separator.join(places[:SHOWN]) + more
+    more = f" and {len(places) - PLACES_NAMED} more" if len(places) > PLACES_NAMED else ""
+    return separator.join(places[:PLACES_NAMED]) + more
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:
@@ -77,22 +71,21 @@ def counted(number: int, one: str, several: str | None = None) -> str:
 
 
 def other_frame(roi: str, why: str) -> Note:
-    """A ROI that was drawn on images of another frame of reference, such as an unregistered MR."""
-    return Note(
-        f"ROI {roi} is not on this CT and is left out: {why}",
-        "other-frame",
-        roi=roi,
-    )
+    """A ROI that was drawn in another frame of reference, as on an unregistered MR."""
+    return Note(f"ROI {roi} was not drawn on this CT and is left out: {why}", OTHER_FRAME, roi=roi)
 
 
-def other_frame_used(roi: str, frame: str, ct_frame: str, why: str) -> Note:
-    """A frame of reference that differs from the CT's, in a ROI that refers to the CT all the same."""
+def frame_not_the_cts(frame: str, ct_frame: str) -> Note:
+    """A structure set that refers to the CT, but names another frame of reference."""
     return Note(
-        f"ROI {roi}: its frame of reference {frame} is not the CT's ({ct_frame or 'which names none'}), but {why}; "
-        "contours are placed by their coordinates",
+        f"frame of reference {frame} is not the CT's ({ct_frame}); contours are placed by their coordinates",
         "frame-of-reference",
-        roi=roi,
     )
+
+
+def no_such_roi(roi: str) -> Note:
+    """A ROI that was asked for."""
+    return Note(f"there is no ROI {roi}", "no-such-roi", roi=roi)
 
 
 def no_contours(roi: str) -> Note:
@@ -100,59 +93,186 @@ def no_contours(roi: str) -> Note:
     return Note(f"ROI {roi} has no contours", "empty-roi", roi=roi)
 
 
-def slices_without_contour(roi: str, places: Sequence[str], extent: int) -> Note:
+def slices_without_contour(roi: str, missing: int, extent: int, where: str) -> Note:
     """Gaps within an organ: contours on every second slice, or planes farther apart than the slices."""
-    have = "slice within it has" if len(places) == 1 else "slices within it have"
+    have = "slice within it has" if missing == 1 else "slices within it have"
     return Note(
-        f"ROI {roi}: {len(places)} {have} no contour, of {extent} from its first to its last "
-        f"({listed(places)}); nothing is interpolated",
-        "slice-gap",
+        f"ROI {roi}: {missing} {have} no contour, of {extent} from its first to its last ({where}); "
+        "nothing is interpolated",
+        SLICE_GAP,
         roi=roi,
     )
 
 
-# -- contours of one slice -------------------------------------------------------------------------------------------
+# -- contours of one slice -----------------------------------------------------------------------------------------
 
 
-def contours_twice(roi: str, number: int, places: Sequence[str]) -> Note:
+def contours_twice(roi: str, number: int, where: str) -> Note:
     """Copies of contours, to the digit or not."""
     there = "contour is there twice and counts" if number == 1 else "contours are there twice and count"
-    return Note(
-        f"ROI {roi}: {number} {there} once: its outline is nowhere a pixel from another one's ({listed(places)})",
-        "twice",
-        roi=roi,
-    )
+    return Note(f"ROI {roi}: {number} {there} once ({where})", "twice", roi=roi)
 
 
-def contours_overlap(roi: str, number: int, places: Sequence[str]) -> Note:
+def contours_overlap(roi: str, number: int, where: str) -> Note:
     """Contours of one slice that overlap in part: neither copies nor holes."""
     return Note(
-        f"ROI {roi}: {counted(number, 'contour')} overlap another one in part and are joined with it "
-        f"({listed(places)}); other systems may cut out what they share",
+        f"ROI {roi}: {counted(number, 'contour')} overlap each other in part and count as one area ({where}); "
+        "other systems may cut out what they share",
         "overlap",
         roi=roi,
     )
 
 
-def holes_poke_out(roi: str, number: int, places: Sequence[str]) -> Note:
+def holes_poke_out(roi: str, number: int, where: str) -> Note:
     """Contours that lie within another one but for a small part."""
-    lies = "contour lies" if number == 1 else "contours lie"
+    lie, are = ("lies", "is a hole") if number == 1 else ("lie", "are holes")
     return Note(
-        f"ROI {roi}: {number} {lies} within another one but for a small part, and "
-        f"{'is a hole' if number == 1 else 'are holes'} ({listed(places)}); other systems may add what pokes out",
+        f"ROI {roi}: {counted(number, 'contour')} {lie} within another one but for a small part and {are} ({where}); "
+        "other systems may add what pokes out",
         "hole-pokes-out",
         roi=roi,
     )
 
 
-# -- values that are not as the standard wants them ------------------------------------------------------------------
+# -- contours that are odd by themselves ---------------------------------------------------------------------------
 
 
-def value_not_used(where: str, keyword: str, value: object, expected: str) -> Note:
+def contours_unreadable(roi: str, number: int, places: str) -> Note:
+    """ContourData that holds no list of points."""
+    return _contours(
+        roi, number, "cannot be read and is not used", "cannot be read and are not used", places, "contour-data",
+        "standard",
+    )  # fmt: skip
+
+
+def contours_repaired(roi: str, number: int, how: str, places: str) -> Note:
+    """ContourData that is not written as the standard asks, but can only mean one thing."""
+    return _contours(roi, number, f"is read {how}", f"are read {how}", places, "contour-data", "standard")
+
+
+def contours_without_area(roi: str, number: int, kind: str, places: str) -> Note:
+    """Points and open lines."""
+    what = f"{kind} contour"
+    return Note(
+        f"ROI {roi}: {counted(number, what)} {'encloses' if number == 1 else 'enclose'} no area and "
+        f"{'is' if number == 1 else 'are'} not used ({places})",
+        "no-area",
+        roi=roi,
+    )
+
+
+def contours_of_unknown_type(roi: str, number: int, kind: str, places: str) -> Note:
+    """A geometric type that the standard does not have, of contours that are closed and planar all the same."""
+    kind = f"of type {kind!r}" if kind else "without ContourGeometricType"
+    return Note(
+        f"ROI {roi}: {counted(number, 'contour')} {kind} {'is' if number == 1 else 'are'} used as CLOSED_PLANAR "
+        f"({places})",
+        "geometric-type",
+        "standard",
+        roi,
+    )
+
+
+def contours_of_few_points(roi: str, number: int, places: str) -> Note:
+    """Closed contours of one or two points."""
+    return _contours(
+        roi, number, "has fewer than 3 points, encloses no area and is not used",
+        "have fewer than 3 points, enclose no area and are not used", places, "few-points", "standard",
+    )  # fmt: skip
+
+
+def contours_not_planar(roi: str, number: int, places: str) -> Note:
+    """Contours across the slices of the CT."""
+    return _contours(
+        roi, number, "does not lie in a slice plane and is not used", "do not lie in a slice plane and are not used",
+        places, "no-plane",
+    )  # fmt: skip
+
+
+def contours_on_no_slice(roi: str, number: int, places: str) -> Note:
+    """Contours half-way between two slices, or beyond the CT."""
+    return _contours(
+        roi,
+        number,
+        "lies on no slice and is not used",
+        "lie on no slice and are not used",
+        places,
+        "no-slice",
+    )
+
+
+def contours_off_slice(roi: str, number: int, places: str) -> Note:
+    """Contours beside the plane of their slice."""
+    return _contours(
+        roi, number, "lies off its slice and is used there", "lie off their slices and are used there", places,
+        "off-slice",
+    )  # fmt: skip
+
+
+def contours_of_other_image(roi: str, number: int, places: str) -> Note:
+    """Contours that refer to another slice than the one they lie on."""
+    return _contours(
+        roi, number, "refers to another image than the one on whose plane it lies; the plane decides",
+        "refer to another image than the one on whose plane they lie; the plane decides", places, "other-image",
+    )  # fmt: skip
+
+
+def contours_of_second_plane(roi: str, number: int, places: str) -> Note:
+    """Contours whose slice has nearer ones, as with planes closer together than the slices."""
+    return _contours(
+        roi, number, "is of a second plane on a slice that has a nearer one and is not used",
+        "are of a second plane on a slice that has a nearer one and are not used", places, "second-plane",
+    )  # fmt: skip
+
+
+def _contours(
+    roi: str, number: int, one: str, several: str, places: str, code: str, level: Level = "differs"
+) -> Note:
+    contours = f"1 contour {one}" if number == 1 else f"{number} contours {several}"
+    return Note(f"ROI {roi}: {contours} ({places})", code, level, roi)
+
+
+# -- values that are not as the standard wants them ----------------------------------------------------------------
+
+
+def value_not_used(where: str, keyword: str, value: object, expected: str, *, roi: str = "") -> Note:
     """An optional value that cannot be read; the input is used without it."""
-    return Note(f"{where}{keyword} is {str(value)!r}, not {expected}, and is not used", "value", "standard")
+    return Note(
+        f"{where}{keyword} is {str(value)!r}, not {expected}, and is not used", "value", "standard", roi
+    )
 
 
 def value_corrected(where: str, keyword: str, value: object, taken: object) -> Note:
     """A value that is written wrongly but can only mean one thing."""
     return Note(f"{where}{keyword} is written {str(value)!r} and is taken for {taken}", "value", "standard")
+
+
+# -- the list of ROIs ----------------------------------------------------------------------------------------------
+
+
+def roi_not_used(name: str, number: int | None) -> Note:
+    """A ROI without a number of its own."""
+    why = "no number" if number is None else f"the number {number} of another one"
+    return Note(f"ROI {name or 'without name'} has {why} and is not used", "roi-number", "standard")
+
+
+def roi_renamed(original: str, number: int, name: str) -> Note:
+    """A ROI without a name of its own."""
+    return Note(
+        f"ROI {original or 'without name'} (number {number}) is called {name} here", "roi-name", roi=name
+    )
+
+
+def contours_of_no_roi(number: int | None) -> Note:
+    """An item of ROIContourSequence that leads nowhere."""
+    if number is None:
+        text = "an item of ROIContourSequence refers to no ROI number and is not used"
+    else:
+        text = f"contours refer to ROI number {number}, which is not in the list of ROIs; not used"
+    return Note(text, "roi-number", "standard")
+
+
+def second_item_of_contours(number: int, *, used: bool) -> Note:
+    """A second item of ROIContourSequence for a ROI number; not used where several ROIs have that number."""
+    what = "both are used" if used else "the second one is not used"
+    return Note(f"ROI number {number} has two items of contours; {what}", "roi-number", "standard")

@@ -11,13 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
-from contour_ai.dicom.rtstruct_read import (
-    AREA_TYPES,
-    StructureSet,
-    contours_on_slices,
-    load_structure_set,
-    read_structures,
-)
+from contour_ai.dicom.placing import count_contours
+from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, read_structures
 from contour_ai.errors import InputError
 from contour_ai.files import clear_left_behind
 from contour_ai.pipeline.archive import Source, Sources
@@ -42,8 +37,6 @@ from contour_ai.volume import Structures
 
 PREPARING_THREADS = 4
 """Patients prepared at once, at most: each holds a whole CT in memory."""
-
-LEAST_CONTOURS_POINTS = 3
 
 
 @dataclass(frozen=True)
@@ -265,15 +258,12 @@ def _facts(mask: np.ndarray, structure_set: StructureSet, name: str, ct: CTSerie
     found = next((roi for roi in structure_set.rois if roi.name == name), None)
     if found is None:
         return RoiFacts()
-    number = sum(
-        c.geometric_type in AREA_TYPES and len(c.points_lps) >= LEAST_CONTOURS_POINTS for c in found.contours
-    )
-    placed = sum(map(len, contours_on_slices(found, ct, lambda _: None).values()))
+    counts = count_contours(found, ct)
     return measure_roi(
         mask,
         image.body,
         ct.grid,
         hu=None if ct.volume is None else ct.volume.hu,
-        contours=number,
-        unused_contours=max(number - placed, 0),
+        contours=counts.closed,
+        unused_contours=counts.unused,
     )

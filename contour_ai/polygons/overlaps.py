@@ -35,6 +35,8 @@ moved: as a hole it would leave two crescents of an organ."""
 SAMPLE_VOXELS = 0.5
 """Distance of the points at which outlines are compared."""
 
+NO_PAIRS = np.empty((0, 2), np.intp)
+
 WORK_VOXELS = 1 << 22
 """Voxels filled at once, which bounds memory."""
 
@@ -56,17 +58,23 @@ class Resolved:
     poking: int = 0
 
 
-def resolve_overlaps(polygons: Sequence[Polygon], shape_ij: tuple[int, int]) -> Resolved:
+def resolve_overlaps(
+    polygons: Sequence[Polygon], shape_ij: tuple[int, int], *, even_odd: bool = False
+) -> Resolved:
     """Polygons of one (I, J) slice whose even-odd filling is the area that is meant.
 
     Two contours are one where their outlines are nowhere a pixel apart and nearly no voxel lies between them
     (`COPY_BETWEEN`). A contour inside another one is a hole, and one inside a hole an island. Contours that overlap in
     part are one area. Outlines, holes and islands that do not cross stay as they are, so that what `tracing` makes of a
     mask gives the mask back.
+
+    Args:
+        even_odd: the contours ask for it themselves (CLOSEDPLANAR_XOR): only those that are there twice to the digit
+            are left out.
     """
     kept = distinct_polygons(polygons)
     copies = len(polygons) - len(kept)
-    pairs = _pairs_of_boxes(kept, shape_ij)
+    pairs = NO_PAIRS if even_odd else _pairs_of_boxes(kept, shape_ij)
     if not len(pairs):
         return Resolved(polygons=kept, copies=copies)
     involved = np.unique(pairs).tolist()
@@ -146,10 +154,9 @@ def _box_of(regions: Sequence[_Region]) -> tuple[int, int, int, int]:
 
 def _pairs_of_boxes(polygons: Sequence[Polygon], shape_ij: tuple[int, int]) -> NDArray[np.intp]:
     """(N, 2) numbers of the polygons whose boxes have a voxel centre in common, the lower number first."""
-    nothing = np.empty((0, 2), np.intp)
     with_area = [n for n, p in enumerate(polygons) if len(p) >= 3]
     if len(with_area) < 2:
-        return nothing
+        return NO_PAIRS
     low = np.ceil([polygons[n].min(axis=0) for n in with_area])
     high = np.minimum(np.floor([polygons[n].max(axis=0) for n in with_area]), np.array(shape_ij) - 1)
     low = np.maximum(low, 0)
@@ -161,7 +168,7 @@ def _pairs_of_boxes(polygons: Sequence[Polygon], shape_ij: tuple[int, int]) -> N
     one = np.repeat(np.arange(len(order)), count)
     two = np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count) + one + 1
     meet = (low[two, 1] <= high[one, 1]) & (high[two, 1] >= low[one, 1])
-    pairs = np.sort(numbers[np.stack([one[meet], two[meet]], axis=1)], axis=1) if meet.any() else nothing
+    pairs = np.sort(numbers[np.stack([one[meet], two[meet]], axis=1)], axis=1) if meet.any() else NO_PAIRS
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 

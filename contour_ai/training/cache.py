@@ -24,7 +24,7 @@ from contour_ai.preprocess import Prepared
 from contour_ai.training.roi_facts import RoiFacts
 from contour_ai.volume import ABSENT, CONTOURED, FILLED, UNKNOWN, bits_dtype
 
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 """Changes whenever the same files and settings give other arrays, so that old entries are not taken."""
 
 

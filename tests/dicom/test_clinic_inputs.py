@@ -111,7 +111,7 @@ def xio_names(d: Dataset) -> None:
     named(d, "1,SUV_primair", " Myelum ")
 
 
-A, B, BOTH = on(2, 5), on(6), {"A": on(2, 5), "B": on(6)}
+A, B, BOTH = on(2, 3), on(6), {"A": on(2, 3), "B": on(6)}
 
 STRUCTURE_SETS: dict[str, tuple[Edit, dict[str, list[int]], list[str]]] = {
     # what is done to the file; voxels a slice; what is said, nothing else
@@ -126,27 +126,27 @@ STRUCTURE_SETS: dict[str, tuple[Edit, dict[str, list[int]], list[str]]] = {
     "POINT": (
         lambda d: kinds(d, "POINT"),
         {"A": on(2), "B": B},
-        ["ROI A: 1 POINT contours enclose no area and are not used (4 points around (-1.0, -7.0, -35.0) mm)"],
+        ["ROI A: 1 POINT contour encloses no area and is not used (4 points around (-1.0, -7.0, -41.0) mm)"],
     ),
     "OPEN_PLANAR": (
         lambda d: kinds(d, "OPEN_PLANAR"),
         {"A": on(2), "B": B},
         [
-            "ROI A: 1 OPEN_PLANAR contours enclose no area and are not used (4 points around (-1.0, -7.0, -35.0)"
+            "ROI A: 1 OPEN_PLANAR contour encloses no area and is not used (4 points around (-1.0, -7.0, -41.0)"
         ],
     ),
     "one point": (
         lambda d: few_points(d, 1),
         {"A": on(2), "B": B},
         [
-            "ROI A: 1 contours with fewer than 3 points enclose no area and are not used (1 points around (-5.0,"
+            "ROI A: 1 contour has fewer than 3 points, encloses no area and is not used (1 points around (-5.0,"
         ],
     ),
     "two points": (
         lambda d: few_points(d, 2),
         {"A": on(2), "B": B},
         [
-            "ROI A: 1 contours with fewer than 3 points enclose no area and are not used (2 points around (-1.0,"
+            "ROI A: 1 contour has fewer than 3 points, encloses no area and is not used (2 points around (-1.0,"
         ],
     ),
     "the same name twice": (
@@ -161,19 +161,24 @@ STRUCTURE_SETS: dict[str, tuple[Edit, dict[str, list[int]], list[str]]] = {
         lambda d: with_images(d, uid(STACK.series, "slice", 2), uid(STACK.series, "slice", 7)),
         BOTH,
         [
-            "ROI A: 1 contours refer to another image than the one on whose plane they lie; the plane decides "
-            "(image of slice 7 at -29.00 mm, contour at -35.00 mm (slice 5))"
+            "ROI A: 1 contour refers to another image than the one on whose plane it lies; the plane decides "
+            "(image of slice 8 (z = -29.0 mm), contour on slice 4 (z = -41.0 mm))"
         ],
     ),
     "0.7 mm off": (
         lambda d: moved(d, 0.7),
         BOTH,
         [
-            "ROI A: 2 contours lie off their slices and are used there (0.70 mm off slice 2; 0.70 mm off slice 5)"
+            "ROI A: 2 contours lie off their slices and are used there (0.70 mm off slice 3 (z = -44.0 mm); "
+            "0.70 mm off slice 4 (z = -41.0 mm))"
         ],
     ),
     "0.04 mm off": (lambda d: moved(d, 0.04), BOTH, []),
-    "every contour twice": (twice, BOTH, []),
+    "every contour twice": (
+        twice,
+        BOTH,
+        ["ROI A: 2 contours are there twice and count once (slices 3-4 (z = -44.0 to -41.0 mm))"],
+    ),
     "no observations": (lambda d: delattr(d, "RTROIObservationsSequence"), BOTH, []),
     "no label": (lambda d: delattr(d, "StructureSetLabel"), BOTH, []),
     "invalid date": (
@@ -188,7 +193,7 @@ STRUCTURE_SETS: dict[str, tuple[Edit, dict[str, list[int]], list[str]]] = {
 def test_structure_sets(oddity: str, tmp_path: Path) -> None:
     edit, expected, notes = STRUCTURE_SETS[oddity]
     write_stack(tmp_path / "in", STACK)
-    data_set = structure_set(STACK, {"A": [BOX[2], BOX[5]], "B": [BOX[6]]})
+    data_set = structure_set(STACK, {"A": [BOX[2], BOX[3]], "B": [BOX[6]]})
     edit(data_set)
     data_set.save_as(tmp_path / "in" / "rs.dcm", enforce_file_format=True)
     read, messages = masks_of(tmp_path / "in", tmp_path)
@@ -202,7 +207,7 @@ def test_structure_sets(oddity: str, tmp_path: Path) -> None:
 
 def test_a_structure_set_without_preamble_and_meta(tmp_path: Path) -> None:
     write_stack(tmp_path / "in", STACK)
-    data_set = structure_set(STACK, {"A": [BOX[2], BOX[5]], "B": [BOX[6]]})
+    data_set = structure_set(STACK, {"A": [BOX[2], BOX[3]], "B": [BOX[6]]})
     plain = Dataset({tag: data_set[tag] for tag in data_set.keys()})  # noqa: SIM118 - a data set, not a dict
     plain.save_as(tmp_path / "in" / "RS", implicit_vr=True, little_endian=True)
     assert masks_of(tmp_path / "in", tmp_path) == (BOTH, "")
@@ -331,8 +336,8 @@ def scrambled(item: Dataset, tag: object) -> None:
 def test_whatever_is_wrong_with_an_element_nothing_else_is_raised(spoil: Callable, tmp_path: Path) -> None:
     write_stack(tmp_path / "ct", STACK)
     ct = read_ct(tmp_path / "ct", with_pixels=False)
-    good = structure_set(STACK, {"A": [BOX[2], BOX[5]], "B": [BOX[6]]})
-    with_images(good, *ct.sop_instance_uids[2:6:3])
+    good = structure_set(STACK, {"A": [BOX[2], BOX[3]], "B": [BOX[6]]})
+    with_images(good, *ct.sop_instance_uids[2:4])
     places = list(elements(good))
     assert len(places) > 40
     for *path, tag in places:

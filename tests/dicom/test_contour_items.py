@@ -24,29 +24,69 @@ DECIMALS = st.decimals(-(10**6), 10**6, allow_nan=False, allow_infinity=False, p
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(
-        st.lists(DECIMALS | st.from_regex(r"-?[0-9]{1,15}\.?", fullmatch=True), min_size=1, max_size=9),
+        st.lists(DECIMALS | st.from_regex(r"-?[0-9]{1,6}\.?", fullmatch=True), min_size=3, max_size=9).map(
+            lambda texts: texts[: len(texts) // 3 * 3]
+        ),
         max_size=4,
     )
 )
 def test_plain_decimals_are_what_float_makes_of_them(contours: list[list[str]]) -> None:
     found = numbers_of(["\\".join(texts).encode() for texts in contours])
-    assert [v.tolist() for v in found] == [list(map(float, texts)) for texts in contours]
+    assert [v.values.tolist() for v in found] == [list(map(float, texts)) for texts in contours]
+    assert not any(v.wrong or v.repair for v in found)
 
 
 @settings(deadline=None)
-@given(st.lists(st.text("01289.-+e \\", max_size=8).map(str.encode), max_size=3))
+@given(st.lists(st.text("01289.-+e \\_n,", max_size=8).map(str.encode), max_size=3))
 @example([b"."])
 @example([b".-7", b"1.5"])
 @example([b"--1"])
 @example([b"1\\-", b"2"])
-def test_anything_else_is_what_float_makes_of_it_too(texts: list[bytes]) -> None:
+@example([b"1\\2\\3_0"])
+@example([b"1\\2\\nan"])
+def test_what_is_read_of_anything_else_is_what_float_makes_of_it(texts: list[bytes]) -> None:
     for text, found in zip(texts, numbers_of(texts), strict=True):
-        try:
-            expected = [float(t) for t in text.split(b"\\")] if text else []
-        except ValueError as error:
-            assert str(found) == str(error)
+        if found.wrong:
+            assert not len(found.values)
         else:
-            assert found.tolist() == expected
+            plain = text.strip(b"\\ ").replace(b",", b".")
+            assert found.values.tolist() == ([float(t) for t in plain.split(b"\\")] if plain else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "repair"),
+    [
+        (b"1\\2\\3\\", [1, 2, 3], "without the backslash at its end"),
+        (b"1\\2\\3\\\\ ", [1, 2, 3], "without the backslash at its end"),
+        (b"1,5\\-2,25\\3", [1.5, -2.25, 3], "with decimal commas for points"),
+        (b"1,5\\2\\3\\", [1.5, 2, 3], "without the backslash at its end and with decimal commas for points"),
+        (b"1.5e+1\\-2E0\\+3", [15, -2, 3], ""),
+        (b" 1 \\\r\n2\\3.", [1, 2, 3], ""),
+    ],
+)
+def test_numbers_that_can_only_mean_one_thing_are_read(text: bytes, values: list[float], repair: str) -> None:
+    (found,) = numbers_of([text])
+    assert (found.values.tolist(), found.repair, found.wrong) == (values, repair, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (b"1\\2\\3_1", "'3_1' is no number"),
+        (b"1\\2\\nan", "'nan' is no number"),
+        (b"1\\\\3", "a number is missing"),
+        (b"1,5\\2.5\\3", "'1,5' is no number"),
+        (b"1,234.5\\2\\3", "'1,234.5' is no number"),
+        (b"1,2,3\\2\\3", "'1,2,3' is no number"),
+        (b"1\\2\\3\\4\\5", "5 numbers, which is not a multiple of 3"),
+        (b"\\1\\2", "2 numbers, which is not a multiple of 3"),
+        (b"1\\2\\1e400", "a coordinate is not a finite number"),
+        (b"1\\2\\-1e308", "a coordinate is -1e+308 mm"),
+    ],
+)
+def test_other_numbers_are_named(text: bytes, wrong: str) -> None:
+    (found,) = numbers_of([text])
+    assert (found.wrong, len(found.values)) == (wrong, 0)
 
 
 def undefined_sequences(data_set: FileDataset) -> None:
