@@ -5,6 +5,7 @@ Coordinates of another frame of reference (PS3.3 C.7.4.1.1.1) say nothing about 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from contour_ai.dicom.notes import Note, frame_not_the_cts, other_frame
@@ -23,6 +24,13 @@ def why_not_on_ct(roi: RoiContoursRead, ct: CTSeries) -> Note | None:
     """
     why = _why_not(roi, ct)
     return other_frame(roi.name, why) if why else None
+
+
+def drawn_on(structure_set: StructureSet, ct: CTSeries) -> StructureSet:
+    """The structure set without the ROIs of other frames of reference, which its notes name."""
+    elsewhere = {roi.name: why for roi in structure_set.rois if (why := why_not_on_ct(roi, ct)) is not None}
+    rois = tuple(roi for roi in structure_set.rois if roi.name not in elsewhere)
+    return replace(structure_set, rois=rois, notes=(*structure_set.notes, *elsewhere.values()))
 
 
 def frame_notes(structure_set: StructureSet, ct: CTSeries) -> tuple[Note, ...]:

@@ -93,15 +93,16 @@ def no_contours(roi: str) -> Note:
     return Note(f"ROI {roi} has no contours", "empty-roi", roi=roi)
 
 
+def gap_text(missing: int, extent: int) -> str:
+    """Slices without a contour between the first and the last one of a ROI."""
+    have = "slice within it has" if missing == 1 else "slices within it have"
+    return f"{missing} {have} no contour, of {extent} from its first to its last"
+
+
 def slices_without_contour(roi: str, missing: int, extent: int, where: str) -> Note:
     """Gaps within an organ: contours on every second slice, or planes farther apart than the slices."""
-    have = "slice within it has" if missing == 1 else "slices within it have"
-    return Note(
-        f"ROI {roi}: {missing} {have} no contour, of {extent} from its first to its last ({where}); "
-        "nothing is interpolated",
-        SLICE_GAP,
-        roi=roi,
-    )
+    text = f"ROI {roi}: {gap_text(missing, extent)} ({where}); nothing is interpolated"
+    return Note(text, SLICE_GAP, roi=roi)
 
 
 # -- contours of one slice -----------------------------------------------------------------------------------------

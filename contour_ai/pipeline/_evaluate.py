@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from contour_ai.dicom.archive import COPY, Archive, CTSeriesFiles, StructureSetFile, scan
 from contour_ai.dicom.ct import CTSeries, read_ct
+from contour_ai.dicom.frames import drawn_on
+from contour_ai.dicom.notes import prefixed
 from contour_ai.dicom.rtstruct_read import StructureSet, iter_masks, load_structure_set
 from contour_ai.dicom.scan import PatientFiles, pair, why_not
 from contour_ai.errors import ContourAIError, InputError
@@ -301,7 +303,8 @@ def _compare(
     """The figures of every wanted ROI of one patient, its names on both sides, and remarks, those on the CT first."""
     ct = read_ct(found.ct, with_pixels=False)
     remarks: list[str] = [f"CT: {note}" for note in ct.notes]
-    sides = [load_structure_set(s.path) for s in (found.predicted, found.reference)]
+    sides = [drawn_on(load_structure_set(s.path), ct) for s in (found.predicted, found.reference)]
+    remarks += [prefixed(note, side.path.name) for side in sides for note in side.notes]
     names: dict[str, tuple[str | None, str | None]] = {}
     for roi in wanted:
         both = [name_of_roi(roi, side.names, roi_map) for side in sides]
@@ -321,7 +324,7 @@ def _compare(
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         results = list(pool.map(figures, wanted))
     remarks += [remark for _, said in results for remark in said]
-    return [m for m, _ in results], names, remarks
+    return [m for m, _ in results], names, list(dict.fromkeys(remarks))
 
 
 def _mask(structure_set: StructureSet, ct: CTSeries, name: str, remarks: list[str]) -> NDArray[np.bool_]:

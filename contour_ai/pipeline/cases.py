@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
+from contour_ai.dicom.frames import why_not_on_ct
+from contour_ai.dicom.notes import OTHER_FRAME, SLICE_GAP, code_of
 from contour_ai.dicom.placing import count_contours
 from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, read_structures
 from contour_ai.errors import InputError
@@ -37,6 +39,9 @@ from contour_ai.volume import Structures
 
 PREPARING_THREADS = 4
 """Patients prepared at once, at most: each holds a whole CT in memory."""
+
+IN_FACTS = (OTHER_FRAME, SLICE_GAP)
+"""Kinds of notes on a ROI that its facts hold, and the check of the archive judges."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +253,7 @@ def _case(
         onto.names,
         onto.presence,
         (spacing[0], spacing[1], spacing[2]),
-        tuple(notes),
+        tuple(note for note in notes if code_of(note) not in IN_FACTS),
         {roi: _facts(named.mask(roi), structure_set, name, ct, image) for roi, name in names.items()},
     )
     return case.select(rois).without_empty()
@@ -258,6 +263,9 @@ def _facts(mask: np.ndarray, structure_set: StructureSet, name: str, ct: CTSerie
     found = next((roi for roi in structure_set.rois if roi.name == name), None)
     if found is None:
         return RoiFacts()
+    elsewhere = why_not_on_ct(found, ct)
+    if elsewhere is not None:
+        return RoiFacts(elsewhere=elsewhere)
     counts = count_contours(found, ct)
     return measure_roi(
         mask,

@@ -10,6 +10,7 @@ from typing import Any
 
 from contour_ai import __version__
 from contour_ai.dicom.ct import CTSeries, read_ct
+from contour_ai.dicom.frames import drawn_on
 from contour_ai.dicom.rtstruct_read import StructureSet, contours_on_slices, iter_masks, load_structure_set
 from contour_ai.errors import InputError
 from contour_ai.evaluation.comparison import FigureComparison
@@ -40,7 +41,8 @@ def report_of_prediction(
         reference: the patient's own structure set, where there is one.
         summary: the content of `summary.json`.
     """
-    sides = (load_structure_set(predicted), None if reference is None else load_structure_set(reference))
+    theirs_read = None if reference is None else drawn_on(load_structure_set(reference), ct)
+    sides = (load_structure_set(predicted), theirs_read)
     theirs = () if sides[1] is None else sides[1].names
     names: dict[str, tuple[str | None, str | None]] = {
         roi: (facts["name_in_file"], name_of_roi(roi, theirs)[0]) for roi, facts in summary["rois"].items()

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.dicom.notes import gap_text
 from contour_ai.files import atomic_file
 from contour_ai.structures import flip_pairs, roi_info
 from contour_ai.structures.plausible import plausible_volume_cm3
@@ -20,6 +21,7 @@ Kind = Literal[
     "unreadable",
     "ambiguous",
     "mismatch",
+    "other frame",
     "empty",
     "one slice",
     "slice gap",
@@ -141,6 +143,9 @@ def check_rois(
 
 def _alone(patient: str, roi: str, fact: RoiFacts) -> Iterator[Finding]:
     """What can be said of a ROI without any other."""
+    if fact.elsewhere:
+        yield Finding(patient, roi, "other frame", fact.elsewhere)
+        return
     if not fact.contours:
         yield Finding(patient, roi, "empty", "it has a name, but no closed contour")
         return
@@ -154,9 +159,7 @@ def _alone(patient: str, roi: str, fact: RoiFacts) -> Iterator[Finding]:
     if fact.missing_slices:
         share = fact.missing_slices / (fact.missing_slices + fact.slices)
         wide = fact.missing_slices >= GAP_SLICES and share > GAP_SHARE
-        reason = (
-            f"{fact.missing_slices} of {fact.missing_slices + fact.slices} slices of its extent are empty"
-        )
+        reason = gap_text(fact.missing_slices, fact.missing_slices + fact.slices)
         yield Finding(patient, roi, "slice gap", reason, wide)
     if fact.outside_share > OUTSIDE_SHARE_NOTED and roi_info(roi).interpreted_type not in NOT_IN_BODY:
         reason = f"{100 * fact.outside_share:.0f} % of it lies outside the body"

@@ -43,6 +43,8 @@ class RoiFacts:
 
     extent_mm: float = 0.0
     """Along the body, whatever way the slices run; 0 where it is empty, or was measured before this was."""
+    elsewhere: str = ""
+    """Why it is not on this CT at all, as a sentence; empty where it is."""
     mean_hu: float | None = None
     """Of the voxels inside; None where it is empty, or was measured before this was."""
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.dicom.ct import CTSeries
+from contour_ai.dicom.frames import drawn_on
+from contour_ai.dicom.notes import prefixed
 from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, read_structures
 from contour_ai.dicom.scan import PatientFiles
 from contour_ai.pipeline.result import PredictedRoi
@@ -24,10 +26,11 @@ def find_reference(
         return None, None, []
     path = files.structure_sets[0].path
     notes: list[str] = []
-    structure_set = load_structure_set(path)
+    structure_set = drawn_on(load_structure_set(path), ct)
     partners = _partners(structure_set, rois)
     if not partners:
-        return None, None, [f"{path} has none of the model's ROIs: nothing to compare with"]
+        elsewhere = [prefixed(note, path.name) for note in structure_set.notes]
+        return None, None, [*elsewhere, f"{path} has none of the model's ROIs: nothing to compare with"]
     structures = read_structures(structure_set, ct, names=list(partners.values()), on_note=notes.append)
     contoured = set(structures.contoured())
     masks = {ours: structures.mask(theirs) for ours, theirs in partners.items() if theirs in contoured}
