@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contour_ai.errors import InputError
-from contour_ai.files import atomic_file
+from contour_ai.files import atomic_file, write_text
 
 FORMAT = "contour-ai anonymisation key 1"
 OLDEST_SHIFT_DAYS, NEWEST_SHIFT_DAYS = 730, 62
@@ -91,4 +91,4 @@ def write_key(path: Path, key: Key) -> None:
     }
     with atomic_file(path, overwrite=True) as temporary:
         temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(temporary, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

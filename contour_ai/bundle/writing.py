@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from contour_ai.bundle.description import CARD_FILE, DESCRIPTION_FILE, WEIGHTS_FILE, ModelBundle
 from contour_ai.bundle.reading import FORMAT, load_bundle
-from contour_ai.files import atomic_file, atomic_folder, update_manifest
+from contour_ai.files import atomic_file, atomic_folder, update_manifest, write_text
 from contour_ai.settings import to_mapping, to_yaml
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def save_bundle(
     bundle = replace(bundle, weights_sha256=hashlib.sha256(weights).hexdigest())
     with atomic_folder(folder, overwrite=overwrite, set_aside=overwrite) as temporary:
         (temporary / WEIGHTS_FILE).write_bytes(weights)
-        (temporary / DESCRIPTION_FILE).write_text(describe(bundle), encoding="utf-8", newline="\n")
-        (temporary / CARD_FILE).write_text(model_card, encoding="utf-8", newline="\n")
+        write_text(temporary / DESCRIPTION_FILE, describe(bundle))
+        write_text(temporary / CARD_FILE, model_card)
         load_bundle(temporary).build_network()
     return load_bundle(folder)
 
@@ -65,7 +65,7 @@ def update_bundle(bundle: ModelBundle, *, model_card: str) -> ModelBundle:
     texts = {CARD_FILE: model_card, DESCRIPTION_FILE: describe(bundle)}
     for name, text in texts.items():
         with atomic_file(bundle.folder / name, overwrite=True) as path:
-            path.write_text(text, encoding="utf-8", newline="\n")
+            write_text(path, text)
     update_manifest(bundle.folder, *texts)
     return load_bundle(bundle.folder)
 

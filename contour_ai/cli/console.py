@@ -33,11 +33,13 @@ def err() -> Console:
 
 
 def _console(*, stderr: bool) -> Console:
-    from rich.console import Console
+    from contour_ai.cli.visible_console import VisibleConsole
 
     width = None if (sys.stderr if stderr else sys.stdout).isatty() else WIDTH_IN_FILES
     # No markup: names of patients and ROIs are printed as they are, with their brackets. See `styled`.
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width, markup=False, emoji=False)
+    return VisibleConsole(
+        stderr=stderr, highlight=False, soft_wrap=True, width=width, markup=False, emoji=False
+    )
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import importlib
+import io
+import os
+import signal
 import sys
+import time
+from types import FrameType
 from typing import Any
 
 import click
@@ -18,6 +24,7 @@ from contour_ai.errors import (
     OutputError,
     VerificationError,
 )
+from contour_ai.visible import visible
 
 COMMANDS = {
     "predict": "contour_ai.cli.predict",
@@ -47,6 +54,24 @@ EXIT_STATUS: tuple[tuple[type[ContourAIError], int], ...] = (
 """Error class to exit status; 1 is for anything unforeseen. Documented in README.md."""
 
 INTERRUPTED = 130
+SECONDS_TO_TIDY_UP = 10.0
+"""After an interrupt, further ones are held back so long: they would end the removal of half-written files."""
+
+FILE_FAULTS = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EFBIG,
+        errno.EMFILE,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        *((errno.EDQUOT,) if hasattr(errno, "EDQUOT") else ()),
+    }
+)
 OBJECTS_A_COLLECTION = 50_000
 """Python's own 700 cost a tenth of a prediction's time: importing torch and reading headers make objects to keep."""
 REPORT_HERE = "This is a fault of contour-ai, not of your data. Please report it, with the lines above."
@@ -86,7 +111,7 @@ class LazyGroup(click.Group):
         try:
             status = super().invoke(ctx)
         except ContourAIError as error:
-            click.echo(f"{click.style('error', fg='red')}: {error}", err=True)
+            _echo_error(str(error))
             status = exit_status(error)
         except (KeyboardInterrupt, click.Abort):
             click.echo(
@@ -95,15 +120,40 @@ class LazyGroup(click.Group):
             status = INTERRUPTED
         except (click.ClickException, click.exceptions.Exit):
             raise
-        except Exception:  # noqa: BLE001 - the last resort: shown in full, with exit status 1
-            import traceback
-
-            click.echo(traceback.format_exc(), err=True)
-            click.echo(f"contour-ai {__version__}, Python {sys.version.split()[0]}. {REPORT_HERE}", err=True)
-            status = 1
+        except Exception as error:  # noqa: BLE001 - the last resort: shown in full, with exit status 1
+            status = _unforeseen(error)
         if isinstance(status, int) and status:
             ctx.exit(status)
         return status
+
+
+def _echo_error(text: str) -> None:
+    click.echo(f"{click.style('error', fg='red')}: {visible(text)}", err=True)
+
+
+def as_known(error: Exception) -> Exception:
+    """The error, or the message for a file that the system refuses (path too long, disk full, no permission)."""
+    if isinstance(error, OSError) and error.errno in FILE_FAULTS:
+        return OutputError(
+            "A file or folder cannot be used.",
+            where=error.filename,
+            found=error.strerror,
+            fix="choose a shorter path, on a disk with free space that you may write to",
+        )
+    return error
+
+
+def _unforeseen(error: Exception) -> int:
+    """Says what happened; a file that the system refuses is the caller's to mend, all else is a fault of ours."""
+    known = as_known(error)
+    if isinstance(known, ContourAIError):
+        _echo_error(str(known))
+        return exit_status(known)
+    import traceback
+
+    click.echo(visible("".join(traceback.format_exception(error))), err=True)
+    click.echo(f"contour-ai {__version__}, Python {sys.version.split()[0]}. {REPORT_HERE}", err=True)
+    return 1
 
 
 @click.group(
@@ -124,6 +174,37 @@ def cli(verbose: bool) -> None:
 
 def main() -> None:
     """Entry point of the ``contour-ai`` console script."""
+    _make_streams_tolerant()
+    _interrupt_once()
     gc.set_threshold(OBJECTS_A_COLLECTION)
     atexit.register(gc.freeze)  # what there is at the end goes with the process: not looked through once more
     cli(prog_name="contour-ai")
+
+
+def _make_streams_tolerant() -> None:
+    """Characters that a console's encoding lacks are written as escapes; files and pipes get UTF-8.
+
+    On Windows what is redirected would be written in the ANSI code page, which has no superscript in Japan and no
+    Japanese elsewhere. An encoding that PYTHONIOENCODING asks for is kept.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            asked_for = os.environ.get("PYTHONIOENCODING") or stream.isatty()
+            stream.reconfigure(encoding=None if asked_for else "utf-8", errors="backslashreplace")
+
+
+def _interrupt_once() -> None:
+    """Only the first Ctrl-C interrupts the work; those that follow at once must not interrupt the tidying up."""
+    first: list[float] = []
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if not first:
+            first.append(time.monotonic())
+            raise KeyboardInterrupt
+        if time.monotonic() - first[0] > SECONDS_TO_TIDY_UP:
+            os._exit(INTERRUPTED)
+
+    if (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):  # not where interrupts are ignored (nohup)
+        signal.signal(signal.SIGINT, interrupt)

@@ -147,7 +147,7 @@ def _predict_all(
     """Tries every patient of this process; prints what was found, then what failed. Returns the worst exit status."""
     import traceback
 
-    from contour_ai.cli.main import REPORT_HERE, exit_status
+    from contour_ai.cli.main import REPORT_HERE, as_known, exit_status
     from contour_ai.errors import ContourAIError
     from contour_ai.pipeline._predict import predict_patients
     from contour_ai.pipeline.cohort import share
@@ -173,8 +173,8 @@ def _predict_all(
                 if outcome.prediction is not None:
                     _show(outcome.prediction)
                 if outcome.error is not None:
-                    failures.append((outcome.patient_dir, outcome.error))
-                    if not isinstance(outcome.error, ContourAIError):
+                    failures.append((outcome.patient_dir, as_known(outcome.error)))
+                    if not isinstance(failures[-1][1], ContourAIError):
                         console.err().print("".join(traceback.format_exception(outcome.error)))
     for patient_dir, failure in failures:
         message = str(failure) if isinstance(failure, ContourAIError) else f"{failure!r}. {REPORT_HERE}"

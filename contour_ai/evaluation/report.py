@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.csv_files import write_csv
 from contour_ai.evaluation.comparison import FigureComparison
 from contour_ai.evaluation.metrics import (
     BOTH,
@@ -22,7 +22,7 @@ from contour_ai.evaluation.metrics import (
     RoiMetrics,
     Row,
 )
-from contour_ai.files import atomic_file
+from contour_ai.files import atomic_file, write_text
 
 SUMMARISED = (
     "dsc",
@@ -156,14 +156,14 @@ def write_report(
 def write_comparison_csv(path: Path, comparison: Sequence[FigureComparison]) -> None:
     """One line a ROI and figure."""
     columns = [field.name for field in fields(FigureComparison)]
-    _write_csv(path, columns, [[_text(value) for value in asdict(c).values()] for c in comparison])
+    write_csv(path, columns, [[_text(value) for value in asdict(c).values()] for c in comparison])
 
 
 def write_rows_csv(path: Path, rows: Sequence[Row]) -> None:
     """One line a patient and ROI; an undefined figure is an empty field, an infinite one `inf`."""
     columns = [field.name for field in fields(RoiMetrics)]
     table = [[row.patient, *(_text(value) for value in asdict(row.metrics).values())] for row in rows]
-    _write_csv(path, ["patient", *columns], table)
+    write_csv(path, ["patient", *columns], table)
 
 
 def write_summary_csv(path: Path, rows: Sequence[Row]) -> None:
@@ -176,7 +176,7 @@ def write_summary_csv(path: Path, rows: Sequence[Row]) -> None:
         figures = [_text(value) for name in SUMMARISED for value in asdict(s.spread[name]).values()]
         worst = "; ".join(f"{patient} {dsc:.3f}" for patient, dsc in s.worst)
         table.append([s.roi, str(s.n), str(s.prediction_missing), str(s.reference_missing), *figures, worst])
-    _write_csv(path, header, table)
+    write_csv(path, header, table)
 
 
 def write_json(
@@ -197,7 +197,7 @@ def write_json(
     if comparison:
         content["comparison"] = [plain(asdict(c)) for c in comparison]
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_text(temporary, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def metrics_json(metrics: RoiMetrics) -> dict[str, object]:
@@ -217,13 +217,6 @@ def _summary(roi: str, rows: Sequence[Row]) -> RoiSummary:
         spread=spread,
         worst=tuple((row.patient, row.metrics.dsc) for row in ordered[:WORST]),
     )
-
-
-def _write_csv(path: Path, header: list[str], table: Iterable[list[str]]) -> None:
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(table)
 
 
 def _text(value: object) -> str:

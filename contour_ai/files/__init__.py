@@ -20,6 +20,7 @@ from contour_ai.files.manifest import (
 from contour_ai.files.names import MAX_NAME_CHARACTERS, safe_name
 from contour_ai.files.process import ProcessId, this_process
 from contour_ai.files.temporary import clear_left_behind, is_temporary
+from contour_ai.files.text import write_text
 from contour_ai.files.writing import atomic_file, atomic_folder, check_target
 
 __all__ = [
@@ -45,4 +46,5 @@ __all__ = [
     "this_process",
     "update_manifest",
     "write_manifest",
+    "write_text",
 ]

@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from contour_ai.errors import GeometryError
-from contour_ai.files import NPZ, atomic_file, atomic_folder, safe_name
+from contour_ai.files import NPZ, atomic_file, atomic_folder, safe_name, write_text
 from contour_ai.grid import ROUNDING_NOISE_VOXELS, Grid
 from contour_ai.mask_files.labels import NAMES_FILE
 from contour_ai.mask_files.nifti import nifti_bytes
@@ -107,7 +107,7 @@ def _write_images(
         _write_image(folder / file, mask, affine, format)
         names[file] = name
     text = yaml.safe_dump(names, sort_keys=False, allow_unicode=True)
-    (folder / NAMES_FILE).write_text(text, encoding="utf-8")
+    write_text(folder / NAMES_FILE, text)
     return names
 
 

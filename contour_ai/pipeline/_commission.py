@@ -19,7 +19,7 @@ from contour_ai.errors import ContourAIError, InputError, OutputError
 from contour_ai.evaluation.limits import Check, Limits, check_limits
 from contour_ai.evaluation.report import plain, write_report
 from contour_ai.evaluation.tolerances import Tolerances
-from contour_ai.files import atomic_folder
+from contour_ai.files import atomic_folder, write_text
 from contour_ai.pipeline._evaluate import Evaluation, evaluate, labels_of
 from contour_ai.pipeline._predict import LoadedModel, PredictOptions, load_model, predict
 from contour_ai.pipeline.installation_test import self_test
@@ -311,7 +311,7 @@ def _write_record(path: Path, page: CommissioningPage, started: datetime) -> Non
         "notes": list(page.notes),
     }
     text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+    write_text(path, text + "\n")
 
 
 def environment(

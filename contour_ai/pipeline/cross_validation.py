@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from contour_ai.bundle import ModelBundle, read_description, update_bundle
+from contour_ai.csv_files import original
 from contour_ai.errors import ConfigError, ModelError
 from contour_ai.pipeline._train import BUNDLE, CONFIG_FILE
 from contour_ai.pipeline.card import model_card
@@ -80,7 +81,7 @@ def _part(run_dir: Path) -> Part:
     patients: dict[str, dict[str, float]] = {}
     with scores.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            patients.setdefault(row["patient"], {})[row["roi"]] = float(row["dice"])
+            patients.setdefault(original(row["patient"]), {})[original(row["roi"])] = float(row["dice"])
     return Part(run_dir, *config.data.fold, config, bundle.training, bundle.roi_names, patients)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from contour_ai.evaluation.comparison import COMPARISON, HIGHER_IS_BETTER, FigureComparison
 from contour_ai.evaluation.metrics import BOTH, DEFINITIONS, PREDICTION_MISSING, Row
 from contour_ai.evaluation.report import SPREAD, SUMMARISED, metrics_json, plain, summarise
-from contour_ai.files import atomic_file
+from contour_ai.files import atomic_file, write_text
 from contour_ai.render import CAUTION
 from contour_ai.report.figures import COLUMNS
 from contour_ai.report.page import asset, embedded_json, fill
@@ -57,7 +57,7 @@ def write_cohort_report(path: Path, page: CohortPage, *, overwrite: bool = False
         },
     )
     with atomic_file(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        write_text(temporary, text)
 
 
 def cohort_content(page: CohortPage) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from contour_ai.evaluation.limits import Check
 from contour_ai.evaluation.metrics import BOTH, DEFINITIONS, PREDICTION_MISSING, Row
 from contour_ai.evaluation.report import SPREAD, SUMMARISED, summarise
-from contour_ai.files import atomic_file
+from contour_ai.files import atomic_file, write_text
 from contour_ai.render import CAUTION
 from contour_ai.report.figures import COLUMNS, shown
 from contour_ai.report.page import asset, fill
@@ -108,7 +108,7 @@ def write_commissioning_report(path: Path, page: CommissioningPage) -> None:
         raw={"style": asset("document.css"), "body": "\n".join(_sections(page))},
     )
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        write_text(temporary, text)
 
 
 def _sections(page: CommissioningPage) -> Iterable[str]:

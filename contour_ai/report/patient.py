@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.evaluation.metrics import DEFINITIONS, RoiMetrics
-from contour_ai.files import atomic_file
+from contour_ai.files import atomic_file, write_text
 from contour_ai.grid import Grid
 from contour_ai.polygons import Polygon
 from contour_ai.render import CAUTION, direction_letters
@@ -95,7 +95,7 @@ def write_patient_report(
         },
     )
     with atomic_file(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        write_text(temporary, text)
 
 
 def _content(page: PatientPage, packed: PackedVolume) -> dict[str, Any]:

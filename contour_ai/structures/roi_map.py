@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from contour_ai.errors import ConfigError
-from contour_ai.files import ROI_MAP, atomic_file
+from contour_ai.files import ROI_MAP, atomic_file, write_text
 from contour_ai.yaml_files import read_yaml
 
 KEYS = ("rois", "ignore", "absent", "accepted")
@@ -177,7 +177,7 @@ class RoiMap:
         if waiting:
             lines += ["", "# Not decided: move each of these to a ROI above, or to ignore.", *waiting]
         with atomic_file(path, overwrite=overwrite, kind=ROI_MAP) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+            write_text(temporary, "\n".join(lines) + "\n")
 
 
 def _fold(name: str) -> str:

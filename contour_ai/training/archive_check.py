@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.csv_files import write_csv
 from contour_ai.dicom.notes import gap_text
-from contour_ai.files import atomic_file
 from contour_ai.structures import flip_pairs, roi_info
 from contour_ai.structures.plausible import plausible_volume_cm3
 from contour_ai.training.roi_facts import RoiFacts
@@ -109,14 +108,8 @@ class ArchiveCheck:
         Raises:
             OutputError: it cannot be written.
         """
-        with (
-            atomic_file(path, overwrite=True) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
-        ):
-            table = csv.writer(file)
-            table.writerow(COLUMNS)
-            for f in self.findings:
-                table.writerow([f.patient, f.roi, f.kind, "yes" if f.left_out else "no", f.reason])
+        table = [(f.patient, f.roi, f.kind, "yes" if f.left_out else "no", f.reason) for f in self.findings]
+        write_csv(path, COLUMNS, table, overwrite=True)
 
 
 def check_rois(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contour_ai.files import atomic_file, atomic_folder
+from contour_ai.files import atomic_file, atomic_folder, write_text
 from contour_ai.grid import Grid
 from contour_ai.preprocess import Prepared
 from contour_ai.training.roi_facts import RoiFacts
@@ -202,7 +202,7 @@ class Digests:
             return
         known = {**Digests(self._path.parent)._known, **self._known}
         with atomic_file(self._path, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(known, indent=0), encoding="utf-8")
+            write_text(temporary, json.dumps(known, indent=0))
         self._changed = False
 
 
@@ -299,7 +299,7 @@ def save_case(cache: Path, key: str, case: Case, image_key: str) -> Case:
             "notes": case.notes,
             "facts": {roi: vars(measured) for roi, measured in case.facts.items()},
         }
-        (folder / "case.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        write_text(folder / "case.json", json.dumps(facts, indent=1))
     loaded = load_case(cache, key)
     assert loaded is not None
     return loaded

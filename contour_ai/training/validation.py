@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from contour_ai.csv_files import write_csv
 from contour_ai.evaluation.confusion import Accuracies
-from contour_ai.files import atomic_file
 from contour_ai.inference import predict_logits
 from contour_ai.network import ResidualUNet3d
 from contour_ai.preprocess import PreprocessSettings, image_channels
@@ -168,31 +167,25 @@ def draw_worst(
 
 def write_metrics(path: Path, rois: Sequence[str], scores: Sequence[Score]) -> None:
     """`metrics.csv`: one row a validation."""
-    with (
-        atomic_file(path, overwrite=True) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        table = csv.writer(file)
-        names = ["step", "elapsed_s", "loss", "learning_rate", "mean_dice", *ACCURACIES]
-        table.writerow([*names, *(f"{figure} {roi}" for figure in FIGURES_OF_ROIS for roi in rois)])
-        for s in scores:
-            table.writerow(
-                [s.step, f"{s.elapsed_s:.1f}", f"{s.loss:.5f}", f"{s.rate:.3e}", f"{s.mean:.4f}"]
-                + [_number(s.accuracies.get(name)) for name in ACCURACIES]
-                + [_number(getattr(s, key).get(roi)) for key in FIGURES_OF_ROIS.values() for roi in rois]
-            )
+    names = ["step", "elapsed_s", "loss", "learning_rate", "mean_dice", *ACCURACIES]
+    header = [*names, *(f"{figure} {roi}" for figure in FIGURES_OF_ROIS for roi in rois)]
+    table = [
+        [str(s.step), f"{s.elapsed_s:.1f}", f"{s.loss:.5f}", f"{s.rate:.3e}", f"{s.mean:.4f}"]
+        + [_number(s.accuracies.get(name)) for name in ACCURACIES]
+        + [_number(getattr(s, key).get(roi)) for key in FIGURES_OF_ROIS.values() for roi in rois]
+        for s in scores
+    ]
+    write_csv(path, header, table, overwrite=True)
 
 
 def write_patients(path: Path, score: Score) -> None:
     """`validation.csv`: one row a patient and ROI; those that were not contoured have none."""
-    with (
-        atomic_file(path, overwrite=True) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        table = csv.writer(file)
-        table.writerow(["patient", "roi", "dice"])
-        for patient, rois in score.patients.items():
-            table.writerows([patient, roi, f"{dice:.4f}"] for roi, dice in rois.items())
+    table = [
+        (patient, roi, f"{dice:.4f}")
+        for patient, rois in score.patients.items()
+        for roi, dice in rois.items()
+    ]
+    write_csv(path, ["patient", "roi", "dice"], table, overwrite=True)
 
 
 def _number(value: float | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contour_ai.files import atomic_file
+from contour_ai.files import atomic_file, write_text
 from contour_ai.pipeline._train.options import CHECK_FILE, CONFIG_FILE, MAP_FILE, SPLITS_FILE
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.config import print_config
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def write_run_folder(run_dir: Path, job: Job, left_out: Mapping[str, str], roi_map: RoiMap | None) -> None:
     """What a run folder says about itself."""
     with atomic_file(run_dir / CONFIG_FILE, overwrite=True) as path:
-        path.write_text(print_config(job.config), encoding="utf-8", newline="\n")
+        write_text(path, print_config(job.config))
     if roi_map is not None:
         roi_map.save(run_dir / MAP_FILE, overwrite=True)
     splits = {
@@ -30,7 +30,7 @@ def write_run_folder(run_dir: Path, job: Job, left_out: Mapping[str, str], roi_m
         "rois_left_out": _rois_left_out(job),
     }
     with atomic_file(run_dir / SPLITS_FILE, overwrite=True) as path:
-        path.write_text(json.dumps(splits, indent=1, ensure_ascii=False), encoding="utf-8", newline="\n")
+        write_text(path, json.dumps(splits, indent=1, ensure_ascii=False))
 
 
 def _rois_left_out(job: Job) -> dict[str, list[str]]:
