@@ -15,7 +15,8 @@ from contour_ai.anonymisation.key import Key, read_key, write_key
 from contour_ai.anonymisation.options import Keep
 from contour_ai.anonymisation.proof import Copied, prove
 from contour_ai.dicom.archive import Archive, scan
-from contour_ai.dicom.header import UNREADABLE, damaged, read_data_set, read_header, text
+from contour_ai.dicom.header import UNREADABLE, damaged, read_data_set, read_header
+from contour_ai.dicom.values import text
 from contour_ai.errors import InputError, OutputError
 from contour_ai.files import atomic_folder
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress

@@ -12,9 +12,10 @@ from pydicom.dataset import Dataset
 from contour_ai.anonymisation.identity import Identity
 from contour_ai.dicom.archive import scan
 from contour_ai.dicom.ct import read_ct
-from contour_ai.dicom.header import read_data_set, text
+from contour_ai.dicom.header import read_data_set
 from contour_ai.dicom.rtstruct_read import iter_masks, load_structure_set
 from contour_ai.dicom.scan import PatientFiles, pair
+from contour_ai.dicom.values import text
 from contour_ai.errors import InputError, VerificationError
 from contour_ai.progress import OnProgress, ProgressEvent
 from contour_ai.structures import tg263_name

@@ -28,7 +28,8 @@ def command(path: Path) -> None:
 
     with progress_bar() as on_progress:
         found = inspect(path, on_progress)
-    out().print(f"{path}: {found.archive}")
+    archive = found.archive
+    out().print(f"{path}: {len(archive.ct_series)} CT series, {len(archive.structure_sets)} RTSTRUCT")
     for report in found.series:
         _print_series(report)
     _print_others(found)
@@ -102,12 +103,11 @@ def _print_structure_set(report: StructureSetReport) -> None:
 
 def _print_others(found: Inspection) -> None:
     kinds = Counter(other.kind for other in found.archive.others)
-    foreign = sum(not skipped.is_dicom for skipped in found.archive.skipped)
-    if foreign:
-        kinds["files that are no DICOM"] = foreign
-    if kinds:
-        listing = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        out().print(f"\nnot used: {listing}")
+    listing = [f"{count} {kind}" for kind, count in sorted(kinds.items())] + found.archive.skipped_kinds
+    if found.archive.results:
+        listing.append(f"{len(found.archive.results)} folder(s) of results of contour-ai, not looked into")
+    if listing:
+        out().print(f"\nnot used: {', '.join(listing)}")
 
 
 def _print_problems(found: Inspection) -> None:

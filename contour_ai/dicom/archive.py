@@ -4,59 +4,51 @@ from __future__ import annotations
 
 import filecmp
 import logging
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    MediaStorageDirectoryStorage,
-    RTStructureSetStorage,
+from contour_ai.dicom.classify import (
+    DICOMDIR,
+    LOCALIZER,
+    Looked,
+    OtherFile,
+    SkippedFile,
+    SliceFile,
+    StructureSetFile,
+    look,
 )
-
-from contour_ai.dicom.header import NOT_DICOM, UNREADABLE, read_header, text
-from contour_ai.errors import InputError
-from contour_ai.files import MANIFEST, Manifest, is_temporary
+from contour_ai.dicom.folders import files_below, list_files
+from contour_ai.dicom.foreign import OTHER
+from contour_ai.dicom.joining import joined_series
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 
 logger = logging.getLogger(__name__)
-
-CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 
 THREADS = 8
 """Waiting for a network share takes longer than reading a header; more threads than cores hide it."""
 
 MAX_WARNINGS = 10
+WAYS_OUT = (
+    (
+        "Secondary Capture",
+        "pictures of a CT, without its densities in HU and mostly without its geometry; export the original CT slices "
+        "(CT Image Storage)",
+    ),
+    ("localizer", "an overview to plan the scan, no slices; export the CT slices themselves"),
+    ("MR ", "contour-ai works on CT; give the planning CT"),
+    ("Positron", "contour-ai works on CT; give the CT of the PET/CT"),
+)
+"""(what is in the name of a kind of DICOM file, what to do where there is nothing else)."""
+OTHER_WAY_OUT = "no CT slices; add the CT series that belongs to it"
+MAX_NAMED = 5
+"""Files that a note names; of more it says how many."""
 COPY = "copy of a structure set"
 
-KEYWORDS = (
-    "SpecificCharacterSet",
-    "ImageType",
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "Modality",
-    "SeriesDescription",
-    "PatientID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "FrameOfReferenceUID",
-    "NumberOfFrames",
-    "StructureSetLabel",
-    "StructureSetDate",
-    "StructureSetTime",
-    "ReferencedFrameOfReferenceSequence",
-    "StructureSetROISequence",
-)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CTSeriesFiles:
     """The files of one CT series. `sop_instance_uids` are in the order of `paths`, which is that of the file names."""
 
@@ -69,53 +61,14 @@ class CTSeriesFiles:
     sop_instance_uids: tuple[str, ...]
     slices: int
     """Number of slices: of files, or of frames in a multi-frame series."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what was odd in how they belong together."""
 
     def __str__(self) -> str:
         return (
             f"{self.series_instance_uid or 'series without UID'}: {self.slices} slices, "
             f'"{self.description or "no description"}", patient {self.patient_id or "without ID"}'
         )
-
-
-@dataclass(frozen=True)
-class StructureSetFile:
-    """An RTSTRUCT file: whose it is, what it refers to, and which ROIs it names."""
-
-    path: Path
-    sop_instance_uid: str
-    series_instance_uid: str
-    study_instance_uid: str
-    patient_id: str
-    frame_of_reference_uid: str
-    referenced_series_uids: tuple[str, ...]
-    referenced_sop_uids: tuple[str, ...]
-    label: str
-    roi_names: tuple[str, ...]
-    created: str
-    """StructureSetDate and StructureSetTime as they are written, joined by a space."""
-
-    def __str__(self) -> str:
-        return f'{self.path}: "{self.label}", {self.created or "no date"}, {len(self.roi_names)} ROIs'
-
-
-@dataclass(frozen=True)
-class OtherFile:
-    """A DICOM file that is neither a CT slice nor a structure set."""
-
-    path: Path
-    kind: str
-    series_instance_uid: str = ""
-    patient_id: str = ""
-
-
-@dataclass(frozen=True)
-class SkippedFile:
-    """A file that was left out, and why."""
-
-    path: Path
-    reason: str
-    is_dicom: bool = False
-    """Whether it was meant to be a DICOM file: those are worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -137,15 +90,64 @@ class Archive:
             f"{len(self.structure_sets)} RTSTRUCT",
             *(f"{n} {kind}" for kind, n in sorted(kinds.items())),
         ]
-        foreign = sum(not skipped.is_dicom for skipped in self.skipped)
-        damaged_files = len(self.skipped) - foreign
-        if damaged_files:
-            parts.append(f"{damaged_files} unreadable DICOM file(s)")
-        if foreign:
-            parts.append(f"{foreign} other file(s)")
+        parts += self.skipped_kinds
         if self.results:
             parts.append(f"{len(self.results)} folder(s) of results of contour-ai, not looked into")
         return ", ".join(parts)
+
+    @property
+    def skipped_kinds(self) -> list[str]:
+        """The files that were left out, by what they are: "1 zip archive", "2 unreadable DICOM file(s)"."""
+        kinds = Counter(skipped.kind for skipped in self.skipped if skipped.kind is not OTHER)
+        parts = [
+            f"{n} {kind.name if n == 1 else kind.several}"
+            for kind, n in sorted(kinds.items(), key=lambda item: item[0].name)
+        ]
+        unknown = Counter(skipped.is_dicom for skipped in self.skipped if skipped.kind is OTHER)
+        if unknown[True]:
+            parts.append(f"{unknown[True]} unreadable DICOM file(s)")
+        if unknown[False]:
+            parts.append(f"{unknown[False]} other file(s)")
+        return parts
+
+    @property
+    def damaged(self) -> tuple[SkippedFile, ...]:
+        """Files and folders that were meant to be DICOM and cannot be read: each may be a slice that is now missing."""
+        return tuple(skipped for skipped in self.skipped if skipped.is_dicom)
+
+    @property
+    def ways_out(self) -> list[str]:
+        """What to do where there is no CT series, by what lies here instead of one."""
+        if self.ct_series:
+            return []
+        kinds = {s.kind: s.path for s in self.skipped if s.kind.fix}
+        ways = [f"{path.name} is a {kind.name}: {kind.fix}" for kind, path in kinds.items()]
+        for kind in sorted({other.kind for other in self.others} - {DICOMDIR, COPY}):
+            ways.append(f"{kind}: {next((fix for sign, fix in WAYS_OUT if sign in kind), OTHER_WAY_OUT)}")
+        return ways
+
+    def not_used(self, ct: CTSeriesFiles) -> list[str]:
+        """A note on what looks like DICOM and is not used with a CT series: damaged files by name, others by kind."""
+        notes = []
+        if self.damaged:
+            named = "; ".join(map(str, self.damaged[:MAX_NAMED]))
+            more = f"; and {len(self.damaged) - MAX_NAMED} more" if len(self.damaged) > MAX_NAMED else ""
+            notes.append(
+                f"{len(self.damaged)} file(s) that look like DICOM cannot be read and are not used, "
+                f"each may be a slice that is missing: {named}{more}"
+            )
+        uid = ct.series_instance_uid
+        strays = [o for o in self.others if uid and o.series_instance_uid == uid and o.kind != LOCALIZER]
+        if strays:
+            named = "; ".join(f"{o.path}: {o.kind}" for o in strays[:MAX_NAMED])
+            more = f"; and {len(strays) - MAX_NAMED} more" if len(strays) > MAX_NAMED else ""
+            notes.append(
+                f"{len(strays)} file(s) of this series are no CT slices and are not used: {named}{more}"
+            )
+        kinds = Counter(o.kind for o in self.others if o not in strays and o.kind not in (DICOMDIR, COPY))
+        if kinds:
+            notes.append("not used: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
+        return notes
 
 
 def scan(
@@ -159,37 +161,40 @@ def scan(
     Raises:
         InputError: a path does not exist, or is an unfinished file.
     """
-    listed = [_list_files(path) for path in ([paths] if isinstance(paths, Path) else paths)]
-    looked = _look_at([file for files, _ in listed for file in files], on_progress, stage)
+    listed = [list_files(path) for path in ([paths] if isinstance(paths, Path) else paths)]
+    looked = _look_at([file for one in listed for file in one.files], on_progress, stage)
     passed_over: list[Path] = []
-    for files, folders in listed:
-        if any(not isinstance(looked[file], SkippedFile) for file in files):
-            passed_over += folders
+    for one in listed:
+        if any(not isinstance(looked[file], SkippedFile) for file in one.files):
+            passed_over += one.results
         else:
-            within = [file for folder in folders for file in _files_below(folder)[0] if file not in looked]
+            within = [f for folder in one.results for f in files_below(folder).files if f not in looked]
             looked |= _look_at(within, on_progress, stage)
+    for one in listed:
+        for folder, reason in one.closed:
+            looked[folder] = SkippedFile(folder, f"This folder cannot be opened ({reason}).", is_dicom=True)
     return _sorted_out(looked.values(), dict.fromkeys(passed_over))
 
 
-def _look_at(paths: Iterable[Path], on_progress: OnProgress, stage: str) -> dict[Path, _Looked]:
+def _look_at(paths: Iterable[Path], on_progress: OnProgress, stage: str) -> dict[Path, Looked]:
     """What each file is."""
     files = list(dict.fromkeys(paths))
-    found: dict[Path, _Looked] = {}
+    found: dict[Path, Looked] = {}
     with ThreadPoolExecutor(THREADS) as pool:
-        for done, (path, one) in enumerate(zip(files, pool.map(_look, files), strict=True), start=1):
+        for done, (path, one) in enumerate(zip(files, pool.map(look, files), strict=True), start=1):
             found[path] = one
             if done % 64 == 0 or done == len(files):
                 on_progress(ProgressEvent(stage, done, len(files)))
     return found
 
 
-def _sorted_out(looked: Iterable[_Looked], results: Iterable[Path]) -> Archive:
-    slices: dict[tuple[str, str, str], list[_Slice]] = {}
+def _sorted_out(looked: Iterable[Looked], results: Iterable[Path]) -> Archive:
+    slices: dict[tuple[str, str, str], list[SliceFile]] = {}
     structure_sets: list[StructureSetFile] = []
     others: list[OtherFile] = []
     skipped: list[SkippedFile] = []
     for found in looked:
-        if isinstance(found, _Slice):
+        if isinstance(found, SliceFile):
             slices.setdefault((found.patient_id, found.study_uid, found.series_uid), []).append(found)
         elif isinstance(found, StructureSetFile):
             structure_sets.append(found)
@@ -200,72 +205,11 @@ def _sorted_out(looked: Iterable[_Looked], results: Iterable[Path]) -> Archive:
     structure_sets, copies = _without_copies(structure_sets)
     others += copies
     _warn_of_damaged(skipped)
-    series = tuple(_series(slices[key]) for key in sorted(slices))
-    return Archive(series, tuple(structure_sets), tuple(others), tuple(skipped), tuple(results))
+    series = _joined([_series(slices[key]) for key in sorted(slices)])
+    return Archive(tuple(series), tuple(structure_sets), tuple(others), tuple(skipped), tuple(results))
 
 
-# -- looking at one file ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """One CT file."""
-
-    path: Path
-    sop_uid: str
-    series_uid: str
-    study_uid: str
-    patient_id: str
-    frame_of_reference_uid: str
-    description: str
-    frames: int
-
-
-_Looked = _Slice | StructureSetFile | OtherFile | SkippedFile
-
-
-def _list_files(path: Path) -> tuple[list[Path], list[Path]]:
-    """The files at or below a path, and the folders of results that were passed over."""
-    path = Path(path)
-    if is_temporary(path.name):
-        raise InputError(
-            "This is an unfinished file or folder of a run that goes on, or was broken off.",
-            where=path,
-            fix="wait for the run, or start it again; the next run removes what a broken one has left",
-        )
-    if path.is_dir():
-        return _files_below(path)
-    if not path.exists():
-        raise InputError("No such file or folder.", where=path)
-    return [path], []
-
-
-def _files_below(root: Path) -> tuple[list[Path], list[Path]]:
-    """The files of a folder and those below it, sorted, and the folders of results below it, which are passed over.
-
-    Links to folders are followed; a folder with several ways to it is looked into once.
-    """
-    files: list[Path] = []
-    results: list[Path] = []
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        here = Path(folder)
-        holds_results = MANIFEST in names and here != root and _holds_results(here)
-        if real in seen or holds_results:
-            folders.clear()
-        if holds_results and real not in seen:
-            results.append(here)
-        if real not in seen and not holds_results:
-            folders[:] = sorted(name for name in folders if not is_temporary(name))
-            files += [here / n for n in sorted(names) if n != MANIFEST and not is_temporary(n)]
-        seen.add(real)
-    return files, results
-
-
-def _holds_results(folder: Path) -> bool:
-    manifest = Manifest.load(folder)
-    return manifest is not None and manifest.record == "results"
+# -- files and series ------------------------------------------------------------------------------------------
 
 
 def _without_copies(
@@ -285,7 +229,7 @@ def _without_copies(
 
 
 def _warn_of_damaged(skipped: Sequence[SkippedFile]) -> None:
-    """Names the DICOM files that cannot be read: each may be a slice that is now missing at an end of the scan."""
+    """Names what was meant to be DICOM and cannot be read: each may be a slice that is now missing."""
     broken = [s for s in skipped if s.is_dicom]
     for one in broken[:MAX_WARNINGS]:
         logger.warning("left out %s: %s", one.path, one.reason)
@@ -293,118 +237,35 @@ def _warn_of_damaged(skipped: Sequence[SkippedFile]) -> None:
         logger.warning("left out %d more DICOM files that cannot be read", len(broken) - MAX_WARNINGS)
 
 
-def _look(path: Path) -> _Looked:
-    """What one file is."""
-    try:
-        header = read_header(path, KEYWORDS)
-        return _classify(path, header)
-    except InputError as error:
-        is_dicom = error.what != NOT_DICOM
-        return SkippedFile(path, error.what + (f" {error.found}" if error.found else ""), is_dicom)
-    except UNREADABLE as error:  # values are converted when they are first asked for
-        return SkippedFile(path, f"This DICOM file is damaged. {error}", True)
-
-
-def _classify(path: Path, header: Dataset) -> _Slice | StructureSetFile | OtherFile | SkippedFile:
-    meta = getattr(header, "file_meta", None) or Dataset()
-    sop_class = text(header, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID")
-    modality = text(header, "Modality")
-    if sop_class == MediaStorageDirectoryStorage:
-        return _other(path, header, "DICOMDIR")
-    if not sop_class and not modality:
-        return SkippedFile(path, "It has neither SOP class nor modality; it may be cut short.", True)
-    if sop_class == RTStructureSetStorage or (not sop_class and modality == "RTSTRUCT"):
-        return _structure_set(path, header)
-    if sop_class in CT_CLASSES or (not sop_class and modality == "CT"):
-        if "LOCALIZER" in _values(header, "ImageType"):
-            return _other(path, header, "CT localizer (scout)")
-        return _slice(path, header)
-    name = UID(sop_class).name if sop_class else modality
-    kind = name.removesuffix(" Storage") if name != sop_class else (modality or "DICOM file of unknown class")
-    return _other(path, header, kind)
-
-
-def _other(path: Path, header: Dataset, kind: str) -> OtherFile:
-    return OtherFile(path, kind, text(header, "SeriesInstanceUID"), text(header, "PatientID"))
-
-
-def _slice(path: Path, header: Dataset) -> _Slice:
-    return _Slice(
-        path,
-        text(header, "SOPInstanceUID"),
-        text(header, "SeriesInstanceUID"),
-        text(header, "StudyInstanceUID"),
-        text(header, "PatientID"),
-        text(header, "FrameOfReferenceUID"),
-        text(header, "SeriesDescription"),
-        int(text(header, "NumberOfFrames") or 1),
-    )
-
-
-def _series(slices: Sequence[_Slice]) -> CTSeriesFiles:
+def _series(slices: Sequence[SliceFile]) -> CTSeriesFiles:
     first = slices[0]
     return CTSeriesFiles(
-        first.series_uid,
-        first.study_uid,
-        first.patient_id,
-        next((s.frame_of_reference_uid for s in slices if s.frame_of_reference_uid), ""),
-        next((s.description for s in slices if s.description), ""),
-        tuple(s.path for s in slices),
-        tuple(s.sop_uid for s in slices),
-        sum(s.frames for s in slices),
+        series_instance_uid=first.series_uid,
+        study_instance_uid=first.study_uid,
+        patient_id=first.patient_id,
+        frame_of_reference_uid=next(
+            (s.frame_of_reference_uid for s in slices if s.frame_of_reference_uid), ""
+        ),
+        description=next((s.description for s in slices if s.description), ""),
+        paths=tuple(s.path for s in slices),
+        sop_instance_uids=tuple(s.sop_uid for s in slices),
+        slices=sum(s.frames for s in slices),
     )
 
 
-def _structure_set(path: Path, header: Dataset) -> StructureSetFile:
-    frames = list(_items(header, "ReferencedFrameOfReferenceSequence"))
-    rois = list(_items(header, "StructureSetROISequence"))
-    named_series = [
-        series
-        for frame in frames
-        for study in _items(frame, "RTReferencedStudySequence")
-        for series in _items(study, "RTReferencedSeriesSequence")
-    ]
-    sops = [
-        text(i, "ReferencedSOPInstanceUID") for s in named_series for i in _items(s, "ContourImageSequence")
-    ]
-    uids = (
-        *(text(frame, "FrameOfReferenceUID") for frame in frames),
-        *(text(roi, "ReferencedFrameOfReferenceUID") for roi in rois),
-        text(header, "FrameOfReferenceUID"),
-    )
-    return StructureSetFile(
-        path,
-        text(header, "SOPInstanceUID"),
-        text(header, "SeriesInstanceUID"),
-        text(header, "StudyInstanceUID"),
-        text(header, "PatientID"),
-        next(filter(None, uids), ""),
-        _unique(text(series, "SeriesInstanceUID") for series in named_series),
-        _unique(sops) or _contour_image_uids(path),
-        text(header, "StructureSetLabel"),
-        tuple(text(roi, "ROIName") for roi in rois),
-        f"{text(header, 'StructureSetDate')} {text(header, 'StructureSetTime')}".strip(),
-    )
-
-
-def _contour_image_uids(path: Path) -> tuple[str, ...]:
-    """SOP instances that single contours name: all there is in files without a list of images."""
-    return _unique(
-        text(image, "ReferencedSOPInstanceUID")
-        for roi in _items(read_header(path, ["ROIContourSequence"]), "ROIContourSequence")
-        for contour in _items(roi, "ContourSequence")
-        for image in _items(contour, "ContourImageSequence")
-    )
-
-
-def _items(data_set: Dataset, keyword: str) -> Iterator[Dataset]:
-    yield from data_set.get(keyword) or ()
-
-
-def _values(data_set: Dataset, keyword: str) -> list[str]:
-    value = data_set.get(keyword) or ()
-    return [value] if isinstance(value, str) else [str(v) for v in value]
-
-
-def _unique(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(value for value in values if value))
+def _joined(series: Sequence[CTSeriesFiles]) -> list[CTSeriesFiles]:
+    """The series, with those joined that are one scan whose study or series UID changes from slice to slice."""
+    joined: dict[int, CTSeriesFiles | None] = {}
+    for found in joined_series(series):
+        parts = found.parts
+        first = series[parts[0]]
+        joined.update(dict.fromkeys(parts))
+        joined[parts[0]] = replace(
+            first,
+            paths=tuple(path for n in parts for path in series[n].paths),
+            sop_instance_uids=tuple(uid for n in parts for uid in series[n].sop_instance_uids),
+            slices=sum(series[n].slices for n in parts),
+            notes=(*first.notes, found.note),
+        )
+    kept = [joined.get(n, one) for n, one in enumerate(series)]
+    return [one for one in kept if one is not None]

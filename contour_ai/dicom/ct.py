@@ -10,19 +10,15 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from contour_ai.dicom.header import read_header, text
+from contour_ai.dicom.acquisitions import one_acquisition
+from contour_ai.dicom.header import read_header
+from contour_ai.dicom.joining import joined_frames
+from contour_ai.dicom.notes import value_corrected, value_not_used
 from contour_ai.dicom.pixels import read_hu, same_image
 from contour_ai.dicom.scan import CTSeriesFiles, find_patient
-from contour_ai.dicom.slices import (
-    Gap,
-    Slice,
-    check_alike,
-    find_gaps,
-    read_slices,
-    stack,
-    told,
-    without_repeats,
-)
+from contour_ai.dicom.slice_header import Slice, read_slices
+from contour_ai.dicom.slices import Gap, check_alike, find_gaps, stack, told, without_repeats
+from contour_ai.dicom.values import text
 from contour_ai.errors import GeometryError
 from contour_ai.grid import Grid
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -70,6 +66,7 @@ def read_ct(
     source: Path | Sequence[Path] | CTSeriesFiles,
     *,
     series_uid: str | None = None,
+    acquisition: int | None = None,
     with_pixels: bool = True,
     on_progress: OnProgress = no_progress,
 ) -> CTSeries:
@@ -78,20 +75,35 @@ def read_ct(
     Slices are sorted by the projection of ImagePositionPatient on the slice normal (PS3.3 C.7.6.2.1.1), whatever the
     files are called. A slice that is there twice is used once.
 
+    Args:
+        acquisition: which one to take where several overlap in the series (see `acquisitions`).
+
     Raises:
         InputError: there is not exactly one CT series to choose, or a file is damaged.
-        GeometryError: the slices do not form one stack: they differ in size, direction or spacing, or two different
-            ones share a place.
+        GeometryError: the slices do not form one stack: they differ in size, direction or spacing, two different
+            ones share a place, or several acquisitions overlap and none was chosen.
     """
     files = source if isinstance(source, CTSeriesFiles) else find_patient(source, series_uid=series_uid).ct
     found = read_slices(files.paths, _progress(on_progress, "reading CT headers", len(files.paths)))
     check_alike(found)
-    slices, notes = without_repeats(found, same_image)
+    one, chosen = one_acquisition(found, acquisition)
+    frames = joined_frames(one)
+    slices, repeats = without_repeats(one, same_image)
     grid, gaps = stack(slices), find_gaps(slices)
-    volume = None
+    volume: Volume | None = None
+    padding: tuple[str, ...] = ()
     if with_pixels:
         number_of_files = len({s.path for s in slices})
-        volume = Volume(read_hu(slices, _progress(on_progress, "reading CT", number_of_files)), grid)
+        hu = read_hu(slices, _progress(on_progress, "reading CT", number_of_files))
+        volume, padding = Volume(hu.values, grid), hu.notes
+    notes = (
+        *files.notes,
+        *chosen,
+        *([frames] if frames else []),
+        *repeats,
+        *_notes(slices, grid, gaps),
+        *padding,
+    )
     return CTSeries(
         grid,
         volume,
@@ -101,7 +113,7 @@ def read_ct(
         tuple(s.path for s in slices),
         tuple(s.frame for s in slices if s.frame is not None),
         gaps,
-        (*notes, *_notes(slices, grid, gaps)),
+        notes,
     )
 
 
@@ -156,7 +168,51 @@ def _notes(slices: Sequence[Slice], grid: Grid, gaps: Sequence[Gap]) -> list[str
         notes.append("slices that share a SOPInstanceUID: contours are placed by position alone")
     if not grid.frame_of_reference_uid:
         notes.append("no FrameOfReferenceUID: a structure set of this CT will have to be given one")
-    return notes
+    return [*notes, *_number_notes(slices), *_missing_ends(slices)]
+
+
+def _number_notes(slices: Sequence[Slice]) -> list[str]:
+    """Numbers that are not written as the standard wants them."""
+    corrected: dict[str, list[tuple[str, float]]] = {}
+    unused: dict[str, list[str]] = {}
+    for one in slices:
+        for keyword, written, taken in one.corrected:
+            corrected.setdefault(keyword, []).append((written, taken))
+        for keyword, written in one.unused:
+            unused.setdefault(keyword, []).append(written)
+    return [
+        *(
+            value_corrected(
+                f"{len(values)} slice(s): ",
+                keyword,
+                values[0][0],
+                f"numbers with a decimal comma, {values[0][1]:g}",
+            )
+            for keyword, values in corrected.items()
+        ),
+        *(
+            value_not_used(f"{len(values)} slice(s): ", keyword, values[0], "a number of mm")
+            for keyword, values in unused.items()
+        ),
+    ]
+
+
+def _missing_ends(slices: Sequence[Slice]) -> list[str]:
+    """Slices that the files themselves say are missing, where no gap shows it: at an end of the scan."""
+    promised: dict[str, list[int]] = {}
+    for one in slices:
+        if one.images_in_acquisition is not None:
+            promised.setdefault(one.acquisition_number, []).append(one.images_in_acquisition)
+    lost = {
+        number: (len(counts), counts[0])
+        for number, counts in promised.items()
+        if len(set(counts)) == 1 and len(counts) < counts[0]
+    }
+    return [
+        f"{here} of {of} slices of the acquisition are here (ImagesInAcquisition); the others may be missing at an "
+        "end of the scan"
+        for here, of in lost.values()
+    ]
 
 
 def _tilt_degrees(grid: Grid) -> float:

@@ -10,31 +10,26 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import dcmread, read_partial
+from pydicom.filereader import dcmread, read_file_meta_info, read_partial
 from pydicom.tag import BaseTag, Tag
 
+from contour_ai.dicom.values import CONVERSION_ERRORS
 from contour_ai.errors import InputError
 
-UNREADABLE = (
-    InvalidDicomError,
-    BytesLengthException,
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    TypeError,
-    UnicodeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+UNREADABLE = (*CONVERSION_ERRORS, EOFError, MemoryError, OSError, RecursionError, zlib.error)
 """What pydicom raises on damaged files."""
 
 PREAMBLE_BYTES = 132
+META_BYTES = 4096
+"""The file meta information lies within so many bytes from the start."""
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+MOST_INFLATED_BYTES = 1 << 30
+"""A deflated data set that is larger than this is no CT slice and no structure set; a few kB can hold gigabytes."""
+CHUNK_BYTES = 1 << 20
+DEFLATE_RATIO = 1032
+"""The most bytes that deflate packs into one."""
+GROUP_LENGTH_BYTES = 12
+"""Of the element that says how long the file meta information is, which it does not count."""
 LAST_BEFORE_PIXELS = 0x7FDFFFFF
 NOT_DICOM = "This is no DICOM file."
 COPY_AGAIN = "copy or export this file again; it was damaged on its way, or the transfer was cut short"
@@ -101,12 +96,6 @@ def cut_short(path: Path, found: str, expected: int) -> InputError:
     )
 
 
-def text(data_set: Dataset, keyword: str) -> str:
-    """An element as plain text without padding; empty where it is missing or empty."""
-    value = data_set.get(keyword)
-    return "" if value is None else str(value).strip("\0 ")
-
-
 def _opened(path: Path) -> BinaryIO:
     """The file, open at its start, once its first bytes say that it is DICOM."""
     try:
@@ -119,11 +108,30 @@ def _opened(path: Path) -> BinaryIO:
             raise InputError("This file is empty (0 bytes).", where=path, fix=COPY_AGAIN)
         if start[128:] != b"DICM" and not _starts_like_dicom(start):
             raise InputError(NOT_DICOM, where=path)
+        _refuse_bomb(path, file)
         file.seek(0)
     except BaseException:
         file.close()
         raise
     return file
+
+
+def _refuse_bomb(path: Path, file: BinaryIO) -> None:
+    """Refuses a deflated data set that would fill the memory, before pydicom inflates it in one piece."""
+    file.seek(0)
+    size = os.fstat(file.fileno()).st_size
+    if DEFLATED not in file.read(META_BYTES) or size * DEFLATE_RATIO <= MOST_INFLATED_BYTES:
+        return
+    try:
+        meta = read_file_meta_info(path)
+        file.seek(PREAMBLE_BYTES + GROUP_LENGTH_BYTES + int(meta.get("FileMetaInformationGroupLength", 0)))
+        inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while chunk := inflater.unconsumed_tail or file.read(CHUNK_BYTES):
+            total += len(inflater.decompress(chunk, CHUNK_BYTES))
+            if total > MOST_INFLATED_BYTES:
+                raise damaged(path, f"it is deflated and holds more than {MOST_INFLATED_BYTES >> 20} MB")
+    except UNREADABLE as error:
+        raise damaged(path, error) from error
 
 
 def _starts_like_dicom(start: bytes) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from contour_ai.dicom.archive import COPY
+from contour_ai.dicom.classify import LOCALIZER
 from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
 from contour_ai.dicom.rtstruct_read import RoiContoursRead, contours_on_slices, load_structure_set
 from contour_ai.dicom.scan import (
@@ -13,6 +15,7 @@ from contour_ai.dicom.scan import (
     CTSeriesFiles,
     PatientFiles,
     StructureSetFile,
+    may_be_chosen,
     pair,
     scan,
     why_not,
@@ -151,12 +154,24 @@ def _structure_set(file: StructureSetFile, ct: CTSeries | None) -> StructureSetR
 
 def _folder_problems(archive: Archive) -> list[Problem]:
     problems = [
-        Problem(f"{s.path}: {s.reason}", "copy or export it again, or remove it")
-        for s in archive.skipped
-        if s.is_dicom
+        Problem(
+            f"{s.path}: {s.reason}",
+            s.kind.fix if s.kind.fix else "copy or export it again, or remove it; a slice may be missing",
+        )
+        for s in archive.damaged
+    ]
+    problems += [Problem(f"there is no CT: {way}") for way in archive.ways_out]
+    series = {ct.series_instance_uid for ct in archive.ct_series} - {""}
+    problems += [
+        Problem(
+            f"{o.path} is of a CT series, but no CT slice ({o.kind})",
+            "copy or export it again; a slice may be missing",
+        )
+        for o in archive.others
+        if o.series_instance_uid in series and o.kind not in (LOCALIZER, COPY)
     ]
     problems += [
-        Problem(reason, "put the CT series that it was drawn on beside it, or name it with --rtstruct FILE")
+        Problem(reason, _advice(s, archive.ct_series))
         for s in archive.structure_sets
         if (reason := _why_of_none(s, archive.ct_series))
     ]
@@ -168,6 +183,13 @@ def _folder_problems(archive: Archive) -> list[Problem]:
             )
         )
     return problems
+
+
+def _advice(structure_set: StructureSetFile, series: Sequence[CTSeriesFiles]) -> str:
+    beside = "put the CT series that it was drawn on beside it"
+    if any(may_be_chosen(structure_set, ct) for ct in series):
+        return f"{beside}, or name it with --rtstruct FILE"
+    return beside
 
 
 def _why_of_none(structure_set: StructureSetFile, series: Sequence[CTSeriesFiles]) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
+from contour_ai.dicom.decoder import DecodingError, shared_decoder
 from contour_ai.dicom.header import COPY_AGAIN, UNREADABLE, cut_short, damaged, read_data_set
-from contour_ai.dicom.slices import Slice
+from contour_ai.dicom.padding import AIR_HU, Padding, Stored, padding_notes, padding_of
+from contour_ai.dicom.slice_header import Slice
+from contour_ai.dicom.values import integer, text
 from contour_ai.errors import InputError
 
 THREADS = 4
@@ -27,68 +32,89 @@ KEYWORDS = (
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
     "PixelData",
 )
 
-Stored = NDArray[np.integer]
+
+@dataclass(frozen=True, eq=False)
+class HounsfieldUnits:
+    """(k, i, j) `values` of a stack, and what padding was read as air."""
+
+    values: NDArray[np.generic]
+    notes: tuple[str, ...] = ()
 
 
-def read_hu(slices: Sequence[Slice], on_done: Callable[[int], None]) -> NDArray[np.generic]:
-    """(k, i, j) Hounsfield units of slices in their order: stored value * slope + intercept, slice by slice.
+def read_hu(slices: Sequence[Slice], on_done: Callable[[int], None] = lambda done: None) -> HounsfieldUnits:
+    """Hounsfield units of slices in their order: stored value * slope + intercept, slice by slice.
 
-    int16 where that is exact (whole slopes and intercepts, values that fit), else float32.
+    int16 where that is exact (whole slopes and intercepts, values that fit), else float32. Padding (PS3.3 C.7.5.1.1.2)
+    that would be denser than air is air where it is connected to the image's edge.
 
     Raises:
         InputError: pixels are missing, cut short, or in a form that is no CT.
     """
     shape = (len(slices), slices[0].rows, slices[0].columns)
     whole = all(float(v or 0).is_integer() for s in slices for v in (s.slope, s.intercept))
-    if whole:
-        hu: NDArray[np.generic] = np.empty(shape, np.int16)
-        if _fill(hu, slices, on_done):
-            return hu
-    hu = np.empty(shape, np.float32)
-    _fill(hu, slices, on_done)
-    return hu
+    for dtype in (np.int16, np.float32) if whole else (np.float32,):
+        hu: NDArray[np.generic] = np.empty(shape, dtype)
+        padded = _fill(hu, slices, on_done)
+        if padded is not None:
+            return HounsfieldUnits(hu, padding_notes(padded))
+    raise AssertionError("float32 holds every value")
 
 
 def same_image(a: Slice, b: Slice) -> bool:
     """Whether two slices have the same values in HU."""
-    first, second = read_hu([a], _nobody), read_hu([b], _nobody)
-    return bool(np.array_equal(first, second))
+    return bool(np.array_equal(read_hu([a]).values, read_hu([b]).values))
 
 
-def _nobody(done: int) -> None:
-    """Watches no progress."""
-
-
-def _fill(hu: NDArray[np.generic], slices: Sequence[Slice], on_done: Callable[[int], None]) -> bool:
-    """Writes every slice into `hu`; False as soon as one does not fit its type."""
+def _fill(
+    hu: NDArray[np.generic], slices: Sequence[Slice], on_done: Callable[[int], None]
+) -> list[Padding] | None:
+    """Writes every slice into `hu`, and gives the padding read as air; None as soon as a slice does not fit."""
     places: dict[Path, list[int]] = {}
     for k, one in enumerate(slices):
         places.setdefault(one.path, []).append(k)
 
-    def fill(path: Path) -> bool:
-        stored = _stored_values(path)
+    def fill(path: Path) -> list[Padding] | None:
+        stored, padding = _stored_values(path)
+        found = []
         for k in places[path]:
             one = slices[k]
             frame = 0 if one.frame is None else one.frame - 1
             if frame >= len(stored) or stored.shape[1:] != hu.shape[1:]:
                 raise damaged(path, f"pixels of shape {stored.shape}, expected {hu.shape[1:]} per slice")
-            if not _rescale(stored[frame], one, hu[k]):
-                return False
-        return True
+            outside = None if padding is None else padding.outside(stored[frame], one)
+            if not _rescale(stored[frame], one, hu[k], outside):
+                return None
+            if padding is not None and outside is not None:
+                found.append(padding)
+        return found
 
+    padded: list[Padding] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for done, fits in enumerate(pool.map(fill, places), start=1):
-            if not fits:
+        for done, found in enumerate(pool.map(fill, places), start=1):
+            if found is None:
                 pool.shutdown(cancel_futures=True)
-                return False
+                return None
+            padded += found
             on_done(done)
-    return True
+    return padded
 
 
-def _rescale(stored: Stored, one: Slice, out: NDArray[np.generic]) -> bool:
+def _rescale(stored: Stored, one: Slice, out: NDArray[np.generic], outside: NDArray[np.bool_] | None) -> bool:
+    """Writes a slice in HU, `outside` as air; False where a value does not fit."""
+    if outside is not None:
+        stored = np.where(outside, stored[~outside].min() if not outside.all() else 0, stored)
+    fits = _rescale_all(stored, one, out)
+    if fits and outside is not None:
+        out[outside] = AIR_HU
+    return fits
+
+
+def _rescale_all(stored: Stored, one: Slice, out: NDArray[np.generic]) -> bool:
     slope = 1.0 if one.slope is None else one.slope
     intercept = one.intercept or 0.0
     if out.dtype != np.int16:
@@ -106,15 +132,16 @@ def _rescale(stored: Stored, one: Slice, out: NDArray[np.generic]) -> bool:
     return True
 
 
-def _stored_values(path: Path) -> Stored:
-    """(frame, row, column) stored values of a file."""
+def _stored_values(path: Path) -> tuple[Stored, Padding | None]:
+    """(frame, row, column) stored values of a file, and the values that it declares as padding."""
     data_set = read_data_set(path, KEYWORDS)
     try:
         _check_pixel_description(path, data_set)
+        padding = padding_of(data_set)
         syntax = data_set.file_meta.get("TransferSyntaxUID") if hasattr(data_set, "file_meta") else None
         if syntax is not None and UID(syntax).is_compressed and not UID(syntax).is_deflated:
-            return _decoded(path, data_set)
-        return _significant_bits(_native(path, data_set), data_set)
+            return _decoded(path, data_set), padding
+        return _significant_bits(_native(path, data_set), data_set), padding
     except UNREADABLE as error:
         raise damaged(path, error) from error
 
@@ -124,8 +151,8 @@ def _check_pixel_description(path: Path, data_set: FileDataset) -> None:
         raise InputError(
             "This CT file has no pixels, or was cut short before their end.", where=path, fix=COPY_AGAIN
         )
-    samples, bits = int(data_set.get("SamplesPerPixel", 1)), int(data_set.BitsAllocated)
-    if samples != 1 or bits not in (8, 16, 32):
+    samples, bits = integer(data_set, "SamplesPerPixel"), integer(data_set, "BitsAllocated")
+    if samples not in (None, 1) or bits not in (8, 16, 32):
         raise InputError(
             "This is no CT image that can be read.",
             where=path,
@@ -139,30 +166,44 @@ def _native(path: Path, data_set: FileDataset) -> Stored:
     """Uncompressed pixels."""
     data: bytes = data_set["PixelData"].value
     order = "<" if data_set.original_encoding[1] is not False else ">"
-    kind = "i" if data_set.get("PixelRepresentation", 0) == 1 else "u"
-    dtype = np.dtype(f"{order}{kind}{int(data_set.BitsAllocated) // 8}")
-    shape = (int(data_set.get("NumberOfFrames") or 1), int(data_set.Rows), int(data_set.Columns))
-    expected = int(np.prod(shape)) * dtype.itemsize
+    kind = "i" if integer(data_set, "PixelRepresentation") == 1 else "u"
+    dtype = np.dtype(f"{order}{kind}{_whole(data_set, 'BitsAllocated') // 8}")
+    shape = (
+        max(integer(data_set, "NumberOfFrames") or 1, 1),
+        _whole(data_set, "Rows"),
+        _whole(data_set, "Columns"),
+    )
+    expected = math.prod(shape) * dtype.itemsize
     if len(data) < expected:
         raise cut_short(path, str(len(data)), expected)
     return np.frombuffer(data, dtype, count=expected // dtype.itemsize).reshape(shape)
 
 
+def _whole(data_set: FileDataset, keyword: str) -> int:
+    value = integer(data_set, keyword)
+    if value is None or value < 0:
+        raise ValueError(f"{keyword} is {text(data_set, keyword) or 'missing'}")
+    return value
+
+
 def _significant_bits(stored: Stored, data_set: FileDataset) -> Stored:
     """The stored values without the bits outside BitsStored, with the sign extended (PS3.5 8.1.1)."""
-    allocated = int(data_set.BitsAllocated)
-    bits = int(data_set.get("BitsStored") or allocated)
-    high = int(data_set.get("HighBit", bits - 1))
+    allocated = _whole(data_set, "BitsAllocated")
+    bits = integer(data_set, "BitsStored") or allocated
+    high = integer(data_set, "HighBit")
+    high = bits - 1 if high is None else high
     if bits >= allocated or not 0 < bits <= high + 1 <= allocated:
         return stored
     return (stored << (allocated - 1 - high)) >> (allocated - bits)
 
 
 def _decoded(path: Path, data_set: FileDataset) -> Stored:
-    """Pixels compressed as JPEG, JPEG-LS, JPEG 2000 or RLE, through the decoders that come with the install."""
+    """Pixels compressed as JPEG, JPEG-LS, JPEG 2000 or RLE, decoded in a process of their own."""
+    frames = max(integer(data_set, "NumberOfFrames") or 1, 1)
+    size = frames * _whole(data_set, "Rows") * _whole(data_set, "Columns")
     try:
-        pixels = data_set.pixel_array
-    except (RuntimeError, *UNREADABLE) as error:
+        return shared_decoder().decode(path, frames, size * _whole(data_set, "BitsAllocated") // 8)
+    except DecodingError as error:
         syntax = UID(data_set.file_meta.TransferSyntaxUID).name
         raise InputError(
             "The compressed pixels of this CT file cannot be decoded.",
@@ -170,4 +211,3 @@ def _decoded(path: Path, data_set: FileDataset) -> Stored:
             found=f"{syntax}: {error}",
             fix=f"{COPY_AGAIN}, or export it uncompressed (Explicit VR Little Endian)",
         ) from error
-    return pixels if pixels.ndim == 3 else pixels[None]

@@ -6,14 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contour_ai.dicom.archive import (
-    Archive,
-    CTSeriesFiles,
-    OtherFile,
-    SkippedFile,
-    StructureSetFile,
-    scan,
-)
+from contour_ai.dicom.archive import Archive, CTSeriesFiles, scan
+from contour_ai.dicom.classify import OtherFile, SkippedFile, StructureSetFile
 from contour_ai.errors import InputError
 from contour_ai.progress import OnProgress, no_progress
 
@@ -26,6 +20,7 @@ __all__ = [
     "StructureSetFile",
     "find_patient",
     "find_patients",
+    "may_be_chosen",
     "pair",
     "scan",
     "why_not",
@@ -52,7 +47,10 @@ def pair(archive: Archive) -> tuple[PatientFiles, ...]:
     for structure_set in archive.structure_sets:
         for n in _matches(structure_set, archive.ct_series):
             belonging[n].append(structure_set)
-    return tuple(PatientFiles(ct, tuple(belonging[n])) for n, ct in enumerate(archive.ct_series))
+    return tuple(
+        PatientFiles(ct, tuple(belonging[n]), _lost_images(belonging[n], ct))
+        for n, ct in enumerate(archive.ct_series)
+    )
 
 
 def find_patients(path: Path | Sequence[Path], on_progress: OnProgress = no_progress) -> list[PatientFiles]:
@@ -79,6 +77,7 @@ def find_patients(path: Path | Sequence[Path], on_progress: OnProgress = no_prog
             and not _matches(structure_set, archive.ct_series)
             and (reason := why_not(structure_set, patient.ct))
         ]
+        problems += _beside(archive, patient.ct).not_used(patient.ct)
         patients.append(replace(patient, problems=tuple(problems)))
     return patients
 
@@ -107,21 +106,21 @@ def find_patient(
     archive = scan(path, on_progress)
     chosen = None if rtstruct is None else _the_structure_set(rtstruct)
     ct = _choose_ct(path, archive, series_uid, chosen)
+    unused = tuple(archive.not_used(ct))
     if chosen is not None:
-        return _explicit_pair(ct, chosen)
+        return _with(_explicit_pair(ct, chosen), unused)
     belonging = tuple(s for s in archive.structure_sets if ct in _matched_series(s, archive))
     if len(belonging) == 1:
-        return PatientFiles(ct, belonging)
+        return _with(PatientFiles(ct, belonging, _lost_images(belonging, ct)), unused)
     if not belonging and not needs_rtstruct:
         strays = [s for s in archive.structure_sets if not _matched_series(s, archive)]
         _refuse_strangers(path, ct, strays)
-        return PatientFiles(ct, (), tuple(f"not used: {why_not(s, ct) or s}" for s in strays))
+        return PatientFiles(ct, (), (*(f"not used: {why_not(s, ct) or s}" for s in strays), *unused))
     if len(belonging) > 1:
         listing = "; ".join(str(s) for s in belonging)
         if not needs_rtstruct:
-            return PatientFiles(
-                ct, (), (f"{len(belonging)} structure sets belong to this CT; none was used: {listing}",)
-            )
+            several = f"{len(belonging)} structure sets belong to this CT; none was used: {listing}"
+            return PatientFiles(ct, (), (several, *_lost_images(belonging, ct), *unused))
         raise InputError(
             "Several structure sets belong to this CT series.",
             where=_place(path),
@@ -149,7 +148,13 @@ def _refuse_strangers(
             where=_place(path),
             found="; ".join(why_not(s, ct) or str(s) for s in strangers),
             expected=f"files of patient {ct.patient_id} only",
-            fix="take away what does not belong to this patient",
+            fix="take away what does not belong to this patient"
+            + (
+                "; where the patient IDs are wrong, correct them, or name the structure set with --rtstruct FILE "
+                "(to-masks): it refers to the series, images and frame of reference of this CT"
+                if any(_same_scan(s, ct) for s in strangers)
+                else ""
+            ),
         )
 
 
@@ -217,10 +222,12 @@ def _choose_ct(
                 expected=series_uid,
             )
     if len(candidates) > 1 and chosen is not None:
-        matched = _matches(chosen, candidates)
-        candidates = [candidates[n] for n in matched] or candidates
+        matched = [candidates[n] for n in _matches(chosen, candidates)]
+        candidates = matched or [ct for ct in candidates if _same_scan(chosen, ct)] or candidates
     if len(candidates) == 1:
         return candidates[0]
+    if len({ct.series_instance_uid for ct in candidates}) == 1:
+        raise _one_uid_for_several(path, candidates)
     patients = {ct.patient_id for ct in candidates}
     raise InputError(
         f"There are {len(candidates)} CT series here"
@@ -238,15 +245,82 @@ def _explicit_pair(ct: CTSeriesFiles, chosen: StructureSetFile) -> PatientFiles:
     reason = why_not(chosen, ct)
     if reason is None:
         return PatientFiles(ct, (chosen,))
-    frames = {chosen.frame_of_reference_uid, ct.frame_of_reference_uid} - {""}
-    if not _same_patient(chosen, ct) or len(frames) > 1:
+    if not may_be_chosen(chosen, ct):
         raise InputError(
             "This structure set does not belong to this CT series.",
             where=chosen.path,
             found=reason,
             fix="give the CT series that it was drawn on, or the structure set drawn on this CT",
         )
-    return PatientFiles(ct, (chosen,), (f"{reason}; used because it was asked for",))
+    return PatientFiles(
+        ct, (chosen,), (f"{reason}; used because it was asked for", *_lost_images([chosen], ct))
+    )
+
+
+def may_be_chosen(structure_set: StructureSetFile, ct: CTSeriesFiles) -> bool:
+    """Whether --rtstruct takes a structure set that does not belong to this CT series by itself."""
+    frames = {structure_set.frame_of_reference_uid, ct.frame_of_reference_uid} - {""}
+    if not _same_patient(structure_set, ct):
+        return _same_scan(structure_set, ct)
+    return len(frames) < 2
+
+
+def _same_scan(structure_set: StructureSetFile, ct: CTSeriesFiles) -> bool:
+    """Whether series, images and frame of reference agree, so that another patient ID can only be a wrong one."""
+    images = set(structure_set.referenced_sop_uids)
+    return (
+        ct.series_instance_uid in structure_set.referenced_series_uids
+        and bool(images.intersection(filter(None, ct.sop_instance_uids)))
+        and bool(ct.frame_of_reference_uid)
+        and structure_set.frame_of_reference_uid == ct.frame_of_reference_uid
+    )
+
+
+def _with(files: PatientFiles, problems: tuple[str, ...]) -> PatientFiles:
+    return replace(files, problems=(*files.problems, *problems))
+
+
+def _lost_images(structure_sets: Sequence[StructureSetFile], ct: CTSeriesFiles) -> tuple[str, ...]:
+    """Images of this series that a structure set refers to and that are not here: slices lost at an end show no gap."""
+    here = set(ct.sop_instance_uids)
+    problems = []
+    for one in structure_sets:
+        images = set(one.referenced_sop_uids)
+        lost = len(images - here)
+        if one.referenced_series_uids == (ct.series_instance_uid,) and 0 < lost < len(images):
+            problems.append(
+                f"{lost} of the {len(images)} images that {one.path.name} refers to are not here; slices of the CT may "
+                "be missing"
+            )
+    return tuple(problems)
+
+
+def _beside(archive: Archive, ct: CTSeriesFiles) -> Archive:
+    """What lies in the folders of a CT series, or would make a part of it."""
+    folders = {path.parent for path in ct.paths}
+    uid = ct.series_instance_uid
+    return replace(
+        archive,
+        others=tuple(o for o in archive.others if uid and o.series_instance_uid == uid),
+        skipped=tuple(s for s in archive.skipped if {s.path, s.path.parent} & folders),
+    )
+
+
+def _one_uid_for_several(path: Path | Sequence[Path], candidates: Sequence[CTSeriesFiles]) -> InputError:
+    """The error for slices that share their series' UID, but not the patient ID or the study's UID."""
+    patients = sorted({ct.patient_id for ct in candidates})
+    several = (
+        f"{len(patients)} patient IDs ({', '.join(p or 'none' for p in patients[:4])})"
+        if len(patients) > 1
+        else f"{len({ct.study_instance_uid for ct in candidates})} StudyInstanceUIDs"
+    )
+    return InputError(
+        f"The slices of one CT series have {several}; it is not known whether they are one scan of one patient.",
+        where=_place(path),
+        found="; ".join(f"{ct}, such as {ct.paths[0].name}" for ct in candidates[:4]),
+        expected="one patient ID and one study in all files of a series",
+        fix="leave the files of one of them in the folder, or correct what is wrong in the headers",
+    )
 
 
 def _the_structure_set(path: Path) -> StructureSetFile:
@@ -260,13 +334,17 @@ def _the_structure_set(path: Path) -> StructureSetFile:
 
 
 def _no_ct(path: Path | Sequence[Path], archive: Archive) -> InputError:
-    broken = [f"{s.path}: {s.reason}" for s in archive.skipped if s.is_dicom]
     return InputError(
         "There is no CT series here.",
         where=_place(path),
-        found="; ".join([str(archive), *broken[:3]]),
+        found="; ".join([str(archive), *map(str, archive.damaged[:3])]),
         expected="the DICOM files of one CT series",
-        fix="give the folder that holds the CT slices; contour-ai inspect PATH shows what is in a folder",
+        fix="; ".join(
+            [
+                *(archive.ways_out or ["give the folder that holds the CT slices"]),
+                "contour-ai inspect PATH shows what is in a folder",
+            ]
+        ),
     )
 
 

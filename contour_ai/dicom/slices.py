@@ -1,49 +1,17 @@
-"""The slices of a CT series: their headers, checks that they form one stack, and their order along the normal."""
+"""The stack that the slices of a CT series form: checks that they are alike, their order along the normal, gaps."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import (
-    EnhancedCTImageStorage,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    LegacyConvertedEnhancedCTImageStorage,
-)
 
-from contour_ai.dicom.header import COPY_AGAIN, UNREADABLE, cut_short, damaged, read_header, read_start, text
-from contour_ai.errors import GeometryError, InputError
+from contour_ai.dicom.slice_header import WIDEST_MM, Slice
+from contour_ai.errors import GeometryError
 from contour_ai.grid import REGULAR_TOL_MM, Grid
-
-THREADS = 8
-
-KEYWORDS = (
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "SliceThickness",
-    "InstanceNumber",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "FrameOfReferenceUID",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "PixelSpacing",
-    "BitsAllocated",
-    "RescaleIntercept",
-    "RescaleSlope",
-)
-
-UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 DIRECTION_TOL = 2e-4
 """Slices are parallel when their direction cosines agree to this: 0.1 mm at the far edge of a 500 mm image."""
@@ -58,164 +26,18 @@ MULTIPLE_TOL, ROUNDING_MM = 0.04, 0.11
 """A gap counts as n slice spacings when it is within this part of one of them, or within what positions rounded to
 0.1 mm make of it."""
 
+SAME_PLACE = 0.25
+"""Two slices nearer than this part of the usual spacing, and than `ROUNDING_MM`, lie at one place: their positions
+were written with other digits."""
+
 MAX_NOTES = 3
 
 ZONE = 3
 """As many equal wide gaps in a row are a coarser part of the scan, not missing slices."""
 
 
-@dataclass(frozen=True)
-class Slice:
-    """Where one CT slice lies, and how its stored values become HU."""
-
-    path: Path
-    frame: int | None
-    """Frame number from 1 in a multi-frame file, else None."""
-    sop_class_uid: str
-    sop_instance_uid: str
-    frame_of_reference_uid: str
-    instance_number: str
-    rows: int
-    columns: int
-    position_lps: tuple[float, float, float]
-    orientation: tuple[float, ...]
-    """Direction cosines along which j grows (3), then along which i grows (3)."""
-    pixel_spacing_mm: tuple[float, float]
-    """Between rows, between columns."""
-    thickness_mm: float | None
-    slope: float | None
-    intercept: float | None
-    """None where the file has no rescale."""
-
-    def __str__(self) -> str:
-        x, y, z = self.position_lps
-        frame = f", frame {self.frame}" if self.frame is not None else ""
-        return f"{self.path.name}{frame} (instance {self.instance_number or '?'}, position {x:g}, {y:g}, {z:g} mm)"
-
-
-def read_slices(paths: Sequence[Path], on_done: Callable[[int], None]) -> list[Slice]:
-    """The slices in CT files, in the order of the files.
-
-    Raises:
-        InputError: a file is damaged or lacks what places it in the patient.
-    """
-    slices: list[Slice] = []
-    with ThreadPoolExecutor(THREADS) as pool:
-        for done, found in enumerate(pool.map(_slices_in, paths), start=1):
-            slices += found
-            on_done(done)
-    return slices
-
-
-def _slices_in(path: Path) -> list[Slice]:
-    header, bytes_behind = read_start(path, KEYWORDS)
-    try:
-        _check_length(path, header, bytes_behind)
-        enhanced = text(header, "SOPClassUID") in (
-            EnhancedCTImageStorage,
-            LegacyConvertedEnhancedCTImageStorage,
-        )
-        if enhanced or int(text(header, "NumberOfFrames") or 1) > 1:
-            return _frames(path, read_header(path))
-        return [_slice(path, None, header, [header])]
-    except UNREADABLE as error:
-        raise damaged(path, error) from error
-
-
-def _check_length(path: Path, header: FileDataset, bytes_behind: int) -> None:
-    """Notices a file that cannot hold its pixels, also where they are not going to be read."""
-    syntax = header.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
-    if syntax not in UNCOMPRESSED:
-        return
-    values = (
-        int(header.get("Rows") or 0)
-        * int(header.get("Columns") or 0)
-        * int(header.get("NumberOfFrames") or 1)
-    )
-    expected = values * int(header.get("BitsAllocated") or 0) // 8
-    if bytes_behind < expected:
-        raise cut_short(path, f"at most {bytes_behind}", expected)
-
-
-def _frames(path: Path, header: Dataset) -> list[Slice]:
-    """The frames of a multi-frame file (PS3.3 C.7.6.16): each value from the frame's own groups or the shared ones."""
-    per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
-    count = int(text(header, "NumberOfFrames") or 1)
-    if len(per_frame) != count:
-        raise InputError(
-            "This multi-frame CT does not say where each of its frames lies.",
-            where=path,
-            found=f"{len(per_frame)} frame positions for {count} frames",
-            fix="export the CT as one file a slice, or as Enhanced CT with functional groups",
-        )
-    shared = list(header.get("SharedFunctionalGroupsSequence") or [])
-    return [
-        _slice(path, n, header, [*_macros(group), *(m for s in shared for m in _macros(s)), header])
-        for n, group in enumerate(per_frame, start=1)
-    ]
-
-
-def _macros(group: Dataset) -> list[Dataset]:
-    names = (
-        "PlanePositionSequence",
-        "PlaneOrientationSequence",
-        "PixelMeasuresSequence",
-        "PixelValueTransformationSequence",
-    )
-    return [item for name in names for item in (group.get(name) or [])[:1]]
-
-
-def _slice(path: Path, frame: int | None, header: Dataset, sources: Sequence[Dataset]) -> Slice:
-    """One slice; values that may differ from frame to frame come from the first of `sources` that has them."""
-
-    def value(keyword: str) -> Any:
-        found = (source.get(keyword) for source in sources)
-        return next((v for v in found if v is not None and v != ""), None)
-
-    def numbers(keyword: str, count: int) -> tuple[float, ...]:
-        found = value(keyword)
-        result = tuple(float(v) for v in found) if hasattr(found, "__len__") else ()
-        if len(result) != count or not np.isfinite(result).all():
-            raise InputError(
-                f"This CT slice has no usable {keyword}.",
-                where=path,
-                found=found if found is not None else "nothing",
-                expected=f"{count} numbers",
-                fix=f"remove it if it is no slice of the CT (a scout, a screenshot); otherwise {COPY_AGAIN}",
-            )
-        return result
-
-    def number(keyword: str) -> float | None:
-        found = value(keyword)
-        return None if found is None else float(found)
-
-    x, y, z = numbers("ImagePositionPatient", 3)
-    between_rows, between_columns = numbers("PixelSpacing", 2)
-    if header.get("Rows") is None or header.get("Columns") is None:
-        raise damaged(path, "no Rows or Columns")
-    return Slice(
-        path,
-        frame,
-        text(header, "SOPClassUID"),
-        text(header, "SOPInstanceUID"),
-        text(header, "FrameOfReferenceUID"),
-        text(header, "InstanceNumber"),
-        int(header.Rows),
-        int(header.Columns),
-        (x, y, z),
-        numbers("ImageOrientationPatient", 6),
-        (between_rows, between_columns),
-        number("SliceThickness"),
-        number("RescaleSlope"),
-        number("RescaleIntercept"),
-    )
-
-
-# -- one stack -------------------------------------------------------------------------------------------------
-
-
 def check_alike(slices: Sequence[Slice]) -> None:
-    """Refuses slices that cannot be one stack because size, direction, pixel spacing or frame of reference differ.
+    """Refuses slices that cannot be one stack: they differ in size, direction or pixel spacing, or lie too far apart.
 
     Raises:
         GeometryError: naming the slices that differ from the others.
@@ -229,16 +51,20 @@ def check_alike(slices: Sequence[Slice]) -> None:
         apart = np.abs(np.array(values, dtype=np.float64) - np.array(usual)).max(axis=1)
         odd = [n for n in range(len(slices)) if apart[n] > tolerance]
         if odd:
-            raise _differ(name, [slices[n] for n in odd], values[odd[0]], usual, len(slices))
-    frames = [s.frame_of_reference_uid for s in slices if s.frame_of_reference_uid]
-    usual_frame = Counter(frames).most_common(1)[0][0] if frames else ""
-    strangers = [s for s in slices if s.frame_of_reference_uid not in ("", usual_frame)]
-    if strangers:
-        found = strangers[0].frame_of_reference_uid
-        raise _differ("frame of reference", strangers, found, usual_frame, len(slices))
+            raise differ(name, [slices[n] for n in odd], values[odd[0]], usual, len(slices))
+    extent = float(np.ptp(heights_mm(slices)))
+    if extent > WIDEST_MM:
+        raise GeometryError(
+            "The slices of this CT series lie farther apart than any scan is long.",
+            where=slices[0].path.parent,
+            found=f"{extent:.0f} mm from the first to the last",
+            expected=f"at most {WIDEST_MM:g} mm",
+            fix="export the series again; positions in its headers (ImagePositionPatient) are damaged",
+        )
 
 
-def _differ(name: str, odd: Sequence[Slice], found: object, usual: object, count: int) -> GeometryError:
+def differ(name: str, odd: Sequence[Slice], found: object, usual: object, count: int) -> GeometryError:
+    """The error for slices that are unlike the others of their series."""
     more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
     return GeometryError(
         f"The slices of this CT series differ in {name}.",
@@ -292,18 +118,18 @@ def without_repeats(
     """
     heights = heights_mm(slices)
     order = sorted(range(len(slices)), key=lambda n: (heights[n], _instance_order(slices[n])))
-    kept: list[Slice] = []
+    near = _same_place_mm(heights)
+    kept: list[int] = []
     repeats: list[tuple[Slice, Slice]] = []
     conflicts: list[tuple[Slice, Slice]] = []
-    last_height = -np.inf
     for n in order:
-        if heights[n] - last_height > REGULAR_TOL_MM:
-            kept.append(slices[n])
-            last_height = heights[n]
-        elif kept[-1].position_lps == slices[n].position_lps and same_image(kept[-1], slices[n]):
-            repeats.append((slices[n], kept[-1]))
-        else:
-            conflicts.append((kept[-1], slices[n]))
+        if not kept or heights[n] - heights[kept[-1]] > near:
+            kept.append(n)
+            continue
+        first, again = slices[kept[-1]], slices[n]
+        apart = np.abs(np.subtract(first.position_lps, again.position_lps)).max()
+        same = apart <= max(near, REGULAR_TOL_MM) and same_image(first, again)
+        (repeats if same else conflicts).append((first, again))
     if conflicts:
         first, second = conflicts[0]
         raise GeometryError(
@@ -315,16 +141,29 @@ def without_repeats(
             fix="leave one acquisition (phase, reconstruction) in the folder, or export it as a series of its own",
         )
     notes = [
-        f"{again} shows the same slice as {first.path.name} and was left out" for again, first in repeats
+        f"{again} is there twice: it shows the same slice as {first.path.name} and was left out"
+        for first, again in repeats
     ]
     if len(notes) > MAX_NOTES:
         notes[MAX_NOTES:] = [f"{len(notes) - MAX_NOTES} more slices are there twice and were used once"]
-    return kept, notes
+    return [slices[n] for n in kept], notes
+
+
+def _same_place_mm(heights: NDArray[np.float64]) -> float:
+    """Slices no farther apart than this along the normal lie at one place."""
+    gaps = np.diff(np.sort(heights))
+    usual = gaps[gaps > ROUNDING_MM]
+    if not len(usual):
+        return REGULAR_TOL_MM
+    return max(REGULAR_TOL_MM, min(ROUNDING_MM, SAME_PLACE * float(np.median(usual))))
 
 
 def _instance_order(one: Slice) -> tuple[int, str, int]:
-    number = one.instance_number
-    return (int(number) if number.lstrip("-").isdigit() else 0, str(one.path), one.frame or 0)
+    try:
+        number = int(one.instance_number)
+    except ValueError:
+        number = 0
+    return (number, str(one.path), one.frame or 0)
 
 
 @dataclass(frozen=True)

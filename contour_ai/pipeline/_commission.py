@@ -13,8 +13,9 @@ from pathlib import Path
 
 from contour_ai import __version__
 from contour_ai.bundle import ModelBundle
-from contour_ai.dicom.header import read_header, text
+from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import PatientFiles, find_patients
+from contour_ai.dicom.values import text
 from contour_ai.errors import ContourAIError, InputError, OutputError
 from contour_ai.evaluation.limits import Check, Limits, check_limits
 from contour_ai.evaluation.report import plain, write_report

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contour_ai.dicom.archive import COPY, Archive, CTSeriesFiles, StructureSetFile, scan
+from contour_ai.dicom.archive import COPY, Archive, CTSeriesFiles, scan
+from contour_ai.dicom.classify import StructureSetFile
 from contour_ai.dicom.ct import CTSeries, read_ct
 from contour_ai.dicom.frames import drawn_on
 from contour_ai.dicom.notes import prefixed

@@ -30,7 +30,8 @@ def test_inspect_shows_series_structure_sets_and_rois(tmp_path: Path) -> None:
     result = run("inspect", tmp_path)
     assert result.exit_code == 0
     text = result.stdout
-    assert "1 CT series, 1 RTSTRUCT, 1 RT Dose" in text
+    assert text.splitlines()[0].endswith(": 1 CT series, 1 RTSTRUCT")
+    assert "not used: 1 RT Dose" in text
     assert f"CT series {uid('series 1')}" in text
     assert 'patient P1, "series 1", 5 slices' in text
     assert "12 x 10 pixels of 2 x 2 mm, slices 3 mm apart, axial, HFS" in text
@@ -62,7 +63,8 @@ def test_inspect_of_nothing_usable_exits_with_3(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     result = run("inspect", tmp_path)
     assert result.exit_code == 3
-    assert "0 CT series, 0 RTSTRUCT, 1 other file(s)" in result.stdout
+    assert result.stdout.splitlines()[0].endswith(": 0 CT series, 0 RTSTRUCT")
+    assert "not used: 1 other file(s)" in result.stdout
     assert "Nothing here can be used: there is no CT series that can be read." in result.stderr
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
     MediaStorageDirectoryStorage,
+    MRImageStorage,
     RTDoseStorage,
     RTPlanStorage,
     SecondaryCaptureImageStorage,
@@ -25,6 +30,7 @@ from synthetic import (
     write_structure_set,
 )
 
+from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.scan import PatientFiles, find_patient, find_patients, pair, scan
 from contour_ai.errors import InputError
 
@@ -300,13 +306,177 @@ def test_structure_set_of_another_patient_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No structure set belongs") as caught:
         find_patient(tmp_path, needs_rtstruct=True)
     assert f"{path} is of patient P9, the CT of patient P1" in str(caught.value)
+    with pytest.raises(InputError, match="Files of different patients lie here") as caught:
+        find_patient(tmp_path)
+    assert f"{path} is of patient P9, the CT of patient P1" in str(caught.value)
+    assert "take away what does not belong to this patient" in str(caught.value)
+    assert "--rtstruct FILE" in str(caught.value)
+
+
+def test_structure_set_of_another_patient_id_is_used_where_it_is_asked_for_and_everything_else_agrees(
+    tmp_path: Path,
+) -> None:
+    write_stack(tmp_path, A)
+    path = write_structure_set(tmp_path / "rs.dcm", axial(patient_id="P9"), rois(A))
+    patient = find_patient(tmp_path, rtstruct=path, needs_rtstruct=True)
+    assert patient.structure_sets[0].path == path
+    assert patient.problems == (
+        f"{path} is of patient P9, the CT of patient P1; used because it was asked for",
+    )
+
+
+@pytest.mark.parametrize("other", [{"series": "C"}, {"frame": "frame 2"}])
+def test_structure_set_of_another_patient_and_another_scan_is_refused(
+    tmp_path: Path, other: dict[str, str]
+) -> None:
+    write_stack(tmp_path, A)
+    path = write_structure_set(tmp_path / "rs.dcm", axial(patient_id="P9", **other), rois(A))
     with pytest.raises(InputError, match="This structure set does not belong to this CT series") as caught:
         find_patient(tmp_path, rtstruct=path)
     assert "is of patient P9" in str(caught.value)
     with pytest.raises(InputError, match="Files of different patients lie here") as caught:
         find_patient(tmp_path)
-    assert f"{path} is of patient P9, the CT of patient P1" in str(caught.value)
-    assert "take away what does not belong to this patient" in str(caught.value)
+    assert "--rtstruct" not in str(caught.value)
+
+
+def test_files_that_look_like_dicom_and_are_not_used_are_named(tmp_path: Path) -> None:
+    paths = write_stack(tmp_path, A)
+    paths[-1].write_bytes(b"")
+    (tmp_path / "CT900").write_bytes(bytes(range(255, 0, -1)) * 9)
+    (tmp_path / "CT901.dcm").write_bytes(b"\0" * 4000)
+    (tmp_path / "CT902.dcm.gz").write_bytes(gzip.compress(paths[0].read_bytes()))
+    (tmp_path / "README").write_text("a text of no interest")
+    (tmp_path / ".DS_Store").write_bytes(b"\1\2\3" * 99)
+    write_other(tmp_path / "dose.dcm", "RTDOSE", RTDoseStorage, A)
+    damaged, others = find_patient(tmp_path).problems
+    assert damaged.startswith("4 file(s) that look like DICOM cannot be read and are not used")
+    for name in (paths[-1].name, "CT900", "CT901.dcm", "CT902.dcm.gz: This is a gzipped DICOM file"):
+        assert name in damaged
+    assert others == "not used: 1 RT Dose"
+    (one,) = find_patients(tmp_path)
+    assert one.problems == (damaged,)
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stack(tmp_path / "a", A)
+    (tmp_path / "b").mkdir()
+    real = os.scandir
+
+    def closed(path: str) -> object:
+        if Path(path) == tmp_path / "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr("os.scandir", closed)
+    (skipped,) = scan(tmp_path).damaged
+    assert str(skipped) == f"{tmp_path / 'b'}: This folder cannot be opened (Permission denied)."
+    assert "b: This folder cannot be opened" in find_patient(tmp_path).problems[0]
+
+
+def test_a_slice_whose_class_was_damaged_is_named(tmp_path: Path) -> None:
+    def spoil(k: int, d: Dataset) -> None:
+        if k == 4:
+            d.SOPClassUID = "1.2.840.10008.5.1.4.1.1.9999"
+
+    write_stack(tmp_path, A, spoil)
+    (note,) = find_patient(tmp_path).problems
+    assert note.startswith("1 file(s) of this series are no CT slices and are not used")
+
+
+def test_images_that_the_structure_set_refers_to_and_that_are_not_here_are_noted(tmp_path: Path) -> None:
+    paths = write_stack(tmp_path, A)
+    write_structure_set(tmp_path / "rs.dcm", A, rois(A))
+    paths[-1].unlink()
+    (note,) = find_patient(tmp_path).problems
+    assert note == "1 of the 5 images that rs.dcm refers to are not here; slices of the CT may be missing"
+    assert pair(scan(tmp_path))[0].problems == (note,)
+
+
+# -- UIDs that change from slice to slice ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"])
+def test_slices_that_agree_in_all_but_one_uid_are_one_scan(tmp_path: Path, keyword: str) -> None:
+    write_stack(tmp_path, A, lambda k, d: setattr(d, keyword, uid("changing", k)))
+    (files,) = scan(tmp_path).ct_series
+    assert (files.slices, len(files.paths), len(set(files.sop_instance_uids))) == (5, 5, 5)
+    ct = read_ct(tmp_path)
+    assert ct.grid.shape_kij[0] == 5
+    assert ct.notes == (
+        f"{keyword} changes from slice to slice; the 5 slices agree in everything else, are one evenly spaced stack "
+        "and are read as one scan",
+    )
+
+
+def test_series_are_not_joined_where_a_position_or_the_kernel_differs_or_they_have_several_slices(
+    tmp_path: Path,
+) -> None:
+    def own_series(k: int, d: Dataset) -> None:
+        d.SeriesInstanceUID = uid("changing", k)
+
+    def other_kernel(k: int, d: Dataset) -> None:
+        own_series(k, d)
+        d.ConvolutionKernel = "B30f" if k else "B70f"
+
+    def twice(k: int, d: Dataset) -> None:
+        own_series(k, d)
+        d.ImagePositionPatient = A.positions_lps[k - k % 2].tolist()
+
+    def patient(k: int, d: Dataset) -> None:
+        own_series(k, d)
+        d.PatientID = f"P{k % 2}"
+
+    for n, edit in enumerate((other_kernel, twice, patient)):
+        write_stack(tmp_path / str(n), A, edit)
+        assert len(scan(tmp_path / str(n)).ct_series) > 1
+    write_stack(tmp_path / "two", A)
+    above = A.positions_lps + np.array([0, 0, 15.0])
+    write_stack(tmp_path / "two", Stack(above, series="series B"), stem="B")
+    assert [ct.slices for ct in scan(tmp_path / "two").ct_series] == [5, 5]
+
+
+def test_one_series_uid_for_two_patients_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    write_stack(tmp_path, A, lambda k, d: setattr(d, "PatientID", f"P{k % 2}"))
+    for choice in (None, uid("series A")):
+        with pytest.raises(InputError, match=r"have 2 patient IDs \(P0, P1\)") as caught:
+            find_patient(tmp_path, series_uid=choice)
+        assert "--series" not in str(caught.value)
+        assert "leave the files of one of them in the folder" in str(caught.value)
+
+
+# -- what is no CT -----------------------------------------------------------------------------------------------
+
+
+def test_what_lies_there_instead_of_a_ct_is_named(tmp_path: Path) -> None:
+    stored = write_stack(tmp_path / "ct", A)
+    shutil.make_archive(str(tmp_path / "zip" / "p"), "zip", tmp_path / "ct")
+    shutil.make_archive(str(tmp_path / "tar" / "p"), "tar", tmp_path / "ct")
+    shutil.make_archive(str(tmp_path / "tgz" / "p"), "gztar", tmp_path / "ct")
+    (tmp_path / "gz").mkdir()
+    for path in stored:
+        (tmp_path / "gz" / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (tmp_path / "nifti").mkdir()
+    (tmp_path / "nifti" / "ct.nii").write_bytes(b"\x5c\1\0\0" + b"\0" * 340 + b"n+1\0" + b"\0" * 99)
+    (tmp_path / "nifti" / "ct.nii.gz").write_bytes(
+        gzip.compress((tmp_path / "nifti" / "ct.nii").read_bytes())
+    )
+    for folder, kind in (("sc", SecondaryCaptureImageStorage), ("mr", MRImageStorage)):
+        (tmp_path / folder).mkdir()
+        write_other(tmp_path / folder / "1.dcm", "CT", kind, A)
+    expected = {
+        "zip": ("1 zip archive", "p.zip is a zip archive: unpack it into a folder of its own"),
+        "tar": ("1 tar archive", "p.tar is a tar archive: unpack it"),
+        "tgz": ("1 gzipped tar archive", "is a gzipped tar archive: unpack it"),
+        "gz": ("5 gzipped DICOM files", "unpack them (gunzip *.gz)"),
+        "nifti": ("2 NIfTI files", "reads CTs as DICOM only"),
+        "sc": ("1 Secondary Capture Image", "export the original CT slices"),
+        "mr": ("1 MR Image", "give the planning CT"),
+    }
+    for folder, (found, fix) in expected.items():
+        with pytest.raises(InputError, match="There is no CT series here") as caught:
+            find_patient(tmp_path / folder)
+        assert caught.value.found is not None and found in caught.value.found
+        assert caught.value.fix is not None and fix in caught.value.fix
 
 
 def test_structure_set_of_another_frame_of_reference_is_refused(tmp_path: Path) -> None:

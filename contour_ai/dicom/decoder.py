@@ -1,0 +1,183 @@
+"""Decodes compressed pixels in a process of its own, which a damaged file may kill without taking the program along.
+
+The decoders for JPEG, JPEG-LS and JPEG 2000 are C and C++ libraries; some damaged files end them with an abort or a
+segmentation fault. The process is this interpreter with `-m contour_ai.dicom.decoder_process`, started at the first
+compressed file and used for all that follow; paths go in, pixels come back over pipes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+COMMAND = (sys.executable, "-m", "contour_ai.dicom.decoder_process")
+LONGEST_S = 120.0
+"""A file that takes longer is taken for one on which the decoder does not end; a slice takes milliseconds."""
+LENGTH_BYTES = 8
+
+
+class DecodingError(Exception):
+    """Pixels that cannot be decoded; the text says why."""
+
+
+class Decoder:
+    """A process that decodes one file at a time; started when it is first needed, and again after it died.
+
+    Args:
+        command: what to start.
+        longest_s: seconds for one file.
+    """
+
+    def __init__(self, command: Sequence[str] = COMMAND, longest_s: float = LONGEST_S) -> None:
+        self._command = tuple(command)
+        self._longest_s = longest_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._turn = threading.Lock()
+
+    def decode(self, path: Path, frames: int, size_bytes: int) -> NDArray[np.integer]:
+        """(frame, row, column) stored values of a file.
+
+        Args:
+            frames: number of frames that the header promises.
+            size_bytes: of all pixels, as the header promises; more is not accepted.
+
+        Raises:
+            DecodingError: the pixels cannot be decoded, or the process died or hung on them.
+        """
+        with self._turn:
+            process = self._started()
+            late = threading.Event()
+
+            def end() -> None:
+                late.set()
+                process.kill()
+
+            watch = threading.Timer(self._longest_s, end)
+            watch.daemon = True
+            watch.start()
+            try:
+                reply, pixels = _ask(process, path, size_bytes)
+            except (OSError, EOFError, ValueError) as error:
+                self._stop()
+                if late.is_set():
+                    raise DecodingError(f"the decoder did not end within {self._longest_s:g} s") from error
+                raise DecodingError(f"the decoder crashed on it ({_ended(process)})") from error
+            except (
+                BaseException
+            ):  # interrupted between question and answer: the next question must not get this answer
+                self._stop()
+                raise
+            finally:
+                watch.cancel()
+        if "error" in reply:
+            raise DecodingError(str(reply["error"]))
+        shape = [int(n) for n in str(reply["shape"]).split()]
+        array: NDArray[np.integer] = np.frombuffer(pixels, np.dtype(str(reply["dtype"]))).reshape(shape)
+        return array if array.ndim == 3 else array.reshape(frames, *array.shape[-2:])
+
+    def close(self) -> None:
+        """Ends the process, if there is one, also while it decodes."""
+        process = self._process
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self._stop()
+            try:
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env=_environment(),
+                )
+            except OSError as error:
+                raise DecodingError(f"the decoder's process cannot be started: {error}") from error
+        return self._process
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):  # of what was still to be sent to a process that is gone
+                    stream.close()
+
+
+@cache
+def shared_decoder() -> Decoder:
+    """The decoder of this program, for all threads."""
+    decoder = Decoder()
+    atexit.register(decoder.close)
+    return decoder
+
+
+def send(stream: IO[bytes], message: dict[str, object], pixels: memoryview | bytes = b"") -> None:
+    """Writes a message, and bytes behind it."""
+    text = json.dumps(message).encode()
+    stream.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
+    stream.write(pixels)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> dict[str, object] | None:
+    """Reads a message; None at the end of the stream.
+
+    Raises:
+        EOFError: the stream ends within a message.
+        ValueError: it is no message.
+    """
+    length = stream.read(LENGTH_BYTES)
+    if not length:
+        return None
+    message = json.loads(_exactly(stream, int.from_bytes(length, "little")))
+    if not isinstance(message, dict):
+        raise ValueError("no message")
+    return message
+
+
+def _ask(process: subprocess.Popen[bytes], path: Path, size_bytes: int) -> tuple[dict[str, object], bytes]:
+    assert process.stdin is not None and process.stdout is not None
+    # As latin-1, every byte of a file name is one character, also of names that are no text.
+    send(process.stdin, {"path": os.fsencode(path.absolute()).decode("latin-1"), "bytes": size_bytes})
+    reply = receive(process.stdout)
+    if reply is None:
+        raise EOFError
+    return reply, _exactly(process.stdout, int(str(reply.get("bytes", 0))))
+
+
+def _exactly(stream: IO[bytes], count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) != count:
+        raise EOFError
+    return data
+
+
+def _environment() -> dict[str, str]:
+    """The environment in which the process finds this package, but no modules in the current folder."""
+    known = os.environ.get("PYTHONPATH")
+    places = [str(Path(__file__).parents[2]), *([known] if known else [])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONSAFEPATH": "1"}
+
+
+def _ended(process: subprocess.Popen[bytes]) -> str:
+    """How a process ended, in words."""
+    status = process.wait()
+    return f"signal {-status}" if status < 0 else f"status {status}"

@@ -1,0 +1,107 @@
+"""Values of DICOM elements as they are written: numbers and words of files that do not keep to the standard.
+
+pydicom converts an element when it is first asked for, and raises where its text is no number. Exports have decimal
+commas, an anonymiser's word in place of a number, and numbers under another VR; here each is read for what it can mean.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from typing import cast
+
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+
+BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
+"""{VR of numbers that are not written as text: their `struct` format}."""
+
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+"""What may be a decimal comma or a separator of thousands: "-1,024"."""
+
+CONVERSION_ERRORS = (
+    InvalidDicomError,
+    BytesLengthException,
+    AttributeError,
+    IndexError,
+    KeyError,
+    LookupError,
+    NotImplementedError,
+    OverflowError,
+    TypeError,
+    UnicodeError,
+    ValueError,
+    struct.error,
+)
+"""What pydicom raises on values that it cannot convert."""
+
+
+def words(data_set: Dataset, keyword: str) -> list[str]:
+    """The values of an element as they are written, without padding; none where it is missing or empty.
+
+    Numbers of a binary VR are given in decimal. Not for names and other text in a character set: see `text`.
+    """
+    tag = Tag(keyword)
+    if tag not in data_set:
+        return []
+    element = cast("DataElement | RawDataElement", data_set.get_item(tag))
+    if not isinstance(element, RawDataElement):
+        value = element.value
+        values = list(value) if isinstance(value, (MultiValue, list, tuple)) else [value]
+        return [_original(v) for v in values if v is not None and v != ""]
+    data = element.value or b""
+    vr = element.VR if element.VR not in (None, "UN") else dictionary_VR(element.tag).split(" ")[0]
+    if vr in BINARY:
+        form = BINARY[str(vr)]
+        size = struct.calcsize(f"<{form}")
+        order = "<" if element.is_little_endian else ">"
+        whole = data[: len(data) // size * size]
+        return [repr(number) for (number,) in struct.iter_unpack(f"{order}{form}", whole)]
+    written = data.decode("latin-1").strip("\0 \t\r\n")
+    return [word.strip("\0 \t\r\n") for word in written.split("\\")] if written else []
+
+
+def text(data_set: Dataset, keyword: str) -> str:
+    """An element as text in the file's character set, without padding; empty where it is missing or empty.
+
+    Several values are joined by backslashes, as they are written. What cannot be converted is given as it is written.
+    """
+    try:
+        value = data_set.get(keyword)
+    except CONVERSION_ERRORS:
+        return "\\".join(words(data_set, keyword))
+    if isinstance(value, MultiValue | list):
+        return "\\".join(str(v).strip("\0 ") for v in value)
+    return "" if value is None else str(value).strip("\0 ")
+
+
+def number_in(word: str) -> float | None:
+    """The finite number that a word is, also with a decimal comma; None for any other word."""
+    if not NUMBER.fullmatch(word):
+        return None
+    value = float(word.replace(",", "."))
+    return value if math.isfinite(value) else None
+
+
+def numbers(data_set: Dataset, keyword: str) -> list[float | None]:
+    """The numbers of an element, None for each value that is no finite number."""
+    return [number_in(word) for word in words(data_set, keyword)]
+
+
+def integer(data_set: Dataset, keyword: str) -> int | None:
+    """The whole number that an element with one value is; None where it is missing or anything else."""
+    found = numbers(data_set, keyword)
+    if len(found) != 1 or found[0] is None or not found[0].is_integer():
+        return None
+    return int(found[0])
+
+
+def _original(value: object) -> str:
+    """A converted value as it was written."""
+    return str(getattr(value, "original_string", "") or value).strip("\0 ")
