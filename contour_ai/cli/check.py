@@ -20,7 +20,15 @@ STYLES = {"error": "red", "warning": "yellow"}
     help="What the importer accepts: generic, eclipse, research, tg263, or a .yaml file.",
 )
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where there are several.")
-def command(rtstruct: Path, ct_dir: Path | None, profile: str, series_uid: str | None) -> None:
+@click.option(
+    "--acquisition",
+    type=int,
+    metavar="N",
+    help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
+)
+def command(
+    rtstruct: Path, ct_dir: Path | None, profile: str, series_uid: str | None, acquisition: int | None
+) -> None:
     """List what a planning system may refuse or misread in RTSTRUCT, a file of any tool.
 
     Each line names the attribute, and ROI, contour, slice and number where it concerns one; slices count from 0 along
@@ -31,7 +39,9 @@ def command(rtstruct: Path, ct_dir: Path | None, profile: str, series_uid: str |
     from contour_ai.dicom.ct import read_ct
     from contour_ai.errors import InputError
 
-    ct = None if ct_dir is None else read_ct(ct_dir, series_uid=series_uid, with_pixels=False)
+    ct = None
+    if ct_dir is not None:
+        ct = read_ct(ct_dir, series_uid=series_uid, acquisition=acquisition, with_pixels=False)
     findings = check_structure_set(rtstruct, ct, profile=profile)
     for finding in findings:
         out().print(str(finding), style=STYLES[finding.severity])

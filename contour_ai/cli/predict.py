@@ -67,6 +67,12 @@ UNFORESEEN = 1
     help="Pass over patients that this model has contoured into --out, with the same options.",
 )
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where a folder has several.")
+@click.option(
+    "--acquisition",
+    type=int,
+    metavar="N",
+    help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
+)
 def command(
     patient_dirs: tuple[Path, ...],
     out_dir: Path,
@@ -81,6 +87,7 @@ def command(
     overwrite: bool,
     skip_done: bool,
     series_uid: str | None,
+    acquisition: int | None,
 ) -> int:
     """Contour the CT in each PATIENT_DIR and write the structure set, pictures and a summary.
 
@@ -109,6 +116,7 @@ def command(
         seg=seg,  # type: ignore[arg-type]
         overwrite=overwrite,
         series_uid=series_uid,
+        acquisition=acquisition,
     )
     for bundle in bundles:
         _say_which(bundle, chosen=bool(models))

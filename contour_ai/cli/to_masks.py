@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     "--roi-map", type=click.Path(path_type=Path), help="Names to write instead (see contour-ai rois)."
 )
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where there are several.")
+@click.option(
+    "--acquisition",
+    type=int,
+    metavar="N",
+    help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def command(
     patient_dir: Path,
@@ -44,6 +50,7 @@ def command(
     rois: str | None,
     roi_map: Path | None,
     series_uid: str | None,
+    acquisition: int | None,
     overwrite: bool,
 ) -> None:
     """Write the contours of PATIENT_DIR (CT and RTSTRUCT) as masks on the CT's own voxels.
@@ -67,7 +74,7 @@ def command(
     patient = find_patient(patient_dir, series_uid=series_uid, rtstruct=rtstruct, needs_rtstruct=True)
     for problem in patient.problems:
         _note(problem)
-    ct = read_ct(patient.ct, with_pixels=False)
+    ct = read_ct(patient.ct, acquisition=acquisition, with_pixels=False)
     for note in ct.notes:
         _note(f"CT: {note}")
     structure_set = load_structure_set(patient.structure_sets[0].path)

@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     help="How the masks were made.",
 )
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where there are several.")
+@click.option(
+    "--acquisition",
+    type=int,
+    metavar="N",
+    help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def command(
     ct_dir: Path,
@@ -50,6 +56,7 @@ def command(
     description: str,
     algorithm: str,
     series_uid: str | None,
+    acquisition: int | None,
     overwrite: bool,
 ) -> None:
     """Write MASKS (.npz, NIfTI or NRRD file, or a folder of them) as an RTSTRUCT of the CT in CT_DIR.
@@ -66,7 +73,7 @@ def command(
     from contour_ai.structures.roi_record import roi_info
 
     limits = load_profile(profile)
-    ct = read_ct(ct_dir, series_uid=series_uid, with_pixels=False)
+    ct = read_ct(ct_dir, series_uid=series_uid, acquisition=acquisition, with_pixels=False)
     for note in ct.notes:
         _note(f"CT: {note}")
     kept = {}

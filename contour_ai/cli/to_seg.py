@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     help="How the ROIs were made.",
 )
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where there are several.")
+@click.option(
+    "--acquisition",
+    type=int,
+    metavar="N",
+    help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def command(
     patient_dir: Path,
@@ -48,6 +54,7 @@ def command(
     description: str,
     algorithm: str,
     series_uid: str | None,
+    acquisition: int | None,
     overwrite: bool,
 ) -> None:
     """Write the contours of PATIENT_DIR (CT and RTSTRUCT), or MASKS on its CT, as one DICOM SEG file.
@@ -61,7 +68,7 @@ def command(
     from contour_ai.dicom.seg_write import SegmentationOrigin, write_masks
 
     files = find_patient(patient_dir, series_uid=series_uid, rtstruct=rtstruct, needs_rtstruct=masks is None)
-    ct = read_ct(files.ct, with_pixels=False)
+    ct = read_ct(files.ct, acquisition=acquisition, with_pixels=False)
     for note in (*files.problems, *ct.notes):
         _note(note)
     origin = SegmentationOrigin(description=description, algorithm=algorithm)  # type: ignore[arg-type]

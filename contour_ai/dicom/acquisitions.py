@@ -23,9 +23,6 @@ LEAST_SLICES = 3
 EVEN_TOL = 0.1
 """Passes told apart by time alone must each be evenly spaced to this part of their spacing."""
 
-BACK_SLICES = 2.0
-"""A pass begins where the table goes back by more than so many slice spacings of the one before."""
-
 SHOWN = 12
 
 
@@ -211,13 +208,12 @@ def _merged(groups: Sequence[_Group]) -> list[_Group]:
 def _passes_in_time(slices: Sequence[Slice], heights: NDArray[np.float64]) -> list[_Group]:
     """Passes of the table where every slice has a time of its own: the table goes back, and covers a range again."""
     groups = _groups(slices, heights, "AcquisitionTime", lambda s: (s.acquisition_time,))
-    if len(groups) < 2 * LEAST_SLICES:
+    if len(groups) < 4:
         return []
     centres = np.array([g.heights.mean() for g in groups])
     moves = np.diff(centres)
     forward = float(np.sign(np.median(moves))) or 1.0
-    usual = float(np.median(np.abs(moves)))
-    starts = np.flatnonzero(moves * forward < -BACK_SLICES * usual) + 1
+    starts = np.flatnonzero(moves * forward <= 0) + 1
     if not len(starts):
         return []
     passes = []

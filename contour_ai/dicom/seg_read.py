@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, SegmentationStorage
 
-from contour_ai.dicom.header import UNREADABLE, damaged, read_data_set, text
+from contour_ai.dicom.header import UNREADABLE, damaged, read_data_set
+from contour_ai.dicom.values import text
 from contour_ai.errors import InputError
 
 LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"

@@ -57,7 +57,7 @@ def open_patient(
         files = find_patient(patient_dir, series_uid=options.series_uid, on_progress=within)
         check(files)
     with clock.stage("reading") as within:
-        ct = read_ct(files.ct, on_progress=within)
+        ct = read_ct(files.ct, acquisition=options.acquisition, on_progress=within)
         refuse_missing_slices(ct)
     if ct.volume is None:
         raise InputError("The CT was read without pixels.", where=patient_dir)

@@ -31,6 +31,8 @@ class PredictOptions:
     """Replace what an earlier prediction of the same patient left."""
     series_uid: str | None = None
     """The CT series to take where the folder has several."""
+    acquisition: int | None = None
+    """The acquisition to take where several overlap in the series."""
 
 
 def options_record(options: PredictOptions, bundle: ModelBundle) -> Mapping[str, Any]:
@@ -40,4 +42,5 @@ def options_record(options: PredictOptions, bundle: ModelBundle) -> Mapping[str,
         "tta": bundle.averages_mirror(options.tta),
         "profile": str(options.profile),
         "series_uid": options.series_uid,
+        **({} if options.acquisition is None else {"acquisition": options.acquisition}),
     }
