@@ -39,6 +39,7 @@ COMMANDS = {
     "check": "contour_ai.cli.check",
     "models": "contour_ai.cli.models",
     "sample": "contour_ai.cli.sample",
+    "synthesize": "contour_ai.cli.synthesize",
     "import-openkbp": "contour_ai.cli.import_openkbp",
     "anonymise": "contour_ai.cli.anonymise",
     "doctor": "contour_ai.cli.doctor",

@@ -1,0 +1,207 @@
+"""Outlines of a body around its labelled structures: the skin, the muscles under it, and the cavity of the belly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, spatial
+
+from contour_ai.sample.shapes import Dice
+from contour_ai.sample.synthesis.recipe import BodyConfig
+from contour_ai.sample.synthesis.tissues import VISCERA, Tissue
+
+Codes = NDArray[np.uint8]
+Float = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+
+OUTSIDE_MM = 60.0
+"""Level where a slice has no such structures at all."""
+SMOOTH_MM = (9.0, 5.0, 5.0)
+TOGETHER_MM = 12.0
+"""Structures of slices so near share a hull: a body has no steps."""
+THIGHS_BLEND_MM = 18.0
+FEW_POINTS = 4
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Build:
+    """How stout and muscular a person is; mm. Front, side and back of the fat under the skin."""
+
+    fat: tuple[float, float, float]
+    belly: float
+    wall: float
+    thigh: float
+    gap: float
+    """Between the thighs, far below."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Hulls:
+    """Levels in mm, (k, i, j): about the distance to the surface, negative inside."""
+
+    skin: Float32
+    muscle: Float32
+    cavity: Float32
+
+
+def draw_build(body: BodyConfig, dice: Dice) -> Build:
+    """A random build."""
+    low, high = body.fat_mm
+    fat = float(np.exp(dice.between(np.log(low), np.log(high))))
+    belly = dice.between(*body.belly_mm) * (0.3 + 0.7 * min(fat / 25, 1.0))
+    return Build(
+        fat=(
+            fat * dice.between(0.5, 1.6),
+            fat * dice.between(0.5, 1.3),
+            fat * dice.between(0.4, 1.1),
+        ),
+        belly=belly,
+        wall=dice.between(*body.wall_mm),
+        thigh=dice.between(*body.thigh_mm),
+        gap=dice.between(4.0, 40.0),
+    )
+
+
+def hulls_of(
+    codes: Codes,
+    spacing_mm: tuple[float, float, float],
+    *,
+    heads_height_mm: float,
+    hips_end_mm: float,
+    midline_mm: float,
+    build: Build,
+) -> Hulls:
+    """The outlines of a body on a coarse grid.
+
+    Args:
+        codes: (k, i, j) tissues; the hulls lie around what is labelled.
+        spacing_mm: of this grid.
+        heads_height_mm: of the femoral heads, above slice 0.
+        hips_end_mm: of the lowest point of the hip bones.
+        midline_mm: along j.
+        build: how much lies around the structures.
+    """
+    height = np.arange(codes.shape[0]) * spacing_mm[0]
+    up = _ramp(height - heads_height_mm, -30.0, 60.0)  # 0 at the thighs, 1 at the belly
+    # Where the gluteal muscles are labelled, little muscle lies outside them.
+    gluteal = (codes == Tissue.GLUTEUS).any(axis=(1, 2)).astype(np.float64)
+    gluteal = ndimage.gaussian_filter1d(gluteal, 15 / spacing_mm[0], mode="nearest")
+    muscle = _Offsets(
+        front=build.thigh * (1 - up) + (build.wall + build.belly) * up,
+        side=12.0 * (1 - up) + (3.0 * gluteal + build.wall * (1 - gluteal)) * up,
+        back=22.0 * (1 - _ramp(height - hips_end_mm, -40.0, 20.0)) + 2.0,
+    )
+    front, side, back = build.fat
+    fat = _Offsets(
+        front=front * (0.5 + 0.5 * up), side=side * np.ones_like(up), back=back * np.ones_like(up)
+    )
+    labelled = codes > Tissue.NONE
+    reach = max(1, round(TOGETHER_MM / spacing_mm[0]))
+    together = ndimage.maximum_filter1d(labelled.astype(np.uint8), 2 * reach + 1, axis=0) > 0
+    planes = _Planes.of(codes.shape, spacing_mm)
+    whole = planes.levels(together, muscle), planes.levels(together, muscle.plus(fat))
+    apart = _ramp(height - hips_end_mm, -THIGHS_BLEND_MM, 4.0)  # 0 where the thighs are two
+    if (apart < 1).any():
+        column = np.arange(codes.shape[2]) * spacing_mm[2] - midline_mm
+        thighs = []
+        for here in (column < 0, column > 0):
+            lower = together & here & (apart < 1)[:, None, None]
+            inner = _Offsets(front=muscle.front, side=np.full_like(up, 16.0), back=muscle.back, inner=55.0,
+                             inner_sign=1 if here[0] else -1)  # fmt: skip
+            thighs.append((planes.levels(lower, inner), planes.levels(lower, inner.plus(fat))))
+        weight = apart[:, None, None].astype(np.float32)
+        limit = (build.gap * (1 - apart) / 2)[:, None, None] - np.abs(column)
+        pairs = zip(whole, *thighs, strict=True)
+        whole_muscle, whole_skin = (
+            w * weight + np.maximum(np.minimum(a, b), limit) * (1 - weight) for w, a, b in pairs
+        )
+    else:
+        whole_muscle, whole_skin = whole
+    inside = np.isin(codes, VISCERA)
+    inside |= np.isin(codes, (Tissue.ARTERY, Tissue.VEIN)) & (height > heads_height_mm + 35)[:, None, None]
+    belly = build.belly * up
+    cavity = planes.levels(
+        ndimage.maximum_filter1d(inside.astype(np.uint8), 2 * reach + 1, axis=0) > 0,
+        _Offsets(front=belly, side=0.35 * belly + 2, back=np.full_like(up, 2.0)),
+    )
+    return Hulls(
+        skin=planes.smooth(whole_skin), muscle=planes.smooth(whole_muscle), cavity=planes.smooth(cavity)
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Offsets:
+    """How far a hull is moved outwards in each slice, by direction; (k,) mm each."""
+
+    front: Float
+    side: Float
+    back: Float
+    inner: float | None = None
+    """The same towards the midline, where that is another matter than `side`."""
+    inner_sign: int = 1
+    """1 where the midline lies towards higher j."""
+
+    def plus(self, other: _Offsets) -> _Offsets:
+        return _Offsets(
+            front=self.front + other.front,
+            side=self.side + other.side,
+            back=self.back + other.back,
+            inner=self.inner,
+            inner_sign=self.inner_sign,
+        )
+
+    def along(self, k: int, normals: Float) -> Float:
+        """(n,) mm for outward normals (n, 2) along i and j in slice `k`."""
+        towards_i, towards_j = normals[:, 0], normals[:, 1]
+        across = np.full(len(normals), self.side[k])
+        if self.inner is not None:
+            across = np.where(towards_j * self.inner_sign > 0, self.inner, across)
+        along = np.where(towards_i < 0, self.front[k], self.back[k])
+        moved: Float = np.hypot(towards_i * along, towards_j * across)
+        return moved
+
+
+@dataclass(frozen=True, eq=False)
+class _Planes:
+    """The slices of a grid."""
+
+    points: Float
+    """(i, j, 2) mm."""
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> _Planes:
+        axes = [np.arange(n) * mm for n, mm in zip(shape[1:], spacing_mm[1:], strict=True)]
+        return cls(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1), shape, spacing_mm)
+
+    def levels(self, inside: NDArray[np.bool_], offsets: _Offsets) -> Float32:
+        """(k, i, j): the convex hull of each slice, moved outwards."""
+        result = np.full(self.shape, OUTSIDE_MM, np.float32)
+        for k in range(self.shape[0]):
+            edge = inside[k] & ~ndimage.binary_erosion(inside[k])
+            points = self.points[edge]
+            if len(points) < FEW_POINTS or np.ptp(points, axis=0).min() == 0:
+                continue
+            equations = spatial.ConvexHull(points).equations
+            normals, constants = equations[:, :2], equations[:, 2]
+            moved = constants - offsets.along(k, normals)
+            level = np.tensordot(self.points, normals, axes=(2, 1)) + moved
+            result[k] = level.max(axis=-1)
+        return result
+
+    def smooth(self, level: NDArray[np.floating]) -> Float32:
+        sigma = [mm / step for mm, step in zip(SMOOTH_MM, self.spacing_mm, strict=True)]
+        smoothed: Float32 = ndimage.gaussian_filter(
+            np.minimum(level, OUTSIDE_MM).astype(np.float32), sigma, mode="nearest"
+        )
+        return smoothed
+
+
+def _ramp(value: Float, low: float, high: float) -> Float:
+    """0 below `low`, 1 above `high`, smooth between."""
+    t = np.clip((value - low) / (high - low), 0, 1)
+    ramp: Float = t * t * (3 - 2 * t)
+    return ramp
