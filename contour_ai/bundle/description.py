@@ -101,8 +101,9 @@ class ModelBundle:
     """Where the bundle lies; not part of `model.yaml`."""
     name: str
     version: str
-    kind: Literal["clinical", "phantom"]
-    """`phantom` models show that the software works and must never contour a patient."""
+    kind: Literal["clinical", "research", "phantom"]
+    """`research` models never saw a patient; their contours are for research, not for treatment. `phantom` models show
+    that the software works and must never contour a patient."""
     rois: tuple[RoiInfo, ...]
     """One a channel of the network, in that order."""
     preprocess: PreprocessSettings
@@ -129,9 +130,11 @@ class ModelBundle:
         where = self.folder / DESCRIPTION_FILE
         if self.name != safe_name(self.name):
             raise ConfigError("A model's name must be a plain file name.", where=where, found=self.name)
-        if self.kind == "phantom" and self.default:
+        if self.kind != "clinical" and self.default:
             raise ConfigError(
-                "A phantom model cannot be the default of predict.", where=where, fix="set default: false"
+                f"A {self.kind} model cannot be the default of predict.",
+                where=where,
+                fix="set default: false",
             )
         names = self.roi_names
         if len(set(names)) != len(names) or not 1 <= len(names) <= MAX_ROIS:

@@ -15,6 +15,11 @@ from contour_ai.cli.console import out
 if TYPE_CHECKING:
     from contour_ai.pipeline.calibration import CalibrationOptions
 
+KIND_NOTES = {
+    "research": " (never saw a patient, not for treatment)",
+    "phantom": " (phantoms only, never patients)",
+}
+
 
 @click.group("models", invoke_without_command=True, short_help="List the installed models, or show one.")
 @click.pass_context
@@ -65,7 +70,7 @@ def show(name: str) -> None:
     facts = {
         "folder": str(bundle.folder),
         "version": bundle.version,
-        "kind": bundle.kind + (" (phantoms only, never patients)" if bundle.kind == "phantom" else ""),
+        "kind": bundle.kind + KIND_NOTES.get(bundle.kind, ""),
         "default": "yes" if bundle.default else "no",
         "ROIs": ", ".join(bundle.roi_names),
         "spacing": " x ".join(f"{s:g}" for s in bundle.preprocess.spacing_mm_kij) + " mm (k, i, j)",

@@ -12,9 +12,13 @@ from contour_ai.cli import console
 @click.command("synthesize", short_help="Draw synthetic patients from label maps, to train on.")
 @click.argument("label_maps", required=False, type=click.Path(path_type=Path, exists=True))
 @click.argument("out_dir", required=False, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--recipe", "recipe_path", type=click.Path(path_type=Path), help="Recipe (YAML); default: as printed.")
+@click.option(
+    "--recipe", "recipe_path", type=click.Path(path_type=Path), help="Recipe (YAML); default: as printed."
+)
 @click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="Patients to draw.")
-@click.option("--first-seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the first.")
+@click.option(
+    "--first-seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the first."
+)
 @click.option("--print-recipe", is_flag=True, help="Print the recipe with every key explained, and end.")
 def command(
     label_maps: Path | None,
@@ -60,7 +64,9 @@ def command(
     for folder in written.folders:
         console.out().print(folder, markup=False)
     if written.there_already:
-        console.err().print(f"{written.there_already} patients were there already and were kept", markup=False)
+        console.err().print(
+            f"{written.there_already} patients were there already and were kept", markup=False
+        )
     console.err().print(
         f"to train on them: contour-ai train {out_dir} --roi-map {written.roi_map} --out RUN", markup=False
     )

@@ -123,6 +123,8 @@ def commission(
         )
     started = datetime.now(timezone.utc)
     patients, notes = _with_contours(data_dir, on_progress)
+    if bundle.kind == "research":
+        notes.insert(0, f"{bundle.name} is a research model: it was never trained on a patient.")
     if bundle.kind == "phantom":
         notes.insert(
             0, f"{bundle.name} is a phantom model: whatever this report says, it is never for a patient."

@@ -54,6 +54,11 @@ def _use(bundle: ModelBundle) -> str:
             "Shows that the software works, on phantoms drawn by `contour-ai sample`. It has never seen a patient, "
             "must never contour one, and is never the default of `contour-ai predict`."
         )
+    if bundle.kind == "research":
+        return (
+            "For research. It has never seen a patient: what it learnt from was drawn. Its contours on a patient are "
+            "not for treatment, and it is never the default of `contour-ai predict`."
+        )
     return (
         "Contours on CT like that of its training patients. Before use, compare its contours with your own on a "
         "sample of your patients (`contour-ai evaluate`), and again after every change of scanner or protocol."

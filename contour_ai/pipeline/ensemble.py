@@ -10,6 +10,9 @@ from contour_ai.bundle import ModelBundle
 from contour_ai.errors import ConfigError
 from contour_ai.pipeline._predict import LoadedModel, LoadingModel
 
+LEAST_TRUSTED_FIRST = ("phantom", "research", "clinical")
+"""Kinds of models: an ensemble is of the least trusted kind among its members."""
+
 
 def begin_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> LoadingModel:
     """As `load_ensemble`, in a thread of its own.
@@ -59,7 +62,7 @@ def describe_ensemble(bundles: Sequence[ModelBundle]) -> ModelBundle:
     return replace(
         first,
         name=f"{first.name[:60]}-ensemble",
-        kind="phantom" if any(bundle.kind == "phantom" for bundle in bundles) else "clinical",
+        kind=min((bundle.kind for bundle in bundles), key=LEAST_TRUSTED_FIRST.index),
         default=False,
         description=f"The average of {len(bundles)} models",
         provenance={"ensemble_of": members},

@@ -29,8 +29,9 @@ class ModelConfig:
     """Name of the model; letters, digits, '.', '-' and '_'."""
     version: str = "1.0"
     """Version of the model, written into every structure set that it makes."""
-    kind: Literal["clinical", "phantom"] = "clinical"
-    """`phantom` marks a model trained on drawn phantoms, which must never contour a patient."""
+    kind: Literal["clinical", "research", "phantom"] = "clinical"
+    """`research` marks a model that never saw a patient, such as one trained on synthetic CT; `phantom` one trained on
+    drawn phantoms, which must never contour a patient."""
     description: str = ""
     """One line for `contour-ai models`."""
     mirror: bool = False

@@ -1,4 +1,4 @@
-"""What the drawing needs of a label map, found once: tissues, the rectum, femoral heads, a continuation below the map."""
+"""What the drawing needs of a label map, found once: tissues, rectum, femoral heads, a continuation below the map."""
 
 from __future__ import annotations
 
@@ -92,13 +92,12 @@ def anatomy_of(label_map: LabelMap) -> Anatomy:
             expected="structures named as TotalSegmentator does: femur_left, hip_left, …",
         )
     codes[rectum_of(codes == Tissue.COLON, label_map.spacing_mm_kij)] = Tissue.RECTUM
-    codes, added = _continued_below(codes, spacing)
+    codes = _continued_below(codes, spacing)
     heads = [
         head_centre_mm(codes == femur, codes == hip, spacing, label_map.name)
         for femur, hip in ((Tissue.FEMUR_LEFT, Tissue.HIP_LEFT), (Tissue.FEMUR_RIGHT, Tissue.HIP_RIGHT))
     ]
     hips = ((codes == Tissue.HIP_LEFT) | (codes == Tissue.HIP_RIGHT)).any(axis=(1, 2))
-    del added
     return Anatomy(
         name=label_map.name,
         codes=codes,
@@ -142,7 +141,9 @@ def head_centre_mm(femur: Bool, hip: Bool, spacing_mm: Float, where: str = "") -
         InputError: femur and hip bone do not meet, or the sphere is too large or too small for a head.
     """
     near = femur & ~ndimage.binary_erosion(femur)
-    box = tuple(slice(max(s.start - 6, 0), s.stop + 6) for s in ndimage.find_objects(near.astype(np.uint8))[0])
+    box = tuple(
+        slice(max(s.start - 6, 0), s.stop + 6) for s in ndimage.find_objects(near.astype(np.uint8))[0]
+    )
     away = ndimage.distance_transform_edt(~hip[box], sampling=spacing_mm)
     points = (np.argwhere(near[box] & (away < JOINT_MM)) + [s.start for s in box]) * spacing_mm
     if len(points) < 30:
@@ -156,8 +157,8 @@ def head_centre_mm(femur: Bool, hip: Bool, spacing_mm: Float, where: str = "") -
     return centre
 
 
-def _continued_below(codes: Codes, spacing_mm: Float) -> tuple[Codes, int]:
-    """The map with slices added below: each structure's lowest section goes on and shrinks. Also their number."""
+def _continued_below(codes: Codes, spacing_mm: Float) -> Codes:
+    """The map with slices added below: each structure's lowest section goes on and shrinks."""
     added = int(BELOW_MM / spacing_mm[0])
     lowest = codes[0]
     below = np.zeros((added, *lowest.shape), np.uint8)
@@ -170,4 +171,4 @@ def _continued_below(codes: Codes, spacing_mm: Float) -> tuple[Codes, int]:
         rate = TAPER.get(Tissue(value), TAPER_OTHERS)
         shrunk = rate * (np.hypot(depth, FLAT_MM) - FLAT_MM if rate > 0.35 else depth)
         below[(level[None] > shrunk[:, None, None]) & (below == 0)] = value
-    return np.concatenate([below, codes]), added
+    return np.concatenate([below, codes])

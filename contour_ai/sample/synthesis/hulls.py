@@ -94,9 +94,7 @@ def hulls_of(
         back=22.0 * (1 - _ramp(height - hips_end_mm, -40.0, 20.0)) + 2.0,
     )
     front, side, back = build.fat
-    fat = _Offsets(
-        front=front * (0.5 + 0.5 * up), side=side * np.ones_like(up), back=back * np.ones_like(up)
-    )
+    fat = _Offsets(front=front * (0.5 + 0.5 * up), side=side * np.ones_like(up), back=back * np.ones_like(up))
     labelled = codes > Tissue.NONE
     reach = max(1, round(TOGETHER_MM / spacing_mm[0]))
     together = ndimage.maximum_filter1d(labelled.astype(np.uint8), 2 * reach + 1, axis=0) > 0
@@ -200,7 +198,7 @@ class _Planes:
         return smoothed
 
 
-def _ramp(value: Float, low: float, high: float) -> Float:
+def _ramp(value: NDArray[np.floating], low: float, high: float) -> Float:
     """0 below `low`, 1 above `high`, smooth between."""
     t = np.clip((value - low) / (high - low), 0, 1)
     ramp: Float = t * t * (3 - 2 * t)

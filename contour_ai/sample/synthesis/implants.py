@@ -69,7 +69,11 @@ def _draw_prosthesis(scene: Scene, hu: Float32, side: int) -> Bool:
     outwards = 1.0 if side == 0 else -1.0
     tilt = dice.between(35, 48)
     neck = (head[0] - tilt * 0.8, head[1] + dice.between(0, 8), head[2] + outwards * tilt)
-    tip = (neck[0] - dice.between(70, 130), neck[1] + dice.between(-4, 8), neck[2] + outwards * dice.between(-6, 10))
+    tip = (
+        neck[0] - dice.between(70, 130),
+        neck[1] + dice.between(-4, 8),
+        neck[2] + outwards * dice.between(-6, 10),
+    )
     centre = (float(head[0]), float(head[1]), float(head[2]))
     radius = dice.between(11, 18)
     metal = scene.ellipsoid(centre, (radius, radius, radius))
@@ -158,7 +162,9 @@ def _block_means(stack: Float32, rows: int, columns: int) -> Float32:
 def _projector(rows: int, columns: int) -> tuple[Any, int]:
     """A sparse (angles x detectors, pixels) matrix of parallel projections, and the number of detectors."""
     detectors = int(np.ceil(np.hypot(rows, columns))) + 3
-    i, j = np.meshgrid(np.arange(rows) - (rows - 1) / 2, np.arange(columns) - (columns - 1) / 2, indexing="ij")
+    i, j = np.meshgrid(
+        np.arange(rows) - (rows - 1) / 2, np.arange(columns) - (columns - 1) / 2, indexing="ij"
+    )
     pixels = np.arange(rows * columns)
     entries = []
     for n, angle in enumerate(np.arange(ANGLES) * np.pi / ANGLES):

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.errors import InputError
+from contour_ai.mask_files.nifti import read_nifti
 
 KEYS = ("lab", "names", "spacing_mm_kij")
 SEGMENTATIONS = "segmentations"
 NIFTI = (".nii.gz", ".nii")
+MAX_MASK_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -117,7 +119,7 @@ def _read_subject(folder: Path) -> LabelMap:
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.read_bytes())
-        mask, spacing = _read_nifti(path)
+        mask, spacing = _read_mask(path)
         if labels is None:
             labels = np.zeros(mask.shape, np.uint8)
         if mask.shape != labels.shape:
@@ -129,15 +131,25 @@ def _read_subject(folder: Path) -> LabelMap:
             labels[mask & (labels == 0)] = len(names)
     if labels is None:
         raise InputError("There are no masks here.", where=folder, expected="files *.nii.gz")
-    return _checked(folder, folder.parent.name or folder.name, labels, tuple(names), spacing, digest.hexdigest())
+    return _checked(
+        folder, folder.parent.name or folder.name, labels, tuple(names), spacing, digest.hexdigest()
+    )
 
 
-def _read_nifti(path: Path) -> tuple[NDArray[np.bool_], tuple[float, ...]]:
+def _read_mask(path: Path) -> tuple[NDArray[np.bool_], tuple[float, ...]]:
     """A mask turned to (head, back, left), and its voxel size."""
-    import SimpleITK as sitk  # noqa: N813 - its customary name
-
-    try:
-        image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
-    except RuntimeError as error:
-        raise InputError("A mask cannot be read.", where=path, found=str(error).splitlines()[-1]) from error
-    return sitk.GetArrayFromImage(image) != 0, tuple(image.GetSpacing()[::-1])
+    image = read_nifti(path, MAX_MASK_BYTES)
+    mask = image.layers[0] != 0
+    if len(image.layers) != 1:
+        raise InputError(
+            "A mask must have one value per voxel.", where=path, found=f"{len(image.layers)} values"
+        )
+    directions = image.affine[:3, :3]  # columns: LPS mm per step along k, i, j
+    spacing = np.linalg.norm(directions, axis=0)
+    # For superior, posterior, left in turn the array's axis that runs most along it.
+    order = [int(np.abs(directions[world] / spacing).argmax()) for world in (2, 1, 0)]
+    if sorted(order) != [0, 1, 2]:
+        raise InputError("The axes of a mask are too oblique.", where=path)
+    backwards = [directions[world, axis] < 0 for world, axis in zip((2, 1, 0), order, strict=True)]
+    turned = np.transpose(mask, order)[tuple(slice(None, None, -1 if b else 1) for b in backwards)]
+    return np.ascontiguousarray(turned), tuple(float(spacing[axis]) for axis in order)

@@ -206,7 +206,11 @@ def _draw_median_lobe(scene: Scene) -> None:
         return
     rows, columns = np.nonzero(prostate[ks[-1] - min(2, len(ks) - 1)])
     height = dice.between(6, 20)
-    centre = (ks[-1] * mm[0] + 0.3 * height, rows.mean() * mm[1], columns.mean() * mm[2] + dice.between(-5, 5))
+    centre = (
+        ks[-1] * mm[0] + 0.3 * height,
+        rows.mean() * mm[1],
+        columns.mean() * mm[2] + dice.between(-5, 5),
+    )
     lobe = scene.ellipsoid(centre, (height, dice.between(8, 17), dice.between(8, 18)))
     scene.codes[lobe & scene.mask(Tissue.BLADDER, Tissue.NONE)] = Tissue.PROSTATE
 
@@ -227,12 +231,18 @@ def _draw_seminal_vesicles(scene: Scene, organs: OrganConfig) -> None:
     for side in (-1, 1):
         length, radius = dice.between(*organs.seminal_vesicles_mm), dice.between(3.2, 7.0)
         middle = (start[0] + 0.6 * rise, start[1] + dice.between(-3, 3), start[2] + side * length * 0.5)
-        end = (start[0] + rise + dice.between(-3, 8), start[1] + dice.between(-4, 8), start[2] + side * length)
+        end = (
+            start[0] + rise + dice.between(-3, 8),
+            start[1] + dice.between(-4, 8),
+            start[2] + side * length,
+        )
         first = (start[0], start[1], start[2] + side * 3)
         drawn |= scene.capsule(first, middle, radius * 0.85) | scene.capsule(middle, end, radius)
     free = scene.mask(Tissue.NONE, Tissue.COLON, Tissue.SMALL_BOWEL)
     # The bladder's back is pressed in a little where there is no other room.
-    yielding = bladder & ndimage.binary_dilation(~bladder, iterations=2) & (scene.away_from(rectum, 12.0) < 10)
+    yielding = (
+        bladder & ndimage.binary_dilation(~bladder, iterations=2) & (scene.away_from(rectum, 12.0) < 10)
+    )
     scene.codes[drawn & (free | yielding)] = Tissue.SEMINAL_VESICLE
 
 
@@ -265,7 +275,11 @@ def _draw_female(scene: Scene) -> None:
     for side in (-1, 1):
         if dice.between(0, 1) < 0.6:
             radius = dice.between(8, 20)
-            place = (top[0] + dice.between(0, 45), top[1] + dice.between(-15, 20), top[2] + side * dice.between(25, 55))
+            place = (
+                top[0] + dice.between(0, 45),
+                top[1] + dice.between(-15, 20),
+                top[2] + side * dice.between(25, 55),
+            )
             ovary = scene.ellipsoid(place, (radius, radius * 0.8, radius))
             scene.codes[ovary & scene.mask(*YIELDING)] = Tissue.MASS
 

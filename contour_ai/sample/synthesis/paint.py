@@ -142,8 +142,8 @@ def _paint_bladder(scene: Scene, hu: Float32, recipe: Recipe, *, wall_hu: float)
     wall = mask * np.clip((thick + 0.8 - depth) / 1.6, 0, 1)
     part += wall * (min(wall_hu, 80.0) - part)
     if dice.between(0, 1) < content.catheter_probability:
-        rows = np.argwhere(mask & (depth > 0.4 * depth.max()))
-        low = rows[: max(1, len(rows) // 6)]
+        middle = np.argwhere(mask & (depth > 0.4 * depth.max()))
+        low = middle[: max(1, len(middle) // 6)]
         at = low[len(low) // 2] + [s.start for s in box]
         centre = [float(a * mm) for a, mm in zip(at, scene.spacing_mm, strict=True)]
         radius = dice.between(8, 14)
@@ -174,7 +174,9 @@ def _paint_hollow(scene: Scene, hu: Float32, organ: Tissue, textures: Textures, 
     stool = dice.between(-60, 70) if organ in (Tissue.RECTUM, Tissue.COLON) else dice.between(-5, 45)
     rough = dice.between(10, 110) if organ in (Tissue.RECTUM, Tissue.COLON) else dice.between(2, 25)
     filling = stool + rough * np.minimum(textures.fine[box], 0.6)
-    chance = content.rectal_contrast_probability if organ == Tissue.RECTUM else content.oral_contrast_probability
+    chance = (
+        content.rectal_contrast_probability if organ == Tissue.RECTUM else content.oral_contrast_probability
+    )
     if dice.between(0, 1) < chance:
         where = field > dice.between(-1.5, 0.8)
         filling = filling + where * dice.between(80, 650)

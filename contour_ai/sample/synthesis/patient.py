@@ -70,7 +70,8 @@ def draw_patient(anatomies: Sequence[Anatomy], recipe: Recipe, seed: int) -> Syn
     """
     if not anatomies or not 0 <= seed < 2**32:
         raise InputError(
-            "A synthetic patient needs a label map and a seed of 0 or more.", found=f"{len(anatomies)} maps, seed {seed}"
+            "A synthetic patient needs a label map and a seed of 0 or more.",
+            found=f"{len(anatomies)} maps, seed {seed}",
         )
     dice = Dice(np.random.RandomState([KEY, seed]))
     anatomy = anatomies[int(dice.state.randint(len(anatomies)))]

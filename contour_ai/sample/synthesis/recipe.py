@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-
-import yaml
 
 from contour_ai.errors import ConfigError
 from contour_ai.sample.synthesis.densities import DENSITIES, Density
 from contour_ai.sample.synthesis.tissues import Tissue
 from contour_ai.settings import commented_yaml, from_mapping
+from contour_ai.yaml_files import read_yaml
 
 Range = tuple[float, float]
 
@@ -213,39 +212,41 @@ class Recipe:
     scanner: ScannerConfig = field(default_factory=ScannerConfig)
     """What the scanner makes of it."""
     densities: Mapping[str, Density] = field(default_factory=dict)
-    """HU by tissue (names as in `tissues`, in small letters), instead of the usual: plain and enhanced are the ranges of
-    the mean without and with contrast in the vessels; fine and coarse are the strength of texture in grains of about
-    5 and 18 mm, in HU."""
+    """HU by tissue (names of `synthesis.tissues`, small letters), instead of the usual: plain and enhanced are the
+    ranges of the mean without and with contrast in the vessels; fine and coarse are the strength of texture in grains
+    of about 5 and 18 mm, in HU."""
     rois: tuple[str, ...] = ROIS
     """Structures that are written."""
 
     def __post_init__(self) -> None:
-        known = {tissue.name.lower() for tissue in Tissue}
-        for name in self.densities:
-            if name not in known:
-                raise ConfigError(
-                    "Unknown tissue in densities.", found=name, expected=", ".join(sorted(known))
-                )
+        known = sorted(tissue.name.lower() for tissue in Tissue)
+        strange = [name for name in self.densities if name not in known]
+        if strange:
+            raise ConfigError(
+                "Unknown tissue in densities.", found=", ".join(strange), expected=", ".join(known)
+            )
         unknown = [roi for roi in self.rois if roi not in ROIS]
         if unknown or not self.rois:
             raise ConfigError(
-                "The value of rois does not fit.", found=", ".join(unknown) or "none", expected=", ".join(ROIS)
+                "The value of rois does not fit.",
+                found=", ".join(unknown) or "none",
+                expected=", ".join(ROIS),
             )
-        for section in (self.view, self.pose, self.organs, self.body, self.content, self.implants, self.scanner):
-            _check_values(section)
+        for key, section in vars(self).items():
+            if is_dataclass(section):
+                _check_values(key, section)
 
     def density(self, tissue: Tissue) -> Density:
         """HU of a tissue."""
         return self.densities.get(tissue.name.lower(), DENSITIES[tissue])
 
 
-def _check_values(section: object) -> None:
+def _check_values(name: str, section: object) -> None:
     """Probabilities from 0 to 1; ranges ascending.
 
     Raises:
         ConfigError: a value that makes no sense.
     """
-    name = type(section).__name__.removesuffix("Config").lower()
     for key, value in vars(section).items():
         pairs = value if isinstance(value, tuple) and value and isinstance(value[0], tuple) else (value,)
         if key.endswith("_probability") and not 0 <= value <= 1:
@@ -268,14 +269,7 @@ def load_recipe(path: Path | None) -> Recipe:
     """
     if path is None:
         return Recipe()
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            "The recipe cannot be read.", where=path, found=error.strerror, fix="check --recipe"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError("The recipe is not YAML.", where=path, found=error) from error
+    content = read_yaml(path, "The recipe", fix="check --recipe")
     return from_mapping(Recipe, {} if content is None else content, where=path)
 
 

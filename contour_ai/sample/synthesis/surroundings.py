@@ -145,7 +145,8 @@ def draw_surroundings(scene: Scene, hulls: Hulls, body: BodyConfig) -> None:
     if not scene.female:
         _draw_genitals(scene)
     if dice.between(0, 1) < body.ascites_probability:
-        codes[(codes == Tissue.VISCERAL_FAT) & (cavity < -3) & (scene.noise(70.0) > dice.between(-2, 1))] = Tissue.ASCITES
+        fluid = (cavity < -3) & (scene.noise(70.0) > dice.between(-2, 1))
+        codes[fluid & (codes == Tissue.VISCERAL_FAT)] = Tissue.ASCITES
     if dice.between(0, 1) < body.hands_probability:
         _draw_hands(scene)
 
@@ -160,7 +161,7 @@ def _between_hips(scene: Scene) -> Bool:
     low = scene.heads_k + 75 / scene.spacing_mm[0]
     column = np.arange(n)
     between = (column > inner_right[:, :, None]) & (column < inner_left[:, :, None])
-    between[int(np.clip(low, 0, len(between))):] = False
+    between[int(np.clip(low, 0, len(between))) :] = False
     return between
 
 

@@ -103,7 +103,8 @@ VISCERA = (
 YIELDING = (Tissue.NONE, Tissue.COLON, Tissue.SMALL_BOWEL)
 """What a filling or growing organ takes the place of."""
 
-# TotalSegmentator's class names (task "total", versions 1 and 2; Wasserthal et al., Radiol Artif Intell 5:e230024, 2023).
+# TotalSegmentator's class names: task "total", versions 1 and 2 (Wasserthal et al., Radiol Artif Intell 5:e230024,
+# 2023).
 PATTERNS: tuple[tuple[str, Tissue], ...] = (
     (r"prostate", Tissue.PROSTATE),
     (r"urinary_bladder", Tissue.BLADDER),

@@ -13,7 +13,7 @@ from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import ConfigError, OutputError
 from contour_ai.files import atomic_file, atomic_folder
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
-from contour_ai.sample.synthesis.anatomy import Anatomy, anatomy_of
+from contour_ai.sample.synthesis.anatomy import anatomy_of
 from contour_ai.sample.synthesis.label_maps import LabelMap
 from contour_ai.sample.synthesis.patient import BODY, SyntheticPatient, draw_patient
 from contour_ai.sample.synthesis.recipe import Recipe, print_recipe
@@ -160,5 +160,5 @@ def _absent_before(out_dir: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _save_map(out_dir: Path, recipe: Recipe, absent: dict[str, tuple[str, ...]]) -> None:
-    roi_map = RoiMap({roi: () for roi in (BODY, *recipe.rois)}, absent=dict(sorted(absent.items())))
+    roi_map = RoiMap(dict.fromkeys((BODY, *recipe.rois), ()), absent=dict(sorted(absent.items())))
     roi_map.save(out_dir / MAP_FILE, overwrite=True)
