@@ -11,7 +11,7 @@ from scipy import ndimage
 from contour_ai.sample.shapes import Dice
 from contour_ai.sample.synthesis.anatomy import Anatomy
 from contour_ai.sample.synthesis.noise import linear_upsampled, smooth_noise
-from contour_ai.sample.synthesis.recipe import Recipe
+from contour_ai.sample.synthesis.recipe import VIEWS, Recipe
 from contour_ai.sample.synthesis.tissues import Tissue
 
 Codes = NDArray[np.uint8]
@@ -178,10 +178,9 @@ def rotation(degrees: list[float]) -> Float:
 def _view_mm(anatomy: Anatomy, recipe: Recipe, dice: Dice, scale: float) -> tuple[float, float]:
     """Lowest and highest point of the scan, from the femoral heads."""
     view = recipe.view
-    kinds = ("pelvis", "part", "trunk", "above")
-    weights = np.array([getattr(view, kind) for kind in kinds], np.float64)
+    weights = np.array([getattr(view, kind) for kind in VIEWS], np.float64)
     drawn = np.searchsorted(np.cumsum(weights / weights.sum()), dice.between(0, 1))
-    kind = kinds[min(int(drawn), 3)]
+    kind = VIEWS[min(int(drawn), len(VIEWS) - 1)]
     top = anatomy.above_heads_mm * scale - 8
     below = (anatomy.hips_end_mm - anatomy.centre_mm[0]) * scale - dice.between(*view.below_hips_mm)
     above, length, start = dice.between(*view.above_heads_mm), dice.between(0, 1), dice.between(0, 1)

@@ -24,6 +24,9 @@ ROIS = (
 )
 """What a synthetic patient's structure set may hold, by TG-263 names."""
 
+VIEWS = ("pelvis", "part", "trunk", "above")
+"""Parts of the body that may be scanned."""
+
 
 @dataclass(frozen=True)
 class GridConfig:
@@ -235,6 +238,17 @@ class Recipe:
         for key, section in vars(self).items():
             if is_dataclass(section):
                 _check_values(key, section)
+        weights = [getattr(self.view, kind) for kind in VIEWS]
+        if min(weights) < 0 or sum(weights) <= 0:
+            raise ConfigError(
+                "The weights of view make no sense.", found=weights, expected="0 or more, not all 0"
+            )
+        if not self.grid.slice_mm or min(*self.grid.slice_mm, *self.grid.pixel_mm, 99) < 0.5:
+            raise ConfigError(
+                "The value of grid.slice_mm makes no sense.",
+                found=f"slices {list(self.grid.slice_mm)}, pixels {list(self.grid.pixel_mm)}",
+                expected="sizes of 0.5 mm or more",
+            )
 
     def density(self, tissue: Tissue) -> Density:
         """HU of a tissue."""
