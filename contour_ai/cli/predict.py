@@ -141,9 +141,7 @@ def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:
             "this model does not say what is usual: size, density and place are not checked"
         )
     if bundle.kind == "research":
-        console.err().print(
-            "[yellow]a research model: it never saw a patient; its contours are not for treatment[/]"
-        )
+        console.print_warning("a research model: it never saw a patient; its contours are not for treatment")
     if bundle.kind == "phantom":
         console.print_warning("a phantom model: it knows drawn phantoms only, never use it on a patient")
 

@@ -45,7 +45,7 @@ def command(
 
     recipe = recipes.load_recipe(recipe_path)
     if print_recipe:
-        console.out().print(recipes.print_recipe(recipe), end="", markup=False, highlight=False)
+        console.out().print(recipes.print_recipe(recipe), end="")
         return
     if label_maps is None or out_dir is None:
         raise click.UsageError("LABEL_MAPS and OUT_DIR are needed.")
@@ -62,11 +62,7 @@ def command(
             on_progress=on_progress,
         )
     for folder in written.folders:
-        console.out().print(folder, markup=False)
+        console.out().print(folder)
     if written.there_already:
-        console.err().print(
-            f"{written.there_already} patients were there already and were kept", markup=False
-        )
-    console.err().print(
-        f"to train on them: contour-ai train {out_dir} --roi-map {written.roi_map} --out RUN", markup=False
-    )
+        console.err().print(f"{written.there_already} patients were there already and were kept")
+    console.err().print(f"to train on them: contour-ai train {out_dir} --roi-map {written.roi_map} --out RUN")
