@@ -124,7 +124,7 @@ def predicted(volume: Volume, bundle: ModelBundle) -> Structures:
         root = Path(name)
         write_ct(root / "patient", volume, PatientIdentity("variant", "Variant", "20260101"), uid_seed="v")
         result = predict(root / "patient", bundle, root / "out", PredictOptions(overlays=False))
-        return read_structures(result.structure_set, read_ct(root / "patient"))
+        return read_structures(result.path, read_ct(root / "patient"))
 
 
 def scores(

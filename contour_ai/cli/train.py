@@ -166,11 +166,11 @@ def _train(
     if place().rank:
         # The first process speaks for all; what happens in this one alone is an error that ends it.
         with contextlib.suppress(FirstProcessError):
-            train(settings, data_dir, run_dir, options=options)
+            train(data_dir, run_dir, settings, options)
         return
     with training_log() as on_progress:
         try:
-            bundle = train(settings, data_dir, run_dir, on_progress, options)
+            bundle = train(data_dir, run_dir, settings, options, on_progress)
         except KeyboardInterrupt:
             if (run_dir / "checkpoints" / "last.pt").is_file():
                 err().print(f"stopped; `contour-ai train {data_dir} --out {run_dir} --resume` goes on")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from contour_ai.dicom.acquisitions import one_acquisition
@@ -19,7 +20,7 @@ from contour_ai.dicom.scan import CTSeriesFiles, find_patient
 from contour_ai.dicom.slice_header import Slice, read_slices
 from contour_ai.dicom.slices import Gap, check_alike, find_gaps, stack, told, without_repeats
 from contour_ai.dicom.values import text
-from contour_ai.errors import GeometryError
+from contour_ai.errors import GeometryError, InputError
 from contour_ai.grid import Grid
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.volume import Volume
@@ -50,6 +51,17 @@ class CTSeries:
     frame_numbers: tuple[int, ...] = ()
     gaps: tuple[Gap, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def hu(self) -> NDArray[np.generic]:
+        """Hounsfield units (k, i, j).
+
+        Raises:
+            InputError: the series was read without pixels.
+        """
+        if self.volume is None:
+            raise InputError("This CT series was read without its pixels.", where=self.paths[0].parent)
+        return self.volume.hu
 
     @property
     def patient_id(self) -> str:

@@ -59,7 +59,7 @@ def compare(first: Sequence[Row], second: Sequence[Row]) -> tuple[FigureComparis
     for row in first:
         other = others.get(row.pairing)
         if _scored(row) and other is not None:
-            pairs.setdefault(row.metrics.roi, []).append((row.metrics, other))
+            pairs.setdefault(row.roi, []).append((row.metrics, other))
     found = [_compared(roi, figure, both) for roi, both in pairs.items() for figure in HIGHER_IS_BETTER]
     corrected: dict[tuple[str, str], float] = {}
     for figure in HIGHER_IS_BETTER:
@@ -122,4 +122,4 @@ def _differences(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _scored(row: Row) -> bool:
-    return row.metrics.status in (BOTH, PREDICTION_MISSING)
+    return row.status in (BOTH, PREDICTION_MISSING)

@@ -108,10 +108,10 @@ def check_limits(rows: Sequence[Row], limits: Limits) -> tuple[Check, ...]:
     """Every limit against the figures of all patients; a ROI without any fails."""
     checks: list[Check] = []
     for roi, of_roi in limits.rois.items():
-        scored = [r for r in rows if r.metrics.roi == roi and r.metrics.status in (BOTH, PREDICTION_MISSING)]
+        scored = [r for r in rows if r.roi == roi and r.status in (BOTH, PREDICTION_MISSING)]
         checks += _counts(roi, scored, of_roi, limits)
         for figure, limit in of_roi.figures.items():
-            values = {row.patient: float(getattr(row.metrics, figure)) for row in scored}
+            values = {row.patient: float(getattr(row, figure)) for row in scored}
             checks += _figure(roi, figure, values, limit)
     return tuple(checks)
 
@@ -120,7 +120,7 @@ def _counts(roi: str, scored: Sequence[Row], of_roi: RoiLimits, limits: Limits) 
     least = limits.minimum_patients if of_roi.minimum_patients is None else of_roi.minimum_patients
     yield Check(roi, f"at least {least} patients with a reference", str(len(scored)), len(scored) >= least)
     most = limits.missing_at_most if of_roi.missing_at_most is None else of_roi.missing_at_most
-    missing = [row.patient for row in scored if row.metrics.status == PREDICTION_MISSING]
+    missing = [row.patient for row in scored if row.status == PREDICTION_MISSING]
     yield Check(
         roi,
         f"at most {most} without a prediction",

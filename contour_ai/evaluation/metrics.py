@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ DEFINITIONS = {
 """What each figure means; printed with every report, because tools differ."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiMetrics:
     """The figures of one ROI in one patient (see `DEFINITIONS`); NaN is undefined, inf is without a prediction."""
 
@@ -85,9 +85,9 @@ class RoiMetrics:
     dsc_in_extent: float = NAN
 
 
-@dataclass(frozen=True)
-class Row:
-    """One ROI of one patient.
+@dataclass(frozen=True, kw_only=True)
+class PatientKey:
+    """Whose figures they are.
 
     Args:
         patient: what the patient is called; a name for people.
@@ -95,13 +95,30 @@ class Row:
     """
 
     patient: str
-    metrics: RoiMetrics
     series_uid: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(RoiMetrics, PatientKey):
+    """One ROI of one patient: patient, CT and all figures side by side, as a line of a table.
+
+    `pandas.DataFrame(rows)` makes a table of them, with the columns of `metrics.csv` and `series_uid`.
+    """
+
+    @classmethod
+    def of(cls, patient: str, metrics: RoiMetrics, series_uid: str = "") -> Row:
+        """The figures of one ROI, with the patient they are of."""
+        return cls(patient=patient, series_uid=series_uid, **vars(metrics))
+
+    @property
+    def metrics(self) -> RoiMetrics:
+        """The figures alone."""
+        return RoiMetrics(**{field.name: getattr(self, field.name) for field in fields(RoiMetrics)})
 
     @property
     def pairing(self) -> tuple[str, str]:
         """What a row of another prediction must share to be of the same ROI of the same patient."""
-        return self.series_uid or self.patient, self.metrics.roi
+        return self.series_uid or self.patient, self.roi
 
 
 def dice(a: Mask, b: Mask) -> float:
@@ -134,7 +151,14 @@ def roi_metrics(
     boxes = [bounding_box(mask) for mask in pair]
     found = [box for box in boxes if box is not None]
     if not found:
-        return RoiMetrics(roi, NEITHER, 0.0, 0.0, tau_mm=tau_mm, path_tau_mm=path_tau_mm)
+        return RoiMetrics(
+            roi=roi,
+            status=NEITHER,
+            reference_cm3=0.0,
+            predicted_cm3=0.0,
+            tau_mm=tau_mm,
+            path_tau_mm=path_tau_mm,
+        )
     box = _around(found, grid.shape_kij[0])
     part = grid.crop(box)
     a, b = (mask[box] for mask in pair)
@@ -143,10 +167,10 @@ def roi_metrics(
     missed, extra = slices_b & ~slices_a, int((slices_a & ~slices_b).sum())
     if boxes[1] is None:
         return RoiMetrics(
-            roi,
-            REFERENCE_MISSING,
-            0.0,
-            volumes[0],
+            roi=roi,
+            status=REFERENCE_MISSING,
+            reference_cm3=0.0,
+            predicted_cm3=volumes[0],
             tau_mm=tau_mm,
             path_tau_mm=path_tau_mm,
             extra_slices=extra,

@@ -90,7 +90,7 @@ def summarise(rows: Iterable[Row]) -> tuple[RoiSummary, ...]:
     """One summary a ROI, in the order in which ROIs first appear."""
     of_roi: dict[str, list[Row]] = {}
     for row in rows:
-        of_roi.setdefault(row.metrics.roi, []).append(row)
+        of_roi.setdefault(row.roi, []).append(row)
     return tuple(_summary(roi, found) for roi, found in of_roi.items())
 
 
@@ -206,16 +206,16 @@ def metrics_json(metrics: RoiMetrics) -> dict[str, object]:
 
 
 def _summary(roi: str, rows: Sequence[Row]) -> RoiSummary:
-    scored = [row for row in rows if row.metrics.status in (BOTH, PREDICTION_MISSING)]
-    spread = {name: spread_of([float(getattr(row.metrics, name)) for row in scored]) for name in SUMMARISED}
-    ordered = sorted(scored, key=lambda row: (row.metrics.dsc, row.patient))
+    scored = [row for row in rows if row.status in (BOTH, PREDICTION_MISSING)]
+    spread = {name: spread_of([float(getattr(row, name)) for row in scored]) for name in SUMMARISED}
+    ordered = sorted(scored, key=lambda row: (row.dsc, row.patient))
     return RoiSummary(
         roi,
         n=len(scored),
-        prediction_missing=sum(row.metrics.status == PREDICTION_MISSING for row in rows),
-        reference_missing=sum(row.metrics.status == REFERENCE_MISSING for row in rows),
+        prediction_missing=sum(row.status == PREDICTION_MISSING for row in rows),
+        reference_missing=sum(row.status == REFERENCE_MISSING for row in rows),
         spread=spread,
-        worst=tuple((row.patient, row.metrics.dsc) for row in ordered[:WORST]),
+        worst=tuple((row.patient, row.dsc) for row in ordered[:WORST]),
     )
 
 

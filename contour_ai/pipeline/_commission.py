@@ -17,15 +17,15 @@ from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.dicom.values import text
 from contour_ai.errors import ContourAIError, InputError, OutputError
-from contour_ai.evaluation.limits import Check, Limits, check_limits
+from contour_ai.evaluation.limits import Check, Limits, check_limits, load_limits
 from contour_ai.evaluation.report import plain, write_report
 from contour_ai.evaluation.tolerances import Tolerances
 from contour_ai.files import atomic_folder, write_text
 from contour_ai.pipeline._evaluate import Evaluation, evaluate, labels_of
-from contour_ai.pipeline._predict import LoadedModel, PredictOptions, load_model, predict
+from contour_ai.pipeline._predict import LoadedModel, PredictOptions, bundle_of, load_model, predict
 from contour_ai.pipeline.installation_test import self_test
 from contour_ai.pipeline.report import COHORT, PATIENTS, reports_of_evaluation
-from contour_ai.pipeline.result import SUMMARY, Prediction
+from contour_ai.pipeline.result import Prediction
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.report.commissioning import (
     CommissionedPatient,
@@ -90,13 +90,15 @@ class _Tried:
     files: PatientFiles
     prediction: Prediction | None
     problem: str = ""
+    spacing_text: str = ""
+    """Slices and voxel size in words."""
 
 
 def commission(
-    data_dir: Path,
-    bundle: ModelBundle,
-    limits: Limits,
-    out_dir: Path,
+    data_dir: str | Path,
+    model: str | Path | ModelBundle,
+    limits: Limits | str | Path,
+    out_dir: str | Path,
     options: CommissionOptions | None = None,
     on_progress: OnProgress = no_progress,
     *,
@@ -106,15 +108,23 @@ def commission(
 
     Args:
         data_dir: patients with a CT and a structure set each; those with none or several are listed and left out.
-        limits_text: the file of limits, to be shown in the report.
+        model: name or folder of a model, or a bundle.
+        limits: what a department accepts, or its YAML file.
+        limits_text: the file of limits, to be shown in the report; what is in the file where `limits` names one.
 
     Raises:
         InputError: no patient with a CT and one structure set, or not one that could be compared.
+        ConfigError: the file of limits cannot be used.
         ModelError: the model cannot be used.
         OutputError: `out_dir` exists and must not be replaced, lies in `data_dir`, or cannot be written.
     """
     options = options or CommissionOptions()
     data_dir, out_dir = Path(data_dir), Path(out_dir)
+    if not isinstance(limits, Limits):
+        path = Path(limits)
+        limits = load_limits(path)
+        limits_text = limits_text or path.read_text(encoding="utf-8")
+    bundle = bundle_of(model)
     if out_dir.resolve().is_relative_to(data_dir.resolve()):
         raise OutputError(
             "The output would lie among the patients it is compared with.",
@@ -130,11 +140,11 @@ def commission(
             0, f"{bundle.name} is a phantom model: whatever this report says, it is never for a patient."
         )
     checks = self_test()
-    model = load_model(bundle, options.device)
+    loaded = load_model(bundle, options.device)
     inputs = [data_dir, *([] if bundle.folder == Path() else [bundle.folder]), *options.inputs]
     with atomic_folder(out_dir, overwrite=options.overwrite, inputs=inputs) as folder:
-        tried = _predict(patients, model, folder / PREDICTIONS, options, on_progress)
-        result = _evaluate(folder / PREDICTIONS, data_dir, tried, model, limits, options, on_progress)
+        tried = _predict(patients, loaded, folder / PREDICTIONS, options, on_progress)
+        result = _evaluate(folder / PREDICTIONS, data_dir, tried, loaded, limits, options, on_progress)
         title = f"Commissioning of {bundle.name} {bundle.version}"
         pages = reports_of_evaluation(folder, result, title=title, on_progress=on_progress)
         # The cohort's page, where there is one, comes first.
@@ -149,7 +159,7 @@ def commission(
             rows=result.rows,
             patients=[_shown(t, result, links) for t in tried],
             limits_text=limits_text,
-            environment=environment(model, data_dir, options),
+            environment=environment(loaded, data_dir, options),
             notes=[*notes, *result.notes, *(f"Tolerance of {t}" for t in result.tolerances)],
             not_judged=[roi for roi in bundle.roi_names if roi not in limits.rois],
             cohort=COHORT if (folder / COHORT).exists() else "",
@@ -195,19 +205,17 @@ def _predict(
         on_progress(ProgressEvent("contouring", done, len(patients), {"patient": name}))
         settings = PredictOptions(tta=options.tta, overlays=False, series_uid=files.ct.series_instance_uid)
         try:
-            found = predict(_folder(files), model, folder, settings, taken=taken)
+            found = predict(files, model, folder, settings, taken=taken)
         except ContourAIError as error:
             tried.append(_Tried(name, files, None, str(error)))
             continue
+        assert found.folder is not None
         taken.append(found.folder.name)
-        tried.append(_Tried(name, files, found))
+        grid = found.ct.grid
+        spacing = f"{grid.shape_kij[0]} slices, {' x '.join(f'{mm:.3g}' for mm in grid.spacing_mm)} mm"
+        tried.append(_Tried(name, files, found.without_image(), spacing_text=spacing))
     on_progress(ProgressEvent("contouring", len(patients), len(patients)))
     return tried
-
-
-def _folder(files: PatientFiles) -> Path:
-    """The folder with all slices, which exporters may have spread over several."""
-    return Path(os.path.commonpath([path.parent for path in files.ct.paths]))
 
 
 def _evaluate(
@@ -285,11 +293,7 @@ def _shown(tried: _Tried, result: Evaluation, links: Mapping[str, str]) -> Commi
 def _ct_in_words(tried: _Tried) -> str:
     """Voxels, position and scanner: what a model may do well on one of, and not on another."""
     header = read_header(tried.files.ct.paths[0])
-    words = []
-    if tried.prediction is not None:
-        facts = json.loads((tried.prediction.folder / SUMMARY).read_text(encoding="utf-8"))["input"]
-        slices, *_ = facts["slices_rows_columns"]
-        words.append(f"{slices} slices, {' x '.join(f'{mm:.3g}' for mm in facts['spacing_mm'])} mm")
+    words = [tried.spacing_text]
     kilovolts = text(header, "KVP")
     scanner = [text(header, name) for name in ("Manufacturer", "ManufacturerModelName", "ConvolutionKernel")]
     scanner.insert(2, f"{kilovolts} kV" if kilovolts else "")

@@ -85,10 +85,10 @@ class _Pair:
 
 
 def evaluate(
-    predicted: Path,
-    reference: Path,
+    predicted: str | Path,
+    reference: str | Path,
     *,
-    ct: Path | None = None,
+    ct: str | Path | None = None,
     rois: Sequence[str] | None = None,
     roi_map: RoiMap | None = None,
     tau: float | Tolerances | None = None,
@@ -107,21 +107,26 @@ def evaluate(
         tau: tolerance of the surface DSC in mm for every ROI, or tolerances by ROI; by default those that come with the
             package.
 
+    Returns:
+        Figures of every ROI in `rows`, which `pandas.DataFrame` takes as they are.
+
     Raises:
         InputError: nothing to compare: no structure set on one side, none of the same CT, or no CT.
     """
-    pairs, notes = _find_pairs(Path(predicted), Path(reference), ct, on_progress)
+    pairs, notes = _find_pairs(
+        Path(predicted), Path(reference), None if ct is None else Path(ct), on_progress
+    )
     wanted = tuple(rois) if rois else _predicted_rois(pairs, roi_map)
     result = _evaluated(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress)
     return result if rois else _with_others(result)
 
 
 def evaluate_versus(
-    predicted: Path,
-    versus: Path,
-    reference: Path,
+    predicted: str | Path,
+    versus: str | Path,
+    reference: str | Path,
     *,
-    ct: Path | None = None,
+    ct: str | Path | None = None,
     rois: Sequence[str] | None = None,
     roi_map: RoiMap | None = None,
     tau: float | Tolerances | None = None,
@@ -131,7 +136,10 @@ def evaluate_versus(
 
     Both are scored for every ROI that either of them names. Arguments and errors as in `evaluate`.
     """
-    found = [_find_pairs(Path(side), Path(reference), ct, on_progress) for side in (predicted, versus)]
+    found = [
+        _find_pairs(Path(side), Path(reference), None if ct is None else Path(ct), on_progress)
+        for side in (predicted, versus)
+    ]
     wanted = tuple(rois) if rois else _predicted_rois([p for pairs, _ in found for p in pairs], roi_map)
     first, second = (
         _evaluated(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress) for pairs, notes in found
@@ -160,7 +168,7 @@ def _evaluated(
                 raise
             failed[found.patient] = error
             continue
-        rows += [Row(found.patient, m, found.ct.series_instance_uid) for m in metrics]
+        rows += [Row.of(found.patient, m, found.ct.series_instance_uid) for m in metrics]
         compared.append(EvaluatedPair(found.patient, found.ct, found.predicted, found.reference, names))
         notes += [f"{found.patient}: {remark}" for remark in remarks]
     on_progress(ProgressEvent("comparing", len(pairs), len(pairs)))

@@ -86,7 +86,7 @@ def reports_of_evaluation(
         name = _page_name(pair, taken)
         taken.add(name.casefold())
         path = folder / PATIENTS / name
-        metrics = {row.metrics.roi: row.metrics for row in evaluation.rows if row.patient == pair.patient}
+        metrics = {row.roi: row.metrics for row in evaluation.rows if row.patient == pair.patient}
         mine = f"{pair.patient}: "
         notes = [n.removeprefix(mine) for n in evaluation.notes if n.startswith(mine)]
         report_of_pair(path, pair, metrics, [*notes, *_tolerance_notes(evaluation.tolerances)])

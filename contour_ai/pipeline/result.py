@@ -8,8 +8,9 @@ import platform
 import re
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from contour_ai import __version__
 from contour_ai.box import Box
 from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.ct import CTSeries
+from contour_ai.dicom.rtstruct_write import WrittenStructureSet
 from contour_ai.quality.figures import ct_figures
 from contour_ai.quality.flag import EXTERNAL, Evidence, Flag
+from contour_ai.quality.verdict import Verdict
 from contour_ai.render import CAUTION
 from contour_ai.structures import RoiInfo
 
@@ -59,56 +62,107 @@ class PredictedRoi:
         return Evidence(self.info, self.box, self.inside, self.logit, self.threshold, self.left_out)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiResult:
     """Figures of one predicted ROI.
 
     Args:
         name: the model's name for it.
-        written_name: its name in the structure set, "" where it is empty and therefore not written.
+        interpreted_type: RTROIInterpretedType, as ORGAN.
+        written_name: its name in the structure set, "" where it is empty or nothing was written.
         volume_cm3: of the voxels inside.
         slice_numbers: first and last slice with a contour, counted from 1 along the slice normal; None where empty.
         centroid_lps_mm: centre of gravity in patient coordinates; None where empty.
         mean_hu: of the voxels inside, those beyond -1000 and 1500 HU counted as these, so that one implant does not
             decide; None where empty.
         dice: against the patient's own structure set; None where that has no such ROI.
-        flags: reasons to look twice.
+        flags: quality findings.
         probability: at which the contour runs; None where empty, or drawn by rule.
+        verdict: None where it was not judged.
     """
 
     name: str
     interpreted_type: str
-    written_name: str
-    volume_cm3: float
-    slice_numbers: tuple[int, int] | None
-    centroid_lps_mm: tuple[float, float, float] | None
-    mean_hu: float | None
-    dice: float | None
-    flags: tuple[Flag, ...]
+    written_name: str = ""
+    volume_cm3: float = 0.0
+    slice_numbers: tuple[int, int] | None = None
+    centroid_lps_mm: tuple[float, float, float] | None = None
+    mean_hu: float | None = None
+    dice: float | None = None
+    flags: tuple[Flag, ...] = ()
     probability: float | None = None
+    verdict: Verdict | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """The CT of a prediction, and the ROIs on its grid."""
+
+    ct: CTSeries
+    rois: tuple[PredictedRoi, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What `predict` made for one patient."""
+    """What `predict` found in one patient: in memory, and in a folder where one was given."""
 
     patient_id: str
-    folder: Path
-    structure_set: Path
-    montage: Path | None
-    overlays: tuple[Path, ...]
+    model: str
+    """Name and version."""
     rois: tuple[RoiResult, ...]
-    timings_s: Mapping[str, float]
+    """One for each ROI asked for, in the model's order; those that the model did not find, too."""
+    path: Path | None = None
+    """The structure set; None where none was written."""
+    folder: Path | None = None
+    """What was written about the patient; None where nothing was."""
+    montage: Path | None = None
+    overlays: tuple[Path, ...] = ()
+    timings_s: Mapping[str, float] = field(default_factory=dict)
     flags: tuple[Flag, ...] = ()
-    """Reasons to doubt all ROIs: an image unlike those of the training."""
+    """Quality findings on the image, which concern all ROIs: one unlike those of the training."""
     notes: tuple[str, ...] = ()
     reference: Path | None = None
-    model: str = ""
+    """The structure set beside the CT that `dice` compares with."""
+    verdict: Verdict | None = None
+    """On the patient; None where it was not judged."""
+    in_memory: InMemory | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def ct(self) -> CTSeries:
+        """The CT that was contoured, with `grid` and `hu`."""
+        return self._held.ct
+
+    @cached_property
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """{ROI: mask (k, i, j) on the CT's grid}, k ascending along the slice normal; ROIs not found are left out."""
+        found = {}
+        for roi in self._held.rois:
+            if roi.box is None or roi.inside is None:
+                continue
+            mask = np.zeros(self.ct.grid.shape_kij, bool)
+            mask[roi.box] = roi.inside
+            found[roi.info.name] = mask
+        return found
+
+    @property
+    def dice(self) -> dict[str, float]:
+        """{ROI: Dice against the patient's own structure set}, of the ROIs that it has."""
+        return {roi.name: roi.dice for roi in self.rois if roi.dice is not None}
 
     @property
     def mean_dice(self) -> float | None:
         """Mean over the ROIs that have a Dice, the body's outline left out; None where there is none."""
         return mean_dice(self.rois)
+
+    def without_image(self) -> Prediction:
+        """The same without `ct` and `masks`, which hold the memory of a whole CT."""
+        return replace(self, in_memory=None)
+
+    @property
+    def _held(self) -> InMemory:
+        if self.in_memory is None:
+            raise ValueError("This prediction was kept without its image: ct and masks are gone.")
+        return self.in_memory
 
 
 def mean_dice(rois: tuple[RoiResult, ...]) -> float | None:
@@ -135,19 +189,19 @@ def measure(
         figures = ct_figures(roi.inside, roi.box, ct.grid, hu)
     if roi.box is None or roi.inside is None or figures is None:
         dice = None if reference is None or not reference.any() else 0.0
-        return RoiResult(name, kind, written_name, 0.0, None, None, None, dice, flags)
+        return RoiResult(name=name, interpreted_type=kind, written_name=written_name, dice=dice, flags=flags)
     occupied = np.flatnonzero(roi.inside.any(axis=(1, 2))) + roi.box[0].start
     return RoiResult(
-        name,
-        kind,
-        written_name,
-        figures.volume_cm3,
-        (int(occupied[0]) + 1, int(occupied[-1]) + 1),
-        figures.centre_lps,
-        figures.mean_hu,
-        None if reference is None else dice_in_box(roi.inside, roi.box, reference),
-        flags,
-        None if roi.level is None else 1 / (1 + math.exp(-roi.threshold)),
+        name=name,
+        interpreted_type=kind,
+        written_name=written_name,
+        volume_cm3=figures.volume_cm3,
+        slice_numbers=(int(occupied[0]) + 1, int(occupied[-1]) + 1),
+        centroid_lps_mm=figures.centre_lps,
+        mean_hu=figures.mean_hu,
+        dice=None if reference is None else dice_in_box(roi.inside, roi.box, reference),
+        flags=flags,
+        probability=None if roi.level is None else 1 / (1 + math.exp(-roi.threshold)),
     )
 
 
@@ -172,7 +226,7 @@ class Context:
     software: Mapping[str, str] = field(default_factory=dict)
 
 
-def summary(prediction: Prediction, sop_instance_uid: str, context: Context) -> dict[str, Any]:
+def summary(prediction: Prediction, written: WrittenStructureSet, context: Context) -> dict[str, Any]:
     """The content of `summary.json`: plain values, millimetres, cubic centimetres and seconds."""
     ct, bundle = context.ct, context.bundle
     spacing = [round(s, 4) for s in ct.grid.spacing_mm]
@@ -205,7 +259,7 @@ def summary(prediction: Prediction, sop_instance_uid: str, context: Context) -> 
         },
         "device": context.device,
         "options": dict(context.options),
-        "structure_set": {"file": prediction.structure_set.name, "sop_instance_uid": sop_instance_uid},
+        "structure_set": {"file": written.path.name, "sop_instance_uid": written.sop_instance_uid},
         "flags": [_flag_summary(flag) for flag in prediction.flags],
         "compared_with_training_patients": 0 if bundle.ranges is None else bundle.ranges.patients,
         "rois": {roi.name: _roi_summary(roi) for roi in prediction.rois},

@@ -64,7 +64,7 @@ def cohort_content(page: CohortPage) -> dict[str, Any]:
     """What the page's script draws."""
     sides = {"first": page.rows, "second": page.versus}
     labels = {column.field: column for column in COLUMNS}
-    rois = dict.fromkeys(row.metrics.roi for rows in sides.values() for row in rows)
+    rois = dict.fromkeys(row.roi for rows in sides.values() for row in rows)
     return {
         "labels": list(page.labels),
         "rois": list(rois),
@@ -95,9 +95,9 @@ def _row(row: Row, side: str) -> dict[str, Any]:
     values = metrics_json(row.metrics)
     return {
         "patient": row.patient,
-        "roi": row.metrics.roi,
+        "roi": row.roi,
         "side": side,
-        "status": row.metrics.status,
-        "scored": row.metrics.status in (BOTH, PREDICTION_MISSING),
+        "status": row.status,
+        "scored": row.status in (BOTH, PREDICTION_MISSING),
         "values": {name: values[name] for name in SUMMARISED},
     }

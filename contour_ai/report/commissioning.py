@@ -148,7 +148,7 @@ def _checks(checks: Sequence[Check]) -> str:
 def _figures(rows: Sequence[Row], cohort: str) -> str:
     """Median and quartiles of every figure, a line a ROI."""
     columns = {column.field: column for column in COLUMNS}
-    taus_mm = {row.metrics.roi: row.metrics.tau_mm for row in rows}
+    taus_mm = {row.roi: row.tau_mm for row in rows}
     lines = []
     for s in summarise(rows):
         cells = [_cell(s.roi), *(_cell(str(n)) for n in (s.n, s.prediction_missing, s.reference_missing))]
@@ -171,8 +171,8 @@ def _figures(rows: Sequence[Row], cohort: str) -> str:
 
 def _every_patient(rows: Sequence[Row]) -> str:
     """A line a patient, a column a ROI."""
-    rois = list(dict.fromkeys(row.metrics.roi for row in rows))
-    found = {(row.patient, row.metrics.roi): row.metrics for row in rows}
+    rois = list(dict.fromkeys(row.roi for row in rows))
+    found = {(row.patient, row.roi): row.metrics for row in rows}
     lines = []
     for patient in dict.fromkeys(row.patient for row in rows):
         metrics = [found.get((patient, roi)) for roi in rois]

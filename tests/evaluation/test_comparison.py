@@ -13,9 +13,19 @@ from contour_ai.evaluation.metrics import BOTH, PREDICTION_MISSING, REFERENCE_MI
 
 def rows(values: list[float], roi: str = "X", status: str = BOTH) -> list[Row]:
     return [
-        Row(
+        Row.of(
             f"p{n}",
-            RoiMetrics(roi, status, 1, 1, dsc=v, surface_dsc=v, hd95_mm=1 - v, masd_mm=1, added_path_mm=1),
+            RoiMetrics(
+                roi=roi,
+                status=status,
+                reference_cm3=1,
+                predicted_cm3=1,
+                dsc=v,
+                surface_dsc=v,
+                hd95_mm=1 - v,
+                masd_mm=1,
+                added_path_mm=1,
+            ),
         )
         for n, v in enumerate(values)
     ]
@@ -51,10 +61,19 @@ def test_better_means_higher_dice_and_smaller_distance() -> None:
 
 
 def test_missing_predictions_stay_in_and_missing_references_out() -> None:
-    lost = RoiMetrics("X", PREDICTION_MISSING, 1, 0, dsc=0, surface_dsc=0, hd95_mm=math.inf, masd_mm=math.inf)
+    lost = RoiMetrics(
+        roi="X",
+        status=PREDICTION_MISSING,
+        reference_cm3=1,
+        predicted_cm3=0,
+        dsc=0,
+        surface_dsc=0,
+        hd95_mm=math.inf,
+        masd_mm=math.inf,
+    )
     lost = replace(lost, added_path_mm=9)
-    first = [*rows([0.9]), Row("p1", lost), Row("p2", lost), *rows([0.5], "Z", REFERENCE_MISSING)]
-    second = [*rows([0.9, 0.5]), Row("p2", lost), *rows([0.5], "Z"), Row("elsewhere", lost)]
+    first = [*rows([0.9]), Row.of("p1", lost), Row.of("p2", lost), *rows([0.5], "Z", REFERENCE_MISSING)]
+    second = [*rows([0.9, 0.5]), Row.of("p2", lost), *rows([0.5], "Z"), Row.of("elsewhere", lost)]
     found = {(c.roi, c.figure): c for c in compare(first, second)}
     assert {roi for roi, _ in found} == {"X"}
     c = found["X", "hd95_mm"]

@@ -19,7 +19,12 @@ def limits_of(tmp_path: Path, text: str) -> Limits:
 
 
 def rows(values: dict[str, float], roi: str = "Gland") -> list[Row]:
-    return [Row(p, RoiMetrics(roi, BOTH, 1, 1, dsc=v, hd95_mm=10 * (1 - v))) for p, v in values.items()]
+    return [
+        Row.of(
+            p, RoiMetrics(roi=roi, status=BOTH, reference_cm3=1, predicted_cm3=1, dsc=v, hd95_mm=10 * (1 - v))
+        )
+        for p, v in values.items()
+    ]
 
 
 def by_rule(checks: tuple[Check, ...]) -> dict[str, Check]:
@@ -57,8 +62,10 @@ def test_kept_and_not_kept(tmp_path: Path) -> None:
 
 def test_missing_predictions_fail_and_stay_in_the_figures(tmp_path: Path) -> None:
     text = "rois: {Gland: {hd95_mm: {mean_at_most: 9, each_at_most: 9}, missing_at_most: %d}}\n"
-    lost = RoiMetrics("Gland", PREDICTION_MISSING, 1, 0, dsc=0, hd95_mm=math.inf)
-    given = [*rows({"a": 0.9}), Row("b", lost)]
+    lost = RoiMetrics(
+        roi="Gland", status=PREDICTION_MISSING, reference_cm3=1, predicted_cm3=0, dsc=0, hd95_mm=math.inf
+    )
+    given = [*rows({"a": 0.9}), Row.of("b", lost)]
     found = by_rule(check_limits(given, limits_of(tmp_path, text % 0)))
     missing = found["Gland: at most 0 without a prediction"]
     assert (missing.passed, missing.found, missing.detail) == (False, "1", "b")
@@ -70,7 +77,7 @@ def test_missing_predictions_fail_and_stay_in_the_figures(tmp_path: Path) -> Non
 
 def test_a_roi_that_nobody_has_fails(tmp_path: Path) -> None:
     limits = limits_of(tmp_path, "rois: {Cord: {dsc: {median_at_least: 0.1, each_at_least: 0.1}}}\n")
-    alone = Row("a", RoiMetrics("Cord", REFERENCE_MISSING, 0, 1))
+    alone = Row.of("a", RoiMetrics(roi="Cord", status=REFERENCE_MISSING, reference_cm3=0, predicted_cm3=1))
     checks = check_limits([*rows({"a": 1.0}), alone], limits)
     assert [c.passed for c in checks] == [False, True, False, False]
     assert checks[2].found == "–"

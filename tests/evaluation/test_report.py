@@ -29,7 +29,7 @@ def row(patient: str, roi: str, width: int | None, reference: int | None = 4) ->
         m[1:3, 2:6, 2 : 2 + columns] = True
         return m
 
-    return Row(patient, roi_metrics(mask(width), mask(reference), GRID, roi=roi))
+    return Row.of(patient, roi_metrics(mask(width), mask(reference), GRID, roi=roi))
 
 
 ROWS = [

@@ -113,7 +113,7 @@ def test_a_finished_bundle_gets_ranges_and_uses_them(
     )
     terminal = " ".join(shown.stdout.split())
     assert f"the volume is {volume:.1f} cm3" in terminal and f"{ROI} {volume:.1f} " in terminal
-    described = pydicom.dcmread(large.structure_set).StructureSetROISequence[0].ROIDescription
+    described = pydicom.dcmread(large.path).StructureSetROISequence[0].ROIDescription
     assert f"the volume is {volume:.1f} cm3" in described
 
 

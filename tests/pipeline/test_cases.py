@@ -151,14 +151,14 @@ def test_a_training_with_blank_slices_fills_in_and_goes_on(tmp_path: Path) -> No
     run = tmp_path / "run"
     plans: list[dict[str, str]] = []
     options = TrainOptions(device="cpu", on_plan=lambda facts: plans.append(dict(facts)))
-    bundle = train(config, tmp_path / "archive", run, options=options)
+    bundle = train(tmp_path / "archive", run, config, options=options)
     assert plans[0]["blank slices"] == "cut off in 1 patients (which: archive-check.csv)"
     assert bundle.data["patients_cut_where_blank"] == 1
     assert "P2" in json.loads((run / "splits.json").read_text(encoding="utf-8"))["training"]
     longer = (run / "config.yaml").read_text(encoding="utf-8").replace("steps: 4", "steps: 6")
     (run / "config.yaml").write_text(longer, encoding="utf-8")
     assert (
-        train(config, tmp_path / "archive", run, options=replace(options, resume=True)).training["steps"] == 6
+        train(tmp_path / "archive", run, config, options=replace(options, resume=True)).training["steps"] == 6
     )
 
 
@@ -274,7 +274,7 @@ def test_what_is_left_out_is_printed_and_kept_with_the_run(archive: Path, tmp_pa
         on_check=checks.append,
         roi_map=RoiMap(NAMES, absent={"P1": ("Parotid_R",)}),
     )
-    bundle = train(config, archive, tmp_path / "run", options=options)
+    bundle = train(archive, tmp_path / "run", config, options=options)
     assert {f.patient for f in checks[0].left_out} == {"P3"}
     assert plans[0]["contours left out"] == "P3: Parotid_L, Parotid_R (why: archive-check.csv)"
     splits = json.loads((tmp_path / "run" / "splits.json").read_text(encoding="utf-8"))
@@ -285,4 +285,4 @@ def test_what_is_left_out_is_printed_and_kept_with_the_run(archive: Path, tmp_pa
     # What the map says is a matter of the training: with another map it is another one.
     with pytest.raises(ModelError, match="other patients, ROIs or settings"):
         (tmp_path / "run" / "roi-map.yaml").unlink()
-        train(config, archive, tmp_path / "run", options=TrainOptions(device="cpu", resume=True))
+        train(archive, tmp_path / "run", config, options=TrainOptions(device="cpu", resume=True))

@@ -96,6 +96,10 @@ def test_limits_that_are_kept(data: Path, tmp_path: Path) -> None:
 
 
 def test_limits_that_are_not_kept(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opening = sys.modules["contour_ai.pipeline._predict.opening"]
+    monkeypatch.setattr(
+        opening, "find_patient", lambda *a, **k: pytest.fail("a patient was looked for again")
+    )
     module = sys.modules["contour_ai.pipeline._commission"]
     monkeypatch.setattr(module, "self_test", lambda: ())  # takes seconds, and is tested below
     shutil.copytree(data, tmp_path / "data")

@@ -38,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("other", longer, (2, 2)),
         ("all", CONFIG, None),
     ):
-        train(replace(config, data=replace(config.data, fold=fold)), folder / "archive", folder / name)
+        train(folder / "archive", folder / name, replace(config, data=replace(config.data, fold=fold)))
     return folder
 
 

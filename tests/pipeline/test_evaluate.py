@@ -81,10 +81,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_files_with_the_ct_beside_one_of_them(root: Path) -> None:
     result = evaluate(root / "out" / "A" / "RS.x.dcm", root / "data" / "A" / "RS.dcm")
-    assert [row.metrics.roi for row in result.rows] == ["SpinalCord", "Parotid_L"]
-    assert result.rows[0].metrics.dsc == pytest.approx(dice(CORD, CORD_PREDICTED))
-    assert result.rows[0].metrics.missed_slices == 1
-    assert result.rows[1].metrics.dsc == 1
+    assert [row.roi for row in result.rows] == ["SpinalCord", "Parotid_L"]
+    assert result.rows[0].dsc == pytest.approx(dice(CORD, CORD_PREDICTED))
+    assert result.rows[0].missed_slices == 1
+    assert result.rows[1].dsc == 1
     assert result.notes == ("in the reference, in no prediction, and not compared: PTV (1 patient)",)
 
 
@@ -92,7 +92,7 @@ def test_folders_are_paired_by_uid_whatever_their_names(root: Path, tmp_path: Pa
     for n, name in enumerate("CAB"):
         shutil.copytree(root / "out" / name, tmp_path / f"folder{n}")
     result = evaluate(tmp_path, root / "data")
-    assert [(row.patient, row.metrics.roi, row.metrics.status) for row in result.rows] == [
+    assert [(row.patient, row.roi, row.status) for row in result.rows] == [
         ("A", "SpinalCord", "both"),
         ("A", "Parotid_L", "both"),
         ("B", "SpinalCord", "both"),
@@ -111,13 +111,13 @@ def test_a_copy_of_the_reference_agrees_with_it(root: Path, tmp_path: Path) -> N
     shutil.copy(root / "data" / "A" / "RS.dcm", tmp_path / "copy.dcm")
     for sides in ((tmp_path, root / "data"), (root / "data", tmp_path)):
         result = evaluate(*sides)
-        assert [row.metrics.dsc for row in result.rows] == [1, 1, 1]
+        assert [row.dsc for row in result.rows] == [1, 1, 1]
 
 
 def test_only_the_rois_asked_for(root: Path) -> None:
     result = evaluate(root / "out" / "A", root / "data" / "A", rois=["PTV"], tau=1)
     (row,) = result.rows
-    assert (row.metrics.roi, row.metrics.status, row.metrics.tau_mm) == ("PTV", "prediction missing", 1)
+    assert (row.roi, row.status, row.tau_mm) == ("PTV", "prediction missing", 1)
 
 
 def test_names_that_stand_for_a_roi() -> None:
@@ -206,7 +206,7 @@ def test_two_predictions_of_the_same_patients(root: Path, tmp_path: Path) -> Non
             other / name / "RS.dcm", structures, ct, Provenance("OTHER"), uid_seed=f"other {name}"
         )
     found = evaluate_versus(root / "out", other, root / "data")
-    assert {row.metrics.roi for row in found.second.rows} == {"SpinalCord", "Parotid_L"}
+    assert {row.roi for row in found.second.rows} == {"SpinalCord", "Parotid_L"}
     dsc = {c.roi: c for c in found.comparison if c.figure == "dsc"}
     cord, gland = dsc["SpinalCord"], dsc["Parotid_L"]
     assert (cord.n, cord.first_better, cord.second_better) == (2, 1, 1)
@@ -286,7 +286,7 @@ def test_two_cts_of_one_patient_are_told_apart(tmp_path: Path) -> None:
     result = evaluate(tmp_path / "out", tmp_path / "data")
     labels = [pair.patient for pair in result.pairs]
     assert len(set(labels)) == 2 and all(label.startswith("P (CT ...") for label in labels)
-    assert sorted(row.metrics.dsc for row in result.rows) == [pytest.approx(dice(CORD, CORD_PREDICTED)), 1]
+    assert sorted(row.dsc for row in result.rows) == [pytest.approx(dice(CORD, CORD_PREDICTED)), 1]
     both = evaluate_versus(tmp_path / "out", tmp_path / "out", tmp_path / "data")
     assert [(c.n, c.equal) for c in both.comparison if c.figure == "dsc"] == [(2, 2)]
     (tmp_path / "pages").mkdir()

@@ -134,12 +134,12 @@ def test_the_whole_journey(tmp_path: Path, model_dir: Path) -> None:
     result = predict(patient, bundle, tmp_path / "out")
     assert result.folder == tmp_path / "out" / "Doe_1"
     files = sorted(p.name for p in result.folder.iterdir())
-    sop = str(pydicom.dcmread(result.structure_set).SOPInstanceUID)
+    sop = str(pydicom.dcmread(result.path).SOPInstanceUID)
     assert files == [MANIFEST, f"RS.{sop}.dcm", "montage.png", "overlays", "summary.json"]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["Doe_1"], "nothing temporary is left"
 
     ct = read_ct(patient / "ct")
-    structures = read_structures(load_structure_set(result.structure_set), ct)
+    structures = read_structures(load_structure_set(result.path), ct)
     _, masks = drawn(ct.grid)
     assert structures.names == ("Bright", "Brighter", "Body"), "an empty ROI is not written"
     assert dice(structures.mask("Bright"), masks["Bright"]) > 0.93
@@ -179,7 +179,7 @@ def test_a_contour_where_the_patients_expected_dice_is_highest(tmp_path: Path, m
     )
     probability = {r.name: r.probability for r in larger.rois}
     assert probability["Bright"] == 0.5 and 0.2 <= (probability["Brighter"] or 0) < 0.48
-    structures = read_structures(load_structure_set(larger.structure_set), read_ct(patient / "ct"))
+    structures = read_structures(load_structure_set(larger.path), read_ct(patient / "ct"))
     assert structures.mask("Brighter").sum() * np.prod(GRID.spacing_mm) / 1000 == pytest.approx(
         volumes[1]["Brighter"], rel=0.01
     )
@@ -193,7 +193,7 @@ def test_the_summary(tmp_path: Path, model_dir: Path) -> None:
     assert summary["patient_id"] == "Doe^1"
     assert summary["model"]["name"] == "bright" and summary["model"]["version"] == "1.2"
     assert summary["model"]["weights_sha256"] == bundle.weights_sha256
-    assert summary["structure_set"]["file"] == result.structure_set.name
+    assert summary["structure_set"]["file"] == result.path.name
     assert summary["input"]["slices_rows_columns"] == [24, 72, 90]
     brighter = summary["rois"]["Brighter"]
     assert brighter["volume_cm3"] == pytest.approx(4 / 3 * np.pi * 1.1**3, rel=0.2)
@@ -216,7 +216,7 @@ def test_the_summary(tmp_path: Path, model_dir: Path) -> None:
 
 def test_the_structure_set_says_where_it_comes_from(tmp_path: Path, model_dir: Path) -> None:
     result = predict(make_patient(tmp_path / "in"), load_bundle(model_dir), tmp_path / "out")
-    file = pydicom.dcmread(result.structure_set)
+    file = pydicom.dcmread(result.path)
     assert file.ApprovalStatus == "UNAPPROVED"
     assert "review" in file.SeriesDescription and "bright 1.2" in file.StructureSetDescription
     colors = [list(map(int, item.ROIDisplayColor)) for item in file.ROIContourSequence]
@@ -258,7 +258,7 @@ def test_left_stays_left_in_every_position(name: str, grid: Grid, tmp_path: Path
     )
     found = {roi.name: roi for roi in result.rois}
     assert found["Brighter"].centroid_lps_mm == pytest.approx((-30, 8, -262), abs=0.3), name
-    structures = read_structures(result.structure_set, read_ct(tmp_path / "in"))
+    structures = read_structures(result.path, read_ct(tmp_path / "in"))
     assert dice(structures.mask("Bright"), drawn(grid)[1]["Bright"]) > 0.93
 
 
@@ -267,7 +267,7 @@ def test_a_tilted_stack_with_unequal_slices(tmp_path: Path, model_dir: Path) -> 
     positions = np.array([-71.2, -60.0, -300.0]) + heights[:, None] * [0.0, 0.15, 1.0]
     grid = Grid(GRID.shape_kij, positions, GRID.step_i_lps, GRID.step_j_lps)
     result = predict(make_patient(tmp_path / "in", grid=grid), load_bundle(model_dir), tmp_path / "out")
-    structures = read_structures(result.structure_set, read_ct(tmp_path / "in"))
+    structures = read_structures(result.path, read_ct(tmp_path / "in"))
     assert dice(structures.mask("Bright"), drawn(grid)[1]["Bright"]) > 0.92
 
 
@@ -277,7 +277,7 @@ def test_the_same_input_gives_the_same_contours(tmp_path: Path, model_dir: Path)
     contours = []
     for n in (1, 2):
         result = predict(patient, model, tmp_path / f"out{n}", options)
-        rois = pydicom.dcmread(result.structure_set).ROIContourSequence
+        rois = pydicom.dcmread(result.path).ROIContourSequence
         contours.append([[c.ContourData for c in roi.ContourSequence] for roi in rois])
     assert contours[0] == contours[1]
 
@@ -295,7 +295,7 @@ def test_flags_where_the_scan_cuts_an_organ(tmp_path: Path, model_dir: Path) -> 
     reasons = [flag.reason for roi in result.rois for flag in roi.flags]
     told = r"reaches the last slice, slice \d+ \(.+ mm\): the organ may go on beyond the scan"
     assert any(re.match(told, r) for r in reasons)
-    file = pydicom.dcmread(result.structure_set)
+    file = pydicom.dcmread(result.path)
     assert "reaches the last slice" in file.StructureSetROISequence[0].ROIDescription
 
 
@@ -362,14 +362,14 @@ def test_existing_output_is_kept_unless_told_otherwise(tmp_path: Path, model_dir
     first = predict(patient, bundle, tmp_path / "out", PredictOptions(overlays=False))
     with pytest.raises(OutputError) as caught:
         predict(patient, bundle, tmp_path / "out")
-    assert "exists already" in str(caught.value) and first.structure_set.exists()
+    assert "exists already" in str(caught.value) and first.path.exists()
     second = predict(patient, bundle, tmp_path / "out", PredictOptions(overlays=False, overwrite=True))
-    assert second.structure_set.exists() and not first.structure_set.exists()
-    edited = second.structure_set.read_bytes() + b"edited by a physician"
-    second.structure_set.write_bytes(edited)
+    assert second.path.exists() and not first.path.exists()
+    edited = second.path.read_bytes() + b"edited by a physician"
+    second.path.write_bytes(edited)
     with pytest.raises(OutputError, match=r"RS\..*: changed since contour-ai wrote it"):
         predict(patient, bundle, tmp_path / "out", PredictOptions(overlays=False, overwrite=True))
-    assert second.structure_set.read_bytes() == edited
+    assert second.path.read_bytes() == edited
 
 
 def test_results_below_the_patient_never_become_input(tmp_path: Path, model_dir: Path) -> None:
@@ -381,7 +381,7 @@ def test_results_below_the_patient_never_become_input(tmp_path: Path, model_dir:
     with pytest.raises(OutputError, match=r"(?s)lies in an input.*choose another --out"):
         predict(patient, bundle, patient / "ai", replace(options, overwrite=True))
     scores = evaluate(patient / "ai", patient, rois=["Bright"])
-    assert [row.metrics.dsc for row in scores.rows] == [pytest.approx(first.rois[0].dice)]
+    assert [row.dsc for row in scores.rows] == [pytest.approx(first.rois[0].dice)]
 
 
 def test_overwriting_never_takes_what_is_not_its_own(tmp_path: Path, model_dir: Path) -> None:

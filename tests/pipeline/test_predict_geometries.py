@@ -58,11 +58,11 @@ def test_organs_are_contoured_on_the_slices_of_the_scan(name: str, tmp_path: Pat
     patient = make_patient(tmp_path / "in", grid=grid)
     result = predict(patient, load_bundle(model_dir), tmp_path / "out", PredictOptions(overlays=False))
     ct = read_ct(patient)
-    structures = read_structures(result.structure_set, ct)
+    structures = read_structures(result.path, ct)
     truth = drawn(ct.grid)[1]
     assert dice(structures.mask("Bright"), truth["Bright"]) > 0.92
     assert dice(structures.mask("Brighter"), truth["Brighter"]) > 0.88
-    for contour in (c for roi in load_structure_set(result.structure_set).rois for c in roi.contours):
+    for contour in (c for roi in load_structure_set(result.path).rois for c in roi.contours):
         k = ct.sop_instance_uids.index(contour.image_uid)
         assert np.abs(contour.points_lps @ ct.grid.normal - ct.grid.heights_mm[k]).max() < 0.01
     said = {"unequal spacing": "not equally spaced", "gantry tilt of 15 degrees": "gantry tilt"}
@@ -100,7 +100,7 @@ def test_what_the_structure_set_says_comes_from_the_bundle(tmp_path: Path, model
     profile.write_text("roi_name_characters: 5\nroi_name_pattern: '[A-Za-z~0-9]'\n", encoding="utf-8")
     options = PredictOptions(overlays=False, profile=str(profile))
     result = predict(make_patient(tmp_path / "in"), bundle, tmp_path / "out", options)
-    file = pydicom.dcmread(result.structure_set)
+    file = pydicom.dcmread(result.path)
     assert file.StructureSetLabel == file.StructureSetName == "bright"
     assert file.SeriesDescription == "contour-ai bright: needs review"
     names = [roi.ROIName for roi in file.StructureSetROISequence]

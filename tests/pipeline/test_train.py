@@ -56,7 +56,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     plans: list[dict[str, str]] = []
-    bundle = train(CONFIG, archive, run, options=TrainOptions(on_plan=lambda f: plans.append(dict(f))))
+    bundle = train(archive, run, CONFIG, options=TrainOptions(on_plan=lambda f: plans.append(dict(f))))
     assert bundle.roi_names == ("Brainstem", "Parotid_L", "Parotid_R")
     assert bundle.mirror_channels == (0, 2, 1)
     assert bundle == load_bundle(run / "bundle") and bundle.kind == "phantom" and not bundle.default
@@ -84,16 +84,16 @@ def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
     ):
         assert words in card
     with pytest.raises(ModelError, match="There is no training to go on with"):
-        train(CONFIG, archive, tmp_path / "none", options=TrainOptions(resume=True))
+        train(archive, tmp_path / "none", CONFIG, options=TrainOptions(resume=True))
     with pytest.raises(OutputError, match="There is a training in this folder already"):
-        train(CONFIG, archive, run)
-    going_on = train(CONFIG, archive, run, options=TrainOptions(resume=True))
+        train(archive, run, CONFIG)
+    going_on = train(archive, run, CONFIG, options=TrainOptions(resume=True))
     assert going_on.training["steps"] == 2
 
 
 def test_fine_tuning_keeps_shared_rois_and_says_so(archive: Path, tmp_path: Path) -> None:
     first = replace(CONFIG, data=DataConfig(rois=("Parotid_R", "Brainstem")))
-    model = train(first, archive, tmp_path / "first")
+    model = train(archive, tmp_path / "first", first)
     plans: list[dict[str, str]] = []
     other = replace(
         CONFIG,
@@ -102,11 +102,11 @@ def test_fine_tuning_keeps_shared_rois_and_says_so(archive: Path, tmp_path: Path
         run=replace(CONFIG.run, steps=1),
     )
     options = TrainOptions(init=model, on_plan=lambda f: plans.append(dict(f)))
-    tuned = train(other, archive, tmp_path / "second", options=options)
+    tuned = train(archive, tmp_path / "second", other, options=options)
     assert plans[0]["starts from"] == "tiny 1.0; kept: Brainstem; new: Parotid_L"
     assert tuned.network.base_filters == 4 and tuned.preprocess == model.preprocess
     assert tuned.training["started_from"] == "tiny 1.0"
-    again = train(other, archive, tmp_path / "second", options=TrainOptions(resume=True))
+    again = train(archive, tmp_path / "second", other, options=TrainOptions(resume=True))
     assert again.training["started_from"] == "tiny 1.0"
 
 
@@ -114,10 +114,10 @@ def test_fine_tuning_keeps_shared_rois_and_says_so(archive: Path, tmp_path: Path
 def test_fine_tuning_goes_to_the_voxel_size_that_is_named(
     archive: Path, tmp_path: Path, named: tuple[float, float, float] | None
 ) -> None:
-    model = train(CONFIG, archive, tmp_path / "first")
+    model = train(archive, tmp_path / "first", CONFIG)
     preprocess = PreprocessConfig(named, windows_hu=((0.0, 80.0),), margin_mm=25.0)
     other = replace(CONFIG, preprocess=preprocess, run=replace(CONFIG.run, steps=1))
-    tuned = train(other, archive, tmp_path / "second", options=TrainOptions(init=model))
+    tuned = train(archive, tmp_path / "second", other, options=TrainOptions(init=model))
     wanted = named or model.preprocess.spacing_mm_kij
     assert tuned.preprocess == replace(model.preprocess, spacing_mm_kij=wanted)
 

@@ -18,13 +18,36 @@ VALUES = [0.80, 0.82, 0.81, 0.83, 0.84, 0.82, 0.81, 0.40]
 
 def rows(shift: float = 0.0) -> list[Row]:
     found = [
-        Row(f"p{n}", RoiMetrics("Gland", BOTH, 1, 1, dsc=v + shift, surface_dsc=v, hd95_mm=1 - v, masd_mm=v))
+        Row.of(
+            f"p{n}",
+            RoiMetrics(
+                roi="Gland",
+                status=BOTH,
+                reference_cm3=1,
+                predicted_cm3=1,
+                dsc=v + shift,
+                surface_dsc=v,
+                hd95_mm=1 - v,
+                masd_mm=v,
+            ),
+        )
         for n, v in enumerate(VALUES)
     ]
     lost = RoiMetrics(
-        "Gland", PREDICTION_MISSING, 1, 0, dsc=0, surface_dsc=0, hd95_mm=math.inf, masd_mm=math.inf
+        roi="Gland",
+        status=PREDICTION_MISSING,
+        reference_cm3=1,
+        predicted_cm3=0,
+        dsc=0,
+        surface_dsc=0,
+        hd95_mm=math.inf,
+        masd_mm=math.inf,
     )
-    return [*found, Row("lost", lost), Row("p0", RoiMetrics("<Cord>", REFERENCE_MISSING, 0, 1))]
+    return [
+        *found,
+        Row.of("lost", lost),
+        Row.of("p0", RoiMetrics(roi="<Cord>", status=REFERENCE_MISSING, reference_cm3=0, predicted_cm3=1)),
+    ]
 
 
 def page() -> CohortPage:

@@ -1,7 +1,7 @@
 """Contours patients: DICOM CT in; structure set, pictures and summary out, as a whole folder or not at all."""
 
 from contour_ai.pipeline._predict.contouring import BODY, flags_of, restore_rois, run_network
-from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, load_model
+from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, bundle_of, load_model
 from contour_ai.pipeline._predict.opening import Opened, open_patient
 from contour_ai.pipeline._predict.options import PredictOptions, options_record
 from contour_ai.pipeline._predict.runs import Outcome, predict, predict_patients
@@ -18,6 +18,7 @@ __all__ = [
     "Outcome",
     "PredictOptions",
     "StageClock",
+    "bundle_of",
     "flags_of",
     "folder_name",
     "load_model",

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contour_ai.bundle import ModelBundle
+from contour_ai.bundle import ModelBundle, default_bundle, load_bundle
 from contour_ai.preprocess import SPARSE, Resampler
 
 if TYPE_CHECKING:
@@ -57,14 +58,29 @@ class LoadingModel:
         return self._loaded.result()
 
 
-def load_model(bundle: ModelBundle, device: str = "auto") -> LoadedModel:
-    """Builds a bundle's network on a device.
+def load_model(model: str | Path | ModelBundle | None = None, device: str = "auto") -> LoadedModel:
+    """Builds a model's network on a device, for several patients.
+
+    Args:
+        model: name or folder of a bundle, or a bundle; None for the default model.
+        device: auto, cpu, cuda or cuda:N.
 
     Raises:
         ConfigError: no such device.
-        ModelError: the weights cannot be used.
+        ModelError: no such model, or one whose weights cannot be used.
     """
     from contour_ai.inference import autocast_dtype, choose_device
 
-    chosen = choose_device(device)
+    bundle, chosen = bundle_of(model), choose_device(device)
     return LoadedModel(bundle, bundle.build_network(chosen), chosen, autocast_dtype(chosen))
+
+
+def bundle_of(model: str | Path | ModelBundle | None) -> ModelBundle:
+    """The bundle of that name or folder, checked; a bundle itself; the default one for None.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+    """
+    if isinstance(model, ModelBundle):
+        return model
+    return default_bundle() if model is None else load_bundle(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,16 +35,17 @@ class Opened:
 
 
 def open_patient(
-    patient_dir: Path,
+    patient: Path | PatientFiles,
     bundle: ModelBundle,
     options: PredictOptions | None = None,
     clock: StageClock | None = None,
     check: Callable[[PatientFiles], object] = lambda files: None,
     resampler: Callable[[], Resampler] = lambda: SPARSE,
 ) -> Opened:
-    """Finds, reads and prepares the one CT series in `patient_dir`.
+    """Finds, reads and prepares the one CT series of a patient.
 
     Args:
+        patient: a folder, or files that were found before.
         check: told which files were found, before they are read; may refuse them.
         resampler: of the CT to the model's grid, asked for when the CT is read; may be waited for.
 
@@ -51,20 +53,30 @@ def open_patient(
         InputError: the CT cannot be used.
     """
     options = options or PredictOptions()
-    clock = clock or StageClock(no_progress, patient_dir.name)
+    source = source_folder(patient)
+    clock = clock or StageClock(no_progress, source.name)
     settings = bundle.preprocess
     with clock.stage("finding") as within:
-        files = find_patient(patient_dir, series_uid=options.series_uid, on_progress=within)
+        files = patient
+        if not isinstance(files, PatientFiles):
+            files = find_patient(files, series_uid=options.series_uid, on_progress=within)
         check(files)
     with clock.stage("reading") as within:
         ct = read_ct(files.ct, acquisition=options.acquisition, on_progress=within)
         refuse_missing_slices(ct)
     if ct.volume is None:
-        raise InputError("The CT was read without pixels.", where=patient_dir)
+        raise InputError("The CT was read without pixels.", where=source)
     with clock.stage("body"):
         body = body_mask(ct.volume, settings.body_threshold_hu)
     with clock.stage("model"):
         chosen = resampler()
     with clock.stage("preprocessing"):
         prepared = prepare(ct.volume, settings, body=body, resampler=chosen)
-    return Opened(patient_dir, files, ct, ct.volume, body, prepared, clock)
+    return Opened(source, files, ct, ct.volume, body, prepared, clock)
+
+
+def source_folder(patient: Path | PatientFiles) -> Path:
+    """The folder itself, or the one with all slices, which exporters may have spread over several."""
+    if isinstance(patient, PatientFiles):
+        return Path(os.path.commonpath([path.parent for path in patient.ct.paths]))
+    return patient

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +19,31 @@ from contour_ai.quality.flag import EXTERNAL
 from contour_ai.structures import tg263_name
 
 
-def find_reference(
-    files: PatientFiles, ct: CTSeries, rois: Sequence[PredictedRoi]
-) -> tuple[dict[str, NDArray[np.bool_]] | None, Path | None, list[str]]:
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The patient's own contours of predicted ROIs: {predicted ROI: mask (k, i, j)}, their file, what was odd in it."""
+
+    masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    path: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_reference(files: PatientFiles, ct: CTSeries, rois: Sequence[PredictedRoi]) -> Reference:
     """The patient's own contours of the predicted ROIs, where there is one structure set with any of them."""
     if len(files.structure_sets) != 1:
-        return None, None, []
+        return Reference()
     path = files.structure_sets[0].path
     notes: list[str] = []
     structure_set = drawn_on(load_structure_set(path), ct)
     partners = _partners(structure_set, rois)
     if not partners:
         elsewhere = [prefixed(note, path.name) for note in structure_set.notes]
-        return None, None, [*elsewhere, f"{path} has none of the model's ROIs: nothing to compare with"]
+        nothing = f"{path} has none of the model's ROIs: nothing to compare with"
+        return Reference(notes=(*elsewhere, nothing))
     structures = read_structures(structure_set, ct, names=list(partners.values()), on_note=notes.append)
     contoured = set(structures.contoured())
     masks = {ours: structures.mask(theirs) for ours, theirs in partners.items() if theirs in contoured}
-    return (masks, path, notes) if masks else (None, None, notes)
+    return Reference(masks, path if masks else None, tuple(notes))
 
 
 def _partners(structure_set: StructureSet, rois: Sequence[PredictedRoi]) -> dict[str, str]:

@@ -15,8 +15,8 @@ from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.profile import load_profile
 from contour_ai.dicom.scan import PatientFiles
 from contour_ai.pipeline._predict.contouring import run_network, wanted_rois
-from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, load_model
-from contour_ai.pipeline._predict.opening import Opened, open_patient
+from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, bundle_of, load_model
+from contour_ai.pipeline._predict.opening import Opened, open_patient, source_folder
 from contour_ai.pipeline._predict.options import PredictOptions
 from contour_ai.pipeline._predict.stages import StageClock
 from contour_ai.pipeline._predict.target import folder_name, target_folder
@@ -29,49 +29,50 @@ IN_FLIGHT = 3
 
 
 def predict(
-    patient_dir: Path,
-    model: ModelBundle | LoadedModel,
-    out_dir: Path,
+    patient: str | Path | PatientFiles,
+    model: str | Path | ModelBundle | LoadedModel | None = None,
+    out_dir: str | Path | None = None,
     options: PredictOptions | None = None,
     on_progress: OnProgress = no_progress,
     *,
     taken: Sequence[str] = (),
 ) -> Prediction:
-    """Contours the one CT series in `patient_dir` and writes `out_dir`/<PatientID>/ as a whole, or nothing.
+    """Contours the CT series of one patient.
 
     Args:
-        model: a bundle, or a model that `load_model` made ready for several patients.
+        patient: a folder with one CT series, or files that were found before.
+        model: name or folder of a model, a bundle, or what `load_model` made ready for several patients; None for the
+            default model.
+        out_dir: `out_dir`/<PatientID>/ is written as a whole, or not at all: structure set, pictures, summary. None
+            writes nothing: masks, figures and findings are in what is returned.
         taken: names of folders in `out_dir` that other patients of the same run have; a patient whose ID gives the
             same name gets a longer one.
 
     Raises:
-        InputError: the CT cannot be used.
+        InputError: the CT cannot be used, or the model found nothing in it.
+        ModelError: there is no such model, or it cannot be used.
         ConfigError: a ROI the model does not have, an unknown device or profile.
         OutputError: the patient's folder exists, or cannot be written.
         VerificationError: the structure set did not read back as it was meant; nothing is left.
     """
     options = options or PredictOptions()
-    patient_dir, out_dir = Path(patient_dir), Path(out_dir)
-    bundle = model.bundle if isinstance(model, LoadedModel) else model
+    patient = patient if isinstance(patient, PatientFiles) else Path(patient)
+    out = None if out_dir is None else Path(out_dir)
+    ready = model if isinstance(model, LoadedModel) else None
+    bundle = model.bundle if isinstance(model, LoadedModel) else bundle_of(model)
     wanted = wanted_rois(bundle, options.rois)
     load_profile(options.profile)
-    clock = StageClock(on_progress, patient_dir.name)
-    coming: LoadedModel | LoadingModel = (
-        model
-        if isinstance(model, LoadedModel)
-        else LoadingModel(model, lambda: load_model(bundle, options.device))
-    )
-    opened = open_patient(
-        patient_dir,
-        bundle,
-        options,
-        clock,
-        lambda files: target_folder(patient_dir, files, out_dir, options, taken),
-        lambda: coming.loaded().resampler,
-    )
+    clock = StageClock(on_progress, source_folder(patient).name)
+    coming = ready or LoadingModel(bundle, lambda: load_model(bundle, options.device))
+
+    def may_be_written(files: PatientFiles) -> None:
+        if out is not None:
+            target_folder(source_folder(patient), files, out, options, taken)
+
+    opened = open_patient(patient, bundle, options, clock, may_be_written, lambda: coming.loaded().resampler)
     ready = coming.loaded()
     logits = run_network(opened.prepared, ready, options, clock)
-    return finish(opened, logits, ready, wanted, out_dir, options, taken)
+    return finish(opened, logits, ready, wanted, out, options, taken)
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,9 @@ def predict_patients(
     def written(before: Future[tuple[Opened, NDArray[np.float32]]]) -> Prediction:
         patient, logits = before.result()
         prediction = finish(patient, logits, model.loaded(), wanted, out_dir, options, taken)
+        assert prediction.folder is not None
         taken.append(prediction.folder.name)
-        return prediction
+        return prediction.without_image()  # several wait for their turn: each would hold a whole CT
 
     def outcome(patient_dir: Path, future: Future[Prediction]) -> Outcome:
         try:

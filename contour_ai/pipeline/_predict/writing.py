@@ -27,13 +27,14 @@ from contour_ai.pipeline._predict.contouring import flags_of, restore_rois
 from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
 from contour_ai.pipeline._predict.options import PredictOptions, options_record
-from contour_ai.pipeline._predict.reference import find_reference
+from contour_ai.pipeline._predict.reference import Reference, find_reference
 from contour_ai.pipeline._predict.segmentation import write_seg
 from contour_ai.pipeline._predict.target import folder_name, inputs_of, refuse_strangers
 from contour_ai.pipeline.pictures import Scene, draw_pictures
 from contour_ai.pipeline.result import (
     SUMMARY,
     Context,
+    InMemory,
     PredictedRoi,
     Prediction,
     measure,
@@ -50,11 +51,15 @@ def finish(
     logits: NDArray[np.float32],
     model: LoadedModel,
     wanted: Sequence[str],
-    out_dir: Path,
+    out_dir: Path | None,
     options: PredictOptions,
     taken: Sequence[str],
 ) -> Prediction:
-    """Everything after the network, into the patient's folder, which is there as a whole or not at all."""
+    """Everything after the network, into the patient's folder, which is there as a whole or not at all.
+
+    Args:
+        out_dir: where the patient's folder goes; None writes nothing.
+    """
     clock = patient.clock
     with clock.stage("restoring"):
         rois = restore_rois(patient, logits, model.bundle, wanted, model.resampler)
@@ -62,6 +67,10 @@ def finish(
     with clock.stage("flags"):
         flags = flags_of(patient, rois, model.bundle)
         rois = [replace(roi, logit=None, left_out=None) for roi in rois]
+    _refuse_nothing_found(rois, patient.ct)
+    if out_dir is None:
+        reference = _compared(patient, rois)
+        return _prediction(patient, rois, flags, model, reference, None)
     folder = out_dir / folder_name(patient.files, taken)
     refuse_strangers(folder, patient.files, options.overwrite)
     inputs = inputs_of(patient.files, patient.source)
@@ -79,26 +88,15 @@ def _write_all(
     folder: Path,
 ) -> Prediction:
     """Structure set, pictures and summary, into `folder`."""
-    files, ct, bundle, clock = patient.files, patient.ct, model.bundle, patient.clock
+    ct, bundle, clock = patient.ct, model.bundle, patient.clock
     with clock.stage("structure set"):
         written = _write(rois, flags, ct, bundle, options, folder)
         if options.seg is not None:
             write_seg(rois, written.names, ct, bundle, folder, fractional=options.seg == "fractional")
-    with clock.stage("reference"):
-        reference, reference_path, notes = find_reference(files, ct, rois)
-    results = tuple(
-        measure(
-            r,
-            ct,
-            (reference or {}).get(r.info.name),
-            written.names.get(r.info.name, ""),
-            flags.rois[r.info.name],
-        )
-        for r in rois
-    )
+    reference = _compared(patient, rois)
     with clock.stage("pictures") as within:
         overlays = draw_pictures(
-            Scene(patient.volume, patient.body, rois, reference),
+            Scene(patient.volume, patient.body, rois, reference.masks or None),
             folder,
             overlays=options.overlays,
             title=f"{ct.patient_id or 'unknown patient'}   {bundle.name} {bundle.version}",
@@ -106,29 +104,75 @@ def _write_all(
             on_progress=within,
         )
     montage = folder / "montage.png"
-    prediction = Prediction(
-        ct.patient_id,
-        folder,
-        written.path,
-        montage if montage.exists() else None,
-        tuple(overlays),
-        results,
-        clock.finished(),
-        flags.image,
-        (*files.problems, *ct.notes, *written.notes, *notes),
-        reference_path,
-        f"{bundle.name} {bundle.version}",
+    prediction = replace(
+        _prediction(patient, rois, flags, model, reference, written),
+        folder=folder,
+        montage=montage if montage.exists() else None,
+        overlays=tuple(overlays),
     )
     context = Context(
         ct, patient.source, bundle, model.computes_in, options_record(options, bundle), _software()
     )
-    content = summary(prediction, written.sop_instance_uid, context)
+    content = summary(prediction, written, context)
     write_text(folder / SUMMARY, summary_text(content))
     if options.report:
         from contour_ai.pipeline.report import report_of_prediction  # and scipy.spatial, a fifth of a second
 
-        report_of_prediction(folder / REPORT, ct, written.path, reference_path, content)
+        report_of_prediction(folder / REPORT, ct, written.path, reference.path, content)
     return prediction
+
+
+def _compared(patient: Opened, rois: Sequence[PredictedRoi]) -> Reference:
+    with patient.clock.stage("reference"):
+        return find_reference(patient.files, patient.ct, rois)
+
+
+def _prediction(
+    patient: Opened,
+    rois: Sequence[PredictedRoi],
+    flags: PatientFlags,
+    model: LoadedModel,
+    reference: Reference,
+    written: WrittenStructureSet | None,
+) -> Prediction:
+    """The figures of every ROI, and what there is in memory."""
+    ct, names = patient.ct, {} if written is None else written.names
+    return Prediction(
+        patient_id=ct.patient_id,
+        model=f"{model.bundle.name} {model.bundle.version}",
+        rois=tuple(
+            measure(
+                roi,
+                ct,
+                reference.masks.get(roi.info.name),
+                names.get(roi.info.name, ""),
+                flags.rois[roi.info.name],
+            )
+            for roi in rois
+        ),
+        path=None if written is None else written.path,
+        timings_s=patient.clock.finished(),
+        flags=flags.image,
+        notes=(
+            *patient.files.problems,
+            *ct.notes,
+            *(() if written is None else written.notes),
+            *reference.notes,
+        ),
+        reference=reference.path,
+        in_memory=InMemory(ct, tuple(replace(roi, level=None) for roi in rois)),
+    )
+
+
+def _refuse_nothing_found(rois: Sequence[PredictedRoi], ct: CTSeries) -> None:
+    if any(roi.box is not None for roi in rois):
+        return
+    raise InputError(
+        "The model found nothing in this CT.",
+        where=ct.paths[0].parent,
+        expected=", ".join(roi.info.name for roi in rois),
+        fix="check that the scan shows the region the model was trained on: `contour-ai models show`",
+    )
 
 
 def _write(
@@ -142,13 +186,6 @@ def _write(
     """The structure set RS.<SOPInstanceUID>.dcm, verified; empty ROIs are left out."""
     profile = load_profile(options.profile)
     found = {r.info.name: r for r in rois if r.box is not None}
-    if not found:
-        raise InputError(
-            "The model found nothing in this CT.",
-            where=ct.paths[0].parent,
-            expected=", ".join(r.info.name for r in rois),
-            fix="check that the scan shows the region the model was trained on: `contour-ai models show`",
-        )
 
     def contours() -> Iterator[RoiContours]:
         for roi in found.values():
@@ -197,7 +234,7 @@ def _moved(prediction: Prediction, temporary: Path, folder: Path) -> Prediction:
     return replace(
         prediction,
         folder=folder,
-        structure_set=at(prediction.structure_set),
+        path=None if prediction.path is None else at(prediction.path),
         montage=None if prediction.montage is None else at(prediction.montage),
         overlays=tuple(at(p) for p in prediction.overlays),
     )

@@ -41,13 +41,19 @@ FINISHING_BUDGET_SHARE = 0.03
 
 
 def train(
-    config: TrainConfig,
-    data_dir: Path,
-    run_dir: Path,
-    on_progress: OnProgress = no_progress,
+    data_dir: str | Path,
+    run_dir: str | Path,
+    config: TrainConfig | str | Path | None = None,
     options: TrainOptions | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> ModelBundle:
     """Trains on every usable patient in `data_dir`, and leaves everything in `run_dir`.
+
+    Args:
+        data_dir: folders of exports: CT series with their structure sets, in any arrangement.
+        run_dir: where configuration, checkpoints, curves and the model go.
+        config: what is trained and how, or a YAML file of it; None for the defaults. A run that is resumed goes on
+            with its own.
 
     Returns:
         The bundle `run_dir`/bundle, of the weights that validated best.
@@ -60,12 +66,15 @@ def train(
     """
     started = time.monotonic()
     options = options or TrainOptions()
+    settings = (
+        config if isinstance(config, TrainConfig) else load_config(None if config is None else Path(config))
+    )
 
     from contour_ai.training.distributed import join
 
     processes = join(options.device)
     with processes.until_done():
-        return _train_with(config, data_dir, run_dir, on_progress, options, processes, started)
+        return _train_with(settings, Path(data_dir), Path(run_dir), on_progress, options, processes, started)
 
 
 @dataclass(frozen=True)
