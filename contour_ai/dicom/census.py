@@ -3,63 +3,119 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 
-from contour_ai.dicom.ct import read_ct
-from contour_ai.dicom.inspection import roi_on_ct
-from contour_ai.dicom.rtstruct_read import load_structure_set
+import numpy as np
+
+from contour_ai.dicom.ct import CTSeries, read_ct
+from contour_ai.dicom.rtstruct_read import RoiContoursRead, contours_on_slices, load_structure_set
 from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.errors import InputError
+from contour_ai.polygons import filled_box
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
-from contour_ai.structures import tg263_name
+from contour_ai.structures import Kind, NameClass, classify, roi_info
+from contour_ai.structures.ignore_patterns import IgnoreRule, ignore_rules
+from contour_ai.structures.measured import Occurrence, decide_by_measure, reference_organs, remainder_cm3
+from contour_ai.structures.name_patterns import entry_for
 from contour_ai.structures.roi_map import RoiMap
 
 THREADS = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiCount:
-    """A ROI name, however it is capitalised, and what was found of it."""
+    """A ROI name, however it is capitalised, and what was found of it.
+
+    Args:
+        name: the spelling that is most common.
+        patients: that have it.
+        structure_sets: that have it.
+        found: what it is the name of, after its volumes and places where they were measured.
+        occurrences: every time it is contoured; empty where it was not measured.
+    """
 
     name: str
-    """The spelling that is most common."""
     patients: int
-    tg263_name: str | None
-    volumes_cm3: tuple[float, ...] = ()
-    """Of every time it is contoured, ascending; empty where volumes were not asked for."""
+    structure_sets: int
+    found: NameClass
+    occurrences: tuple[Occurrence, ...] = ()
+
+    @property
+    def volumes_cm3(self) -> tuple[float, ...]:
+        """Of every time it is contoured, ascending."""
+        return tuple(sorted(here.volume_cm3 for here in self.occurrences))
+
+    @property
+    def roi(self) -> str | None:
+        """The ROI that the name is proposed for."""
+        return self.found.tg263_name if self.found.fate == "map" else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Census:
-    """The ROI names of an archive, the most common first."""
+    """The ROI names of an archive, the most common first.
+
+    Args:
+        rois: the names.
+        patients: with a structure set.
+        without_structure_set: patients whose CT has none.
+        problems: what could not be read.
+        remarks: contours that are an organ by name and only what is left of it by volume.
+    """
 
     rois: tuple[RoiCount, ...]
     patients: int
-    """Patients with a structure set."""
-    without_structure_set: tuple[str, ...]
-    """Patients whose CT has none."""
-    problems: tuple[str, ...]
+    without_structure_set: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
-    def proposed_map(self) -> tuple[RoiMap, tuple[str, ...]]:
-        """A map with every name that has a TG-263 proposal, and the names that have none."""
+    @property
+    def mapped(self) -> tuple[RoiCount, ...]:
+        """Names with a proposal."""
+        return tuple(roi for roi in self.rois if roi.found.fate == "map")
+
+    @property
+    def set_aside(self) -> tuple[RoiCount, ...]:
+        """Names that are no organ's."""
+        return tuple(roi for roi in self.rois if roi.found.fate == "set aside")
+
+    @property
+    def undecided(self) -> tuple[RoiCount, ...]:
+        """Names that a person has to decide."""
+        return tuple(roi for roi in self.rois if roi.found.fate == "decide")
+
+    def ignore_rules(self) -> tuple[IgnoreRule, ...]:
+        """Patterns that catch the names that were set aside, and no others."""
+        kept = [roi.name for roi in self.rois if roi.found.fate != "set aside"]
+        kept += [roi.roi for roi in self.mapped if roi.roi is not None]
+        return ignore_rules([replace(roi.found, name=roi.name) for roi in self.set_aside], kept)
+
+    def proposed_map(self) -> RoiMap:
+        """A map with every name that has a proposal, and patterns for those that were set aside."""
         rois: dict[str, list[str]] = {}
-        undecided = []
-        for roi in self.rois:
-            if roi.tg263_name is None:
-                undecided.append(roi.name)
-            else:
-                rois.setdefault(roi.tg263_name, []).append(roi.name)
-        return RoiMap({roi: tuple(names) for roi, names in rois.items()}), tuple(undecided)
+        for roi in self.mapped:
+            if roi.roi is not None:
+                rois.setdefault(roi.roi, []).append(entry_for(roi.name))
+        return RoiMap(
+            {roi: tuple(names) for roi, names in rois.items()}, tuple(r.text for r in self.ignore_rules())
+        )
+
+    def structure_sets_of(self, names: Iterable[str]) -> int:
+        """How many structure sets have these names, each name counted for itself."""
+        wanted = {name.strip().casefold() for name in names}
+        return sum(roi.structure_sets for roi in self.rois if roi.name.casefold() in wanted)
 
 
 @dataclass
 class _Tally:
     spellings: Counter[str] = field(default_factory=Counter)
     patients: set[str] = field(default_factory=set)
-    volumes_cm3: list[float] = field(default_factory=list)
+    structure_sets: int = 0
+    occurrences: list[Occurrence] = field(default_factory=list)
 
 
 def count_rois(data_dir: Path, *, volumes: bool = True, on_progress: OnProgress = no_progress) -> Census:
@@ -85,47 +141,144 @@ def count_rois(data_dir: Path, *, volumes: bool = True, on_progress: OnProgress 
             fix="contour-ai inspect PATH says what belongs to what",
         )
     tallies: dict[str, _Tally] = {}
-    with ThreadPoolExecutor(THREADS) as pool:
-        counted = pool.map(_measured if volumes else _named, contoured)
-        for done, (patient, (found, more)) in enumerate(zip(contoured, counted, strict=True), start=1):
-            problems += [f"patient {_patient(patient)}: {text}" for text in more]
-            for name, volumes_cm3 in found.items():
+    for patient in contoured:
+        for structure_set in patient.structure_sets:
+            for name in dict.fromkeys(structure_set.roi_names):
                 tally = tallies.setdefault(name.strip().casefold(), _Tally())
                 tally.spellings[name.strip()] += 1
                 tally.patients.add(_patient(patient))
-                tally.volumes_cm3 += volumes_cm3
-            on_progress(ProgressEvent("counting ROIs", done, len(contoured)))
+                tally.structure_sets += 1
+    with ThreadPoolExecutor(THREADS) as pool:
+        measured = pool.map(_measured, contoured) if volumes else iter(())
+        for done, (found, more) in enumerate(measured, start=1):
+            problems += more
+            for name, here in found:
+                tallies.setdefault(name.strip().casefold(), _Tally()).occurrences.append(here)
+            on_progress(ProgressEvent("measuring ROIs", done, len(contoured)))
     without = sorted({_patient(p) for p in patients} - {_patient(p) for p in contoured})
-    return Census(_sorted(tallies), len({_patient(p) for p in contoured}), tuple(without), tuple(problems))
+    rois, remarks = told_apart(_sorted(tallies))
+    return Census(
+        rois=rois,
+        patients=len({_patient(p) for p in contoured}),
+        without_structure_set=tuple(without),
+        problems=tuple(problems),
+        remarks=remarks,
+    )
+
+
+def count_names(counts: Mapping[str, int]) -> Census:
+    """A census of a mere list: {name: number of structure sets that have it}."""
+    tallies: dict[str, _Tally] = {}
+    for name, number in counts.items():
+        if name.strip():
+            tally = tallies.setdefault(name.strip().casefold(), _Tally())
+            tally.spellings[name.strip()] += number
+            tally.structure_sets += number
+    rois = tuple(replace(roi, patients=roi.structure_sets) for roi in _sorted(tallies))
+    return Census(rois=tuple(sorted(rois, key=_order)), patients=0)
 
 
 def _sorted(tallies: Mapping[str, _Tally]) -> tuple[RoiCount, ...]:
+    """The names, the most common first, decided by volume and place where the name leaves two organs."""
     rois = []
     for tally in tallies.values():
-        name = min(tally.spellings, key=lambda s: (-tally.spellings[s], s))
-        rois.append(RoiCount(name, len(tally.patients), tg263_name(name), tuple(sorted(tally.volumes_cm3))))
-    return tuple(sorted(rois, key=lambda roi: (-roi.patients, roi.name.casefold())))
+        name = min(tally.spellings, key=lambda s: (-tally.spellings[s], s)) if tally.spellings else ""
+        if name:
+            rois.append(
+                RoiCount(
+                    name=name,
+                    patients=len(tally.patients),
+                    structure_sets=tally.structure_sets,
+                    found=classify(name),
+                    occurrences=tuple(tally.occurrences),
+                )
+            )
+    references = _references(rois)
+    decided = [replace(r, found=decide_by_measure(r.found, r.occurrences, references)) for r in rois]
+    return tuple(sorted(decided, key=_order))
+
+
+def _order(roi: RoiCount) -> tuple[int, str]:
+    return -roi.patients, roi.name.casefold()
+
+
+def _references(rois: Sequence[RoiCount]) -> dict[str, dict[str, float]]:
+    """{patient: {organ that places are measured from: position towards the head in mm}}."""
+    found: dict[str, dict[str, float]] = {}
+    for roi in rois:
+        if roi.roi is not None and roi.roi in reference_organs():
+            for here in roi.occurrences:
+                found.setdefault(here.patient, {})[roi.roi] = here.superior_mm
+    return found
+
+
+def told_apart(rois: Sequence[RoiCount]) -> tuple[tuple[RoiCount, ...], tuple[str, ...]]:
+    """The names, with those to decide that are an organ by name and only what is left of one by volume; and remarks.
+
+    A name that is the whole organ in some patients and a remainder in others keeps its proposal; those are named.
+    """
+    volumes: dict[str, list[float]] = {}
+    for roi in rois:
+        if roi.roi is not None:
+            volumes.setdefault(_either_side(roi.roi), []).extend(roi.volumes_cm3)
+    result, remarks = [], []
+    for roi in rois:
+        most = None if roi.roi is None else remainder_cm3(roi.roi, volumes[_either_side(roi.roi)])
+        small = [here for here in roi.occurrences if most is not None and here.volume_cm3 <= most]
+        if roi.roi is None or most is None or not small:
+            result.append(roi)
+            continue
+        whole = median(v for v in volumes[_either_side(roi.roi)] if v > most)
+        what = (
+            f"{median(h.volume_cm3 for h in small):.3g} cm3 where {roi.roi} has {whole:.3g} cm3 elsewhere: "
+        )
+        what += "what is left of it outside a target?"
+        if len(small) == len(roi.occurrences):
+            asked = NameClass(name=roi.name, kind=Kind.UNKNOWN, rule=what, organs=(roi.roi,))
+            result.append(replace(roi, found=asked))
+        else:
+            patients = ", ".join(dict.fromkeys(here.patient for here in small))
+            remarks.append(f"{roi.name} in {patients}: {what}")
+            result.append(roi)
+    return tuple(result), tuple(remarks)
+
+
+def _either_side(roi: str) -> str:
+    """A name that left and right partners share: their volumes are alike."""
+    partner = roi_info(roi).mirror
+    return min(roi, partner) if partner else roi
 
 
 def _patient(patient: PatientFiles) -> str:
     return patient.ct.patient_id or patient.ct.series_instance_uid
 
 
-def _named(patient: PatientFiles) -> tuple[dict[str, list[float]], Sequence[str]]:
-    """{name: no volumes} of one patient's structure sets."""
-    return {name: [] for s in patient.structure_sets for name in s.roi_names}, ()
-
-
-def _measured(patient: PatientFiles) -> tuple[dict[str, list[float]], Sequence[str]]:
-    """{name: volumes in cm3} of one patient's structure sets, and what could not be read."""
-    found, problems = _named(patient)[0], []
+def _measured(patient: PatientFiles) -> tuple[list[tuple[str, Occurrence]], list[str]]:
+    """(name, occurrence) of every contoured ROI of one patient, and what could not be read."""
+    found: list[tuple[str, Occurrence]] = []
     try:
         ct = read_ct(patient.ct, with_pixels=False)
         for file in patient.structure_sets:
             for roi in load_structure_set(file.path).rois:
-                slices, volume_cm3, _ = roi_on_ct(roi, ct)
-                if slices:
-                    found.setdefault(roi.original_name, []).append(volume_cm3)
+                here = _occurrence(roi, ct, _patient(patient))
+                if here is not None:
+                    found.append((roi.original_name, here))
     except InputError as error:
-        problems.append(f"not measured: {error.what} ({error.where})")
-    return found, problems
+        return found, [f"patient {_patient(patient)}: not measured: {error.what} ({error.where})"]
+    return found, []
+
+
+def _occurrence(roi: RoiContoursRead, ct: CTSeries, patient: str) -> Occurrence | None:
+    """Volume and place of a ROI on its CT; None where it has no voxel there."""
+    voxel_cm3, shape_ij = ct.grid.voxel_volumes_cm3, ct.grid.shape_kij[1:]
+    volume, moment = 0.0, 0.0
+    for k, outlines in contours_on_slices(roi, ct, lambda _: None).items():
+        box, inside = filled_box(outlines, shape_ij)
+        rows, columns = np.nonzero(inside)
+        if not len(rows):
+            continue
+        here = float(len(rows) * voxel_cm3[k])
+        middle = (k, box[0].start + rows.mean(), box[1].start + columns.mean())
+        volume += here
+        moment += here * float(ct.grid.index_to_lps(middle)[2])
+    return None if not volume else Occurrence(patient=patient, volume_cm3=volume, superior_mm=moment / volume)

@@ -70,8 +70,10 @@ def read_misspelt(words: Words) -> Reading | None:
 
     Sides are never corrected, nor numbers, nor words that tell one organ from another.
     """
-    for rest, side, language in ((words, None, None), *without_side(words)):
-        if language is not None or _has_an_extra_word(rest):
+    sided = [(rest, side) for rest, side, language in without_side(words) if language is None]
+    readings: list[tuple[Words, Side | None]] = [*sided] if sided else [(words, None)]
+    for rest, side in readings:
+        if _has_an_extra_word(rest):
             continue
         found = _nearest(rest, side) or _beginning(rest, side)
         if found is not None:
@@ -117,6 +119,8 @@ def _nearest(words: Words, side: Side | None) -> Reading | None:
         if abs(len(key) - len(text)) > allowed + 1 or (bits ^ mine).bit_count() > 2 * (allowed + 1):
             continue
         distance = edits(text, key, allowed + 1)
+        if key[-1] != text[-1] and _is_plural(name):  # a last letter that may be meant for a side
+            distance = max(distance, allowed + 1)
         if text in (f"{key}x", f"{key}z", f"x{key}", f"z{key}"):  # a mark of people who copy organs
             distance = allowed + 1
         if distance <= allowed and modifiers - key_modifiers:
@@ -131,6 +135,16 @@ def _nearest(words: Words, side: Side | None) -> Reading | None:
     if distance > allowed or rivals:
         return None
     return _sided(name, side, f"read as {name}, {distance} letter{'s' * (distance > 1)} changed")
+
+
+def _is_plural(name: str) -> bool:
+    """Whether a name is that of both organs of a pair."""
+    return name in _plurals()
+
+
+@cache
+def _plurals() -> frozenset[str | None]:
+    return frozenset(plural_of(n[:-2]) for n in tg263_table() if n.endswith("_L"))
 
 
 def _beginning(words: Words, side: Side | None) -> Reading | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -39,6 +39,8 @@ class NameClass:
             organs
             have one: ``CTV_High``, ``Bolus``, ``SpinalCord_PRV05``.
         organs: names of the organs that it may stand for, or is made from.
+        may_be_whole: whether the name is that of a whole organ and only leaves open which, so that volume and place
+            may tell.
         pattern: a pattern of a ROI map (glob or ``re:``) for names like this one; None where only the name itself
             will do.
     """
@@ -49,6 +51,7 @@ class NameClass:
     tg263_name: str | None = None
     organs: tuple[str, ...] = ()
     pattern: str | None = None
+    may_be_whole: bool = False
 
     @property
     def fate(self) -> Fate:
@@ -81,6 +84,9 @@ ORGAN_TYPES = frozenset({"ORGAN", "EXTERNAL"})
 
 TARGET_TYPES = frozenset({"GTV", "CTV", "PTV", "CAVITY"})
 
+MOST_NAMES_SHOWN = 4
+"""Of more organs that a name may be, sides are not written out in the reason."""
+
 KIND_OF_GROUP = {
     "prv": Kind.MARGIN,
     "derived": Kind.PART,
@@ -106,12 +112,17 @@ def as_standard(parts: NameParts, found: str, rule: str) -> NameClass:
         kind = Kind.HELPER
     if kind is Kind.ORGAN:
         return as_organ(parts, Reading((found,)))
-    return NameClass(name=parts.name, kind=kind, rule=rule, tg263_name=found)
+    pattern = next((f"*{w.upper()}*" for w in ("gtv", "ctv", "ptv", "itv", "prv") if w in parts.text), None)
+    return NameClass(name=parts.name, kind=kind, rule=rule, tg263_name=found, pattern=pattern)
 
 
 def as_organ(parts: NameParts, reading: Reading) -> NameClass:
     if reading.organ is None:
-        return ask(parts, "may be " + " or ".join(reading.organs), reading.organs)
+        names = reading.organs
+        if len(names) > MOST_NAMES_SHOWN:
+            names = tuple(dict.fromkeys(n.removesuffix("_L").removesuffix("_R") for n in names))
+        asked = ask(parts, "may be " + " or ".join(names), reading.organs)
+        return replace(asked, may_be_whole=True)
     rule = reading.how or "an organ"
     return NameClass(
         name=parts.name, kind=Kind.ORGAN, rule=rule, tg263_name=reading.organ, organs=reading.organs

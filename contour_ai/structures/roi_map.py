@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import yaml
 
 from contour_ai.errors import ConfigError
 from contour_ai.files import ROI_MAP, atomic_file, write_text
+from contour_ai.structures.name_patterns import compiled, is_pattern, matches
 from contour_ai.yaml_files import read_yaml
 
 KEYS = ("rois", "ignore", "absent", "accepted")
@@ -20,12 +21,14 @@ HEADER = """\
 #
 # rois:     {ROI: [names as the structure sets have them]}; case and spaces at the ends do not matter.
 # ignore:   [names that are left out]
+#           Both take patterns: "PTV*" (* is any text, ? any letter), "re:^lt[ _]?parotid" (a regular expression).
+#           Two entries that say different things of one name are refused.
 # absent:   {folder below the archive, or patient ID: [ROIs]}: these are certainly not in those patients, because the
 #           scan does not reach there or surgery removed them. A ROI that is merely not contoured is unknown, and
 #           is not to be listed.
 # accepted: {folder or patient ID: [ROIs]}: looked at and right, whatever the check of the archive says.
 #
-# Training refuses names that stand neither under rois nor under ignore.
+# Names that stand under neither: training refuses those that may be a ROI to learn, and ignores the others.
 """
 
 
@@ -38,6 +41,28 @@ class Mapped:
     ignored: tuple[str, ...]
     unmapped: tuple[str, ...]
     """Names that the map does not know."""
+    caught: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """{entry of the map: names that it catches}, also of those that catch none."""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """An entry of the map: a name or a pattern, and the ROI that it stands for; None where it is ignored."""
+
+    text: str
+    roi: str | None
+
+    @property
+    def is_pattern(self) -> bool:
+        return is_pattern(self.text) and self.text != self.roi
+
+    @property
+    def described(self) -> str:
+        return f"{self.roi} (pattern {self.text!r})" if self.is_pattern else f"{self.roi}"
+
+    def catches(self, name: str) -> bool:
+        """Whether the entry is about a name, or spelt like it."""
+        return _fold(self.text) == _fold(name) or (self.is_pattern and matches(self.text, name))
 
 
 @dataclass(frozen=True)
@@ -45,8 +70,8 @@ class RoiMap:
     """ROIs with the names that stand for them, and names to leave out.
 
     Args:
-        rois: {ROI: names in structure sets}; a ROI's own name always stands for it.
-        ignore: names to leave out.
+        rois: {ROI: names in structure sets, and patterns of them}; a ROI's own name always stands for it.
+        ignore: names and patterns of names to leave out.
         source: the file it came from, for messages.
         absent: {folder or patient ID: ROIs that are certainly not in those patients}.
         accepted: {folder or patient ID: ROIs that are right whatever a check says}.
@@ -65,25 +90,15 @@ class RoiMap:
     def __post_init__(self) -> None:
         object.__setattr__(self, "rois", {roi: tuple(names) for roi, names in self.rois.items()})
         object.__setattr__(self, "ignore", tuple(self.ignore))
-        owners: dict[str, str] = {}
-        for roi, names in self.rois.items():
-            for folded in dict.fromkeys(_fold(n) for n in (roi, *names)):
-                if folded in owners:
-                    raise ConfigError(
-                        "A name stands for two ROIs in the ROI map.",
-                        where=self.source,
-                        found=f"{folded!r} under {owners[folded]} and {roi}",
-                        fix="leave it in one of them",
-                    )
-                owners[folded] = roi
-        for name in self.ignore:
-            if _fold(name) in owners:
-                raise ConfigError(
-                    "A name is both mapped and ignored in the ROI map.",
-                    where=self.source,
-                    found=f"{name!r}, mapped to {owners[_fold(name)]}",
-                    fix="leave it in one of the lists",
-                )
+        rules = self._rules()
+        patterns = tuple(rule for rule in rules if rule.is_pattern)
+        for rule in patterns:
+            compiled(rule.text)
+        owners: dict[str, _Rule] = {}
+        for rule in rules:
+            if not rule.is_pattern:
+                first = owners.setdefault(_fold(rule.text), rule)
+                self._claim(rule.text, (first, rule, *patterns))
         for key in ("absent", "accepted"):
             by_place = {place: tuple(rois) for place, rois in getattr(self, key).items()}
             object.__setattr__(self, key, by_place)
@@ -101,16 +116,60 @@ class RoiMap:
                 fix="write the ROI as it stands under rois, not a name from a structure set",
             )
 
+    def _rules(self) -> tuple[_Rule, ...]:
+        of_rois = [_Rule(text, roi) for roi, texts in self.rois.items() for text in (roi, *texts)]
+        return (*of_rois, *(_Rule(text, None) for text in self.ignore))
+
+    def _claim(self, name: str, rules: Sequence[_Rule]) -> _Rule | None:
+        """The rule that catches a name.
+
+        Raises:
+            ConfigError: two rules that say different things of it.
+        """
+        found = [rule for rule in rules if rule.catches(name)]
+        if not found:
+            return None
+        other = next((rule for rule in found if rule.roi != found[0].roi), None)
+        if other is not None:
+            raise self._contradiction(name, found[0], other)
+        return found[0]
+
+    def _contradiction(self, name: str, first: _Rule, other: _Rule) -> ConfigError:
+        if first.roi is None or other.roi is None:
+            mapped, ignored = (other, first) if first.roi is None else (first, other)
+            what = "A name is both mapped and ignored in the ROI map."
+            found = f"{name.strip()!r}, mapped to {mapped.described}, ignored by {ignored.text!r}"
+        else:
+            what = "A name stands for two ROIs in the ROI map."
+            found = f"{_fold(name)!r} under {first.described} and {other.described}"
+        fix = "leave it in one of them, or make a pattern narrower"
+        return ConfigError(what, where=self.source, found=found, fix=fix)
+
     def apply(self, names: Iterable[str]) -> Mapped:
-        """What each name of a structure set stands for; names that the map does not know are reported, not guessed."""
-        owners = {_fold(n): roi for roi, aliases in self.rois.items() for n in (roi, *aliases)}
-        ignored = {_fold(n) for n in self.ignore}
-        found = tuple(dict.fromkeys(names))
-        return Mapped(
-            {name: owners[_fold(name)] for name in found if _fold(name) in owners},
-            tuple(name for name in found if _fold(name) in ignored),
-            tuple(name for name in found if _fold(name) not in owners and _fold(name) not in ignored),
-        )
+        """What each name of a structure set stands for; names that the map does not know are reported, not guessed.
+
+        Raises:
+            ConfigError: two rules that say different things of a name.
+        """
+        rules = self._rules()
+        exact = {_fold(rule.text): rule for rule in rules if not rule.is_pattern}
+        patterns = [rule for rule in rules if rule.is_pattern]
+        rois: dict[str, str] = {}
+        ignored: list[str] = []
+        unmapped: list[str] = []
+        caught: dict[str, list[str]] = {rule.text: [] for rule in rules}
+        for name in dict.fromkeys(names):
+            own = exact.get(_fold(name))
+            rule = self._claim(name, (*((own,) if own else ()), *patterns))
+            if rule is None:
+                unmapped.append(name)
+                continue
+            caught[rule.text].append(name)
+            if rule.roi is None:
+                ignored.append(name)
+            else:
+                rois[name] = rule.roi
+        return Mapped(rois, tuple(ignored), tuple(unmapped), {text: tuple(n) for text, n in caught.items()})
 
     @classmethod
     def load(cls, path: Path) -> RoiMap:

@@ -56,7 +56,11 @@ def target(parts: NameParts) -> NameClass | None:
 def other_image(parts: NameParts) -> NameClass | None:
     """The outline of the body in another image."""
     image = next(
-        (w for w in word_list("images") if re.search(rf"(?<![a-z]){w}(?![a-z])|body ?{w}", parts.text)),
+        (
+            w
+            for w in sorted(word_list("images"))
+            if re.search(rf"(?<![a-z]){w}(?![a-z])|body ?{w}", parts.text)
+        ),
         None,
     )
     words = [w for w in parts.words if w not in word_list("images") and not w.isdigit()]
@@ -74,7 +78,8 @@ def other_image(parts: NameParts) -> NameClass | None:
         and not any(w in word_list("images") or w.endswith("ct") for w in parts.words)
     ):
         return None
-    return aside(parts, Kind.OTHER_IMAGE, "the body's outline in another image", None)
+    pattern = f"re:body.*{image}|{image}.*body" if image and body == "body" else None
+    return aside(parts, Kind.OTHER_IMAGE, "the body's outline in another image", pattern)
 
 
 def support(parts: NameParts) -> NameClass | None:
@@ -110,7 +115,7 @@ def weak_words(parts: NameParts) -> NameClass | None:
 def by_word(parts: NameParts, key: str, kind: Kind, what: str) -> NameClass | None:
     word = parts.has(key)
     if word is None:
-        word = next((w for w in word_list("inside") if w in parts.text and _belongs(w, key)), None)
+        word = next((w for w in sorted(word_list("inside")) if w in parts.text and _belongs(w, key)), None)
     if word is not None:
         return aside(parts, kind, f'"{word}": {what}', word_pattern(word))
     for word in parts.words:

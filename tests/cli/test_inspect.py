@@ -95,14 +95,16 @@ def test_rois_counts_names_and_proposes(tmp_path: Path, options: tuple[str, ...]
     volumes = ["0.2", "0.2", "-", "0.2"] if not options else ["-"]
     assert ["Blase", "3", "Bladder", *volumes] in rows
     assert any(row[:4] == ["LT", "PAROTID", "1", "Parotid_L"] for row in rows)
-    assert any(row[:3] == ["Lung", "1", "-"] for row in rows), "the side is not guessed"
-    assert "3 patients, 5 names, 3 with a TG-263 name" in result.stdout
+    assert any(row[:2] == ["Lung", "1"] for row in rows), "the side is not guessed"
+    assert "may be Lung_L or Lung_R or Lungs" in result.stdout
+    assert "begins with z: not used for dose (TG-263)" in result.stdout
+    assert result.stdout.splitlines()[-1] == "5 names: 3 mapped, 1 set aside, 1 to decide"
     assert "without a structure set: P4" in result.stdout
 
 
 def test_rois_writes_a_map_to_edit(tmp_path: Path) -> None:
-    patient(tmp_path / "data", 1, ("Blase", "parotis li", "zHelp"))
-    patient(tmp_path / "data", 2, ("BLASE", "LT PAROTID"))
+    patient(tmp_path / "data", 1, ("Blase", "parotis li", "z_Help", "z_Ring"))
+    patient(tmp_path / "data", 2, ("BLASE", "LT PAROTID", "Lung"))
     path = tmp_path / "roi-map.yaml"
     result = run("rois", tmp_path / "data", "--out", path)
     assert result.exit_code == 0, result.stderr
@@ -110,8 +112,17 @@ def test_rois_writes_a_map_to_edit(tmp_path: Path) -> None:
     assert roi_map.rois == {"Bladder": ("BLASE",), "Parotid_L": ("LT PAROTID", "parotis li")}
     text = path.read_text(encoding="utf-8")
     assert "- BLASE  # 2 of 2 patients, median 0.2 cm3" in text
-    assert "#  - zHelp  # 1 of 2 patients" in text
-    assert "1 names have no proposal. Training refuses them" in result.stderr
+    assert roi_map.ignore == ("z_*",)
+    assert "- z_*  # 2 names, 2 structure sets" in text
+    assert "#  - Lung  # 1 of 2 patients; may be Lung_L or Lung_R or Lungs" in text
+    assert "1 names are to decide. Training refuses those that may be a ROI it learns" in result.stderr
+    assert result.stdout.splitlines()[-1] == "6 names: 3 mapped, 2 set aside, 1 to decide"
+
+    caught = run("rois", tmp_path / "data", "--roi-map", path)
+    rows = [line.split() for line in caught.stdout.splitlines()]
+    assert ["ignored", "z_*", "2", "2", "z_Help,", "z_Ring"] in rows
+    assert ["Bladder", "BLASE", "1", "2"] in rows
+    assert caught.stdout.splitlines()[-1] == "6 names: 3 mapped, 2 set aside, 1 to decide"
 
     again = run("rois", tmp_path / "data", "--out", path)
     assert again.exit_code == 2
@@ -135,3 +146,31 @@ def test_rois_names_what_it_could_not_measure(tmp_path: Path) -> None:
     result = run("rois", tmp_path)
     assert result.exit_code == 0
     assert "patient P2: not measured: This CT file is cut short" in result.stderr
+
+
+def test_rois_tells_a_remainder_from_the_organ_by_volume(tmp_path: Path) -> None:
+    for number, slices in (("1", (10, 9)), ("2", (9, 10)), ("3", (1, 1))):
+        stack = axial(
+            12, series=f"s{number}", study=f"t{number}", frame=f"f{number}", patient_id=f"P{number}"
+        )
+        write_stack(tmp_path / number, stack)
+        names = ("Parotid_L", "Parotid_R" if number != "3" else "parotis re")
+        rois = {name: box_contours(stack, range(n)) for name, n in zip(names, slices, strict=True)}
+        write_structure_set(tmp_path / number / "rs.dcm", stack, rois)
+    result = run("rois", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    text = " ".join(result.stdout.split())
+    remainder = "0.192 cm3 where {} has 1.82 cm3 elsewhere: what is left of it outside a target?"
+    assert f"told apart by volume: Parotid_L in P3: {remainder.format('Parotid_L')}" in text
+    assert f"parotis re 1 0.2 {remainder.format('Parotid_R')}" in text
+    assert result.stdout.splitlines()[-1] == "3 names: 2 mapped, 0 set aside, 1 to decide"
+
+
+def test_rois_of_a_list_of_names(tmp_path: Path) -> None:
+    path = tmp_path / "names.csv"
+    path.write_text("name,instances\nParotid_L,785\nPTV70,3\nPTV60,4\nThyroid,2\n", encoding="utf-8")
+    result = run("rois", path, "--out", tmp_path / "map.yaml")
+    assert result.exit_code == 0, result.stderr
+    assert "a PTV" in result.stdout and "may be Glnd_Thyroid or Cartlg_Thyroid" in result.stdout
+    assert result.stdout.splitlines()[-1] == "4 names: 1 mapped, 2 set aside, 1 to decide"
+    assert "- '*PTV*'  # 2 names, 7 structure sets" in (tmp_path / "map.yaml").read_text(encoding="utf-8")

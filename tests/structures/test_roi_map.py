@@ -82,3 +82,71 @@ def test_faulty_maps_are_refused(tmp_path: Path, text: str, message: str) -> Non
 def test_missing_map_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         RoiMap.load(tmp_path / "none.yaml")
+
+
+def test_patterns_catch_names_and_say_which() -> None:
+    roi_map = RoiMap(
+        {"Parotid_L": ("par* l*", "re:^lt[ _]?parotid"), "Brainstem": ("brain ?tem",)},
+        ("PTV*", "re:^z[_ ]", "Dose 50[%]"),
+    )
+    mapped = roi_map.apply(
+        ["Par gland left", "LT_Parotid", "brain stem", "ptv70", "z_ring", "Dose 50[%]", "Dose 50%", "aPTV"]
+    )
+    assert mapped.rois == {
+        "Par gland left": "Parotid_L",
+        "LT_Parotid": "Parotid_L",
+        "brain stem": "Brainstem",
+    }
+    assert mapped.ignored == ("ptv70", "z_ring", "Dose 50[%]")
+    assert mapped.unmapped == ("Dose 50%", "aPTV")
+    assert mapped.caught["PTV*"] == ("ptv70",)
+    assert mapped.caught["re:^lt[ _]?parotid"] == ("LT_Parotid",)
+    assert mapped.caught["Parotid_L"] == ()
+
+
+@pytest.mark.parametrize(
+    ("rois", "ignore", "name", "message"),
+    [
+        (
+            {"A": ("x*",), "B": ("*y",)},
+            (),
+            "xy",
+            r"stands for two ROIs(.|\n)*'xy' under A \(pattern 'x\*'\) and B \(pattern '\*y'\)",
+        ),
+        (
+            {"A": ("x*",)},
+            ("*y",),
+            "xy",
+            r"both mapped and ignored(.|\n)*'xy', mapped to A \(pattern 'x\*'\), ignored by '\*y'",
+        ),
+        (
+            {"A": ("xy",)},
+            ("re:y$",),
+            None,
+            r"both mapped and ignored(.|\n)*'xy', mapped to A, ignored by 're:y\$'",
+        ),
+        (
+            {"Parotid_L": (), "B": ("par*",)},
+            (),
+            None,
+            r"two ROIs(.|\n)*'parotid_l' under Parotid_L and B \(pattern 'par\*'\)",
+        ),
+    ],
+)
+def test_two_rules_that_claim_one_name_are_refused(
+    rois: dict[str, tuple[str, ...]], ignore: tuple[str, ...], name: str | None, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RoiMap(rois, ignore).apply([name] if name else [])
+
+
+def test_a_faulty_regular_expression_is_refused_when_the_map_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no regular expression(.|\n)*re:\("):
+        RoiMap.load(written(tmp_path, "rois:\n  A: ['re:(']\n"))
+
+
+def test_patterns_survive_saving(tmp_path: Path) -> None:
+    roi_map = RoiMap({"A": ("re:^a[ _]?b", "a*")}, ("*ring*", "re:(?<![a-z])gy(?![a-z])"))
+    roi_map.save(tmp_path / "map.yaml", comments={"*ring*": "12 names, 40 structure sets"})
+    assert RoiMap.load(tmp_path / "map.yaml") == roi_map
+    assert "- '*ring*'  # 12 names, 40 structure sets" in (tmp_path / "map.yaml").read_text(encoding="utf-8")
