@@ -72,7 +72,10 @@ def command(
     for note in (*files.problems, *ct.notes):
         _note(note)
     origin = SegmentationOrigin(description=description, algorithm=algorithm)  # type: ignore[arg-type]
-    written = write_masks(output, _masks(files, ct, masks, rois), ct, origin, overwrite=overwrite)
+    inputs = [path for path in (masks, rtstruct) if path is not None]
+    written = write_masks(
+        output, _masks(files, ct, masks, rois), ct, origin, overwrite=overwrite, inputs=inputs
+    )
     for name in written.empty:
         _note(f"ROI {name} has no voxel and is not written: a segmentation has no empty segments")
     for name, count in written.voxels.items():

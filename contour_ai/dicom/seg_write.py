@@ -15,7 +15,7 @@ from contour_ai.box import Box, bounding_box
 from contour_ai.dicom.header import UNREADABLE, read_header
 from contour_ai.dicom.seg_codes import segment_codes
 from contour_ai.errors import ConfigError, InputError, VerificationError
-from contour_ai.files import atomic_file
+from contour_ai.files import SEG, atomic_file
 from contour_ai.structures.roi_record import roi_info
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def write_segmentation(
     origin: SegmentationOrigin | None = None,
     *,
     overwrite: bool = False,
+    inputs: Sequence[Path] = (),
 ) -> str:
     """Writes one SEG file, reads it back and compares before it is kept.
 
@@ -114,7 +115,7 @@ def write_segmentation(
             found=f"{type(error).__name__}: {error}",
             fix="write an RTSTRUCT instead, or export the CT again with all its attributes",
         ) from error
-    with atomic_file(path, overwrite=overwrite) as temporary:
+    with atomic_file(path, overwrite=overwrite, inputs=[*inputs, *ct.paths], kind=SEG) as temporary:
         data_set.save_as(temporary, enforce_file_format=True)
         _verify(temporary, path, segments, ct)
     return str(data_set.SOPInstanceUID)
@@ -135,6 +136,7 @@ def write_masks(
     origin: SegmentationOrigin | None = None,
     *,
     overwrite: bool = False,
+    inputs: Sequence[Path] = (),
 ) -> WrittenSegmentation:
     """Writes (ROI name, mask (k, i, j) of the CT's grid) as `write_segmentation` does, in the colours of the names.
 
@@ -153,7 +155,7 @@ def write_masks(
         raise InputError(
             "All ROIs are empty; a segmentation needs a voxel.", found=", ".join(empty) or "no ROI"
         )
-    write_segmentation(path, segments, ct, origin, overwrite=overwrite)
+    write_segmentation(path, segments, ct, origin, overwrite=overwrite, inputs=inputs)
     return WrittenSegmentation({s.name: int(np.count_nonzero(s.values)) for s in segments}, tuple(empty))
 
 

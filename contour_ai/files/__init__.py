@@ -6,7 +6,7 @@ with sizes and hashes (`manifest`): it is replaced only while it holds nothing e
 folder above it.
 """
 
-from contour_ai.files.formats import NPZ, ROI_MAP, RTSTRUCT, FileKind, dicom_kind
+from contour_ai.files.formats import NPZ, ROI_MAP, RTSTRUCT, SEG, FileKind, dicom_kind
 from contour_ai.files.manifest import (
     MANIFEST,
     Manifest,
@@ -29,6 +29,7 @@ __all__ = [
     "NPZ",
     "ROI_MAP",
     "RTSTRUCT",
+    "SEG",
     "FileKind",
     "Manifest",
     "ProcessId",

@@ -44,4 +44,5 @@ NPZ = FileKind(
     "npz file of masks", lambda start: start[:4] in (b"PK\x03\x04", b"PK\x05\x06") and b".npy" in start
 )
 RTSTRUCT = dicom_kind("RTSTRUCT", "1.2.840.10008.5.1.4.1.1.481.3")
+SEG = dicom_kind("SEG", "1.2.840.10008.5.1.4.1.1.66.4")
 ROI_MAP = FileKind("ROI map", lambda start: b"rois:" in start or b"ignore:" in start)
