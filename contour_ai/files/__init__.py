@@ -7,6 +7,7 @@ folder above it.
 """
 
 from contour_ai.files.formats import NPZ, ROI_MAP, RTSTRUCT, SEG, FileKind, dicom_kind
+from contour_ai.files.lock import LOCK, only_one
 from contour_ai.files.manifest import (
     MANIFEST,
     Manifest,
@@ -24,6 +25,7 @@ from contour_ai.files.text import write_text
 from contour_ai.files.writing import atomic_file, atomic_folder, check_target
 
 __all__ = [
+    "LOCK",
     "MANIFEST",
     "MAX_NAME_CHARACTERS",
     "NPZ",
@@ -43,6 +45,7 @@ __all__ = [
     "first_stranger",
     "is_temporary",
     "is_whole",
+    "only_one",
     "safe_name",
     "this_process",
     "update_manifest",

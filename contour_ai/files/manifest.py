@@ -93,9 +93,13 @@ def write_manifest(folder: Path, record: Record) -> None:
         Manifest(record, dict(zip(paths, pool.map(facts_of, paths.values()), strict=True))).save(folder)
 
 
-def update_manifest(folder: Path, *names: str) -> None:
-    """Notes that contour-ai itself has changed or added files in a folder; one without a manifest stays without."""
-    manifest = Manifest.load(folder)
+def update_manifest(folder: Path, *names: str, make: Record | None = None) -> None:
+    """Notes that contour-ai itself has changed or added files in a folder.
+
+    Args:
+        make: what a folder without a manifest holds; None where it is to stay without.
+    """
+    manifest = Manifest.load(folder) or (None if make is None else Manifest(make, {}))
     if manifest is not None:
         files = {**manifest.files, **{name: facts_of(folder / name) for name in names}}
         Manifest(manifest.record, files).save(folder)

@@ -53,6 +53,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def time_left_s(path: Path) -> float | None:
+    """What was left of the time budget when a checkpoint was written; None where there is none, or no checkpoint."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # noqa: BLE001 - only asked to tell people; whatever is wrong with it is said when it is loaded
+        return None
+    left = content.get("budget_left_s")
+    return left if isinstance(left, float) else None
+
+
 def random_state() -> dict[str, Any]:
     """The state of torch's generators: what dropout draws from."""
     state: dict[str, Any] = {"cpu": torch.get_rng_state()}

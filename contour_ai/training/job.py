@@ -30,6 +30,10 @@ class Job:
     """Of the data and the plan: a checkpoint of another one is refused."""
     time_budget_s: float | None = None
     """End in this time from now on; None for the configured steps, or for what is left of a resumed run's budget."""
+    whole_budget_s: float | None = None
+    """The time budget as it was given, preparation and the end included."""
+    prepared_s: float = 0.0
+    """How long preparation took: taken from what is left of a resumed run's budget."""
     resume: bool = False
     started_from: str = ""
     """Name and version of the model whose weights it began with; a resumed run knows them."""
@@ -70,6 +74,10 @@ class Progress:
     """Smoothed."""
     budget_left_s: float | None = None
     """Of the time budget; None where there is none."""
+    whole_budget_s: float | None = None
+    """The time budget as it was given; None where there is none."""
+    validation_due: bool = False
+    """Whether the next thing to do is a validation: one was broken off."""
     filled_step: int = 0
     """After which ROIs that were not contoured were filled in; 0 where they are not, or not yet."""
     filled: dict[str, int] = field(default_factory=dict)

@@ -29,6 +29,7 @@ from contour_ai.training.reporting import NoWriter, progress_facts, score_facts,
 from contour_ai.training.resuming import resume_training, save_best, save_training
 from contour_ai.training.schedule import rate_share
 from contour_ai.training.step import Stepper
+from contour_ai.training.stopping import StopRequest, TrainingStoppedError, stop_requests
 from contour_ai.training.validation import (
     FORWARD_SHARE,
     VALIDATION_FILE,
@@ -55,7 +56,7 @@ def train_network(
     on_progress: OnProgress = no_progress,
     processes: Processes | None = None,
 ) -> tuple[dict[str, torch.Tensor], Progress]:
-    """Trains `network` in place.
+    """Trains `network` in place. Ctrl-C or SIGTERM ends it after the step; everything is saved then.
 
     Args:
         job: what is to be done; the same in all processes.
@@ -70,6 +71,7 @@ def train_network(
         ContourAIError: the loss became NaN or infinite; the message names the patients of the batch. The device's
             memory is not enough for one sample.
         ModelError: the checkpoint to resume from is missing, damaged or of another training.
+        TrainingStoppedError: it was asked to stop, and is saved.
     """
     config = job.config
     processes = processes or Processes.only(job.device)
@@ -81,56 +83,102 @@ def train_network(
     if at.filled_step:
         job = _with_training(job, stepper, load_filled(job.training, job.filled))
     stepper.begin()
-    if not job.resume:
-        save_training(job, stepper, at)  # from here on a killed training can go on
     clock = _clock(job, at, processes.size)
     at.done = clock.done  # of the steps wanted now, where that is another number than before
+    at.budget_left_s = clock.budget_left_s
+    at.whole_budget_s = job.whole_budget_s or at.whole_budget_s
+    if not job.resume:
+        save_training(job, stepper, at)  # from here on a killed training can go on
     watch = LossWatch(at.loss)
     writer = tensorboard_writer(job.run_dir, at.step) if processes.is_first else NoWriter()
-    saved_s = time.monotonic()
+    try:
+        with stop_requests() as stop:
+            _take_steps(job, stepper, at, clock, watch, writer, on_progress, stop)
+    except TrainingStoppedError:
+        at.loss = watch.look(at.step)
+        clock.paused()
+        at.elapsed_s, at.budget_left_s = clock.elapsed_s, clock.budget_left_s
+        save_training(job, stepper, at)
+        raise
+    finally:
+        writer.close()
 
-    while not at.finished:
-        if _is_time_for_pseudo_labels(config, at):
-            job = _with_training(job, stepper, _pseudo_labelled(job, stepper, on_progress))
-            at.filled_step, at.filled = at.step, filled_counts(job.training)
-            clock.paused()
-        rate = config.optimiser.learning_rate * rate_share(config.schedule, at.done, at.step)
-        loss, patient_ids = stepper.step(at.step, rate)
-        watch.add(loss, patient_ids)
-        clock.tick()
-        overdue = time.monotonic() - saved_s > 60 * config.run.checkpoint_minutes
-        at.done, save_now = processes.decide(clock.done, overdue)
-        at.step, at.elapsed_s, at.budget_left_s = clock.step, clock.elapsed_s, clock.budget_left_s
-
-        validate_now = at.finished or at.step % config.run.validate_every == 0
-        if at.step % LOOK_EVERY == 0 or watch.waiting_s > LOOK_EVERY_S or validate_now or save_now:
-            at.loss = watch.look(at.step)
-            writer.add_scalar("loss", at.loss, at.step)
-            writer.add_scalar("learning rate", rate, at.step)
-            on_progress(ProgressEvent("training", at.done, 1.0, progress_facts(clock, at, processes.device)))
-        if validate_now:
-            figures = _validated(job, stepper, on_progress)
-            score = Score.of(at.step, at.elapsed_s, at.loss, rate, job.plan.rois, figures)
-            _draw_worst(job, stepper, score, writer)
-            clock.validated()
-            at.elapsed_s, at.budget_left_s = clock.elapsed_s, clock.budget_left_s
-            at.scores.append(score)
-            if score.mean > at.best:
-                at.best, at.best_step = score.mean, at.step
-                save_best(job, stepper, score)
-            write_score(writer, score)
-            _write_scores(job, stepper, at)
-            on_progress(ProgressEvent("validated", at.done, 1.0, score_facts(score, at)))
-        if validate_now or save_now:
-            save_training(job, stepper, at)
-            saved_s = time.monotonic()
-
-    writer.close()
     processes.decide(0.0)  # the first has written the best weights
     best = checkpoint.load_checkpoint(checkpoint.best_path(job.checkpoints, at.best_step))["model"]
     if config.run.weights == "best" or at.best_step == at.step:
         return best, at
     return _mean_with_last(job, stepper, best, at, on_progress), at
+
+
+def _take_steps(
+    job: Job,
+    stepper: Stepper,
+    at: Progress,
+    clock: Clock,
+    watch: LossWatch,
+    writer: Any,
+    on_progress: OnProgress,
+    stop: StopRequest,
+) -> None:
+    """All steps and validations that are left.
+
+    Raises:
+        TrainingStoppedError: it was asked to stop; `stepper` and `at` are as after the last step.
+    """
+    config, processes = job.config, stepper.processes
+    saved_s = time.monotonic()
+    while not at.finished or at.validation_due:
+        rate = config.optimiser.learning_rate * rate_share(config.schedule, at.done, at.step)
+        save_now = False
+        if not at.validation_due:
+            if _is_time_for_pseudo_labels(config, at):
+                with stop.interruptible(allowed=processes.alone):
+                    labelled = _pseudo_labelled(job, stepper, on_progress)
+                job = _with_training(job, stepper, labelled)
+                at.filled_step, at.filled = at.step, filled_counts(job.training)
+                clock.paused()
+            loss, patient_ids = stepper.step(at.step, rate)
+            watch.add(loss, patient_ids)
+            clock.tick()
+            overdue = time.monotonic() - saved_s > 60 * config.run.checkpoint_minutes
+            at.done, save, stop_now = processes.decide(clock.done, overdue, stop.requested)
+            save_now = bool(save)
+            at.step, at.elapsed_s, at.budget_left_s = clock.step, clock.elapsed_s, clock.budget_left_s
+            at.validation_due = at.finished or at.step % config.run.validate_every == 0
+            if stop_now:
+                raise TrainingStoppedError
+            if at.step % LOOK_EVERY == 0 or watch.waiting_s > LOOK_EVERY_S or at.validation_due or save_now:
+                at.loss = watch.look(at.step)
+                writer.add_scalar("loss", at.loss, at.step)
+                writer.add_scalar("learning rate", rate, at.step)
+                facts = progress_facts(clock, at, processes.device)
+                on_progress(ProgressEvent("training", at.done, 1.0, facts))
+        if at.validation_due:
+            with stop.interruptible(allowed=processes.alone):
+                figures = _validated(job, stepper, on_progress)
+                score = Score.of(at.step, at.elapsed_s, at.loss, rate, job.plan.rois, figures)
+                _draw_worst(job, stepper, score, writer)
+            at.validation_due = False
+            save_now = True
+            _note_validation(job, stepper, at, clock, score, writer)
+            on_progress(ProgressEvent("validated", at.done, 1.0, score_facts(score, at)))
+        if save_now:
+            save_training(job, stepper, at)
+            saved_s = time.monotonic()
+
+
+def _note_validation(
+    job: Job, stepper: Stepper, at: Progress, clock: Clock, score: Score, writer: Any
+) -> None:
+    """What a validation found, into `at` and the files of the run."""
+    clock.validated()
+    at.elapsed_s, at.budget_left_s = clock.elapsed_s, clock.budget_left_s
+    at.scores.append(score)
+    if score.mean > at.best:
+        at.best, at.best_step = score.mean, at.step
+        save_best(job, stepper, score)
+    write_score(writer, score)
+    _write_scores(job, stepper, at)
 
 
 def _validated(job: Job, stepper: Stepper, on_progress: OnProgress) -> CaseFigures:
@@ -246,9 +294,12 @@ def _clock(job: Job, at: Progress, processes: int) -> Clock:
     """A clock that goes on from where the training stands."""
     step_voxels = math.prod(job.plan.patch_kij) * job.plan.batch_size * processes
     validation_steps = FORWARD_SHARE * sum(map(job.windows.voxels, job.validation)) / step_voxels
+    left_s = job.time_budget_s
+    if left_s is None and at.budget_left_s is not None:
+        left_s = max(at.budget_left_s - job.prepared_s, 0.0)
     return Clock(
         job.config.run.steps,
-        at.budget_left_s if job.time_budget_s is None else job.time_budget_s,
+        left_s,
         step=at.step,
         elapsed_s=at.elapsed_s,
         done=at.done,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -46,11 +47,16 @@ def worst_picture(case: Case, roi: str, logits: NDArray[np.float32]) -> Image.Im
 
 
 def save_pictures(folder: Path, pictures: Mapping[str, Image.Image]) -> None:
-    """Writes pictures as PNG files, in place of those of the validation before.
+    """Writes pictures as PNG files, in place of those of the validation before; other files in the folder stay.
 
     Raises:
         OutputError: they cannot be written.
     """
-    with atomic_folder(folder, overwrite=True, set_aside=True) as temporary:
+    with atomic_folder(folder, overwrite=True, owned=True) as temporary:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.suffix != ".png":
+                shutil.copytree(path, temporary / path.name) if path.is_dir() else shutil.copy2(
+                    path, temporary
+                )
         for name, picture in pictures.items():
             picture.save(temporary / f"{safe_name(name)}.png")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from contour_ai.errors import InputError
 from contour_ai.network_config import LEVELS_OF_PRESET
@@ -163,10 +163,19 @@ def _resolved(config: TrainConfig, plan: Plan) -> TrainConfig:
     )
 
 
+def _with_floats(value: Any) -> Any:
+    """The same with every number a float: a plan says -1000 where the file that it was written to says -1000.0."""
+    if isinstance(value, Mapping):
+        return {key: _with_floats(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_floats(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _fingerprint(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> str:
     """Of all that decides what is learnt, besides how long."""
     keys = {label: (key, case.states) for label, (key, case) in cases.items()}
     mapping = to_mapping(config)
     mapping["run"] = {k: v for k, v in mapping["run"].items() if k not in DONE_KEYS}
-    text = json.dumps([mapping, sorted(keys.items())], sort_keys=True)
+    text = json.dumps([_with_floats(mapping), sorted(keys.items())], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -6,17 +6,18 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contour_ai.bundle import ModelBundle, save_bundle
 from contour_ai.errors import ConfigError, ModelError, OutputError
-from contour_ai.files import clear_left_behind
+from contour_ai.files import clear_left_behind, only_one
 from contour_ai.pipeline._train.options import BUNDLE, CONFIG_FILE, MAP_FILE, TrainOptions
 from contour_ai.pipeline._train.preparing import prepared_job
 from contour_ai.pipeline._train.record import describe_model
-from contour_ai.pipeline._train.run_folder import plan_facts, write_run_folder
+from contour_ai.pipeline._train.run_folder import plan_facts, refuse_strange_files, write_run_folder
 from contour_ai.pipeline.archive import find_sources, typical_grids
 from contour_ai.pipeline.calibration import measured_confidence, measured_ranges
 from contour_ai.pipeline.card import model_card
@@ -73,8 +74,22 @@ def train(
     from contour_ai.training.distributed import join
 
     processes = join(options.device)
-    with processes.until_done():
+    with processes.until_done(), ExitStack() as held:
+
+        def begin() -> None:
+            held.enter_context(_alone_in(Path(run_dir)))
+
+        processes.from_first(begin)
         return _train_with(settings, Path(data_dir), Path(run_dir), on_progress, options, processes, started)
+
+
+def _alone_in(run_dir: Path) -> AbstractContextManager[None]:
+    """A second training in the same folder would write over the first one's checkpoints."""
+    return only_one(
+        run_dir,
+        what="Another training is at work in this folder.",
+        fix="wait until it has ended or stop it, then give --resume; or give another --out",
+    )
 
 
 @dataclass(frozen=True)
@@ -112,15 +127,16 @@ def _train_with(
         start_from(
             network, job.plan.rois, options.init.build_network(calibrated=False), options.init.roi_names
         )
+    job = replace(job, prepared_s=time.monotonic() - started)
     if options.time_budget_s is not None:
-        left_s = (1 - FINISHING_BUDGET_SHARE) * options.time_budget_s - (time.monotonic() - started)
-        job = replace(job, time_budget_s=max(left_s, 1.0))
+        left_s = (1 - FINISHING_BUDGET_SHARE) * options.time_budget_s - job.prepared_s
+        job = replace(job, time_budget_s=max(left_s, 1.0), whole_budget_s=options.time_budget_s)
     weights, progress = train_network(job, network, on_progress, processes)
 
     def finish() -> ModelBundle:
         described = describe_model(job, progress, begun.facts, processes.size)
         bundle = replace(described, ranges=begun.ranges)
-        return _finished(bundle, network, weights, job, on_progress, options)
+        return _finished(bundle, network, weights, job, on_progress, progress.whole_budget_s)
 
     return processes.from_first(finish)
 
@@ -134,11 +150,18 @@ def _begin(
     processes: Processes,
 ) -> _Begun:
     """Everything decided, prepared, written into the run folder and told, before the first step."""
+    from contour_ai.training.checkpoint import LAST, time_left_s
+
     config, options = _opened(config, run_dir, options)
     sources = find_sources(data_dir, options.roi_map, on_progress)
     job, rois_left_out, left_out = prepared_job(config, sources, run_dir, options, on_progress)
     write_run_folder(run_dir, job, left_out, options.roi_map)
     facts = plan_facts(job, rois_left_out, left_out, options.time_budget_s)
+    if options.resume and options.time_budget_s is None:
+        left_s = time_left_s(job.checkpoints / LAST)
+        facts["steps"] = (
+            facts["steps"] if left_s is None else f"as many as fit the {left_s:.0f} s that are left"
+        )
     if not processes.alone:
         facts["samples a step"] += f" in each of {processes.size} processes"
     if options.init is not None and not options.resume:
@@ -160,13 +183,13 @@ def _finished(
     weights: dict[str, Tensor],
     job: Job,
     on_progress: OnProgress,
-    options: TrainOptions,
+    whole_budget_s: float | None,
 ) -> ModelBundle:
     """The bundle, its rules chosen and its confidence measured, on disk."""
     held_back = [case for case in job.validation if case not in job.training]
     if held_back:
         network.load_state_dict(weights)
-        seconds = FINISHING_BUDGET_SHARE / 2 * (options.time_budget_s or math.inf)
+        seconds = FINISHING_BUDGET_SHARE / 2 * (whole_budget_s or math.inf)
         bundle = tuned(bundle, network, held_back, str(job.device), on_progress, seconds=seconds)
         bundle.calibrate_network(network)
         shares = measured_confidence(
@@ -204,6 +227,7 @@ def _opened(config: TrainConfig, run_dir: Path, options: TrainOptions) -> tuple[
             where=run_dir,
             fix="give --resume to go on with it, or another --out",
         )
+    refuse_strange_files(run_dir)
     if options.init is not None:
         config = _config_of_model(options.init, config)
     return config, options

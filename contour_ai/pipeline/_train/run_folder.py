@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contour_ai.files import atomic_file, write_text
+from contour_ai.errors import OutputError
+from contour_ai.files import atomic_file, is_whole, update_manifest, write_text
 from contour_ai.pipeline._train.options import CHECK_FILE, CONFIG_FILE, MAP_FILE, SPLITS_FILE
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.config import print_config
@@ -15,6 +16,9 @@ from contour_ai.training.overlap import described
 
 if TYPE_CHECKING:
     from contour_ai.training.job import Job
+
+
+OWN_FILES = (CONFIG_FILE, MAP_FILE, SPLITS_FILE)
 
 
 def write_run_folder(run_dir: Path, job: Job, left_out: Mapping[str, str], roi_map: RoiMap | None) -> None:
@@ -31,6 +35,23 @@ def write_run_folder(run_dir: Path, job: Job, left_out: Mapping[str, str], roi_m
     }
     with atomic_file(run_dir / SPLITS_FILE, overwrite=True) as path:
         write_text(path, json.dumps(splits, indent=1, ensure_ascii=False))
+    written = [name for name in OWN_FILES if (run_dir / name).is_file()]
+    update_manifest(run_dir, *written, make="results")
+
+
+def refuse_strange_files(run_dir: Path) -> None:
+    """A new training writes over what an earlier one left that was broken off, and over nothing else.
+
+    Raises:
+        OutputError: a file that it would write is there, and was not written by a training or was changed since.
+    """
+    for name in OWN_FILES:
+        if (run_dir / name).exists() and not is_whole(run_dir, name):
+            raise OutputError(
+                "A file in the folder of the run would be replaced, and contour-ai did not write it.",
+                where=run_dir / name,
+                fix="give another --out, or move the file (a configuration may lie anywhere: --config FILE)",
+            )
 
 
 def _rois_left_out(job: Job) -> dict[str, list[str]]:
