@@ -114,10 +114,9 @@ class LazyGroup(click.Group):
         except ContourAIError as error:
             _echo_error(str(error))
             status = exit_status(error)
-        except (KeyboardInterrupt, click.Abort):
-            click.echo(
-                "interrupted: no partial file was left. Run the same command again to go on.", err=True
-            )
+        except (KeyboardInterrupt, click.Abort) as error:
+            advice = str(error) or "no partial file was left. Run the same command again to go on."
+            click.echo(f"interrupted: {visible(advice)}", err=True)
             status = INTERRUPTED
         except (click.ClickException, click.exceptions.Exit):
             raise
@@ -195,7 +194,10 @@ def _make_streams_tolerant() -> None:
 
 
 def _interrupt_once() -> None:
-    """Only the first Ctrl-C interrupts the work; those that follow at once must not interrupt the tidying up."""
+    """Only the first Ctrl-C or SIGTERM interrupts; those that follow at once must not interrupt the tidying up.
+
+    Without a handler SIGTERM (on Windows Ctrl-Break) would end the process with its half-written files left behind.
+    """
     first: list[float] = []
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -205,7 +207,8 @@ def _interrupt_once() -> None:
         if time.monotonic() - first[0] > SECONDS_TO_TIDY_UP:
             os._exit(INTERRUPTED)
 
-    if (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):  # not where interrupts are ignored (nohup)
-        signal.signal(signal.SIGINT, interrupt)
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        number = getattr(signal, name, None)
+        # Not where they are ignored (nohup).
+        if number is not None and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(number, interrupt)

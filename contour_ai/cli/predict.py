@@ -121,7 +121,16 @@ def command(
     for bundle in bundles:
         _say_which(bundle, chosen=bool(models))
         warn_of_mirror(bundle, tta)
-    return _predict_all(patient_dirs, bundles, out_dir, options, here, skip_done or here.size > 1)
+    skip_done = skip_done or here.size > 1
+    try:
+        return _predict_all(patient_dirs, bundles, out_dir, options, here, skip_done)
+    except KeyboardInterrupt:
+        if len(patient_dirs) == 1 or skip_done or overwrite:
+            raise
+        raise KeyboardInterrupt(
+            "patients that are contoured stay, of the others nothing was left. Run the same command again with "
+            "--skip-done to go on."
+        ) from None
 
 
 def warn_of_mirror(bundle: ModelBundle, tta: bool | None) -> None:

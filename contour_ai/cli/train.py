@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import click
@@ -64,7 +67,11 @@ class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
     help="Start from this model (a name, or the folder of a bundle), with its network and preprocessing; "
     "preprocess.spacing_mm_kij of the configuration, where given, stays.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the training in the folder of the run.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the training in the folder of the run, within what is left of its time budget.",
+)
 @click.option(
     "--time-budget", type=Duration(), help="End in this time (20m, 8h), with the schedule finished."
 )
@@ -173,9 +180,22 @@ def _train(
             bundle = train(data_dir, run_dir, settings, options, on_progress)
         except KeyboardInterrupt:
             if (run_dir / "checkpoints" / "last.pt").is_file():
-                err().print(f"stopped; `contour-ai train {data_dir} --out {run_dir} --resume` goes on")
-            raise
+                again = _resume_command(data_dir, run_dir, device, cache_dir, strict)
+                raise KeyboardInterrupt(f"the training is saved. This goes on with it:\n  {again}") from None
+            raise KeyboardInterrupt(
+                "the training had not begun; patients that were prepared stay in the cache. Run the same command "
+                "again to go on."
+            ) from None
     _print_result(bundle.folder)
+
+
+def _resume_command(data_dir: Path, run_dir: Path, device: str, cache_dir: Path | None, strict: bool) -> str:
+    """The command that goes on with a training, for the shell of this system."""
+    words = ["contour-ai", "train", str(data_dir), "--out", str(run_dir), "--resume"]
+    words += ["--device", device] if device != "auto" else []
+    words += ["--cache", str(cache_dir)] if cache_dir is not None else []
+    words += ["--strict"] if strict else []
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def _check(

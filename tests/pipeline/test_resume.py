@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import torch
 from test_train import CONFIG, write_patient
 
 from contour_ai.bundle import load_bundle
-from contour_ai.pipeline._train import TrainOptions, train
+from contour_ai.errors import OutputError
+from contour_ai.files import LOCK, only_one
+from contour_ai.pipeline._train import TrainOptions, preparing, run, train
 from contour_ai.training.config import LossConfig
 
 ROIS = {"Brainstem": (2, 8, 10), "Parotid_L": (5, 8, 15), "Parotid_R": (6, 7, 5)}
@@ -41,6 +45,62 @@ def test_killed_while_the_bundle_was_written_it_is_written_again(archive: Path, 
     assert not half.exists() and again == load_bundle(tmp_path / "bundle")
     assert again.weights_sha256 == model.weights_sha256
     assert again.training["steps"] == model.training["steps"]
+
+
+def test_a_window_of_whole_numbers_is_the_same_after_it_was_written(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "plan_windows", lambda cases: ((-1000, 400), (0, 80.0)))
+    config = replace(CONFIG, preprocess=replace(CONFIG.preprocess, windows_hu=None))
+    first = train(config, archive, tmp_path)
+    again = train(config, archive, tmp_path, options=TrainOptions(resume=True))
+    assert again.training["steps"] == first.training["steps"]
+    assert again.preprocess.windows_hu == ((-1000, 400), (0, 80))
+
+
+def test_what_is_left_of_a_time_budget_is_told_and_bounds_the_end(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    config = replace(CONFIG, run=replace(CONFIG.run, steps=10_000, validate_every=10_000))
+    with monkeypatch.context() as patch:
+        patch.setattr("contour_ai.training.loop._take_steps", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, archive, tmp_path, options=TrainOptions(time_budget_s=15.0))
+    seconds: list[float] = []
+    tuned = run.tuned
+    monkeypatch.setattr(run, "tuned", lambda *a, seconds: seconds_of(seconds) or tuned(*a, seconds=seconds))
+    seconds_of = seconds.append
+    plans: list[dict[str, str]] = []
+    options = TrainOptions(resume=True, on_plan=lambda facts: plans.append(dict(facts)))
+    began = time.monotonic()
+    train(config, archive, tmp_path, options=options)
+    assert plans[0]["steps"].startswith("as many as fit the 1") and plans[0]["steps"].endswith(
+        "s that are left"
+    )
+    assert time.monotonic() - began < 60 and seconds == [pytest.approx(0.225)]
+
+
+def test_a_second_training_in_the_folder_is_refused_and_names_the_first(
+    archive: Path, tmp_path: Path
+) -> None:
+    with (
+        only_one(tmp_path, what="", fix=""),
+        pytest.raises(
+            OutputError, match=rf"(?s)Another training.*process {os.getpid()} on .*, since 2.*--resume"
+        ),
+    ):
+        train(CONFIG, archive, tmp_path)
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_files_of_somebody_else_in_the_run_folder_stay(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("# mine\n", encoding="utf-8")
+    with pytest.raises(OutputError, match="contour-ai did not write it"):
+        train(CONFIG, archive, tmp_path)
+    assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == "# mine\n"
 
 
 def test_what_never_overlaps_is_in_the_plan_and_in_the_loss(

@@ -1,0 +1,62 @@
+"""An interrupt ends with status 130 and the command that goes on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from contour_ai.cli import predict as predict_command
+from contour_ai.cli.main import cli
+from contour_ai.pipeline import _train
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(a) for a in arguments], prog_name="contour-ai")
+
+
+def interrupted(*arguments: object, **options: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another shell")
+def test_a_training_says_the_command_that_resumes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_train, "train", interrupted)
+    run_dir = tmp_path / "my run"
+    arguments = ["train", tmp_path, "--out", run_dir, "--device", "cpu", "--strict", "--time-budget", "20m"]
+    result = run(*arguments)
+    assert result.exit_code == 130 and "had not begun" in result.stderr and "same command" in result.stderr
+    (run_dir / "checkpoints").mkdir(parents=True)
+    (run_dir / "checkpoints" / "last.pt").touch()
+    result = run(*arguments)
+    assert result.exit_code == 130 and "interrupted: the training is saved" in result.stderr
+    command = shlex.split(result.stderr.splitlines()[-1])
+    expected = [
+        "contour-ai",
+        "train",
+        str(tmp_path),
+        "--out",
+        str(run_dir),
+        "--resume",
+        "--device",
+        "cpu",
+        "--strict",
+    ]
+    assert command == expected
+    assert run(*command[1:]).exit_code == 130  # the options are ones that --resume takes
+
+
+@pytest.mark.parametrize(
+    ("more", "advice"),
+    [(["b"], "with --skip-done"), ([], "same command again"), (["b", "--overwrite"], "same command again")],
+)
+def test_a_cohort_goes_on_with_what_is_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], advice: str
+) -> None:
+    monkeypatch.setattr(predict_command, "_predict_all", interrupted)
+    result = run("predict", "a", *more, "--out", tmp_path, "--model", "phantom-pelvis")
+    assert result.exit_code == 130 and "interrupted: " in result.stderr
+    assert advice in result.stderr and ("--skip-done" in result.stderr) == ("--skip-done" in advice)

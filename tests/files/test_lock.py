@@ -1,0 +1,68 @@
+"""One process at a time in a folder; a lock whose holder is gone is taken over."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from contour_ai.errors import OutputError
+from contour_ai.files import LOCK, only_one, this_process
+from contour_ai.files.lock import SILENT_S
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from contour_ai.files import only_one
+with only_one(Path(sys.argv[1]), what="", fix=""):
+    os._exit(9)
+"""
+
+
+def enter(folder: Path) -> None:
+    with only_one(folder, what="Busy.", fix="wait"):
+        assert (folder / LOCK).exists()
+
+
+def test_a_lock_goes_with_its_block(tmp_path: Path) -> None:
+    enter(tmp_path / "new")
+    with pytest.raises(RuntimeError), only_one(tmp_path / "new", what="", fix=""):
+        raise RuntimeError
+    enter(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_the_holder_is_named(tmp_path: Path) -> None:
+    with only_one(tmp_path, what="", fix=""):
+        with pytest.raises(OutputError, match=rf"(?s)Busy.*process {os.getpid()} on .*what to do: wait"):
+            enter(tmp_path)
+        assert (tmp_path / LOCK).exists()
+
+
+def test_a_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False).returncode == 9
+    assert (tmp_path / LOCK).exists()
+    enter(tmp_path)
+
+
+def test_a_process_of_another_computer_counts_while_it_touches_its_lock(tmp_path: Path) -> None:
+    me = this_process()
+    content = {"host": "abcdef", "pid": 1, "start": me.start, "computer": "node7", "since": "yesterday"}
+    (tmp_path / LOCK).write_text(json.dumps(content), encoding="ascii")
+    with pytest.raises(OutputError, match="process 1 on node7, since yesterday"):
+        enter(tmp_path)
+    os.utime(tmp_path / LOCK, (time.time() - SILENT_S - 60,) * 2)
+    enter(tmp_path)
+
+
+def test_a_damaged_lock_is_taken_over_once_it_is_old(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()
+    with pytest.raises(OutputError, match="just made"):
+        enter(tmp_path)
+    os.utime(tmp_path / LOCK, (time.time() - 60,) * 2)
+    enter(tmp_path)
