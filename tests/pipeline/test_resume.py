@@ -52,8 +52,8 @@ def test_a_window_of_whole_numbers_is_the_same_after_it_was_written(
 ) -> None:
     monkeypatch.setattr(preparing, "plan_windows", lambda cases: ((-1000, 400), (0, 80.0)))
     config = replace(CONFIG, preprocess=replace(CONFIG.preprocess, windows_hu=None))
-    first = train(config, archive, tmp_path)
-    again = train(config, archive, tmp_path, options=TrainOptions(resume=True))
+    first = train(archive, tmp_path, config)
+    again = train(archive, tmp_path, config, options=TrainOptions(resume=True))
     assert again.training["steps"] == first.training["steps"]
     assert again.preprocess.windows_hu == ((-1000, 400), (0, 80))
 
@@ -68,7 +68,7 @@ def test_what_is_left_of_a_time_budget_is_told_and_bounds_the_end(
     with monkeypatch.context() as patch:
         patch.setattr("contour_ai.training.loop._take_steps", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(config, archive, tmp_path, options=TrainOptions(time_budget_s=15.0))
+            train(archive, tmp_path, config, options=TrainOptions(time_budget_s=15.0))
     seconds: list[float] = []
     tuned = run.tuned
     monkeypatch.setattr(run, "tuned", lambda *a, seconds: seconds_of(seconds) or tuned(*a, seconds=seconds))
@@ -76,7 +76,7 @@ def test_what_is_left_of_a_time_budget_is_told_and_bounds_the_end(
     plans: list[dict[str, str]] = []
     options = TrainOptions(resume=True, on_plan=lambda facts: plans.append(dict(facts)))
     began = time.monotonic()
-    train(config, archive, tmp_path, options=options)
+    train(archive, tmp_path, config, options=options)
     assert plans[0]["steps"].startswith("as many as fit the 1") and plans[0]["steps"].endswith(
         "s that are left"
     )
@@ -92,14 +92,14 @@ def test_a_second_training_in_the_folder_is_refused_and_names_the_first(
             OutputError, match=rf"(?s)Another training.*process {os.getpid()} on .*, since 2.*--resume"
         ),
     ):
-        train(CONFIG, archive, tmp_path)
+        train(archive, tmp_path, CONFIG)
     assert not (tmp_path / LOCK).exists()
 
 
 def test_files_of_somebody_else_in_the_run_folder_stay(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("# mine\n", encoding="utf-8")
     with pytest.raises(OutputError, match="contour-ai did not write it"):
-        train(CONFIG, archive, tmp_path)
+        train(archive, tmp_path, CONFIG)
     assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == "# mine\n"
 
 
