@@ -11,7 +11,7 @@ from scipy import sparse
 
 from contour_ai.sample.synthesis.noise import linear_upsampled
 from contour_ai.sample.synthesis.recipe import ImplantConfig
-from contour_ai.sample.synthesis.surroundings import Scene
+from contour_ai.sample.synthesis.scene import Scene
 from contour_ai.sample.synthesis.tissues import Tissue
 
 Bool = NDArray[np.bool_]

@@ -7,12 +7,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from contour_ai.sample.synthesis.recipe import OrganConfig
-from contour_ai.sample.synthesis.surroundings import Scene
+from contour_ai.sample.synthesis.scene import Scene
 from contour_ai.sample.synthesis.tissues import YIELDING, Tissue
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 
+PUBIS_HALF_MM, SYMPHYSIS_HALF_MM = 30.0, 8.0
+"""The pubic bones are what there is of the hip bones so near to the middle; the gap between them is half as wide."""
 CUT_MM = 2.0
 """An organ that reaches so near to an end of the scan is cut there, and keeps its size."""
 
@@ -77,8 +79,26 @@ def resized(
     grown = (level <= limit) & free
     smooth = ndimage.gaussian_filter(grown.astype(np.float32), 2.5 / np.array(scene.spacing_mm)) > 0.5
     result = np.zeros_like(mask)
-    result[box] = _largest(smooth & free)
+    result[box] = _largest(ndimage.binary_opening(smooth & free))
     return result
+
+
+def behind_pubis(scene: Scene) -> Bool:
+    """(k, i, j): where organs may grow to: behind the pubic bones and between them; above them everywhere."""
+    mm, middle = scene.spacing_mm, scene.midline
+    bone = scene.mask(Tissue.HIP_LEFT, Tissue.HIP_RIGHT)
+    near, gap = (max(1, int(half / mm[2])) for half in (PUBIS_HALF_MM, SYMPHYSIS_HALF_MM))
+    behind = np.ones(bone.shape, bool)
+    pubic = bone[:, :, max(middle - near, 0) : middle + near + 1]
+    for k in np.flatnonzero(np.count_nonzero(pubic, axis=(1, 2))):
+        closed = ndimage.maximum_filter1d(bone[k].view(np.uint8), 2 * gap + 1, axis=1)
+        closed = ndimage.minimum_filter1d(closed, 2 * gap + 1, axis=1) > 0
+        behind[k] = np.logical_or.accumulate(closed, axis=0) & ~closed
+        here = np.count_nonzero(closed, axis=0) > 0
+        if not here[middle]:  # between the upper branches, in front of which there is no bone
+            right, left = np.flatnonzero(here[:middle]), np.flatnonzero(here[middle:])
+            behind[k, :, right[-1] + 1 if right.size else 0 : middle + (left[0] if left.size else 1)] = True
+    return behind
 
 
 def is_cut(scene: Scene, mask: Bool) -> bool:
@@ -141,7 +161,7 @@ def _resize_prostate(scene: Scene, organs: OrganConfig) -> None:
     new = resized(
         scene,
         old,
-        scene.mask(*YIELDING, Tissue.BLADDER),
+        scene.mask(*YIELDING, Tissue.BLADDER) & behind_pubis(scene),
         target,
         roughness_mm=scene.dice.between(0.3, 1.8) * min(1.0, growth + 0.3),
         stretch=(scene.dice.between(0.8, 1.3), 0.85, scene.dice.between(0.9, 1.2)),
@@ -181,7 +201,7 @@ def _fill_bladder(scene: Scene, organs: OrganConfig, *, lowered: bool) -> None:
     new = resized(
         scene,
         old,
-        scene.mask(*YIELDING),
+        scene.mask(*YIELDING) & behind_pubis(scene),
         target,
         roughness_mm=dice.between(0.5, 4.0),
         stretch=(upwards, dice.between(0.8, 1.3), dice.between(0.9, 1.5)),

@@ -20,7 +20,8 @@ from contour_ai.sample.synthesis.paint import painted
 from contour_ai.sample.synthesis.pose import COARSE, Pose, draw_pose
 from contour_ai.sample.synthesis.recipe import Recipe
 from contour_ai.sample.synthesis.scanner import LOWEST_HU, field_of_view, scanned
-from contour_ai.sample.synthesis.surroundings import Scene, draw_surroundings
+from contour_ai.sample.synthesis.scene import Scene
+from contour_ai.sample.synthesis.surroundings import draw_surroundings
 from contour_ai.sample.synthesis.tissues import Tissue
 from contour_ai.volume import Structures, Volume
 

@@ -183,6 +183,7 @@ def _view_mm(anatomy: Anatomy, recipe: Recipe, dice: Dice, scale: float) -> tupl
     kind = VIEWS[min(int(drawn), len(VIEWS) - 1)]
     top = anatomy.above_heads_mm * scale - 8
     below = (anatomy.hips_end_mm - anatomy.centre_mm[0]) * scale - dice.between(*view.below_hips_mm)
+    below = max(below, 15 - anatomy.centre_mm[0] * scale)
     above, length, start = dice.between(*view.above_heads_mm), dice.between(0, 1), dice.between(0, 1)
     if kind == "pelvis":
         low, high = below, above

@@ -80,9 +80,9 @@ class PoseConfig:
 class OrganConfig:
     """Organs of the pelvis."""
 
-    female_probability: float = 0.25
+    female_probability: float = 0.2
     """Chance of a woman: no prostate nor seminal vesicles, a vagina and mostly a uterus."""
-    prostatectomy_probability: float = 0.07
+    prostatectomy_probability: float = 0.06
     """Chance of a man without a prostate."""
     bladder_cm3: Range = (50.0, 500.0)
     """Volume of the bladder; low volumes as frequent as high ones on a logarithmic scale."""
@@ -126,6 +126,8 @@ class BodyConfig:
     """Share of vessels and other soft tissue in fat."""
     floor_mm: Range = (4.0, 9.0)
     """Thickness of the levator ani."""
+    plexus: Range = (0.0, 0.8)
+    """Share of veins in what lies between the prostate and the pubic bone."""
     side_wall_mm: Range = (7.0, 19.0)
     """Thickness of the internal obturator muscle."""
     ascites_probability: float = 0.06
@@ -164,7 +166,7 @@ class ImplantConfig:
     """Chance of two to four gold markers in the prostate."""
     brachytherapy_probability: float = 0.03
     """Chance of 40 to 100 permanent seeds in the prostate."""
-    prosthesis_probability: float = 0.13
+    prosthesis_probability: float = 0.16
     """Chance of a hip prosthesis; its femoral head is declared absent."""
     both_hips_probability: float = 0.15
     """Chance that both hips have one, where one has."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from contour_ai.sample.synthesis.recipe import Recipe
-from contour_ai.sample.synthesis.surroundings import Scene
+from contour_ai.sample.synthesis.scene import Scene
 from contour_ai.sample.synthesis.tissues import BONES, Tissue
 
 Bool = NDArray[np.bool_]
