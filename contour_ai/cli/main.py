@@ -24,7 +24,7 @@ from contour_ai.errors import (
     OutputError,
     VerificationError,
 )
-from contour_ai.visible import visible
+from contour_ai.visible_text import visible
 
 COMMANDS = {
     "predict": "contour_ai.cli.predict",

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from contour_ai.visible import visible
+from contour_ai.visible_text import visible
 
 
 class VisibleConsole(Console):

@@ -27,8 +27,8 @@ from contour_ai.evaluation.metrics import RoiMetrics, Row, roi_metrics
 from contour_ai.evaluation.report import RoiSummary, summarise
 from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
 from contour_ai.pipeline.result import SUMMARY
+from contour_ai.pipeline.roi_matching import RoiNames, match_in
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
-from contour_ai.structures.names import tg263_name
 from contour_ai.structures.roi_map import RoiMap
 
 MOST_NAMES = 12
@@ -58,13 +58,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluatedPair:
-    """One patient's CT with the structure set of each side; `rois` are {ROI: its name in (prediction, reference)}."""
+    """One patient's CT with the structure set of each side; `rois` are {ROI: its names}."""
 
     patient: str
     ct: CTSeriesFiles
     predicted: StructureSetFile
     reference: StructureSetFile
-    rois: dict[str, tuple[str | None, str | None]]
+    rois: dict[str, RoiNames]
 
 
 @dataclass(frozen=True)
@@ -308,23 +308,25 @@ def _nothing_to_compare(
 
 def _compare(
     found: _Pair, wanted: Sequence[str], roi_map: RoiMap | None, tolerances: Tolerances
-) -> tuple[list[RoiMetrics], dict[str, tuple[str | None, str | None]], list[str]]:
+) -> tuple[list[RoiMetrics], dict[str, RoiNames], list[str]]:
     """The figures of every wanted ROI of one patient, its names on both sides, and remarks, those on the CT first."""
     ct = read_ct(found.ct, with_pixels=False)
     remarks: list[str] = [f"CT: {note}" for note in ct.notes]
     sides = [drawn_on(load_structure_set(s.path), ct) for s in (found.predicted, found.reference)]
     remarks += [prefixed(note, side.path.name) for side in sides for note in side.notes]
-    names: dict[str, tuple[str | None, str | None]] = {}
+    names: dict[str, RoiNames] = {}
     for roi in wanted:
-        both = [name_of_roi(roi, side.names, roi_map) for side in sides]
-        names[roi] = (both[0][0], both[1][0])
-        remarks += [f"{r} in {side.path.name}" for (_, r), side in zip(both, sides, strict=True) if r]
+        both = [match_in(roi, side, roi_map) for side in sides]
+        names[roi] = RoiNames(both[0].name, both[1].name)
+        remarks += [
+            f"{m.remark} in {side.path.name}" for m, side in zip(both, sides, strict=True) if m.remark
+        ]
 
     def figures(roi: str) -> tuple[RoiMetrics, list[str]]:
         said: list[str] = []
         masks = [
             None if name is None else _mask(side, ct, name, said)
-            for name, side in zip(names[roi], sides, strict=True)
+            for name, side in zip(names[roi].sides, sides, strict=True)
         ]
         tau_mm, path_mm = tolerances.of(roi), tolerances.path_mm
         return roi_metrics(masks[0], masks[1], ct.grid, roi=roi, tau_mm=tau_mm, path_tau_mm=path_mm), said
@@ -339,25 +341,6 @@ def _compare(
 def _mask(structure_set: StructureSet, ct: CTSeries, name: str, remarks: list[str]) -> NDArray[np.bool_]:
     ((_, mask),) = iter_masks(structure_set, ct, [name], on_note=remarks.append)
     return mask
-
-
-def name_of_roi(roi: str, names: Sequence[str], roi_map: RoiMap | None = None) -> tuple[str | None, str]:
-    """The name in a structure set that stands for a ROI (None where there is none), and a remark where it is another.
-
-    The ROI's own name comes first, whatever its case; then what the map says or, without a map, the one name that
-    TG-263 knows as the same organ.
-    """
-    own = [name for name in names if name.strip().casefold() == roi.strip().casefold()]
-    if own:
-        return own[0], ""
-    if roi_map is not None:
-        others = [name for name, stands_for in roi_map.apply(names).rois.items() if stands_for == roi]
-    else:
-        organ = tg263_name(roi)
-        others = [name for name in names if organ is not None and tg263_name(name) == organ]
-    if len(others) > 1:
-        return None, f"{roi} was not compared, because {', '.join(others)} could all be it"
-    return (others[0], f"{others[0]} was taken for {roi}") if others else (None, "")
 
 
 def _predicted_rois(pairs: Sequence[_Pair], roi_map: RoiMap | None) -> tuple[str, ...]:
@@ -378,7 +361,7 @@ def _with_others(result: Evaluation) -> Evaluation:
     """The same with a note on the ROIs of the reference that were not compared because no prediction has them."""
     counts: Counter[str] = Counter()
     for found in result.pairs:
-        compared = {name for _, name in found.rois.values()}
+        compared = {names.reference for names in found.rois.values()}
         counts.update([name for name in dict.fromkeys(found.reference.roi_names) if name not in compared])
     if not counts:
         return result

@@ -17,7 +17,8 @@ from contour_ai.evaluation.comparison import FigureComparison
 from contour_ai.evaluation.metrics import RoiMetrics, roi_metrics
 from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
 from contour_ai.files import safe_name
-from contour_ai.pipeline._evaluate import EvaluatedPair, Evaluation, name_of_roi, summary_beside
+from contour_ai.pipeline._evaluate import EvaluatedPair, Evaluation, summary_beside
+from contour_ai.pipeline.roi_matching import RoiNames, match_in
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.report.cohort import CohortPage, write_cohort_report
 from contour_ai.report.patient import PatientPage, ShownFlag, ShownRoi, Slices, write_patient_report
@@ -26,8 +27,7 @@ from contour_ai.structures import RoiInfo, roi_info
 COHORT = "cohort.html"
 PATIENTS = "patients"
 
-Names = Mapping[str, tuple[str | None, str | None]]
-"""{ROI: its name in the prediction and in the reference, None where it is not there}."""
+Names = Mapping[str, RoiNames]
 
 
 def report_of_prediction(
@@ -43,14 +43,14 @@ def report_of_prediction(
     """
     theirs_read = None if reference is None else drawn_on(load_structure_set(reference), ct)
     sides = (load_structure_set(predicted), theirs_read)
-    theirs = () if sides[1] is None else sides[1].names
-    names: dict[str, tuple[str | None, str | None]] = {
-        roi: (facts["name_in_file"], name_of_roi(roi, theirs)[0]) for roi, facts in summary["rois"].items()
+    names = {
+        roi: RoiNames(facts["name_in_file"], None if theirs_read is None else match_in(roi, theirs_read).name)
+        for roi, facts in summary["rois"].items()
     }
     metrics = {
         roi: _metrics(roi, both, sides, ct, load_tolerances())
         for roi, both in names.items()
-        if both[1] is not None
+        if both.reference is not None
     }
     volumes = {roi: float(facts["volume_cm3"]) for roi, facts in summary["rois"].items()}
     notes = _tolerance_notes(load_tolerances().described(metrics))
@@ -138,9 +138,9 @@ def _write(
         raise InputError("A report needs the CT's pixels.", where=ct.paths[0].parent)
     rois = []
     for roi, both in names.items():
-        contours = [_slices(side, name, ct) for side, name in zip(sides, both, strict=True)]
+        contours = [_slices(side, name, ct) for side, name in zip(sides, both.sides, strict=True)]
         volume = volumes.get(roi, metrics[roi].predicted_cm3 if roi in metrics else None)
-        info = _info(roi, both[0], sides[0])
+        info = _info(roi, both.predicted, sides[0])
         rois.append(ShownRoi(info, contours[0], contours[1], metrics.get(roi), volume))
     spacing = " x ".join(f"{mm:.3g}" for mm in ct.grid.spacing_mm)
     model = summary.get("model", {})
@@ -159,14 +159,14 @@ def _write(
 
 def _metrics(
     roi: str,
-    names: tuple[str | None, str | None],
+    names: RoiNames,
     sides: tuple[StructureSet, StructureSet | None],
     ct: CTSeries,
     tolerances: Tolerances,
 ) -> RoiMetrics:
     masks = [
         None if side is None or name is None else next(iter_masks(side, ct, [name], on_note=_ignored))[1]
-        for side, name in zip(sides, names, strict=True)
+        for side, name in zip(sides, names.sides, strict=True)
     ]
     return roi_metrics(
         masks[0],

@@ -21,9 +21,8 @@ from contour_ai.errors import InputError
 from contour_ai.evaluation.metrics import dice
 from contour_ai.files import MANIFEST
 from contour_ai.grid import Grid
-from contour_ai.pipeline._evaluate import evaluate, evaluate_versus, name_of_roi
+from contour_ai.pipeline._evaluate import evaluate, evaluate_versus
 from contour_ai.pipeline.report import reports_of_evaluation
-from contour_ai.structures.roi_map import RoiMap
 from contour_ai.volume import Structures, Volume
 
 GRID = Grid.axial((6, 24, 20), (3, 2, 2), (-20, -24, 50))
@@ -118,20 +117,6 @@ def test_only_the_rois_asked_for(root: Path) -> None:
     result = evaluate(root / "out" / "A", root / "data" / "A", rois=["PTV"], tau=1)
     (row,) = result.rows
     assert (row.roi, row.status, row.tau_mm) == ("PTV", "prediction missing", 1)
-
-
-def test_names_that_stand_for_a_roi() -> None:
-    assert name_of_roi("SpinalCord", ["spinalcord ", "Spinal Cord"]) == ("spinalcord ", "")
-    assert name_of_roi("SpinalCord", ["Spinal Cord"]) == (
-        "Spinal Cord",
-        "Spinal Cord was taken for SpinalCord",
-    )
-    assert name_of_roi("SpinalCord", ["Lung_L"]) == (None, "")
-    name, remark = name_of_roi("SpinalCord", ["Spinal Cord", "spinal_cord"])
-    assert name is None
-    assert "could all be it" in remark
-    mapped = RoiMap({"SpinalCord": ("myelon 3",)})
-    assert name_of_roi("SpinalCord", ["Spinal Cord", "Myelon 3"], mapped)[0] == "Myelon 3"
 
 
 def test_refusals(root: Path, tmp_path: Path) -> None:

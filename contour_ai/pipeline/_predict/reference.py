@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from contour_ai.dicom.ct import CTSeries
 from contour_ai.dicom.frames import drawn_on
 from contour_ai.dicom.notes import prefixed
-from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, read_structures
+from contour_ai.dicom.rtstruct_read import load_structure_set, read_structures
 from contour_ai.dicom.scan import PatientFiles
 from contour_ai.pipeline.result import PredictedRoi
-from contour_ai.quality.flag import EXTERNAL
-from contour_ai.structures import tg263_name
+from contour_ai.pipeline.roi_matching import match_in
+from contour_ai.structures.matching import EXTERNAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,28 +35,17 @@ def find_reference(files: PatientFiles, ct: CTSeries, rois: Sequence[PredictedRo
     path = files.structure_sets[0].path
     notes: list[str] = []
     structure_set = drawn_on(load_structure_set(path), ct)
-    partners = _partners(structure_set, rois)
+    matches = {
+        roi.info.name: match_in(roi.info.name, structure_set, external=roi.info.interpreted_type == EXTERNAL)
+        for roi in rois
+    }
+    partners = {roi: match.name for roi, match in matches.items() if match.name is not None}
+    notes += [f"{match.remark} in {path.name}" for match in matches.values() if match.remark]
     if not partners:
-        elsewhere = [prefixed(note, path.name) for note in structure_set.notes]
+        elsewhere = [*notes, *(prefixed(note, path.name) for note in structure_set.notes)]
         nothing = f"{path} has none of the model's ROIs: nothing to compare with"
         return Reference(notes=(*elsewhere, nothing))
     structures = read_structures(structure_set, ct, names=list(partners.values()), on_note=notes.append)
     contoured = set(structures.contoured())
     masks = {ours: structures.mask(theirs) for ours, theirs in partners.items() if theirs in contoured}
     return Reference(masks, path if masks else None, tuple(notes))
-
-
-def _partners(structure_set: StructureSet, rois: Sequence[PredictedRoi]) -> dict[str, str]:
-    """{predicted ROI: its name in the file}: the same name, or else the same TG-263 name or the external contour."""
-    exact = {name.casefold(): name for name in reversed(structure_set.names)}
-    by_tg263 = {tg: name for name in reversed(structure_set.names) if (tg := tg263_name(name))}
-    external = [r.name for r in structure_set.rois if r.interpreted_type == EXTERNAL and r.contours]
-    partners: dict[str, str] = {}
-    for roi in rois:
-        name = roi.info.name
-        found = exact.get(name.casefold()) or by_tg263.get(tg263_name(name) or name)
-        if found is None and roi.info.interpreted_type == EXTERNAL and len(external) == 1:
-            found = external[0]
-        if found is not None:
-            partners[name] = found
-    return partners

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contour_ai.csv_files import harmless, original, write_csv
-from contour_ai.visible import visible
+from contour_ai.visible_text import visible
 
 
 @pytest.mark.parametrize(
