@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from contour_ai.grid import Grid
     from contour_ai.pipeline._commission import Commissioning, CommissionOptions, commission
+    from contour_ai.pipeline._derive import Derivation, DeriveOptions, derive
     from contour_ai.pipeline._evaluate import Evaluation, evaluate
     from contour_ai.pipeline._predict import LoadedModel, PredictOptions, load_model, predict
     from contour_ai.pipeline._train import TrainOptions, train
@@ -48,6 +49,9 @@ _MODULE_OF = {
     "commission": "pipeline._commission",
     "CommissionOptions": "pipeline._commission",
     "Commissioning": "pipeline._commission",
+    "derive": "pipeline._derive",
+    "DeriveOptions": "pipeline._derive",
+    "Derivation": "pipeline._derive",
     "read_ct": "dicom.ct",
     "CTSeries": "dicom.ct",
     "read_structures": "dicom.rtstruct_read",
@@ -72,6 +76,8 @@ __all__ = [
     "Commissioning",
     "ConfigError",
     "ContourAIError",
+    "Derivation",
+    "DeriveOptions",
     "Evaluation",
     "GeometryError",
     "Grid",
@@ -88,6 +94,7 @@ __all__ = [
     "VerificationError",
     "Volume",
     "commission",
+    "derive",
     "evaluate",
     "load_model",
     "predict",

@@ -16,6 +16,7 @@ LAYERS = (
     ("slice_names",),
     ("volume",),
     ("structures",),
+    ("derived",),
     ("dicom", "mask_files", "render", "network_config", "network", "losses", "preprocess"),
     ("anonymisation", "evaluation", "quality", "sample"),
     ("report",),
@@ -44,6 +45,7 @@ FORBIDDEN = {
         "report",
         "structures",
         "sample",
+        "derived",
     ),
     "pydicom": (
         "network",
@@ -57,6 +59,7 @@ FORBIDDEN = {
         "quality",
         "report",
         "bundle",
+        "derived",
     ),
     "rich": tuple(room for room in LEVEL if room != "cli"),
     "click": tuple(room for room in LEVEL if room != "cli"),

@@ -36,6 +36,7 @@ COMMANDS = {
     "to-masks": "contour_ai.cli.to_masks",
     "to-rtstruct": "contour_ai.cli.to_rtstruct",
     "to-seg": "contour_ai.cli.to_seg",
+    "derive": "contour_ai.cli.derive",
     "check": "contour_ai.cli.check",
     "models": "contour_ai.cli.models",
     "sample": "contour_ai.cli.sample",

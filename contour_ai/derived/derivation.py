@@ -1,0 +1,346 @@
+"""Carries out a recipe: every structure in an order in which what it needs is there, with a note on whatever is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from contour_ai.derived import shaping
+from contour_ai.derived.margin import Margins
+from contour_ai.derived.naming import checked_name, is_pattern, margin_name, matching
+from contour_ai.derived.recipe import Derived, Recipe, Step, names_of
+from contour_ai.derived.region import Region
+from contour_ai.derived.steps import NEEDED, applied, in_words, margins_along_normal
+from contour_ai.errors import ConfigError, InputError
+from contour_ai.grid import Grid
+from contour_ai.slice_names import slices_text
+from contour_ai.structures import RoiInfo, roi_info, tg263_name
+
+OnNote = Callable[[str], None]
+
+OF_A_STOP = "its verdict is stop"
+
+
+@dataclass(frozen=True, eq=False)
+class DerivedRoi:
+    """A result: what is written of it, and of what it was made."""
+
+    info: RoiInfo
+    region: Region
+    description: str
+    """For ROIDescription: its ROIs and steps, in words."""
+    sources: tuple[str, ...]
+    """ROIs of the structure set that it was made of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """The ROIs that there are, each worked out when it is first asked for.
+
+    Args:
+        grid: of the CT.
+        regions: {ROI name: function that gives its contours}.
+        infos: colours and types of the ROIs; those missing are told from the name.
+        withheld: {ROI name: why nothing may be derived from it}.
+    """
+
+    grid: Grid
+    regions: Mapping[str, Callable[[], Region]]
+    infos: Mapping[str, RoiInfo] = field(default_factory=dict)
+    withheld: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_regions(
+        cls, grid: Grid, regions: Mapping[str, Region], withheld: Mapping[str, str] | None = None
+    ) -> Sources:
+        """From contours that are there already."""
+        return cls(grid, {n: (lambda r=r: r) for n, r in regions.items()}, {}, withheld or {})  # type: ignore[misc]
+
+
+def derive_rois(recipe: Recipe, sources: Sources, on_note: OnNote) -> list[DerivedRoi]:
+    """The structures of a recipe, in its order; those it keeps first.
+
+    Args:
+        on_note: told what was missing, skipped, empty or cut off by the scan.
+
+    Raises:
+        ConfigError: structures that need each other in a circle, or two of one name.
+        InputError: a required structure cannot be made.
+        GeometryError: an operation by direction on slices that lie across no axis of the patient.
+    """
+    return _Derivation(recipe, sources, on_note).results()
+
+
+class _MissingError(Exception):
+    """A ROI that a structure cannot do without is not there; says why."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One structure to make: an entry of the recipe, for one ROI where the entry is for each of several."""
+
+    entry: Derived
+    name: str
+    roi: str | None
+
+
+class _Derivation:
+    def __init__(self, recipe: Recipe, sources: Sources, on_note: OnNote) -> None:
+        self.recipe, self.sources, self.note = recipe, sources, on_note
+        self.regions: dict[str, Region] = {}
+        self.made: dict[str, DerivedRoi | None] = {}
+        self.waiting: list[str] = []
+        self.tasks: dict[str, _Task] = {}
+        self.said: set[str] = set()
+        self._expand()
+
+    # -- which structures there will be ---------------------------------------------------------------------------
+
+    def _expand(self) -> None:
+        """The structures by name. Entries `each` of ROIs that others make come after those."""
+        plain = [e for e in self.recipe.structures if e.of is not None]
+        for entry in plain:
+            self._add(_Task(entry, self._name(entry, None), None))
+        for entry in self.recipe.structures:
+            if entry.each is None:
+                continue
+            known = self._names_for(None)
+            found = [n for wanted in names_of(entry.each) for n in self._match(wanted, known)]
+            found = [n for n in dict.fromkeys(found) if n not in self.sources.withheld or self._withheld(n)]
+            if not found:
+                self._cannot(entry, entry.name or ", ".join(names_of(entry.each)), self._none(entry.inputs))
+            for roi in found:
+                self._add(_Task(entry, self._name(entry, roi), roi))
+
+    def _withheld(self, name: str) -> bool:
+        self._say(f"ROI {name}: nothing is derived from it, {self.sources.withheld[name]}")
+        return False
+
+    def _add(self, task: _Task) -> None:
+        same = next((n for n in self.tasks if n.casefold() == task.name.casefold()), None)
+        if same is not None:
+            raise ConfigError(
+                "Two structures of the recipe have the same name.",
+                where=self.recipe.source,
+                found=f"{same}, {task.name}",
+                fix="give one of them another name",
+            )
+        self.tasks[task.name] = task
+
+    def _name(self, entry: Derived, roi: str | None) -> str:
+        if entry.name is not None:
+            return checked_name(entry.name.replace("{roi}", roi or ""))
+        margin = entry.steps[0].margin
+        assert isinstance(margin, float)
+        roi = roi or names_of(entry.of)[0]
+        return checked_name(margin_name(tg263_name(roi) or roi, margin))
+
+    def _names_for(self, own: str | None) -> list[str]:
+        """Names that a structure may use: the recipe's and the structure set's; its own name means the latter's."""
+        derived = [n for n in self.tasks if n != own]
+        folded = {n.casefold() for n in derived}
+        return [*derived, *(n for n in self.sources.regions if n.casefold() not in folded)]
+
+    def _match(self, wanted: str, known: Sequence[str]) -> tuple[str, ...]:
+        # A pattern means the patient's own ROIs: what it finds must not depend on what else a recipe makes.
+        found = matching(wanted, list(self.sources.regions) if is_pattern(wanted) else known)
+        if found.note:
+            self._say(found.note)
+        return found.names
+
+    # -- making them ------------------------------------------------------------------------------------------------
+
+    def results(self) -> list[DerivedRoi]:
+        kept = list(self._kept())
+        order = {id(e): n for n, e in enumerate(self.recipe.structures)}
+        tasks = sorted(self.tasks.values(), key=lambda t: order[id(t.entry)])
+        made = [(task, self._make(task.name)) for task in tasks]
+        results = [r for task, r in made if r is not None and task.entry.write]
+        replaced = {r.info.name.casefold() for r in results}
+        return [*(k for k in kept if k.info.name.casefold() not in replaced), *results]
+
+    def _kept(self) -> Iterator[DerivedRoi]:
+        names = list(self.sources.regions)
+        found = dict.fromkeys(n for wanted in self.recipe.keep for n in self._match(wanted, names))
+        for wanted in self.recipe.keep:
+            if not matching(wanted, names).names:
+                self._say(f"there is no ROI {wanted} to keep")
+        for name in found:
+            if name in self.sources.withheld:
+                self._say(f"ROI {name} is not kept: {self.sources.withheld[name]}")
+                continue
+            region = self._source(name)
+            if region.is_empty:
+                self._say(f"ROI {name} has no contours on this CT and is not kept")
+                continue
+            yield DerivedRoi(self._info(name), region, "as in the structure set", (name,))
+
+    def _make(self, name: str) -> DerivedRoi | None:
+        """A structure, made once; None where it could not be."""
+        if name in self.made:
+            return self.made[name]
+        if name in self.waiting:
+            circle = [*self.waiting[self.waiting.index(name) :], name]
+            raise ConfigError(
+                "Structures of the recipe need each other in a circle.",
+                where=self.recipe.source,
+                found=" needs ".join(circle),
+                fix="derive one of them from ROIs of the structure set",
+            )
+        task = self.tasks[name]
+        self.waiting.append(name)
+        try:
+            self.made[name] = self._made(task)
+        except _MissingError as missing:
+            self._cannot(task.entry, name, str(missing))
+            self.made[name] = None
+        finally:
+            self.waiting.pop()
+        return self.made[name]
+
+    def _made(self, task: _Task) -> DerivedRoi | None:
+        wanted = (task.roi,) if task.roi is not None else task.entry.inputs
+        inputs = self._regions(task, wanted, needed=True)
+        region = shaping.united([r for _, r in inputs]) if inputs else Region({}, self.sources.grid)
+        words = [" + ".join(n for n, _ in inputs)]
+        used = [n for n, _ in inputs]
+        for step in task.entry.steps:
+            before = region
+            operands = self._regions(task, step.operands, needed=step.operation in NEEDED)
+            region = self._stepped(task.name, region, step, [r for _, r in operands])
+            used += [n for n, _ in operands]
+            words.append(in_words(step, [n for n, _ in operands]))
+            if region.is_empty and not before.is_empty:
+                words[-1] += " (nothing left)"
+        if region.is_empty:
+            self._cannot(task.entry, task.name, f"nothing is left of it ({'; '.join(words)})")
+            return None
+        sources = tuple(dict.fromkeys(s for n in used for s in self._origins(n)))
+        return DerivedRoi(self._styled(task), region, "; ".join(words), sources)
+
+    def _regions(self, task: _Task, wanted: Sequence[str], *, needed: bool) -> list[tuple[str, Region]]:
+        """The ROIs that names stand for, but for those that are missing, each of which is said once."""
+        known = self._names_for(task.name)
+        result: dict[str, Region] = {}
+        for one in wanted:
+            names = (one,) if one == task.roi else self._match(one, known)
+            for name in names:
+                region = self._region(name, task.name)
+                if region is not None and not region.is_empty:
+                    result[name] = region
+            if not names and len(wanted) > 1:
+                self._say(f"{task.name}: {self._none((one,))}; made without it")
+        if not result and wanted:
+            why = self._none(wanted)
+            if needed:
+                raise _MissingError(why)
+            self._say(f"{task.name}: {why}; the step is left out")
+        return list(result.items())
+
+    def _region(self, name: str, own: str) -> Region | None:
+        if name in self.tasks and name != own:
+            made = self._make(name)
+            return None if made is None else made.region
+        if name in self.sources.withheld:
+            self._withheld(name)
+            return None
+        return self._source(name)
+
+    def _source(self, name: str) -> Region:
+        if name not in self.regions:
+            self.regions[name] = self.sources.regions[name]()
+        return self.regions[name]
+
+    def _origins(self, name: str) -> tuple[str, ...]:
+        made = self.made.get(name)
+        return made.sources if made is not None else (name,)
+
+    def _stepped(self, name: str, region: Region, step: Step, operands: Sequence[Region]) -> Region:
+        if region.is_empty or (step.operands and not operands and step.operation != "unite"):
+            return region
+        if step.margin is not None:
+            margins = step.margin if isinstance(step.margin, Margins) else Margins.all_around(step.margin)
+            self._say_of_ends(name, region, margins)
+        if step.ring is not None:
+            self._say_of_ends(name, region, Margins.all_around(step.ring.outer_mm))
+        if step.operation in ("margin", "ring"):
+            gaps = shaping.count_gaps(region)
+            if gaps:
+                self._say(
+                    f"{name}: {gaps} slice(s) within the ROI have no contour and count as empty; "
+                    "a step `interpolate` before draws them"
+                )
+        other = shaping.united(operands) if operands else None
+        result = applied(region, step, other)
+        if step.operation == "interpolate" and step.interpolate is not None:
+            drawn = sorted(set(result.slices) - set(region.slices))
+            if drawn:
+                self._say(f"{name}: drawn by shape on {slices_text(self.sources.grid, drawn)}")
+        return result
+
+    def _say_of_ends(self, name: str, region: Region, margins: Margins) -> None:
+        """Says where the image ends within a margin."""
+        grid, span = self.sources.grid, region.slice_range
+        assert span is not None
+        heights = grid.heights_mm
+        below, above = margins_along_normal(grid, margins)
+        ends = []
+        if span[0] == 0 or (
+            below > 0 and heights[span[0]] - heights[0] < below - grid.slice_widths_mm[0] / 2
+        ):
+            ends.append(slices_text(grid, [0]))
+        if span[1] == len(heights) - 1 or (
+            above > 0 and heights[-1] - heights[span[1]] < above - grid.slice_widths_mm[-1] / 2
+        ):
+            ends.append(slices_text(grid, [len(heights) - 1]))
+        if ends:
+            shrinks = max(margins.values) <= 0
+            what = (
+                "the ROI is taken to go on beyond, and is not shrunk there"
+                if shrinks
+                else "the margin reaches beyond it and is cut off there"
+            )
+            self._say(f"{name}: the scan ends at {' and '.join(ends)}; {what}")
+        (_, rows, columns), _ = region.filled
+        reach = [int(np.ceil(max(max(margins.values), 0.0) / s)) for s in grid.spacing_mm[1:]]
+        sizes = grid.shape_kij[1:]
+        if any(
+            s.start - r < 0 or s.stop + r > n for s, r, n in zip((rows, columns), reach, sizes, strict=True)
+        ):
+            self._say(f"{name}: reaches the border of the image, beyond which nothing can be drawn")
+
+    # -- words ------------------------------------------------------------------------------------------------------
+
+    def _styled(self, task: _Task) -> RoiInfo:
+        entry = task.entry
+        info = roi_info(task.name)
+        color = info.color
+        if entry.color is not None:
+            color = (int(entry.color[1:3], 16), int(entry.color[3:5], 16), int(entry.color[5:7], 16))
+        return RoiInfo(task.name, color, entry.type or info.interpreted_type, info.mirror)
+
+    def _info(self, name: str) -> RoiInfo:
+        return self.sources.infos.get(name) or roi_info(name)
+
+    def _none(self, wanted: Sequence[str]) -> str:
+        stopped = [n for n in self.sources.withheld if any(n in matching(w, [n]).names for w in wanted)]
+        if stopped:
+            return f"{', '.join(stopped)}: {self.sources.withheld[stopped[0]]}"
+        return f"there is no ROI {' or '.join(wanted)} with contours"
+
+    def _cannot(self, entry: Derived, name: str, why: str) -> None:
+        if entry.required:
+            raise InputError(
+                f"The recipe requires {name}, which cannot be made.",
+                where=self.recipe.source,
+                found=f"{why}; ROIs: {', '.join(self.sources.regions) or 'none'}",
+                fix="contour what is missing, or set required: false in the recipe",
+            )
+        self._say(f"{name} is skipped: {why}")
+
+    def _say(self, text: str) -> None:
+        if text not in self.said:
+            self.said.add(text)
+            self.note(text)
