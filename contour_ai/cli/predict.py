@@ -64,7 +64,8 @@ UNFORESEEN = 1
 @click.option(
     "--skip-done",
     is_flag=True,
-    help="Pass over patients that this model has contoured into --out, with the same options.",
+    help="Pass over patients whose images, as they are now, this model has contoured into --out with the same "
+    "options; with --overwrite, replace what is not so.",
 )
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where a folder has several.")
 @click.option(
@@ -121,7 +122,7 @@ def command(
     for bundle in bundles:
         _say_which(bundle, chosen=bool(models))
         warn_of_mirror(bundle, tta)
-    skip_done = skip_done or here.size > 1
+    skip_done = skip_done or (here.size > 1 and not overwrite)
     try:
         return _predict_all(patient_dirs, bundles, out_dir, options, here, skip_done)
     except KeyboardInterrupt:
@@ -174,9 +175,7 @@ def _predict_all(
     from contour_ai.progress import no_progress
 
     failures: list[tuple[Path, Exception]] = []
-    mine = share(
-        cohort, out_dir, as_one(bundles), options, here, skip_done=skip_done and not options.overwrite
-    )
+    mine = share(cohort, out_dir, as_one(bundles), options, here, skip_done=skip_done)
     patient_dirs = mine.patient_dirs
     if mine.done:
         console.err().print(f"{len(mine.done)} patients done already")

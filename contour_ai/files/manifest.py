@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +144,13 @@ def facts_of(path: Path) -> FileFacts:
             digest.update(block)
             size += len(block)
     return FileFacts(size, digest.hexdigest())
+
+
+def content_sha256(paths: Iterable[Path]) -> str:
+    """SHA-256 of the files' bytes, whatever their names and order."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        digests = sorted(facts.sha256 for facts in pool.map(facts_of, paths))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contour_ai.dicom.scan import find_patient
+from contour_ai.files import Manifest, content_sha256, is_temporary, is_whole
 from contour_ai.pipeline._predict import PredictOptions, options_record
+from contour_ai.pipeline._predict.writing import REPORT
 from contour_ai.pipeline.result import SUMMARY
 from contour_ai.training.distributed import Place
 
@@ -36,6 +39,9 @@ def share(
 ) -> Share:
     """Every n-th patient for each of n processes, without talking to the others.
 
+    Done is a patient of whose series and images, as they are now, the same model with the same rules and options has
+    made a structure set that is there and as it was written.
+
     What is done is taken out of each part only after sharing: the parts are the same whenever a process starts.
 
     Args:
@@ -49,22 +55,59 @@ def share(
     mine = place.share([Path(patient_dir) for patient_dir in patient_dirs])
     if not skip_done:
         return Share(tuple(mine))
-    known = _contoured(out_dir, bundle.contouring_sha256, options_record(options, bundle))
-    done = tuple(patient_dir for patient_dir in mine if patient_dir.resolve() in known)
-    return Share(tuple(patient_dir for patient_dir in mine if patient_dir not in done), done)
+    results = _results(out_dir, bundle.contouring_sha256, options_record(options, bundle))
+    done = [patient_dir for patient_dir in mine if results and _is_done(patient_dir, results, options)]
+    return Share(tuple(patient_dir for patient_dir in mine if patient_dir not in done), tuple(done))
 
 
-def _contoured(out_dir: Path, contouring_sha256: str, options: Mapping[str, Any]) -> set[Path]:
-    """The folders whose patients were contoured just so, by the summaries of what was written; those appear whole."""
-    found = set()
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """What a summary says of a prediction, made with the model and the options that are asked for now."""
+
+    folder: Path
+    series_uid: str
+    images_sha256: str
+    structure_set: str
+
+    def is_whole(self, options: PredictOptions) -> bool:
+        """Whether all files that are asked for are there, the structure set as it was written."""
+        manifest = Manifest.load(self.folder)
+        if manifest is None:
+            return False
+        wanted = [REPORT] if options.report else []
+        wanted += [next((n for n in manifest.files if n.startswith("SEG.")), "SEG")] if options.seg else []
+        return is_whole(self.folder, self.structure_set) and all(is_whole(self.folder, n) for n in wanted)
+
+
+def _results(out_dir: Path, contouring_sha256: str, options: Mapping[str, Any]) -> list[_Result]:
+    """The predictions in a folder that were made just so; unfinished ones of a killed run are none."""
+    found = []
     series_uid = options["series_uid"]
     for path in sorted(out_dir.glob(f"*/{SUMMARY}")):
+        if is_temporary(path.parent.name):
+            continue
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            source, series = content["input"]["path"], content["input"]["series_instance_uid"]
+            result = _Result(
+                folder=path.parent,
+                series_uid=str(content["input"]["series_instance_uid"]),
+                images_sha256=str(content["input"]["images_sha256"]),
+                structure_set=str(content["structure_set"]["file"]),
+            )
             how = content["model"]["contouring_sha256"], {**content["options"], "series_uid": series_uid}
         except (OSError, ValueError, KeyError, TypeError):
             continue  # no summary of ours: the patient is contoured, or its folder refused by name
-        if how == (contouring_sha256, dict(options)) and series_uid in (None, series):
-            found.add(Path(source).resolve())
+        if how == (contouring_sha256, dict(options)):
+            found.append(result)
     return found
+
+
+def _is_done(patient_dir: Path, results: Sequence[_Result], options: PredictOptions) -> bool:
+    """Whether there is a whole prediction of the very images that lie in the folder now."""
+    try:
+        ct = find_patient(patient_dir, series_uid=options.series_uid).ct
+        of_series = [r for r in results if r.series_uid == ct.series_instance_uid]
+        images = content_sha256(ct.paths) if of_series else ""
+    except Exception:  # noqa: BLE001 - it is said when the patient's turn comes
+        return False
+    return any(r.images_sha256 == images and r.is_whole(options) for r in of_series)

@@ -224,6 +224,8 @@ class Context:
     device: str
     options: Mapping[str, Any]
     software: Mapping[str, str] = field(default_factory=dict)
+    images_sha256: str = ""
+    """Of the CT's files, whatever their names and order."""
 
 
 def summary(prediction: Prediction, written: WrittenStructureSet, context: Context) -> dict[str, Any]:
@@ -238,6 +240,7 @@ def summary(prediction: Prediction, written: WrittenStructureSet, context: Conte
         "input": {
             "path": str(context.source),
             "series_instance_uid": ct.series_instance_uid,
+            "images_sha256": context.images_sha256,
             "slices_rows_columns": list(ct.grid.shape_kij),
             "spacing_mm": spacing,
             "structure_set": None if prediction.reference is None else str(prediction.reference),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contour_ai.files import atomic_file, atomic_folder, write_text
+from contour_ai.files import atomic_file, atomic_folder, content_sha256, write_text
 from contour_ai.grid import Grid
 from contour_ai.preprocess import Prepared
 from contour_ai.training.roi_facts import RoiFacts
@@ -208,12 +208,7 @@ class Digests:
 
 def content_hash(paths: Iterable[Path]) -> str:
     """SHA-256 of the files' bytes, whatever their names and order."""
-    digests = []
-    for path in paths:
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest")
-                           else hashlib.sha256(file.read()).hexdigest())  # fmt: skip
-    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+    return content_sha256(paths)
 
 
 def case_key(content: str, settings: Mapping[str, object]) -> str:

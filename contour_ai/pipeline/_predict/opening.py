@@ -14,6 +14,7 @@ from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
 from contour_ai.dicom.scan import PatientFiles, find_patient
 from contour_ai.errors import InputError
+from contour_ai.files import content_sha256
 from contour_ai.pipeline._predict.options import PredictOptions
 from contour_ai.pipeline._predict.stages import StageClock
 from contour_ai.preprocess import SPARSE, Prepared, Resampler, body_mask, prepare
@@ -32,6 +33,8 @@ class Opened:
     body: NDArray[np.bool_]
     prepared: Prepared
     clock: StageClock
+    images_sha256: str
+    """Of the CT's files, whatever their names and order."""
 
 
 def open_patient(
@@ -64,6 +67,7 @@ def open_patient(
     with clock.stage("reading") as within:
         ct = read_ct(files.ct, acquisition=options.acquisition, on_progress=within)
         refuse_missing_slices(ct)
+        images = content_sha256(files.ct.paths)
     if ct.volume is None:
         raise InputError("The CT was read without pixels.", where=source)
     with clock.stage("body"):
@@ -72,7 +76,7 @@ def open_patient(
         chosen = resampler()
     with clock.stage("preprocessing"):
         prepared = prepare(ct.volume, settings, body=body, resampler=chosen)
-    return Opened(source, files, ct, ct.volume, body, prepared, clock)
+    return Opened(source, files, ct, ct.volume, body, prepared, clock, images)
 
 
 def source_folder(patient: Path | PatientFiles) -> Path:

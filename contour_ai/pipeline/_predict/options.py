@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from contour_ai.bundle import ModelBundle
+from contour_ai.dicom.profile import load_profile, profile_names
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,14 @@ def options_record(options: PredictOptions, bundle: ModelBundle) -> Mapping[str,
         "rois": None if options.rois is None else list(options.rois),
         "tta": bundle.averages_mirror(options.tta),
         "profile": str(options.profile),
+        **_profile_rules(options.profile),
         "series_uid": options.series_uid,
         **({} if options.acquisition is None else {"acquisition": options.acquisition}),
     }
+
+
+def _profile_rules(profile: str) -> dict[str, str]:
+    """What a profile from a file says: the file may say something else the next time."""
+    if profile in profile_names():
+        return {}
+    return {"profile_rules": repr(load_profile(profile))}

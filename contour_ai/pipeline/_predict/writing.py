@@ -111,7 +111,13 @@ def _write_all(
         overlays=tuple(overlays),
     )
     context = Context(
-        ct, patient.source, bundle, model.computes_in, options_record(options, bundle), _software()
+        ct,
+        patient.source,
+        bundle,
+        model.computes_in,
+        options_record(options, bundle),
+        _software(),
+        patient.images_sha256,
     )
     content = summary(prediction, written, context)
     write_text(folder / SUMMARY, summary_text(content))
