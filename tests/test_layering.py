@@ -24,7 +24,7 @@ LAYERS = (
     ("inference", "postprocess", "device_resampling"),
     ("training",),
     ("pipeline",),
-    ("environment",),
+    ("environment", "node"),
     ("cli",),
     ("__main__",),
 )

@@ -39,6 +39,8 @@ COMMANDS = {
     "derive": "contour_ai.cli.derive",
     "check": "contour_ai.cli.check",
     "models": "contour_ai.cli.models",
+    "serve": "contour_ai.cli.serve",
+    "send": "contour_ai.cli.send",
     "sample": "contour_ai.cli.sample",
     "synthesize": "contour_ai.cli.synthesize",
     "import-openkbp": "contour_ai.cli.import_openkbp",

@@ -79,6 +79,8 @@ class Provenance:
         label: StructureSetLabel; at most 16 characters are written, the whole text goes to StructureSetName.
         series_description: SeriesDescription.
         description: StructureSetDescription, to which software and model are added.
+        model, model_version, weights_sha256: what drew the contours.
+        uids_from: text that fixes the UIDs of the file (see `structure_set_uid`); empty for new ones.
     """
 
     label: str
@@ -87,6 +89,7 @@ class Provenance:
     model: str = ""
     model_version: str = ""
     weights_sha256: str = ""
+    uids_from: str = ""
 
     @property
     def software(self) -> str:
@@ -127,6 +130,9 @@ def structure_set_header(
     d.SOPClassUID = RTStructureSetStorage
     d.SOPInstanceUID = _uid(uid_seed, "structure set", ct)
     d.SeriesInstanceUID = _uid(uid_seed, "structure set series", ct)
+    if provenance.uids_from:
+        d.SOPInstanceUID = structure_set_uid(provenance.uids_from)
+        d.SeriesInstanceUID = structure_set_uid(provenance.uids_from, "series")
     d.SeriesNumber = d.InstanceNumber = "1"
     d.SeriesDescription = _text(provenance.series_description or provenance.label, 64)
     d.Manufacturer = d.ManufacturerModelName = PRODUCT
@@ -222,6 +228,11 @@ def image_reference(ct: CTSeries, k: int) -> Dataset:
     if ct.frame_numbers:
         item.ReferencedFrameNumber = ct.frame_numbers[k]
     return item
+
+
+def structure_set_uid(text: str, what: str = "structure set") -> UID:
+    """The UID that `Provenance.uids_from` gives: known before there is a file, and the same whenever it is made."""
+    return generate_uid(entropy_srcs=[PRODUCT, text, what])
 
 
 def _uid(uid_seed: str | None, what: str, ct: CTSeries) -> UID:

@@ -30,6 +30,8 @@ class PredictOptions:
     """Whether to write a DICOM SEG beside the structure set, too: masks, or the probabilities behind them."""
     overwrite: bool = False
     """Replace what an earlier prediction of the same patient left."""
+    uids_from: str = ""
+    """Text that fixes the UIDs of the structure set, for a caller that must know them before; empty for new ones."""
     series_uid: str | None = None
     """The CT series to take where the folder has several."""
     acquisition: int | None = None

@@ -223,6 +223,7 @@ def _write(
         model=bundle.name,
         model_version=bundle.version,
         weights_sha256=bundle.weights_sha256,
+        uids_from=options.uids_from,
     )
     written = write_structure_set(
         folder / "RS.dcm", contours(), ct, provenance, profile=profile, verify=expected

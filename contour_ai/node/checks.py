@@ -1,0 +1,85 @@
+"""Tries what a node needs: destinations, models, profiles, storage, certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from contour_ai.bundle import default_bundle, load_bundle
+from contour_ai.dicom.profile import load_profile
+from contour_ai.errors import ContourAIError
+from contour_ai.node.config import NodeConfig, rule_name
+from contour_ai.node.receiver import server_context
+from contour_ai.node.sending import echo
+
+
+@dataclass(frozen=True)
+class Found:
+    """One line of the check; `status` is 0, or the exit status that stands for the fault."""
+
+    text: str
+    status: int = 0
+
+
+def check_node(config: NodeConfig) -> Iterator[Found]:
+    """Everything that can be tried without a patient."""
+    yield from _storage(config)
+    if config.tls is not None:
+        try:
+            server_context(config.tls)
+            yield Found("certificate for receiving")
+        except ContourAIError as error:
+            yield Found(f"certificate for receiving: {error.what} {error.found}", 4)
+    if not config.callers:
+        yield Found("nobody may send: `callers` is empty", 0 if config.watch else 4)
+    for number, rule in enumerate(config.rules, start=1):
+        yield from _rule(rule_name(number, rule), rule)
+    if not config.rules:
+        yield Found("nothing will be contoured: `rules` is empty", 4)
+    for name, destination in config.destinations.items():
+        answer = echo(destination, config.ae_title)
+        where = f"destination {name} ({destination.ae_title}@{destination.host}:{destination.port})"
+        yield Found(f"{where} answers to C-ECHO") if answer is None else Found(f"{where}: {answer}", 2)
+    for watch in config.watch:
+        exists = Path(watch.folder).is_dir()
+        yield Found(
+            f"watched folder {watch.folder}" + ("" if exists else " is not there"), 0 if exists else 2
+        )
+
+
+def _storage(config: NodeConfig) -> Iterator[Found]:
+    import shutil
+
+    storage = Path(config.storage)
+    try:
+        storage.mkdir(parents=True, exist_ok=True, mode=0o700)
+        trial = storage / ".tmp-check"
+        trial.write_bytes(b"contour-ai")
+        trial.unlink()
+        free = shutil.disk_usage(storage).free / 1e9
+    except OSError as error:
+        yield Found(f"storage {storage}: {error.strerror or error}", 2)
+        return
+    enough = free >= config.keep.free_gb
+    yield Found(f"storage {storage}: {free:.1f} GB free, wanted {config.keep.free_gb:g}", 0 if enough else 2)
+
+
+def _rule(name: str, rule: object) -> Iterator[Found]:
+    from contour_ai.node.config import Rule
+
+    assert isinstance(rule, Rule)
+    try:
+        bundle = load_bundle(rule.model) if rule.model else default_bundle()
+        unknown = [roi for roi in rule.rois or () if roi not in (*bundle.roi_names, "Body")]
+        load_profile(rule.profile)
+    except ContourAIError as error:
+        yield Found(f"{name}: {error.what} {error.found or ''}".strip(), 4)
+        return
+    if unknown:
+        yield Found(f"{name}: model {bundle.name} has no ROI {', '.join(unknown)}", 4)
+    for key, path in (("derive", rule.derive), ("template", rule.template)):
+        if path and ("/" in path or "\\" in path) and not Path(path).is_file():
+            yield Found(f"{name}: {key} {path} is not there", 4)
+    phantom = " (a phantom model: never for patients)" if bundle.kind == "phantom" else ""
+    yield Found(f"{name}: model {bundle.name} {bundle.version}{phantom}, profile {rule.profile}")

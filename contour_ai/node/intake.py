@@ -1,0 +1,146 @@
+"""From series that arrive to jobs: completeness, rules, and the choice among several series of a study."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from contour_ai.node.audit import AuditLog
+from contour_ai.node.config import NodeConfig, Rule
+from contour_ai.node.database import Database, Row
+from contour_ai.node.jobs import JobBook, JobSettings
+from contour_ai.node.rules import Choice, SeriesFacts, choose_rule
+from contour_ai.node.series import readiness
+from contour_ai.node.store import ImageStore
+
+logger = logging.getLogger(__name__)
+
+
+class Intake:
+    """Looks at the series that are not contoured yet, again and again.
+
+    Quiet is measured with the clock that cannot be set: seconds since a slice was seen, or since the node started.
+    """
+
+    def __init__(
+        self,
+        config: Callable[[], NodeConfig],
+        database: Database,
+        store: ImageStore,
+        book: JobBook,
+        audit: AuditLog,
+    ) -> None:
+        self._config, self.database, self.store, self.book, self.audit = config, database, store, book, audit
+        self._started = time.monotonic()
+        self._seen: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def saw(self, series_uid: str) -> None:
+        """A slice of the series has just been stored."""
+        with self._lock:
+            self._seen[series_uid] = time.monotonic()
+
+    def quiet_for_s(self, series_uid: str) -> float:
+        """Seconds since the last slice of a series, or since the start."""
+        with self._lock:
+            return time.monotonic() - max(self._seen.get(series_uid, self._started), self._started)
+
+    def look(self) -> int:
+        """Takes up every series that has become complete; returns how many jobs were made."""
+        config = self._config()
+        for row in self.database.rows("SELECT * FROM series WHERE state = 'receiving'"):
+            self._look_at(row, config)
+        return sum(
+            self._decide(row, config)
+            for row in self.database.rows("SELECT * FROM series WHERE state = 'complete'")
+        )
+
+    def _look_at(self, row: Row, config: NodeConfig) -> None:
+        uid = row["series_uid"]
+        found = readiness(
+            uid, self.database, self.store, quiet_for_s=self.quiet_for_s(uid), quiet_s=config.quiet_s
+        )
+        if found.ready:
+            self._set(row, "complete", "")
+        elif not found.waits:
+            self._set(row, "incomplete", found.reason)
+            self.audit.write("node", "series incomplete", series=uid, reason=found.reason)
+        elif found.reason != row["reason"]:
+            self.database.execute("UPDATE series SET reason = ? WHERE series_uid = ?", found.reason, uid)
+
+    def _set(self, row: Row, state: str, reason: str) -> bool:
+        """Changes a series that is still as it was seen: a slice that came meanwhile makes it another one."""
+        return bool(
+            self.database.execute(
+                "UPDATE series SET state = ?, reason = ?, content = ?"
+                " WHERE series_uid = ? AND state = ? AND last_at = ?",
+                state,
+                reason,
+                self.store.content_of(row["series_uid"]),
+                row["series_uid"],
+                row["state"],
+                row["last_at"],
+            )
+        )
+
+    def facts(self, row: Row) -> SeriesFacts:
+        """What rules look at."""
+        count = self.database.row("SELECT COUNT(*) n FROM instances WHERE series_uid = ?", row["series_uid"])
+        return SeriesFacts.of(row["facts"], 0 if count is None else count["n"])
+
+    def _decide(self, row: Row, config: NodeConfig) -> int:
+        choice = choose_rule(config.rules, self.facts(row))
+        if choice.rule is None:
+            reason = "no rule fits: " + ("; ".join(choice.why_not) or "there is none")
+            self._set(row, "unmatched", reason)
+            self.audit.write("node", "series unmatched", series=row["series_uid"], reason=reason)
+            return 0
+        if choice.rule.several == "ask":
+            self._set(row, "ask", f"{choice.name} asks whether this series is to be contoured")
+            return 0
+        if choice.rule.several != "all" and not self._is_chosen(row, choice, config):
+            return 0
+        return self.contour(row, choice.rule, choice.name)
+
+    def contour(self, row: Row, rule: Rule, name: str, *, again: str = "", by: str = "node") -> int:
+        """Makes the job of a series; 0 where there is one for the same images and settings."""
+        settings = JobSettings.of(rule, self._config())
+        content = self.store.content_of(row["series_uid"])
+        if not again and not self._set(row, "contoured", ""):
+            return 0
+        job = self.book.make(row["series_uid"], content, name, settings, again=again)
+        if job is None:
+            return 0
+        self.audit.write(by, "job made", series=row["series_uid"], job=job, rule=name)
+        return 1
+
+    def _is_chosen(self, row: Row, choice: Choice, config: NodeConfig) -> bool:
+        """Whether this series is the one of its study that the rule wants. Waits until the study is quiet."""
+        study = self.database.rows(
+            "SELECT * FROM series WHERE study_uid = ? AND state IN ('receiving', 'complete')",
+            row["study_uid"],
+        )
+        if any(
+            other["state"] == "receiving" or self.quiet_for_s(other["series_uid"]) < config.quiet_s
+            for other in study
+        ):
+            return False
+        rivals = [
+            other for other in study if choose_rule(config.rules, self.facts(other)).name == choice.name
+        ]
+        assert choice.rule is not None
+        best = min(rivals, key=lambda other: self._rank(other, choice.rule))  # type: ignore[arg-type]
+        if best["series_uid"] == row["series_uid"]:
+            return True
+        self._set(row, "unmatched", f"{choice.name} took another series of this study")
+        return False
+
+    def _rank(self, row: Row, rule: Rule) -> tuple[float | str, ...]:
+        """The smallest is taken."""
+        facts = self.facts(row)
+        if rule.several == "thinnest":
+            return (facts.thickness_mm or float("inf"), -facts.slices, row["series_uid"])
+        when = facts.texts.get("SeriesDate", "") + facts.texts.get("SeriesTime", "")
+        return ("".join(chr(0x10FFFF - ord(c)) for c in when), row["series_uid"])

@@ -1,0 +1,235 @@
+"""Receives images over DICOM: Storage and Verification SCP, for known callers only."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from pydicom.uid import (
+    AllTransferSyntaxes,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    RTStructureSetStorage,
+)
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from contour_ai.errors import ConfigError, InputError
+from contour_ai.node.audit import AuditLog
+from contour_ai.node.config import Caller, NodeConfig, Tls
+from contour_ai.node.database import Database, now
+from contour_ai.node.store import Arrival, ImageStore, Receipt, Stored
+
+logger = logging.getLogger(__name__)
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+CANNOT_UNDERSTAND = 0xC000
+KEPT_ASIDE = 0xB000
+"""Warning: the instance is kept, but not used (PS3.4 table B.2-1: "coercion of data elements" is the nearest)."""
+
+STORAGE_CLASSES = (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    RTStructureSetStorage,
+)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSE = "UPDATE associations SET state = ?, closed_at = ?, last_opened = (SELECT MAX(id) FROM associations)"
+"""Which association was opened last when one is closed: the order of events does not depend on the clock."""
+NETWORK_TIMEOUT_S = 60
+ACSE_TIMEOUT_S = 30
+
+
+class Receiver:
+    """The listening half of the node. Every association and its end stand in the database."""
+
+    def __init__(
+        self,
+        config: Callable[[], NodeConfig],
+        database: Database,
+        store: ImageStore,
+        audit: AuditLog,
+        on_receipt: Callable[[Receipt], None],
+    ) -> None:
+        self._config, self.database, self.store, self.audit = config, database, store, audit
+        self.on_receipt = on_receipt
+        self._numbers: dict[Any, int] = {}
+        self._server: Any = None
+
+    @property
+    def config(self) -> NodeConfig:
+        """The configuration as it is now: callers and rules may be read anew while the node runs."""
+        return self._config()
+
+    def start(self) -> int:
+        """Listens; returns the port.
+
+        Raises:
+            ConfigError: the port cannot be opened, or a certificate cannot be used.
+        """
+        # What was open when the node last ended was not released: its series may lack slices.
+        self.database.execute(f"{CLOSE} WHERE state = 'open'", "aborted", now())
+        ae = AE(ae_title=self.config.ae_title)
+        ae.maximum_associations = self.config.max_associations
+        ae.maximum_pdu_size = 0
+        ae.network_timeout, ae.acse_timeout, ae.dimse_timeout = (
+            NETWORK_TIMEOUT_S,
+            ACSE_TIMEOUT_S,
+            NETWORK_TIMEOUT_S,
+        )
+        ae.add_supported_context(Verification)
+        for sop_class in STORAGE_CLASSES:
+            ae.add_supported_context(sop_class, list(AllTransferSyntaxes))
+        handlers: list[Any] = [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_ACCEPTED, self._opened),
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_C_ECHO, self._echo),
+            (evt.EVT_RELEASED, self._released),
+            (evt.EVT_ABORTED, self._aborted),
+            (evt.EVT_CONN_CLOSE, self._aborted),
+        ]
+        try:
+            self._server = ae.start_server(
+                (self.config.host, self.config.port),
+                block=False,
+                evt_handlers=handlers,
+                ssl_context=None if self.config.tls is None else server_context(self.config.tls),
+            )
+        except OSError as error:
+            raise ConfigError(
+                "The node cannot listen on this address.",
+                where=f"{self.config.host}:{self.config.port}",
+                found=error.strerror or error,
+                fix="end the program that uses the port, or choose another `port`",
+            ) from error
+        return int(self._server.socket.getsockname()[1])
+
+    def stop(self) -> None:
+        """Ends all associations and stops listening."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+
+    # -- associations ---------------------------------------------------------------------------------------
+
+    def _requested(self, event: Any) -> None:
+        """Rejects strangers and wrong titles (PS3.8 9.3.4)."""
+        request = event.assoc.requestor
+        calling, host = _title(request.primitive.calling_ae_title), str(request.address)
+        called = _title(request.primitive.called_ae_title)
+        if called not in self.config.called_ae_titles:
+            self.audit.write(f"{calling}@{host}", "rejected", reason=f"called {called}")
+            event.assoc.acse.send_reject(0x01, 0x01, 0x07)  # called AE title not recognised
+            event.assoc.kill()
+        elif not any(_may_call(caller, calling, host) for caller in self.config.callers):
+            self.audit.write(f"{calling}@{host}", "rejected", reason="not among the callers")
+            event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # calling AE title not recognised
+            event.assoc.kill()
+
+    def _opened(self, event: Any) -> None:
+        request = event.assoc.requestor
+        self._numbers[event.assoc] = self.database.insert(
+            "INSERT INTO associations (calling_ae, called_ae, host, state, opened_at) VALUES (?, ?, ?, 'open', ?)",
+            _title(request.primitive.calling_ae_title),
+            _title(request.primitive.called_ae_title),
+            str(request.address),
+            now(),
+        )
+
+    def _released(self, event: Any) -> None:
+        self._close(event, "released")
+
+    def _aborted(self, event: Any) -> None:
+        self._close(event, "aborted")
+
+    def _close(self, event: Any, state: str) -> None:
+        number = self._numbers.pop(event.assoc, None)
+        if number is not None:
+            self.database.execute(f"{CLOSE} WHERE id = ?", state, now(), number)
+
+    # -- services -------------------------------------------------------------------------------------------
+
+    def _echo(self, event: Any) -> int:
+        return SUCCESS
+
+    def _store(self, event: Any) -> int:
+        """Answers with success only when the instance is on disk."""
+        number = self._numbers.get(event.assoc)
+        request = event.assoc.requestor
+        arrival = Arrival(
+            association=number,
+            calling_ae=_title(request.primitive.calling_ae_title),
+            called_ae=_title(request.primitive.called_ae_title),
+        )
+        who = f"{arrival.calling_ae}@{request.address}"
+        try:
+            if self.store.free_gb() < self.config.keep.free_gb / 10:
+                raise OSError(errno.ENOSPC, "free space is below the limit")
+            receipt = self.store.add(event.encoded_dataset(), arrival)
+        except InputError as error:
+            logger.warning("refused an instance of %s: %s", who, error)
+            return CANNOT_UNDERSTAND
+        except OSError as error:
+            logger.error("an instance of %s could not be stored: %s", who, error)
+            self.audit.write(who, "not stored", reason=str(error.strerror or error))
+            return OUT_OF_RESOURCES
+        except Exception:
+            logger.exception("an instance of %s could not be stored", who)
+            return OUT_OF_RESOURCES
+        self.on_receipt(receipt)
+        if receipt.outcome is Stored.ASIDE:
+            logger.warning("an instance of %s has the UID of another one and is kept aside", who)
+            return KEPT_ASIDE
+        return SUCCESS
+
+
+def server_context(tls: Tls) -> ssl.SSLContext:
+    """TLS for the listening side: every peer has to show a certificate.
+
+    Raises:
+        ConfigError: a file is missing or does not fit.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    return _with_certificates(context, tls)
+
+
+def client_context(tls: Tls) -> ssl.SSLContext:
+    """TLS for the calling side. Peers are named by address in hospitals, so the authority is checked, not the name.
+
+    Raises:
+        ConfigError: a file is missing or does not fit.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    return _with_certificates(context, tls)
+
+
+def _with_certificates(context: ssl.SSLContext, tls: Tls) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+        context.load_verify_locations(tls.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            "A TLS certificate or key cannot be used.",
+            where=f"{tls.certificate}, {tls.key}, {tls.ca}",
+            found=error,
+            expected="PEM files: certificate with chain, its private key, trusted authorities",
+        ) from error
+    return context
+
+
+def _may_call(caller: Caller, calling: str, host: str) -> bool:
+    return caller.ae_title.strip() == calling and caller.host in (None, host)
+
+
+def _title(value: object) -> str:
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    return text.strip()

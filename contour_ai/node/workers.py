@@ -1,0 +1,222 @@
+"""The node's side of its workers: one process and one thread for each device."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from contour_ai.node.database import Row
+from contour_ai.node.jobs import JobBook, JobSettings
+from contour_ai.node.worker import Answer, Order
+
+logger = logging.getLogger(__name__)
+
+LOG_TAIL_BYTES = 20_000
+START_LIMIT_S = 300
+PAUSE_S = 1.0
+COMMAND = (sys.executable, "-m", "contour_ai.node.worker")
+"""Starts a worker; the device is added."""
+
+
+class Worker(threading.Thread):
+    """Takes jobs and has its process carry them out; a process that ends is replaced.
+
+    Args:
+        device: of the process.
+        book: the jobs.
+        images: gives the folder of a series' images.
+        warm: models to load at the start.
+        on_finished: told the job when something became of it.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        book: JobBook,
+        images: Callable[[str], Path],
+        *,
+        warm: Sequence[str] = (),
+        job_limit_s: float = 3600,
+        on_finished: Callable[[int], None] = lambda job: None,
+    ) -> None:
+        super().__init__(name=f"worker {device}", daemon=True)
+        self.device, self.book, self.images = device, book, images
+        self.warm, self.job_limit_s, self.on_finished = tuple(warm), job_limit_s, on_finished
+        self.wake = threading.Event()
+        self._ending = threading.Event()
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._log: Any = None
+        self.log_path = book.results / f"worker-{device.replace(':', '-')}.log"
+
+    def run(self) -> None:
+        """Until `stop`: the next job, or a short wait."""
+        while not self._ending.is_set():
+            try:
+                if not self._work_once():
+                    self.wake.wait(PAUSE_S)
+                    self.wake.clear()
+            except Exception:
+                logger.exception("the worker for %s could not take up a job", self.device)
+                self._ending.wait(PAUSE_S)
+        self._end_process()
+
+    def stop(self) -> None:
+        """Ends the process; a job that it works on goes back to waiting at the next start."""
+        self._ending.set()
+        self.wake.set()
+        self._end_process()
+
+    @property
+    def process_id(self) -> int | None:
+        """Of the running process; None where there is none."""
+        process = self._process
+        return None if process is None or process.poll() is not None else process.pid
+
+    def _work_once(self) -> bool:
+        self._ensure_process()
+        job = self.book.take()
+        if job is None:
+            return False
+        log_start = self.log_path.stat().st_size
+        answer = self._ask(_order(job, self.book, self.images))
+        self._keep_log(job["id"], log_start)
+        if answer is None:
+            if not self._ending.is_set():
+                logger.error("the worker for %s died or hung during job %d", self.device, job["id"])
+                self.book.worker_died(job["id"], "the worker process ended or did not finish in time")
+                self._end_process()
+        else:
+            self._record(answer)
+        self.on_finished(job["id"])
+        return True
+
+    def _record(self, answer: Answer) -> None:
+        if answer.outcome == "contoured":
+            structure_set = Path(answer.structure_set)
+            self.book.contoured(
+                answer.job, structure_set, answer.verdict, _summary_text(structure_set.parent)
+            )
+        elif answer.outcome == "stopped":
+            folder = Path(answer.structure_set).parent
+            self.book.stopped(answer.job, folder, _summary_text(folder), answer.message)
+        else:
+            self.book.failed(answer.job, answer.message)
+
+    # -- the process ----------------------------------------------------------------------------------------
+
+    def _ensure_process(self) -> None:
+        if self.process_id is not None or self._ending.is_set():
+            return
+        self._end_process()
+        self._log = self.log_path.open("ab")
+        self.log_path.chmod(0o600)
+        self._answers = queue.Queue()
+        process = subprocess.Popen(
+            [*COMMAND, self.device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            encoding="utf-8",
+            bufsize=1,
+            env={**os.environ, "PYTHONUTF8": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        )
+        self._process = process
+        threading.Thread(target=_read, args=(process, self._answers), daemon=True).start()
+        if self._next_answer(START_LIMIT_S) is None:
+            raise RuntimeError(f"the worker process for {self.device} did not start; see {self.log_path}")
+        if self.warm:
+            self._write({"warm": list(self.warm)})
+
+    def _ask(self, order: Order) -> Answer | None:
+        """The answer to an order; None where the process ended, or took longer than the limit."""
+        try:
+            self._write(asdict(order))
+        except OSError:
+            return None
+        content = self._next_answer(self.job_limit_s)
+        return None if content is None else Answer(**content)
+
+    def _next_answer(self, limit_s: float) -> dict[str, Any] | None:
+        try:
+            return self._answers.get(timeout=limit_s)
+        except queue.Empty:
+            return None
+
+    def _write(self, content: dict[str, Any]) -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            raise BrokenPipeError
+        process.stdin.write(json.dumps(content) + "\n")
+        process.stdin.flush()
+
+    def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):  # it holds an order that the process did not read
+                        stream.close()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _keep_log(self, job: int, start: int) -> None:
+        """What the process said during a job, beside its result."""
+        try:
+            with self.log_path.open("rb") as file:
+                file.seek(start)
+                said = file.read()[-LOG_TAIL_BYTES:]
+            if said.strip():
+                path = self.book.results / f"job-{job:06d}.log"
+                path.write_bytes(said)
+                path.chmod(0o600)
+        except OSError as error:
+            logger.warning("the log of job %d could not be kept: %s", job, error)
+
+
+def _read(process: subprocess.Popen[str], answers: queue.Queue[dict[str, Any] | None]) -> None:
+    """Hands on the answers of a process; None when it has ended."""
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            answers.put(json.loads(line))
+    except ValueError:
+        logger.error("the worker process said what is no answer")
+    answers.put(None)
+
+
+def _order(job: Row, book: JobBook, images: Callable[[str], Path]) -> Order:
+    settings = JobSettings.from_json(job["settings"])
+    return Order(
+        job=job["id"],
+        images=str(images(job["series_uid"])),
+        out_dir=str(book.folder_of(job["id"])),
+        model=settings.model,
+        rois=settings.rois,
+        profile=settings.profile,
+        derive=settings.derive,
+        template=settings.template,
+        commissioned=settings.commissioned,
+        uids_from=job["uid_seed"],
+    )
+
+
+def _summary_text(folder: Path) -> str:
+    try:
+        return (folder / "summary.json").read_text(encoding="utf-8")
+    except OSError:
+        return ""
