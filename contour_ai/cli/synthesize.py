@@ -61,6 +61,8 @@ def command(
             first_seed=first_seed,
             on_progress=on_progress,
         )
+    for name, reason in written.left_out.items():
+        console.print_warning(f"label map {name} is left out: {reason.what} {reason.found or ''}".rstrip())
     for folder in written.folders:
         console.out().print(folder)
     if written.there_already:

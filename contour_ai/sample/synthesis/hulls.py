@@ -23,6 +23,10 @@ TOGETHER_MM = 12.0
 """Structures of slices so near share a hull: a body has no steps."""
 THIGHS_BLEND_MM = 18.0
 FEW_POINTS = 4
+GROIN_MM = 35.0
+"""Vessels so far above the femoral heads lie in the belly, others in the groin."""
+THIGH_SIDE_MM, ADDUCTORS_MM = 16.0, 55.0
+"""Muscle outside and inside of what is labelled in a thigh."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,69 +68,96 @@ def draw_build(body: BodyConfig, dice: Dice) -> Build:
     )
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Landmarks:
+    """Where things are in a scan, in mm from its voxel 0."""
+
+    heads_height: float
+    """Of the femoral heads."""
+    hips_end: float
+    """Height of the lowest point of the hip bones."""
+    midline: float
+    """Along j."""
+
+
 def hulls_of(
-    codes: Codes,
-    spacing_mm: tuple[float, float, float],
-    *,
-    heads_height_mm: float,
-    hips_end_mm: float,
-    midline_mm: float,
-    build: Build,
+    codes: Codes, spacing_mm: tuple[float, float, float], landmarks: Landmarks, build: Build
 ) -> Hulls:
     """The outlines of a body on a coarse grid.
 
     Args:
         codes: (k, i, j) tissues; the hulls lie around what is labelled.
         spacing_mm: of this grid.
-        heads_height_mm: of the femoral heads, above slice 0.
-        hips_end_mm: of the lowest point of the hip bones.
-        midline_mm: along j.
+        landmarks: femoral heads, hips and midline.
         build: how much lies around the structures.
     """
     height = np.arange(codes.shape[0]) * spacing_mm[0]
-    up = _ramp(height - heads_height_mm, -30.0, 60.0)  # 0 at the thighs, 1 at the belly
-    # Where the gluteal muscles are labelled, little muscle lies outside them.
-    gluteal = (codes == Tissue.GLUTEUS).any(axis=(1, 2)).astype(np.float64)
-    gluteal = ndimage.gaussian_filter1d(gluteal, 15 / spacing_mm[0], mode="nearest")
-    muscle = _Offsets(
-        front=build.thigh * (1 - up) + (build.wall + build.belly) * up,
-        side=12.0 * (1 - up) + (3.0 * gluteal + build.wall * (1 - gluteal)) * up,
-        back=22.0 * (1 - _ramp(height - hips_end_mm, -40.0, 20.0)) + 2.0,
-    )
+    up = _ramp(height - landmarks.heads_height, -30.0, 60.0)  # 0 at the thighs, 1 at the belly
+    muscle = _muscle_offsets(codes, spacing_mm, height - landmarks.hips_end, up, build)
     front, side, back = build.fat
     fat = _Offsets(front=front * (0.5 + 0.5 * up), side=side * np.ones_like(up), back=back * np.ones_like(up))
-    labelled = codes > Tissue.NONE
-    reach = max(1, round(TOGETHER_MM / spacing_mm[0]))
-    together = ndimage.maximum_filter1d(labelled.astype(np.uint8), 2 * reach + 1, axis=0) > 0
     planes = _Planes.of(codes.shape, spacing_mm)
-    whole = planes.levels(together, muscle), planes.levels(together, muscle.plus(fat))
-    apart = _ramp(height - hips_end_mm, -THIGHS_BLEND_MM, 4.0)  # 0 where the thighs are two
-    if (apart < 1).any():
-        column = np.arange(codes.shape[2]) * spacing_mm[2] - midline_mm
-        thighs = []
-        for here in (column < 0, column > 0):
-            lower = together & here & (apart < 1)[:, None, None]
-            inner = _Offsets(front=muscle.front, side=np.full_like(up, 16.0), back=muscle.back, inner=55.0,
-                             inner_sign=1 if here[0] else -1)  # fmt: skip
-            thighs.append((planes.levels(lower, inner), planes.levels(lower, inner.plus(fat))))
-        weight = apart[:, None, None].astype(np.float32)
-        limit = (build.gap * (1 - apart) / 2)[:, None, None] - np.abs(column)
-        pairs = zip(whole, *thighs, strict=True)
-        whole_muscle, whole_skin = (
-            w * weight + np.maximum(np.minimum(a, b), limit) * (1 - weight) for w, a, b in pairs
-        )
-    else:
-        whole_muscle, whole_skin = whole
-    inside = np.isin(codes, VISCERA)
-    inside |= np.isin(codes, (Tissue.ARTERY, Tissue.VEIN)) & (height > heads_height_mm + 35)[:, None, None]
+    labelled = planes.joined(codes > Tissue.NONE)
+    around = planes.levels(labelled, muscle), planes.levels(labelled, muscle.plus(fat))
+    apart = 1 - _ramp(height - landmarks.hips_end, -THIGHS_BLEND_MM, 4.0)  # 1 where the thighs are two
+    if apart.any():
+        around = _with_thighs(around, planes, labelled, (muscle, fat), landmarks.midline, apart, build.gap)
+    viscera = np.isin(codes, VISCERA)
+    above_groin = (height > landmarks.heads_height + GROIN_MM)[:, None, None]
+    viscera |= np.isin(codes, (Tissue.ARTERY, Tissue.VEIN)) & above_groin
     belly = build.belly * up
-    cavity = planes.levels(
-        ndimage.maximum_filter1d(inside.astype(np.uint8), 2 * reach + 1, axis=0) > 0,
-        _Offsets(front=belly, side=0.35 * belly + 2, back=np.full_like(up, 2.0)),
-    )
+    cavity = _Offsets(front=belly, side=0.35 * belly + 2, back=np.full_like(up, 2.0))
     return Hulls(
-        skin=planes.smooth(whole_skin), muscle=planes.smooth(whole_muscle), cavity=planes.smooth(cavity)
+        skin=planes.smooth(around[1]),
+        muscle=planes.smooth(around[0]),
+        cavity=planes.smooth(planes.levels(planes.joined(viscera), cavity)),
     )
+
+
+def _muscle_offsets(
+    codes: Codes,
+    spacing_mm: tuple[float, float, float],
+    above_hips_end: NDArray[np.floating],
+    up: Float,
+    build: Build,
+) -> _Offsets:
+    """How far muscle goes beyond what is labelled: little where the gluteal muscles are labelled."""
+    gluteal = (codes == Tissue.GLUTEUS).any(axis=(1, 2)).astype(np.float64)
+    gluteal = ndimage.gaussian_filter1d(gluteal, 15 / spacing_mm[0], mode="nearest")
+    return _Offsets(
+        front=build.thigh * (1 - up) + (build.wall + build.belly) * up,
+        side=12.0 * (1 - up) + (3.0 * gluteal + build.wall * (1 - gluteal)) * up,
+        back=22.0 * (1 - _ramp(above_hips_end, -40.0, 20.0)) + 2.0,
+    )
+
+
+def _with_thighs(
+    around: tuple[Float32, Float32],
+    planes: _Planes,
+    labelled: NDArray[np.bool_],
+    offsets: tuple[_Offsets, _Offsets],
+    midline_mm: float,
+    apart: Float,
+    gap_mm: float,
+) -> tuple[Float32, Float32]:
+    """Levels of muscle and skin with a hull for each thigh where `apart` (k,) is 1, a blend where it is less."""
+    muscle, fat = offsets
+    column = np.arange(labelled.shape[2]) * planes.spacing_mm[2] - midline_mm
+    thighs = []
+    for here, sign in ((column < 0, 1), (column > 0, -1)):
+        part = labelled & here & (apart > 0)[:, None, None]
+        side = np.full_like(apart, THIGH_SIDE_MM)
+        around_thigh = _Offsets(
+            front=muscle.front, side=side, back=muscle.back, inner=ADDUCTORS_MM, inner_sign=sign
+        )
+        thighs.append((planes.levels(part, around_thigh), planes.levels(part, around_thigh.plus(fat))))
+    weight = apart[:, None, None].astype(np.float32)
+    limit = ((gap_mm * apart / 2)[:, None, None] - np.abs(column)).astype(np.float32)
+    blended = [
+        whole * (1 - weight) + np.maximum(np.minimum(right, left), limit) * weight
+        for whole, right, left in zip(around, *thighs, strict=True)
+    ]
+    return blended[0], blended[1]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -174,6 +205,12 @@ class _Planes:
     def of(cls, shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> _Planes:
         axes = [np.arange(n) * mm for n, mm in zip(shape[1:], spacing_mm[1:], strict=True)]
         return cls(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1), shape, spacing_mm)
+
+    def joined(self, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """What is inside in a slice or in one `TOGETHER_MM` away."""
+        reach = max(1, round(TOGETHER_MM / self.spacing_mm[0]))
+        joined: NDArray[np.bool_] = ndimage.maximum_filter1d(inside.view(np.uint8), 2 * reach + 1, axis=0) > 0
+        return joined
 
     def levels(self, inside: NDArray[np.bool_], offsets: _Offsets) -> Float32:
         """(k, i, j): the convex hull of each slice, moved outwards."""

@@ -12,7 +12,7 @@ from contour_ai.errors import InputError
 from contour_ai.grid import Grid
 from contour_ai.sample.shapes import Dice
 from contour_ai.sample.synthesis.anatomy import HEAD_RADIUS_MM, Anatomy
-from contour_ai.sample.synthesis.hulls import Hulls, draw_build, hulls_of
+from contour_ai.sample.synthesis.hulls import Hulls, Landmarks, draw_build, hulls_of
 from contour_ai.sample.synthesis.implants import add_streaks, draw_implants
 from contour_ai.sample.synthesis.noise import linear_upsampled
 from contour_ai.sample.synthesis.organs import draw_organs
@@ -121,10 +121,8 @@ def _with_hulls(pose: Pose, recipe: Recipe, dice: Dice) -> tuple[Pose, Hulls]:
     hulls = hulls_of(
         coarse,
         (step[0], step[1], step[2]),
-        heads_height_mm=pose.heads_height_mm,
-        hips_end_mm=pose.hips_end_mm,
-        midline_mm=pose.midline_mm,
-        build=draw_build(recipe.body, dice),
+        Landmarks(heads_height=pose.heads_height_mm, hips_end=pose.hips_end_mm, midline=pose.midline_mm),
+        draw_build(recipe.body, dice),
     )
     inside = hulls.skin < 0
     box = [slice(0, pose.shape[0])]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from contour_ai.dicom.ct_write import PatientIdentity, write_ct
 from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_write import write_structures
-from contour_ai.errors import ConfigError, OutputError
+from contour_ai.errors import ConfigError, InputError, OutputError
 from contour_ai.files import atomic_file, atomic_folder
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
-from contour_ai.sample.synthesis.anatomy import anatomy_of
+from contour_ai.sample.synthesis.anatomy import Anatomy, anatomy_of
 from contour_ai.sample.synthesis.label_maps import LabelMap
 from contour_ai.sample.synthesis.patient import BODY, SyntheticPatient, draw_patient
 from contour_ai.sample.synthesis.recipe import Recipe, print_recipe
@@ -35,6 +35,8 @@ class Written:
     """Of the new patients."""
     there_already: int
     roi_map: Path
+    left_out: Mapping[str, InputError]
+    """{label map: why nothing can be drawn from it}."""
 
 
 def write_synthetic_patients(
@@ -60,13 +62,14 @@ def write_synthetic_patients(
         on_progress: told of every patient.
 
     Raises:
-        InputError: a label map without femora or hip bones.
+        InputError: none of the label maps can be used.
         OutputError: the folder holds patients of another recipe or other maps, or cannot be written.
     """
     out_dir = Path(out_dir)
-    anatomies = [anatomy_of(label_map) for label_map in label_maps]
-    fingerprint = _fingerprint(label_maps, recipe)
-    _begin(out_dir, recipe, fingerprint, label_maps)
+    anatomies, left_out = _usable(label_maps)
+    used = [label_map for label_map in label_maps if label_map.name not in left_out]
+    fingerprint = _fingerprint(used, recipe)
+    _begin(out_dir, recipe, fingerprint, used)
     folders, absent, there_already = [], _absent_before(out_dir), 0
     for done, seed in enumerate(range(first_seed, first_seed + count)):
         on_progress(ProgressEvent("drawing", done, count, {"patient": patient_name(seed)}))
@@ -81,7 +84,12 @@ def write_synthetic_patients(
         folders.append(write_synthetic_patient(out_dir, patient, fingerprint))
     _save_map(out_dir, recipe, absent)
     on_progress(ProgressEvent("drawing", count, count))
-    return Written(folders=tuple(folders), there_already=there_already, roi_map=out_dir / MAP_FILE)
+    return Written(
+        folders=tuple(folders),
+        there_already=there_already,
+        roi_map=out_dir / MAP_FILE,
+        left_out=left_out,
+    )
 
 
 def patient_name(seed: int) -> str:
@@ -116,6 +124,25 @@ def write_synthetic_patient(out_dir: Path, patient: SyntheticPatient, fingerprin
             uid_seed=uid_seed,
         )
     return folder
+
+
+def _usable(label_maps: Sequence[LabelMap]) -> tuple[list[Anatomy], dict[str, InputError]]:
+    """The anatomies of the maps that have what is needed, and why others are left out."""
+    anatomies, left_out = [], {}
+    for label_map in label_maps:
+        try:
+            anatomies.append(anatomy_of(label_map))
+        except InputError as error:
+            left_out[label_map.name] = error
+    if not anatomies and len(left_out) == 1:
+        raise next(iter(left_out.values()))
+    if not anatomies:
+        raise InputError(
+            "None of the label maps can be used.",
+            found="; ".join(f"{name}: {error.what}" for name, error in left_out.items()),
+            expected="femora and hip bones, named as TotalSegmentator does: femur_left, hip_left, …",
+        )
+    return anatomies, left_out
 
 
 def _fingerprint(label_maps: Sequence[LabelMap], recipe: Recipe) -> str:

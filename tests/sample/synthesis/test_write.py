@@ -80,6 +80,24 @@ def test_another_recipe_in_the_same_folder_is_refused(place: Path) -> None:
     assert "another recipe or of other label maps" in result.output
 
 
+def test_a_map_that_cannot_be_used_is_named_and_left_out(place: Path, tmp_path: Path) -> None:
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    (maps / "map.npz").write_bytes((place / "map.npz").read_bytes())
+    lab = np.ones((4, 4, 4), np.uint8)
+    np.savez(
+        maps / "bladder.npz", lab=lab, names=np.array(["urinary_bladder"]), spacing_mm_kij=np.full(3, 4.0)
+    )
+    result = run(maps, tmp_path / "out", "--recipe", place / "recipe.yaml", "--first-seed", 7)
+    assert result.exit_code == 0, result.output
+    assert "label map bladder is left out: A label map of a pelvis needs both femora" in result.output
+    same = tmp_path / "out" / "synthetic-00007" / "RS.dcm"
+    assert same.read_bytes() == (place / "out" / "synthetic-00007" / "RS.dcm").read_bytes()
+    result = run(maps / "bladder.npz", tmp_path / "other")
+    assert result.exit_code == 3
+    assert "needs both femora and hip bones" in result.output and not (tmp_path / "other").exists()
+
+
 def test_the_recipe_is_printed_with_its_keys_explained() -> None:
     result = run("--print-recipe")
     assert result.exit_code == 0
