@@ -22,13 +22,15 @@ MARK = "'"
 def write_csv(
     path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], *, overwrite: bool = False
 ) -> None:
-    """Writes a table as UTF-8; text that would be a formula gets `MARK` in front, numbers stay as they are.
+    """Writes a table as UTF-8, for its owner alone.
+
+    Text that would be a formula gets `MARK` in front; numbers stay as they are.
 
     Raises:
         OutputError: `path` exists and `overwrite` is False, or it cannot be written.
     """
     with (
-        atomic_file(path, overwrite=overwrite) as temporary,
+        atomic_file(path, overwrite=overwrite, private=True) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         table = csv.writer(file, lineterminator="\n")

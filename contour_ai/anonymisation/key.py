@@ -89,6 +89,6 @@ def write_key(path: Path, key: Key) -> None:
             for patient, one in sorted(key.patients.items())
         },
     }
-    with atomic_file(path, overwrite=True) as temporary:
+    with atomic_file(path, overwrite=True, private=True) as temporary:
         temporary.touch(mode=0o600)
         write_text(temporary, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

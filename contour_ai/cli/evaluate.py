@@ -147,7 +147,7 @@ def _write(
     from contour_ai.pipeline.report import COHORT, reports_of_evaluation
 
     pages: tuple[Path, ...] = ()
-    with atomic_folder(out, overwrite=overwrite, inputs=inputs) as folder:
+    with atomic_folder(out, overwrite=overwrite, inputs=inputs, private=True) as folder:
         write_report(folder, result.rows, result.notes, comparison, result.tolerances)
         if second is not None:
             (folder / "versus").mkdir()

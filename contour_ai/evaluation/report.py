@@ -196,7 +196,7 @@ def write_json(
     }
     if comparison:
         content["comparison"] = [plain(asdict(c)) for c in comparison]
-    with atomic_file(path) as temporary:
+    with atomic_file(path, private=True) as temporary:
         write_text(temporary, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 

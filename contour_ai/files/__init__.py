@@ -20,6 +20,7 @@ from contour_ai.files.manifest import (
     write_manifest,
 )
 from contour_ai.files.names import MAX_NAME_CHARACTERS, safe_name
+from contour_ai.files.private import private_file, private_folder, restrict
 from contour_ai.files.process import ProcessId, this_process
 from contour_ai.files.temporary import clear_left_behind, is_temporary
 from contour_ai.files.text import write_text
@@ -48,6 +49,9 @@ __all__ = [
     "is_temporary",
     "is_whole",
     "only_one",
+    "private_file",
+    "private_folder",
+    "restrict",
     "safe_name",
     "this_process",
     "update_manifest",

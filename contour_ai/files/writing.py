@@ -12,6 +12,7 @@ from pathlib import Path
 from contour_ai.errors import OutputError
 from contour_ai.files.formats import FileKind
 from contour_ai.files.manifest import Record, first_stranger, write_manifest
+from contour_ai.files.private import OWNER_FOLDER, private_file, restrict
 from contour_ai.files.temporary import OLD, SWAP, Swap, clear_left_behind, finish_swap, remove, temporary_name
 
 MOST_SUFFIX = 8
@@ -20,7 +21,12 @@ MOST_SUFFIX = 8
 
 @contextmanager
 def atomic_file(
-    path: Path, *, overwrite: bool = False, inputs: Sequence[Path] = (), kind: FileKind | None = None
+    path: Path,
+    *,
+    overwrite: bool = False,
+    inputs: Sequence[Path] = (),
+    kind: FileKind | None = None,
+    private: bool = False,
 ) -> Iterator[Path]:
     """Yields a temporary path beside `path`; moves it into place if the block succeeds, removes it if not.
 
@@ -28,6 +34,7 @@ def atomic_file(
         overwrite: replace a file that is there.
         inputs: files that are read for this one; none of them is ever replaced.
         kind: what a file must be to be replaced; None for a file of the program's own that nobody else writes.
+        private: only its owner may read it.
 
     Raises:
         OutputError: `path` exists and is not to be, or must not be, replaced; or it cannot be written.
@@ -37,6 +44,8 @@ def atomic_file(
         clear_left_behind(path.parent, now=False)
         _refuse_file(path, overwrite, inputs, kind)
         temporary = _temporary_beside(path)
+        if private:
+            private_file(temporary)
     try:
         yield temporary
         _retrying(lambda: _put(temporary, path, overwrite=overwrite))
@@ -56,6 +65,7 @@ def atomic_folder(
     record: Record | None = "results",
     owned: bool = False,
     set_aside: bool = False,
+    private: bool = False,
 ) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; moves it into place if the block succeeds, removes it if not.
 
@@ -69,6 +79,7 @@ def atomic_folder(
         owned: the folder is part of the program's own state (a cache entry, say), where nobody else puts anything: it
             has no manifest and is replaced without a look.
         set_aside: a folder that must not be replaced gets another name instead of being an error.
+        private: only its owner may read it, and all that lies in it.
 
     Raises:
         OutputError: `path` exists and is not to be, or must not be, replaced; or it cannot be written.
@@ -79,10 +90,12 @@ def atomic_folder(
         refuse_folder(path, overwrite=overwrite, inputs=inputs, owned=owned or set_aside)
         temporary = _temporary_beside(path)
     try:
-        temporary.mkdir()
+        temporary.mkdir(mode=OWNER_FOLDER if private else 0o777)
         yield temporary
         if record is not None and not owned:
             write_manifest(temporary, record)
+        if private:
+            restrict(temporary)
         _replace(temporary, path, overwrite=overwrite, inputs=inputs, owned=owned, set_aside=set_aside)
     except OSError as error:
         raise _unwritable(path, error) from error

@@ -24,6 +24,7 @@ from contour_ai.files import atomic_folder, write_text
 from contour_ai.pipeline._evaluate import Evaluation, evaluate, labels_of
 from contour_ai.pipeline._predict import LoadedModel, PredictOptions, bundle_of, load_model, predict
 from contour_ai.pipeline.installation_test import self_test
+from contour_ai.pipeline.places import without_folders
 from contour_ai.pipeline.report import COHORT, PATIENTS, reports_of_evaluation
 from contour_ai.pipeline.result import Prediction
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -142,7 +143,7 @@ def commission(
     checks = self_test()
     loaded = load_model(bundle, options.device)
     inputs = [data_dir, *([] if bundle.folder == Path() else [bundle.folder]), *options.inputs]
-    with atomic_folder(out_dir, overwrite=options.overwrite, inputs=inputs) as folder:
+    with atomic_folder(out_dir, overwrite=options.overwrite, inputs=inputs, private=True) as folder:
         tried = _predict(patients, loaded, folder / PREDICTIONS, options, on_progress)
         result = _evaluate(folder / PREDICTIONS, data_dir, tried, loaded, limits, options, on_progress)
         title = f"Commissioning of {bundle.name} {bundle.version}"
@@ -152,7 +153,7 @@ def commission(
         links = {pair.patient: f"{PATIENTS}/{path.name}" for pair, path in of_patients}
         page = CommissioningPage(
             title=title,
-            subtitle=f"{data_dir.resolve()} · {started:%Y-%m-%d %H:%M} UTC · contour-ai {__version__}",
+            subtitle=f"{data_dir.resolve().name} · {started:%Y-%m-%d %H:%M} UTC · contour-ai {__version__}",
             run=_run_checks(tried, result),
             limits=check_limits(result.rows, limits),
             self_test=checks,
@@ -164,6 +165,7 @@ def commission(
             not_judged=[roi for roi in bundle.roi_names if roi not in limits.rois],
             cohort=COHORT if (folder / COHORT).exists() else "",
         )
+        page = without_folders(page, [data_dir, out_dir, folder])
         write_report(folder, result.rows, result.notes, (), result.tolerances)
         write_commissioning_report(folder / REPORT, page)
         _write_record(folder / RECORD, page, started)
@@ -331,11 +333,9 @@ def environment(
             "name": bundle.name,
             "version": bundle.version,
             "kind": bundle.kind,
-            "folder": str(bundle.folder),
             "weights SHA-256": bundle.weights_sha256,
         },
         "Machine": {
-            "name": platform.node(),
             "system": platform.platform(),
             "processor": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
             "computes on": model.computes_in + _gpu_name(model),
@@ -346,7 +346,7 @@ def environment(
             **{name: _version(name) for name in PACKAGES},
         },
         "Options": {
-            "data": str(data_dir.resolve()),
+            "data": data_dir.resolve().name,
             "device": options.device,
             "tta": str(bundle.averages_mirror(options.tta)),
             "tau": _tau_in_words(options.tau),

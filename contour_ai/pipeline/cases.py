@@ -16,7 +16,7 @@ from contour_ai.dicom.notes import OTHER_FRAME, SLICE_GAP, code_of
 from contour_ai.dicom.placing import count_contours
 from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, read_structures
 from contour_ai.errors import InputError
-from contour_ai.files import clear_left_behind
+from contour_ai.files import clear_left_behind, private_folder
 from contour_ai.pipeline.archive import Source, Sources
 from contour_ai.preprocess import PreprocessSettings, body_mask, prepare, resample_structures
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -75,6 +75,7 @@ def prepare_cases(
         InputError: no patient could be prepared.
         OutputError: the cache cannot be written.
     """
+    private_folder(cache)
     clear_left_behind(cache)
     digests = Digests(cache)
 

@@ -16,6 +16,7 @@ from contour_ai.csv_files import original
 from contour_ai.errors import ConfigError, ModelError
 from contour_ai.pipeline._train import BUNDLE, CONFIG_FILE
 from contour_ai.pipeline.card import model_card
+from contour_ai.pipeline.pseudonyms import pseudonyms
 from contour_ai.settings import to_mapping
 from contour_ai.training.config import TrainConfig, load_config
 from contour_ai.training.validation import VALIDATION_FILE
@@ -142,6 +143,10 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "
 def _summary(rois: Sequence[str], parts: Sequence[Part]) -> dict[str, Any]:
     """Plain numbers for model.yaml."""
     patients = {patient: scores for part in parts for patient, scores in part.patients.items()}
+    names: dict[str, str] = {}
+    for part in parts:
+        if not part.config.data.public:
+            names |= pseudonyms(part.run_dir, part.patients)
     table = {}
     for roi in rois:
         of_roi = {patient: {roi: scores[roi]} for patient, scores in patients.items() if roi in scores}
@@ -151,7 +156,10 @@ def _summary(rois: Sequence[str], parts: Sequence[Part]) -> dict[str, Any]:
                 "patients": len(values),
                 "mean": round(float(np.mean(values)), 4),
                 "percentiles": [round(float(v), 4) for v in np.percentile(values, (5, 50, 95))],
-                "worst": [f"{patient} {dice:.3f}" for patient, _, dice in worst_cases(of_roi, WORST)],
+                "worst": [
+                    f"{names.get(patient, patient)} {dice:.3f}"
+                    for patient, _, dice in worst_cases(of_roi, WORST)
+                ],
             }
     means = [_mean_over_rois(rois, part.patients) for part in parts]
     return {

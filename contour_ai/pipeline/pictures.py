@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.files import private_file, private_folder
 from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.polygons import Polygon, stack_to_polygons
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -79,7 +80,7 @@ def draw_pictures(
     tiles = [(plane(k), view) for k in chosen] + _cuts(scene, view)
     if tiles:
         montage(tiles, scene.infos, title=title, notes=notes).save(
-            folder / "montage.png", compress_level=PNG_COMPRESSION
+            private_file(folder / "montage.png"), compress_level=PNG_COMPRESSION
         )
     if not overlays:
         return []
@@ -96,12 +97,14 @@ def _draw_overlays(
     folder: Path,
     on_progress: OnProgress,
 ) -> list[Path]:
-    folder.mkdir()
+    private_folder(folder)
     digits = max(3, len(str(scene.volume.grid.shape_kij[0])))
     paths = [folder / f"slice_{k + 1:0{digits}d}.png" for k in slices]
 
     def draw(k: int, path: Path) -> None:
-        overlay_panels(plane(k), scene.infos, view=view).save(path, compress_level=PNG_COMPRESSION)
+        overlay_panels(plane(k), scene.infos, view=view).save(
+            private_file(path), compress_level=PNG_COMPRESSION
+        )
 
     # Resizing and compressing happen outside the interpreter's lock: threads are enough.
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:

@@ -16,7 +16,7 @@ from contour_ai.errors import InputError
 from contour_ai.evaluation.comparison import FigureComparison
 from contour_ai.evaluation.metrics import RoiMetrics, roi_metrics
 from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
-from contour_ai.files import safe_name
+from contour_ai.files import private_folder, safe_name
 from contour_ai.pipeline._evaluate import EvaluatedPair, Evaluation, summary_beside
 from contour_ai.pipeline.roi_matching import RoiNames, match_in
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -80,7 +80,7 @@ def reports_of_evaluation(
     links: dict[str, str] = {}
     taken: set[str] = set()
     paths = []
-    (folder / PATIENTS).mkdir()
+    private_folder(folder / PATIENTS)
     for done, pair in enumerate(evaluation.pairs):
         on_progress(ProgressEvent("reports", done, len(evaluation.pairs), {"patient": pair.patient}))
         name = _page_name(pair, taken)

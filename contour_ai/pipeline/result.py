@@ -22,6 +22,7 @@ from contour_ai.box import Box
 from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.ct import CTSeries
 from contour_ai.dicom.rtstruct_write import WrittenStructureSet
+from contour_ai.pipeline.places import without_folders
 from contour_ai.quality.figures import ct_figures
 from contour_ai.quality.flag import EXTERNAL, Evidence, Flag
 from contour_ai.quality.verdict import Verdict
@@ -238,19 +239,21 @@ def summary(prediction: Prediction, written: WrittenStructureSet, context: Conte
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "patient_id": prediction.patient_id,
         "input": {
-            "path": str(context.source),
+            "path": context.source.resolve().name,
             "series_instance_uid": ct.series_instance_uid,
             "images_sha256": context.images_sha256,
             "slices_rows_columns": list(ct.grid.shape_kij),
             "spacing_mm": spacing,
-            "structure_set": None if prediction.reference is None else str(prediction.reference),
-            "notes": list(prediction.notes),
+            "structure_set": None
+            if prediction.reference is None
+            else _below(prediction.reference, context.source),
+            "notes": without_folders(list(prediction.notes), [context.source]),
         },
         "model": {
             "name": bundle.name,
             "version": bundle.version,
             "kind": bundle.kind,
-            "folder": str(bundle.folder),
+            "folder": bundle.folder.name,
             "weights_sha256": bundle.weights_sha256,
             "contouring_sha256": bundle.contouring_sha256,
             "ensemble_of": list(bundle.provenance.get("ensemble_of", ())),
@@ -269,6 +272,12 @@ def summary(prediction: Prediction, written: WrittenStructureSet, context: Conte
         "scores": _scores(prediction),
         "timings_s": {stage: round(seconds, 3) for stage, seconds in prediction.timings_s.items()},
     }
+
+
+def _below(path: Path, folder: Path) -> str:
+    """A path as seen from the patient's folder; of one elsewhere the file's name."""
+    path, folder = path.resolve(), folder.resolve()
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
 
 
 def _roi_summary(roi: RoiResult) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def write_cohort_report(path: Path, page: CohortPage, *, overwrite: bool = False
             "data": embedded_json(cohort_content(page)),
         },
     )
-    with atomic_file(path, overwrite=overwrite) as temporary:
+    with atomic_file(path, overwrite=overwrite, private=True) as temporary:
         write_text(temporary, text)
 
 

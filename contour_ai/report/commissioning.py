@@ -107,7 +107,7 @@ def write_commissioning_report(path: Path, page: CommissioningPage) -> None:
         },
         raw={"style": asset("document.css"), "body": "\n".join(_sections(page))},
     )
-    with atomic_file(path) as temporary:
+    with atomic_file(path, private=True) as temporary:
         write_text(temporary, text)
 
 

@@ -94,7 +94,7 @@ def write_patient_report(
             "ct": packed.to_base64(),
         },
     )
-    with atomic_file(path, overwrite=overwrite) as temporary:
+    with atomic_file(path, overwrite=overwrite, private=True) as temporary:
         write_text(temporary, text)
 
 

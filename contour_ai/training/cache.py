@@ -201,7 +201,7 @@ class Digests:
         if not self._changed:
             return
         known = {**Digests(self._path.parent)._known, **self._known}
-        with atomic_file(self._path, overwrite=True) as temporary:
+        with atomic_file(self._path, overwrite=True, private=True) as temporary:
             write_text(temporary, json.dumps(known, indent=0))
         self._changed = False
 
@@ -239,7 +239,7 @@ def save_image(cache: Path, key: str, prepared: Prepared, body: NDArray[np.bool_
         OutputError: the cache cannot be written.
     """
     grid = prepared.grid
-    with atomic_folder(cache / key, overwrite=True, owned=True) as folder:
+    with atomic_folder(cache / key, overwrite=True, owned=True, private=True) as folder:
         np.save(folder / "hu.npy", np.ascontiguousarray(prepared.hu))
         np.savez_compressed(
             folder / "image.npz",
@@ -283,7 +283,7 @@ def save_case(cache: Path, key: str, case: Case, image_key: str) -> Case:
     Raises:
         OutputError: the cache cannot be written.
     """
-    with atomic_folder(cache / key, overwrite=True, owned=True) as folder:
+    with atomic_folder(cache / key, overwrite=True, owned=True, private=True) as folder:
         np.save(folder / "bits.npy", np.ascontiguousarray(case.bits))
         facts = {
             "patient_id": case.patient_id,

@@ -19,7 +19,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with atomic_file(path, overwrite=True) as temporary:
+    with atomic_file(path, overwrite=True, private=True) as temporary:
         torch.save(content, temporary)
 
 

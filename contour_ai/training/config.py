@@ -57,6 +57,9 @@ class DataConfig:
     """Share of the patients held out for validation, chosen by a fixed hash of the patient ID."""
     fold: tuple[int, int] | None = None
     """Cross-validation instead: (2, 5) holds out the second of five parts of the patients; null for none."""
+    public: bool = False
+    """Whether anyone may know the patient IDs, as those of a published data set (OpenKBP) or of phantoms. Otherwise the
+    model and its card name patients by pseudonyms; who is who stands in pseudonyms.json of the run folder alone."""
     blank_slices: Literal["cut", "keep"] = "cut"
     """What becomes of the ends of a scan that are blank but around contours, where the image gives the answer away:
     they are cut off, or kept as if they were true."""

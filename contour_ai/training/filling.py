@@ -50,7 +50,7 @@ def fill(
     """
     limits = _usual_cm3(cases)
     listing: list[list[str]] = []
-    with atomic_folder(folder, overwrite=True, owned=True) as temporary:
+    with atomic_folder(folder, overwrite=True, owned=True, private=True) as temporary:
         for n, case in enumerate(cases):
             on_progress(ProgressEvent("filling in", n, len(cases), {"patient": case.patient_id}))
             wanted = [r for r, state in enumerate(case.states) if state == UNKNOWN and case.rois[r] in limits]

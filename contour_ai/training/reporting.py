@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from contour_ai.files import private_folder
 from contour_ai.training.clock import Clock
 from contour_ai.training.job import Progress
 from contour_ai.training.memory import used_bytes
@@ -52,6 +53,7 @@ def _duration(seconds: float) -> str:
 def tensorboard_writer(run_dir: Path, step: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
+    private_folder(run_dir / "tensorboard")
     return SummaryWriter(str(run_dir / "tensorboard"), purge_step=step or None)
 
 

@@ -52,7 +52,7 @@ def save_pictures(folder: Path, pictures: Mapping[str, Image.Image]) -> None:
     Raises:
         OutputError: they cannot be written.
     """
-    with atomic_folder(folder, overwrite=True, owned=True) as temporary:
+    with atomic_folder(folder, overwrite=True, owned=True, private=True) as temporary:
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.suffix != ".png":
                 shutil.copytree(path, temporary / path.name) if path.is_dir() else shutil.copy2(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +59,13 @@ def test_every_patient_is_held_out_once(runs: Path, tmp_path: Path) -> None:
     assert sorted(p for p, roi in scores if roi == "Brainstem") == ["P1", "P2", "P3", "P4"]
     found = load_bundle(str(model)).results["cross_validation"]
     assert (found["parts"], found["patients"], found["steps"]) == (2, 4, [4, 4])
+    keys: dict[str, str] = {}
+    for part in ("1", "2"):
+        keys |= json.loads((runs / part / "pseudonyms.json").read_text(encoding="utf-8"))
+    text = (model / "model.yaml").read_text(encoding="utf-8") + (model / "MODEL_CARD.md").read_text(
+        encoding="utf-8"
+    )
+    assert keys and not [patient for patient in keys if re.search(rf"\b{re.escape(patient)}\b", text)]
     means = []
     for roi, n in (("Brainstem", 4), ("Parotid_L", 3)):
         values = {p: dice for (p, name), dice in scores.items() if name == roi}
@@ -66,7 +75,7 @@ def test_every_patient_is_held_out_once(runs: Path, tmp_path: Path) -> None:
             np.median(list(values.values())), abs=1e-4
         )
         worst = min(values, key=lambda p: (values[p], p))
-        assert found["dice"][roi]["worst"][0] == f"{worst} {values[worst]:.3f}"
+        assert found["dice"][roi]["worst"][0] == f"{keys[worst]} {values[worst]:.3f}"
         means.append(found["dice"][roi]["mean"])
     assert found["mean_dice"] == pytest.approx(np.mean(means), abs=1e-4)
     card = (model / "MODEL_CARD.md").read_text(encoding="utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import re
 import shutil
 import sys
@@ -195,6 +197,12 @@ def test_the_summary(tmp_path: Path, model_dir: Path) -> None:
     assert summary["model"]["weights_sha256"] == bundle.weights_sha256
     assert summary["structure_set"]["file"] == result.path.name
     assert summary["input"]["slices_rows_columns"] == [24, 72, 90]
+    text = (result.folder / "summary.json").read_text(encoding="utf-8")
+    assert str(tmp_path) not in text and str(model_dir) not in text and platform.node() not in text
+    if os.name != "nt":
+        modes = {p.suffix: p.stat().st_mode & 0o077 for p in result.folder.rglob("*") if p.name[0] != "."}
+        assert {suffix for suffix, others in modes.items() if others} == {".dcm"}, "for the planning system"
+        assert result.folder.stat().st_mode & 0o077, "its account must reach the structure set"
     brighter = summary["rois"]["Brighter"]
     assert brighter["volume_cm3"] == pytest.approx(4 / 3 * np.pi * 1.1**3, rel=0.2)
     assert brighter["centroid_lps_mm"] == pytest.approx([-30, 8, -262], abs=0.3)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +73,15 @@ def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
         "mean_class_dice",
     }
     assert set(bundle.results["surface_dice"]) == set(bundle.results["dice"])
+    names = json.loads((run / "pseudonyms.json").read_text(encoding="utf-8"))
+    assert [line.split(":")[0] for line in bundle.results["worst"]] != []
+    assert {line.split(":")[0] for line in bundle.results["worst"]} <= set(names.values())
+    for path in ("model.yaml", "MODEL_CARD.md"):
+        text = (run / "bundle" / path).read_text(encoding="utf-8")
+        assert not re.search(r"\bP[1-5]\b", text) and str(tmp_path) not in text, path
+    if os.name != "nt":
+        shown = [p for p in run.rglob("*") if "bundle" not in p.parts]
+        assert [p for p in (run, *shown) if p.stat().st_mode & 0o077] == []
     splits = json.loads((run / "splits.json").read_text(encoding="utf-8"))
     assert sorted(splits["training"] + splits["validation"]) == ["P1", "P2", "P3", "P4"]
     resolved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))

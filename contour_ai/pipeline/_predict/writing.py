@@ -22,7 +22,7 @@ from contour_ai.dicom.rtstruct_write import (
     write_structure_set,
 )
 from contour_ai.errors import InputError
-from contour_ai.files import atomic_folder, write_text
+from contour_ai.files import atomic_folder, private_file, write_text
 from contour_ai.pipeline._predict.contouring import flags_of, restore_rois
 from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
@@ -120,7 +120,7 @@ def _write_all(
         patient.images_sha256,
     )
     content = summary(prediction, written, context)
-    write_text(folder / SUMMARY, summary_text(content))
+    write_text(private_file(folder / SUMMARY), summary_text(content))
     if options.report:
         from contour_ai.pipeline.report import report_of_prediction  # and scipy.spatial, a fifth of a second
 

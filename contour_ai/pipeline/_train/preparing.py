@@ -176,6 +176,7 @@ def _fingerprint(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> 
     """Of all that decides what is learnt, besides how long."""
     keys = {label: (key, case.states) for label, (key, case) in cases.items()}
     mapping = to_mapping(config)
+    del mapping["data"]["public"]  # decides how patients are named, not what is learnt
     mapping["run"] = {k: v for k, v in mapping["run"].items() if k not in DONE_KEYS}
     text = json.dumps([_with_floats(mapping), sorted(keys.items())], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -13,6 +13,7 @@ from contour_ai import __version__
 from contour_ai.bundle import InferenceSettings, ModelBundle
 from contour_ai.pipeline._train.run_folder import patients_cut_where_blank
 from contour_ai.pipeline.archive import spread
+from contour_ai.pipeline.pseudonyms import pseudonyms
 from contour_ai.structures import roi_info
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def describe_model(job: Job, progress: Progress, facts: Mapping[str, str], proce
         "surface_dice": _rounded(best.surface_dice),
         "hd95_mm": _rounded(best.hd95_mm),
         "accuracies": _rounded(best.accuracies),
-        "worst": _worst(best.patients),
+        "worst": _worst(best.patients, {} if config.data.public else pseudonyms(job.run_dir, best.patients)),
     }
     return ModelBundle(
         folder=Path(),
@@ -91,10 +92,12 @@ def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in values.items() if math.isfinite(value)}
 
 
-def _worst(patients: Mapping[str, Mapping[str, float]], number: int = 3) -> list[str]:
-    """The ROIs found worst, by patient."""
+def _worst(
+    patients: Mapping[str, Mapping[str, float]], names: Mapping[str, str], number: int = 3
+) -> list[str]:
+    """The ROIs found worst, by patient, under the name that stands for it where `names` has one."""
     scored = sorted((dice, roi, label) for label, rois in patients.items() for roi, dice in rois.items())
-    return [f"{label}: {roi} {dice:.3f}" for dice, roi, label in scored[:number]]
+    return [f"{names.get(label, label)}: {roi} {dice:.3f}" for dice, roi, label in scored[:number]]
 
 
 def _device_name(job: Job) -> str:

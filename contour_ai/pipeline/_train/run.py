@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from contour_ai.bundle import ModelBundle, save_bundle
 from contour_ai.errors import ConfigError, ModelError, OutputError
-from contour_ai.files import clear_left_behind, only_one
+from contour_ai.files import clear_left_behind, only_one, private_folder, restrict
 from contour_ai.pipeline._train.options import BUNDLE, CONFIG_FILE, MAP_FILE, TrainOptions
 from contour_ai.pipeline._train.preparing import prepared_job
 from contour_ai.pipeline._train.record import describe_model
@@ -77,6 +77,7 @@ def train(
     with processes.until_done(), ExitStack() as held:
 
         def begin() -> None:
+            private_folder(Path(run_dir))
             held.enter_context(_alone_in(Path(run_dir)))
 
         processes.from_first(begin)
@@ -197,13 +198,17 @@ def _finished(
         )
         assert bundle.ranges is not None
         bundle = replace(bundle, ranges=bundle.ranges.with_confidence(*shares))
-    return save_bundle(
+    saved = save_bundle(
         job.run_dir / BUNDLE,
         bundle,
         weights,
         model_card=model_card(bundle),
         overwrite=True,
     )
+    for path in job.run_dir.iterdir():
+        if path.name != BUNDLE:  # all but the model shows patients
+            restrict(path)
+    return saved
 
 
 def _opened(config: TrainConfig, run_dir: Path, options: TrainOptions) -> tuple[TrainConfig, TrainOptions]:

@@ -23,7 +23,7 @@ OWN_FILES = (CONFIG_FILE, MAP_FILE, SPLITS_FILE)
 
 def write_run_folder(run_dir: Path, job: Job, left_out: Mapping[str, str], roi_map: RoiMap | None) -> None:
     """What a run folder says about itself."""
-    with atomic_file(run_dir / CONFIG_FILE, overwrite=True) as path:
+    with atomic_file(run_dir / CONFIG_FILE, overwrite=True, private=True) as path:
         write_text(path, print_config(job.config))
     if roi_map is not None:
         roi_map.save(run_dir / MAP_FILE, overwrite=True)
@@ -33,7 +33,7 @@ def write_run_folder(run_dir: Path, job: Job, left_out: Mapping[str, str], roi_m
         "left_out": dict(left_out),
         "rois_left_out": _rois_left_out(job),
     }
-    with atomic_file(run_dir / SPLITS_FILE, overwrite=True) as path:
+    with atomic_file(run_dir / SPLITS_FILE, overwrite=True, private=True) as path:
         write_text(path, json.dumps(splits, indent=1, ensure_ascii=False))
     written = [name for name in OWN_FILES if (run_dir / name).is_file()]
     update_manifest(run_dir, *written, make="results")
