@@ -84,5 +84,9 @@ class OutputError(ContourAIError):
     """The output folder or file cannot be written."""
 
 
+class UnforeseenError(ContourAIError):
+    """A fault of contour-ai itself, met in one patient of several; the traceback is in the log that it names."""
+
+
 class VerificationError(ContourAIError):
     """An output did not pass its own verification; it was not left behind."""

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "contour_ai"
 
 LAYERS = (
-    ("errors", "files", "progress", "settings", "visible_text", "yaml_files", "csv_files"),
+    ("errors", "faults", "files", "progress", "settings", "visible_text", "yaml_files", "csv_files"),
     ("box", "grid", "polygons"),
     ("slice_names",),
     ("volume",),

@@ -58,7 +58,7 @@ def command(
     are written there, with the definition of every figure; with --versus also comparison.csv (paired differences,
     Wilcoxon test); with --report also patients/*.html and, of several patients, cohort.html.
     """
-    from contour_ai.cli.main import exit_status
+    from contour_ai.cli.main import worst_status
     from contour_ai.files import check_target
     from contour_ai.pipeline._evaluate import evaluate, evaluate_versus
     from contour_ai.structures.roi_map import RoiMap
@@ -102,7 +102,7 @@ def command(
         labels = _labels(predicted, versus)
         _write(out, result, second, comparison, labels, report=report, overwrite=overwrite, inputs=inputs)
     failures = [error for r in (result, second) if r is not None for error in r.failed.values()]
-    return max((exit_status(error) for error in failures), default=0)
+    return worst_status(failures)
 
 
 def tolerances_of(tau: str | None) -> Tolerances | float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import gc
 import importlib
 import io
@@ -11,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -24,6 +24,7 @@ from contour_ai.errors import (
     OutputError,
     VerificationError,
 )
+from contour_ai.faults import FILE_FAULTS, as_known
 from contour_ai.visible_text import visible
 
 COMMANDS = {
@@ -61,21 +62,6 @@ INTERRUPTED = 130
 SECONDS_TO_TIDY_UP = 10.0
 """After an interrupt, further ones are held back so long: they would end the removal of half-written files."""
 
-FILE_FAULTS = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOSPC,
-        errno.EFBIG,
-        errno.EMFILE,
-        errno.ENAMETOOLONG,
-        errno.ELOOP,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        *((errno.EDQUOT,) if hasattr(errno, "EDQUOT") else ()),
-    }
-)
 OBJECTS_A_COLLECTION = 50_000
 """Python's own 700 cost a tenth of a prediction's time: importing torch and reading headers make objects to keep."""
 REPORT_HERE = "This is a fault of contour-ai, not of your data. Please report it, with the lines above."
@@ -87,6 +73,12 @@ def exit_status(error: BaseException) -> int:
         if isinstance(error, cls):
             return status
     return 1
+
+
+def worst_status(errors: Iterable[BaseException]) -> int:
+    """The exit status of a command that went on after errors: 1 is worse than all others, 0 means there was none."""
+    statuses = {exit_status(error) for error in errors}
+    return 1 if 1 in statuses else max(statuses, default=0)
 
 
 class LazyGroup(click.Group):
@@ -134,22 +126,10 @@ def _echo_error(text: str) -> None:
     click.echo(f"{click.style('error', fg='red')}: {visible(text)}", err=True)
 
 
-def as_known(error: Exception) -> Exception:
-    """The error, or the message for a file that the system refuses (path too long, disk full, no permission)."""
-    if isinstance(error, OSError) and error.errno in FILE_FAULTS:
-        return OutputError(
-            "A file or folder cannot be used.",
-            where=error.filename,
-            found=error.strerror,
-            fix="choose a shorter path, on a disk with free space that you may write to",
-        )
-    return error
-
-
 def _unforeseen(error: Exception) -> int:
     """Says what happened; a file that the system refuses is the caller's to mend, all else is a fault of ours."""
-    known = as_known(error)
-    if isinstance(known, ContourAIError):
+    if isinstance(error, OSError) and error.errno in FILE_FAULTS:
+        known = as_known(error, "")
         _echo_error(str(known))
         return exit_status(known)
     import traceback

@@ -11,12 +11,10 @@ from contour_ai.cli import console
 
 if TYPE_CHECKING:
     from contour_ai.bundle import ModelBundle
+    from contour_ai.errors import ContourAIError
     from contour_ai.pipeline._predict import PredictOptions
     from contour_ai.pipeline.result import Prediction
     from contour_ai.training.distributed import Place
-
-UNFORESEEN = 1
-"""The exit status that is worse than all others."""
 
 
 @click.command("predict")
@@ -165,16 +163,13 @@ def _predict_all(
     skip_done: bool,
 ) -> int:
     """Tries every patient of this process; prints what was found, then what failed. Returns the worst exit status."""
-    import traceback
-
-    from contour_ai.cli.main import REPORT_HERE, as_known, exit_status
-    from contour_ai.errors import ContourAIError
+    from contour_ai.cli.main import worst_status
     from contour_ai.pipeline._predict import predict_patients
     from contour_ai.pipeline.cohort import share
     from contour_ai.pipeline.ensemble import as_one, begin_ensemble
     from contour_ai.progress import no_progress
 
-    failures: list[tuple[Path, Exception]] = []
+    failures: list[tuple[Path, ContourAIError]] = []
     mine = share(cohort, out_dir, as_one(bundles), options, here, skip_done=skip_done)
     patient_dirs = mine.patient_dirs
     if mine.done:
@@ -191,16 +186,12 @@ def _predict_all(
                 if outcome.prediction is not None:
                     _show(outcome.prediction)
                 if outcome.error is not None:
-                    failures.append((outcome.patient_dir, as_known(outcome.error)))
-                    if not isinstance(failures[-1][1], ContourAIError):
-                        console.err().print("".join(traceback.format_exception(outcome.error)))
+                    failures.append((outcome.patient_dir, outcome.error))
     for patient_dir, failure in failures:
-        message = str(failure) if isinstance(failure, ContourAIError) else f"{failure!r}. {REPORT_HERE}"
-        console.err().print(console.styled(("error", "red"), f" in {patient_dir}: {message}"))
+        console.err().print(console.styled(("error", "red"), f" in {patient_dir}: {failure}"))
     if len(cohort) > 1:
         console.err().print(f"{len(patient_dirs) - len(failures)} of {len(patient_dirs)} patients contoured")
-    statuses = [exit_status(failure) for _, failure in failures]
-    return UNFORESEEN if UNFORESEEN in statuses else max(statuses, default=0)
+    return worst_status(failure for _, failure in failures)
 
 
 def _show(prediction: Prediction) -> None:

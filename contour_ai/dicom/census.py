@@ -14,7 +14,8 @@ import numpy as np
 from contour_ai.dicom.ct import CTSeries, read_ct
 from contour_ai.dicom.rtstruct_read import RoiContoursRead, contours_on_slices, load_structure_set
 from contour_ai.dicom.scan import PatientFiles, find_patients
-from contour_ai.errors import InputError
+from contour_ai.errors import InputError, OutputError, UnforeseenError
+from contour_ai.faults import patient_boundary
 from contour_ai.polygons import filled_box
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import Kind, NameClass, classify, roi_info
@@ -257,13 +258,16 @@ def _measured(patient: PatientFiles) -> tuple[list[tuple[str, Occurrence]], list
     """(name, occurrence) of every contoured ROI of one patient, and what could not be read."""
     found: list[tuple[str, Occurrence]] = []
     try:
-        ct = read_ct(patient.ct, with_pixels=False)
-        for file in patient.structure_sets:
-            for roi in load_structure_set(file.path).rois:
-                here = _occurrence(roi, ct, _patient(patient))
-                if here is not None:
-                    found.append((roi.original_name, here))
-    except InputError as error:
+        with patient_boundary(f"measuring the ROIs of patient {_patient(patient)}"):
+            ct = read_ct(patient.ct, with_pixels=False)
+            for file in patient.structure_sets:
+                for roi in load_structure_set(file.path).rois:
+                    here = _occurrence(roi, ct, _patient(patient))
+                    if here is not None:
+                        found.append((roi.original_name, here))
+    except UnforeseenError as error:
+        return found, [f"patient {_patient(patient)}: not measured: {error.what} {error.found}; {error.fix}"]
+    except (InputError, OutputError) as error:
         return found, [f"patient {_patient(patient)}: not measured: {error.what} ({error.where})"]
     return found, []
 

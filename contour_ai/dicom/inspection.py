@@ -20,7 +20,8 @@ from contour_ai.dicom.scan import (
     scan,
     why_not,
 )
-from contour_ai.errors import ContourAIError, InputError
+from contour_ai.errors import ContourAIError
+from contour_ai.faults import patient_boundary
 from contour_ai.polygons import filled_box
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import tg263_name
@@ -117,10 +118,11 @@ def _series(patient: PatientFiles) -> SeriesReport:
     problems = [Problem(text) for text in patient.problems]
     ct: CTSeries | None = None
     try:
-        ct = replace(read_ct(patient.ct), volume=None)
-        problems += [Problem(note) for note in ct.notes]
-        refuse_missing_slices(ct)
-    except InputError as error:
+        with patient_boundary(f"inspecting CT series {patient.ct.series_instance_uid}"):
+            ct = replace(read_ct(patient.ct), volume=None)
+            problems += [Problem(note) for note in ct.notes]
+            refuse_missing_slices(ct)
+    except ContourAIError as error:
         problem = _problem(error)
         if ct is not None:
             problem = replace(problem, what=f"predict and train cannot use it: {problem.what}")
@@ -132,15 +134,20 @@ def _series(patient: PatientFiles) -> SeriesReport:
                 "where a command needs one, choose it with --rtstruct FILE",
             )
         )
-    reports = tuple(_structure_set(file, ct) for file in patient.structure_sets)
+    reports = tuple(_structure_set_or_why(file, ct) for file in patient.structure_sets)
     return SeriesReport(patient.ct, ct, reports, tuple(problems))
 
 
-def _structure_set(file: StructureSetFile, ct: CTSeries | None) -> StructureSetReport:
+def _structure_set_or_why(file: StructureSetFile, ct: CTSeries | None) -> StructureSetReport:
     try:
-        structure_set = load_structure_set(file.path)
-    except InputError as error:
+        with patient_boundary(f"inspecting {file.path}"):
+            return _structure_set(file, ct)
+    except ContourAIError as error:
         return StructureSetReport(file, (), (_problem(error),))
+
+
+def _structure_set(file: StructureSetFile, ct: CTSeries | None) -> StructureSetReport:
+    structure_set = load_structure_set(file.path)
     notes = list(structure_set.notes)
     rois = []
     for roi in structure_set.rois:

@@ -20,6 +20,7 @@ from contour_ai.errors import ContourAIError, InputError, OutputError
 from contour_ai.evaluation.limits import Check, Limits, check_limits, load_limits
 from contour_ai.evaluation.report import plain, write_report
 from contour_ai.evaluation.tolerances import Tolerances
+from contour_ai.faults import patient_boundary
 from contour_ai.files import atomic_folder, write_text
 from contour_ai.pipeline._evaluate import Evaluation, evaluate, labels_of
 from contour_ai.pipeline._predict import LoadedModel, PredictOptions, bundle_of, load_model, predict
@@ -207,7 +208,8 @@ def _predict(
         on_progress(ProgressEvent("contouring", done, len(patients), {"patient": name}))
         settings = PredictOptions(tta=options.tta, overlays=False, series_uid=files.ct.series_instance_uid)
         try:
-            found = predict(files, model, folder, settings, taken=taken)
+            with patient_boundary(f"predicting patient {name}"):
+                found = predict(files, model, folder, settings, taken=taken)
         except ContourAIError as error:
             tried.append(_Tried(name, files, None, str(error)))
             continue

@@ -26,6 +26,7 @@ from contour_ai.evaluation.comparison import FigureComparison, compare
 from contour_ai.evaluation.metrics import RoiMetrics, Row, roi_metrics
 from contour_ai.evaluation.report import RoiSummary, summarise
 from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
+from contour_ai.faults import patient_boundary
 from contour_ai.pipeline.result import SUMMARY
 from contour_ai.pipeline.roi_matching import RoiNames, match_in
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -162,7 +163,8 @@ def _evaluated(
     for done, found in enumerate(pairs):
         on_progress(ProgressEvent("comparing", done, len(pairs), {"patient": found.patient}))
         try:
-            metrics, names, remarks = _compare(found, wanted, roi_map, tolerances)
+            with patient_boundary(f"comparing patient {found.patient}"):
+                metrics, names, remarks = _compare(found, wanted, roi_map, tolerances)
         except ContourAIError as error:
             if len(pairs) == 1:
                 raise

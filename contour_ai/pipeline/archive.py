@@ -12,7 +12,8 @@ import numpy as np
 
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.scan import PatientFiles, find_patients
-from contour_ai.errors import ConfigError, InputError
+from contour_ai.errors import ConfigError, InputError, UnforeseenError
+from contour_ai.faults import patient_boundary
 from contour_ai.grid import Grid
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import roi_info, tg263_name
@@ -159,8 +160,9 @@ def typical_grids(patients: Sequence[Source], on_progress: OnProgress = no_progr
     for done, patient in enumerate(picked):
         on_progress(ProgressEvent("looking at voxel sizes", done, len(picked)))
         try:
-            grids.append(read_ct(patient.files.ct, with_pixels=False).grid)
-        except InputError:
+            with patient_boundary(f"reading the CT of patient {patient.label}"):
+                grids.append(read_ct(patient.files.ct, with_pixels=False).grid)
+        except (InputError, UnforeseenError):
             continue
     on_progress(ProgressEvent("looking at voxel sizes", len(picked), len(picked)))
     if not grids:

@@ -15,7 +15,8 @@ from contour_ai.dicom.frames import why_not_on_ct
 from contour_ai.dicom.notes import OTHER_FRAME, SLICE_GAP, code_of
 from contour_ai.dicom.placing import count_contours
 from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, read_structures
-from contour_ai.errors import InputError
+from contour_ai.errors import InputError, UnforeseenError
+from contour_ai.faults import patient_boundary
 from contour_ai.files import clear_left_behind, private_folder
 from contour_ai.pipeline.archive import Source, Sources
 from contour_ai.preprocess import PreprocessSettings, body_mask, prepare, resample_structures
@@ -81,9 +82,11 @@ def prepare_cases(
 
     def one(patient: Source) -> tuple[tuple[str, Case], tuple[int, int]] | str:
         try:
-            key, case = _prepared(patient, rois, settings, cache, digests)
-            return (key, case), shown_slices(case.hu, _organs(case), settings.outside_hu, case.spacing_mm_kij)
-        except InputError as error:
+            with patient_boundary(f"preparing patient {patient.label}"):
+                key, case = _prepared(patient, rois, settings, cache, digests)
+                organs = _organs(case)
+                return (key, case), shown_slices(case.hu, organs, settings.outside_hu, case.spacing_mm_kij)
+        except (InputError, UnforeseenError) as error:
             return str(error).replace("\n", ";")
 
     pool = ThreadPoolExecutor(min(PREPARING_THREADS, os.cpu_count() or 1))

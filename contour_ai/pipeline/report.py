@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,11 +14,12 @@ from contour_ai import __version__
 from contour_ai.dicom.ct import CTSeries, read_ct
 from contour_ai.dicom.frames import drawn_on
 from contour_ai.dicom.rtstruct_read import StructureSet, contours_on_slices, iter_masks, load_structure_set
-from contour_ai.errors import InputError
+from contour_ai.errors import InputError, UnforeseenError
 from contour_ai.evaluation.comparison import FigureComparison
 from contour_ai.evaluation.metrics import RoiMetrics, roi_metrics
 from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
-from contour_ai.files import private_folder, safe_name
+from contour_ai.faults import patient_boundary
+from contour_ai.files import private_folder, safe_name, write_text
 from contour_ai.pipeline._evaluate import EvaluatedPair, Evaluation, summary_beside
 from contour_ai.pipeline.roi_matching import RoiNames, match_in
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -24,6 +27,7 @@ from contour_ai.report.cohort import CohortPage, write_cohort_report
 from contour_ai.report.patient import PatientPage, ShownFlag, ShownRoi, Slices, write_patient_report
 from contour_ai.structures import RoiInfo, roi_info
 
+logger = logging.getLogger(__name__)
 COHORT = "cohort.html"
 PATIENTS = "patients"
 
@@ -89,7 +93,12 @@ def reports_of_evaluation(
         metrics = {row.roi: row.metrics for row in evaluation.rows if row.patient == pair.patient}
         mine = f"{pair.patient}: "
         notes = [n.removeprefix(mine) for n in evaluation.notes if n.startswith(mine)]
-        report_of_pair(path, pair, metrics, [*notes, *_tolerance_notes(evaluation.tolerances)])
+        try:
+            with patient_boundary(f"writing the page of patient {pair.patient}"):
+                report_of_pair(path, pair, metrics, [*notes, *_tolerance_notes(evaluation.tolerances)])
+        except (InputError, UnforeseenError) as error:
+            logger.warning("no page of patient %s: %s", pair.patient, error)
+            write_text(path, f"<!doctype html><title>No page</title><pre>{html.escape(str(error))}</pre>\n")
         links.setdefault(pair.patient, f"{PATIENTS}/{name}")
         paths.append(path)
     on_progress(ProgressEvent("reports", len(evaluation.pairs), len(evaluation.pairs)))

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.profile import load_profile
 from contour_ai.dicom.scan import PatientFiles
+from contour_ai.errors import ContourAIError
+from contour_ai.faults import as_known
 from contour_ai.pipeline._predict.contouring import run_network, wanted_rois
 from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, bundle_of, load_model
 from contour_ai.pipeline._predict.opening import Opened, open_patient, source_folder
@@ -81,7 +83,7 @@ class Outcome:
 
     patient_dir: Path
     prediction: Prediction | None = None
-    error: Exception | None = None
+    error: ContourAIError | None = None
 
 
 def predict_patients(
@@ -145,7 +147,7 @@ def predict_patients(
             return Outcome(patient_dir, future.result())
         except Exception as error:  # noqa: BLE001 - handed to the caller, who goes on with the others
             model.loaded()  # a model that cannot be loaded is no patient's error
-            return Outcome(patient_dir, error=error)
+            return Outcome(patient_dir, error=as_known(error, f"predicting {patient_dir}"))
 
     threads = [ThreadPoolExecutor(1) for _ in range(3)]
     waiting: deque[tuple[Path, Future[Prediction]]] = deque()
