@@ -172,14 +172,18 @@ def contours_of(
     algorithm: str = "SEMIAUTOMATIC",
 ) -> tuple[list[RoiContours], dict[str, ExpectedMask]]:
     """What is written of derived ROIs, and the masks that must read back."""
-    of = f"recipe {Path(recipe.source).name or 'given'}" + (
-        f" (SHA-256 {recipe.sha256[:16]})" if recipe.sha256 else ""
-    )
+    of = _recipe_in_words(recipe, 16)
     contours = [
         RoiContours(roi.info, _slices(roi.region, holes), f"derived: {roi.description}; {of}", algorithm)
         for roi in rois
     ]
     return contours, {roi.info.name: roi.region.filled for roi in rois}
+
+
+def _recipe_in_words(recipe: Recipe, digits: int) -> str:
+    if not recipe.sha256:
+        return "a recipe given from Python"
+    return f"recipe {Path(recipe.source).name} (SHA-256 {recipe.sha256[:digits]})"
 
 
 def _slices(region: Region, holes: HoleStyle) -> Mapping[int, Sequence[Polygon]]:
@@ -206,9 +210,7 @@ def write_derived(
     provenance = Provenance(
         label=label,
         series_description=f"contour-ai {label}: needs review",
-        description=f"Derived from {origin} by recipe {Path(recipe.source).name or 'given'}"
-        + (f", SHA-256 {recipe.sha256}" if recipe.sha256 else "")
-        + ". Needs review before use.",
+        description=f"Derived from {origin} by {_recipe_in_words(recipe, 64)}. Needs review before use.",
     )
     profile = load_profile(options.profile)
     copied = [roi for roi in rois if roi.region.level is None]
