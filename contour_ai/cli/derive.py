@@ -54,6 +54,7 @@ def _print_recipe(context: click.Context, _: click.Parameter, value: bool) -> No
 )
 @click.option("--label", default="derived", show_default=True, help="Label of a new structure set.")
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where there are several.")
+@click.option("--acquisition", type=int, help="AcquisitionNumber of the CT, where the series has several.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @click.option(
     "--print-recipe",
@@ -73,6 +74,7 @@ def command(
     profile: str,
     label: str,
     series_uid: str | None,
+    acquisition: int | None,
     overwrite: bool,
 ) -> None:
     """Derive structures from the ROIs of the structure set in PATIENT_DIR by a recipe.
@@ -90,6 +92,7 @@ def command(
         profile=profile,
         label=label,
         series_uid=series_uid,
+        acquisition=acquisition,
         overwrite=overwrite,
     )
     _show(derive(patient_dir, recipe, output, options))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from contour_ai.dicom.rtstruct_write import RoiContours
+    from contour_ai.dicom.verify import ExpectedMask
 
 
 @click.command("to-rtstruct")
@@ -45,6 +46,16 @@ if TYPE_CHECKING:
     metavar="N",
     help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
 )
+@click.option(
+    "--into",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Add the ROIs to a copy of this structure set, whose own contours stay byte for byte.",
+)
+@click.option(
+    "--template",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Names, colours, types and order of the output: Eclipse structure template (.xml), .csv or .yaml.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def command(
     ct_dir: Path,
@@ -57,6 +68,8 @@ def command(
     algorithm: str,
     series_uid: str | None,
     acquisition: int | None,
+    into: Path | None,
+    template: Path | None,
     overwrite: bool,
 ) -> None:
     """Write MASKS (.npz, NIfTI or NRRD file, or a folder of them) as an RTSTRUCT of the CT in CT_DIR.
@@ -68,42 +81,41 @@ def command(
     from contour_ai.dicom.ct import read_ct
     from contour_ai.dicom.profile import load_profile
     from contour_ai.dicom.rtstruct_header import Provenance
-    from contour_ai.dicom.rtstruct_write import contours_of_mask, cropped, write_structure_set
+    from contour_ai.dicom.rtstruct_write import contours_of_mask, cropped
     from contour_ai.mask_files import read_masks
+    from contour_ai.pipeline._output import OutputOptions, write_output
     from contour_ai.structures.roi_record import roi_info
 
     limits = load_profile(profile)
     ct = read_ct(ct_dir, series_uid=series_uid, acquisition=acquisition, with_pixels=False)
     for note in ct.notes:
         _note(f"CT: {note}")
-    kept = {}
+    kept: dict[str, ExpectedMask] = {}
 
     def contours() -> Iterator[RoiContours]:
         for name, mask in read_masks(masks, ct.grid, on_note=_note):
-            kept[name] = cropped(mask)
+            box, inside = cropped(mask)
+            kept[name] = box, inside
             yield contours_of_mask(
                 roi_info(name),
-                kept[name][1],
-                box=kept[name][0],
+                inside,
+                box=box,
                 outline=limits.outline if outline is None else outline,
                 holes=limits.holes,
                 algorithm=algorithm,
             )
 
-    written = write_structure_set(
-        output,
-        contours(),
-        ct,
-        Provenance(label=label, description=description),
-        profile=limits,
-        overwrite=overwrite,
-        inputs=[masks],
-        verify=kept.__getitem__,
+    rois = list(contours())
+    options = OutputOptions(
+        into=into, template=template, profile=limits, overwrite=overwrite, inputs=(masks,)
     )
+    provenance = Provenance(label=label, description=description)
+    written = write_output(output, rois, kept, ct, provenance, options)
     for note in written.notes:
         _note(note)
     for asked, name in written.names.items():
-        out().print(f"{name}: {int(np.count_nonzero(kept[asked][1]))} voxels")
+        voxels = int(np.count_nonzero(kept[asked][1])) if asked in kept else 0
+        out().print(f"{name}: {voxels} voxels")
     out().print(f"{len(written.names)} ROIs in {written.path}, read back without a wrong voxel")
 
 

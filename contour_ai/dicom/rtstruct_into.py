@@ -73,7 +73,7 @@ from contour_ai.dicom.rtstruct_header import (
     image_reference,
     roi_items,
 )
-from contour_ai.dicom.rtstruct_read import load_structure_set, refuse_strangers
+from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, refuse_strangers
 from contour_ai.dicom.rtstruct_write import LONGEST_EXPLICIT_BYTES, RoiContours
 from contour_ai.dicom.verify import ExpectedMask
 from contour_ai.errors import InputError, OutputError
@@ -115,7 +115,7 @@ def add_to_copy(
             fix="choose another file for the copy",
         )
     before = load_structure_set(source)
-    refuse_strangers(before, ct)
+    _refuse_other_ct(before, ct)
     try:
         copy = _Copy(open_bytes(source), ct, provenance, load_profile(profile))
         content, copied = copy.made(list(rois), tuple(leave_out))
@@ -127,6 +127,24 @@ def add_to_copy(
         temporary.write_bytes(content)
         verify_copy(source, temporary, copied, ct, expected, profile=profile, where=out)
     return replace(copied, path=out)
+
+
+def _refuse_other_ct(before: StructureSet, ct: CTSeries) -> None:
+    """Stricter than for reading: what is added lies on this CT, and must lie in the space of what is there."""
+    refuse_strangers(before, ct)
+    frame = ct.grid.frame_of_reference_uid
+    for what, found, expected in (
+        ("patient", before.patient_id, ct.patient_id),
+        ("frame of reference", before.frame_of_reference_uid, frame),
+    ):
+        if found and expected and found != expected:
+            raise InputError(
+                f"ROIs of this CT cannot be added to a structure set of another {what}.",
+                where=before.path,
+                found=f"{what} {found}",
+                expected=expected,
+                fix="give the structure set that was drawn on this CT",
+            )
 
 
 class _Copy:

@@ -45,6 +45,8 @@ class DeriveOptions:
     """StructureSetLabel of a new structure set."""
     series_uid: str | None = None
     """The CT series to take where the folder has several."""
+    acquisition: int | None = None
+    """AcquisitionNumber of the CT, where the series has several."""
     withheld: tuple[tuple[str, str], ...] = ()
     """(ROI, why) from which nothing may be derived."""
     overwrite: bool = False
@@ -98,7 +100,7 @@ def derive(
     files = find_patient(
         patient_dir, series_uid=options.series_uid, rtstruct=source, needs_rtstruct=source is None
     )
-    ct = read_ct(files.ct, with_pixels=False)
+    ct = read_ct(files.ct, acquisition=options.acquisition, with_pixels=False)
     path = files.structure_sets[0].path
     notes = [*files.problems, *ct.notes]
     structure_set = load_structure_set(path)

@@ -105,3 +105,21 @@ def test_refusals(arguments: list[str], status: int, message: str, patient: Path
     assert result.exit_code == status, result.output
     assert message in result.stderr
     assert sorted(patient.rglob("*")) == before, "nothing half-written"
+
+
+def test_masks_into_a_copy_of_a_structure_set_under_a_template(patient: Path, tmp_path: Path) -> None:
+    template = tmp_path / "t.csv"
+    template.write_text("name,aliases\nKugel,Sphere\nLens_L,\n", encoding="utf-8")
+    np.savez(tmp_path / "one.npz", Sphere=SHAPES["Sphere"])
+    result = run(
+        "to-rtstruct", patient / "ct", tmp_path / "one.npz", "--out", tmp_path / "out.dcm",
+        "--into", patient / "rs.dcm", "--template", template,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert f"Kugel: {SHAPES['Sphere'].sum()} voxels\nLens_L: 0 voxels" in result.stdout
+    dataset = pydicom.dcmread(tmp_path / "out.dcm")
+    names = [r.ROIName for r in dataset.StructureSetROISequence]
+    assert names == ["Blase", "Left, lung", "Kugel", "Lens_L"]
+    before = pydicom.dcmread(patient / "rs.dcm")
+    for n in (0, 1):
+        assert dataset.ROIContourSequence[n] == before.ROIContourSequence[n]

@@ -241,6 +241,14 @@ def test_a_set_of_another_patient_is_refused(ct: CTSeries, existing: Path, tmp_p
         add(existing, tmp_path / "out.dcm", read_ct(folder, with_pixels=False), {"Lung_L": mask(ct, 5)})
 
 
+def test_a_set_of_another_frame_of_reference_is_refused(ct: CTSeries, existing: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    write_stack(folder, axial(6, series="other", frame="other"))
+    other = read_ct(folder, with_pixels=False)
+    with pytest.raises(InputError, match="another frame of reference"):
+        add(existing, tmp_path / "out.dcm", other, {"Lung_L": mask(ct, 5)})
+
+
 @pytest.mark.parametrize("length", [200, 3000])
 def test_damaged_files_are_refused(ct: CTSeries, existing: Path, tmp_path: Path, length: int) -> None:
     existing.write_bytes(existing.read_bytes()[:-length])
