@@ -7,10 +7,8 @@ FrameOfReferenceUID, type 2 attributes missing, another maker's name, the wrong 
 from __future__ import annotations
 
 import datetime
-import re
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -23,6 +21,8 @@ from pydicom.uid import (
 )
 
 from contour_ai import __version__
+from contour_ai.dicom.patient_elements import PatientElements, ascii_text
+from contour_ai.dicom.values import text
 from contour_ai.structures.roi_record import RoiInfo
 
 if TYPE_CHECKING:
@@ -31,27 +31,6 @@ if TYPE_CHECKING:
 IMPLEMENTATION_CLASS_UID = generate_uid(entropy_srcs=["contour-ai", "implementation class"])
 IMPLEMENTATION_VERSION_NAME = "CONTOUR_AI"
 PRODUCT = "contour-ai"
-
-FROM_CT = (
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyDescription",
-    "PatientName",
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "StudyInstanceUID",
-    "StudyID",
-)
-"""Patient and study attributes, copied as they are."""
 
 TYPE_2 = (
     "StudyDate",
@@ -67,8 +46,6 @@ TYPE_2 = (
     "PositionReferenceIndicator",
 )
 """Attributes that must be present, empty where unknown (DICOM PS3.3 A.19)."""
-
-DEFAULT_CHARACTER_SET = "ISO_IR 192"
 
 
 @dataclass(frozen=True)
@@ -103,30 +80,38 @@ class Provenance:
 
 
 def structure_set_header(
-    ct: CTSeries, provenance: Provenance, *, label_characters: int, uid_seed: str | None, texts: Sequence[str]
+    ct: CTSeries,
+    patient: PatientElements,
+    provenance: Provenance,
+    *,
+    label_characters: int,
+    uid_seed: str | None,
 ) -> Dataset:
     """A structure set on `ct` with empty ROI sequences.
 
     Args:
+        patient: what is taken over from the CT.
         label_characters: longest StructureSetLabel.
         uid_seed: makes UIDs and dates the same in every run (the CT's study date); None: new ones.
-        texts: ROI names and descriptions to come, for choosing the character set.
     """
     skeleton = _rt_utils_skeleton(ct)
     d = Dataset()
     d.update(skeleton)
-    d.SpecificCharacterSet = _character_set(ct.header, [*texts, provenance.label, provenance.description])
-    for keyword in FROM_CT:
-        if keyword in d:
-            del d[keyword]
-        if keyword in ct.header:
-            setattr(d, keyword, _clean(keyword, ct.header.get(keyword)))
+    patient.write_to(d)
+    if patient.ascii_only:
+        provenance = replace(
+            provenance,
+            label=ascii_text(provenance.label),
+            series_description=ascii_text(provenance.series_description),
+            description=ascii_text(provenance.description),
+        )
     for keyword in TYPE_2:
         if keyword not in d:
             setattr(d, keyword, "")
     d.StudyInstanceUID = _uid_of(ct, "StudyInstanceUID")
     d.FrameOfReferenceUID = frame_of_reference_uid(ct)
-    d.PositionReferenceIndicator = _text(ct.header.get("PositionReferenceIndicator"), 64)
+    indicator = text(ct.header, "PositionReferenceIndicator")
+    d.PositionReferenceIndicator = _text(indicator, 64) if indicator.isascii() else ""
     d.SOPClassUID = RTStructureSetStorage
     d.SOPInstanceUID = _uid(uid_seed, "structure set", ct)
     d.SeriesInstanceUID = _uid(uid_seed, "structure set series", ct)
@@ -144,7 +129,7 @@ def structure_set_header(
     d.StructureSetDescription = _text(
         "\n".join(filter(None, (provenance.description, provenance.software))), 1024
     )
-    date, time = _when(ct.header, uid_seed)
+    date, time = _when(patient, uid_seed)
     for name in ("InstanceCreation", "Series", "StructureSet"):
         setattr(d, f"{name}Date", date)
         setattr(d, f"{name}Time", time)
@@ -246,12 +231,15 @@ def _uid_of(ct: CTSeries, keyword: str) -> str:
     return str(ct.header.get(keyword) or generate_uid(entropy_srcs=[PRODUCT, keyword, *ct.sop_instance_uids]))
 
 
-def _when(header: Dataset, uid_seed: str | None) -> tuple[str, str]:
+def _when(patient: PatientElements, uid_seed: str | None) -> tuple[str, str]:
     if uid_seed is None:
         now = datetime.datetime.now()
         return now.strftime("%Y%m%d"), now.strftime("%H%M%S")
-    date = str(_clean("StudyDate", header.get("StudyDate"))) or "20000101"
-    return date, str(_clean("StudyTime", header.get("StudyTime"))) or "120000"
+    date, time = (
+        patient.elements.get(keyword, b"").decode("latin-1").strip("\0 ")
+        for keyword in ("StudyDate", "StudyTime")
+    )
+    return date or "20000101", time or "120000"
 
 
 def _software_versions(provenance: Provenance) -> list[str]:
@@ -270,32 +258,3 @@ def _text(value: object, longest: int) -> str:
     lines = [" ".join(line.replace("\\", "/").split()) for line in str(value or "").splitlines()]
     joined = ("\n" if longest > 64 else " ").join(lines)
     return joined[:longest].strip()
-
-
-def _clean(keyword: str, value: object) -> object:
-    """A value of the CT, or nothing where it is no valid date or time (found in real exports)."""
-    if value is None:
-        return ""
-    patterns = {"Date": r"\d{8}", "Time": r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"}
-    for end, pattern in patterns.items():
-        if keyword.endswith(end) and not re.fullmatch(pattern, str(value).strip()):
-            return ""
-    return str(value) if keyword.endswith("Name") else value
-
-
-def _character_set(header: Dataset, texts: Sequence[str]) -> str | list[str]:
-    """The CT's character set where it has all characters needed, else UTF-8."""
-    ours = "".join(texts)
-    names = "".join(str(header.get(keyword) or "") for keyword in FROM_CT)
-    if ours.isascii() and names.isascii():
-        return (
-            "ISO_IR 100" if header.get("SpecificCharacterSet") in (None, "", "ISO_IR 6") else _charset(header)
-        )
-    if ours.isascii() and header.get("SpecificCharacterSet"):
-        return _charset(header)
-    return DEFAULT_CHARACTER_SET
-
-
-def _charset(header: Dataset) -> str | list[str]:
-    value = header.SpecificCharacterSet
-    return value if isinstance(value, str) else list(value)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmwrite
-from pydicom.charset import convert_encodings
+from pydicom.charset import convert_encodings, default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from contour_ai.box import Box
 from contour_ai.dicom.contour_data import CoordinateText, EncodedContour, image_item, roi_contour_item
+from contour_ai.dicom.patient_elements import ascii_names, ascii_text, patient_elements
 from contour_ai.dicom.profile import Profile, load_profile
 from contour_ai.dicom.roi_names import written_names
 from contour_ai.dicom.rtstruct_header import (
@@ -26,7 +27,7 @@ from contour_ai.dicom.rtstruct_header import (
     roi_items,
     structure_set_header,
 )
-from contour_ai.dicom.verify import ExpectedMask, verify_structure_set
+from contour_ai.dicom.verify import ExpectedMask, check_written, verify_structure_set
 from contour_ai.errors import GeometryError, InputError
 from contour_ai.files import RTSTRUCT, atomic_file
 from contour_ai.polygons import HoleStyle, Polygon, stack_to_polygons
@@ -157,18 +158,23 @@ def write_structure_set(
         if not encoded:
             raise InputError("A structure set needs at least one ROI.", where=path)
         names = written_names(_unique([e.info.name for e in encoded]), limits)
-        texts = [*names.values(), *(e.description for e in encoded)]
+        texts = [*names.values(), *(e.description for e in encoded), provenance.label, provenance.description]
+        patient = patient_elements(ct.header, ct.paths[0] if ct.paths else None, texts)
+        if patient.ascii_only:
+            names = ascii_names(names)
+            encoded = [replace(e, description=ascii_text(e.description)) for e in encoded]
         dataset = structure_set_header(
-            ct, provenance, label_characters=limits.label_characters, uid_seed=uid_seed, texts=texts
+            ct, patient, provenance, label_characters=limits.label_characters, uid_seed=uid_seed
         )
         longest = max((len(data) for e in encoded for _, data, _ in e.contours), default=0)
         explicit = limits.transfer_syntax == "explicit" and longest <= LONGEST_EXPLICIT_BYTES
         _add_rois(dataset, encoded, names, ct, provenance, explicit=explicit)
-        notes = _notes(limits, names, longest)
+        notes = (*patient.notes, *_notes(limits, names, longest))
         dataset.file_meta = file_meta(dataset, explicit=explicit)
         dcmwrite(temporary, dataset, enforce_file_format=True)
         if verify is not None:
             verify_structure_set(temporary, ct, verify, names, where=path)
+            notes = (*notes, *check_written(temporary, ct, patient, profile=limits, where=path))
     return WrittenStructureSet(path, str(dataset.SOPInstanceUID), names, notes)
 
 
@@ -342,4 +348,5 @@ def _add_rois(
         Tag(ROI_CONTOUR_SEQUENCE), "SQ", len(value), value, 0, not explicit, True
     )
     # Tells pydicom that these bytes need no conversion.
-    dataset.set_original_encoding(not explicit, True, convert_encodings(dataset.SpecificCharacterSet))
+    named = dataset.get("SpecificCharacterSet")
+    dataset.set_original_encoding(not explicit, True, convert_encodings(named) if named else default_encoding)

@@ -54,7 +54,8 @@ def words(data_set: Dataset, keyword: str) -> list[str]:
     if not isinstance(element, RawDataElement):
         value = element.value
         values = list(value) if isinstance(value, (MultiValue, list, tuple)) else [value]
-        return [_original(v) for v in values if v is not None and v != ""]
+        found = ["" if v is None else _original(v) for v in values]
+        return found if any(found) else []
     data = element.value or b""
     vr = element.VR if element.VR not in (None, "UN") else dictionary_VR(element.tag).split(" ")[0]
     if vr in BINARY:

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+from pydicom.uid import UID
 
 from contour_ai.box import Box
+from contour_ai.dicom.finding import Finding
+from contour_ai.dicom.header import read_header
 from contour_ai.dicom.notes import SLICE_GAP, code_of
+from contour_ai.dicom.patient_elements import FROM_CT, PatientElements
+from contour_ai.dicom.profile import Profile
 from contour_ai.dicom.rtstruct_read import contours_on_slices, load_structure_set
+from contour_ai.dicom.values import text
 from contour_ai.errors import VerificationError
 from contour_ai.polygons import filled_slices
 
@@ -20,6 +28,20 @@ if TYPE_CHECKING:
 
 ExpectedMask = NDArray[np.bool_] | tuple[Box, NDArray[np.bool_]]
 """A mask (k, i, j) on the whole CT grid, or a box of it with the mask inside; outside the box there is nothing."""
+
+
+REFERENCES = (
+    "FrameOfReferenceUID",
+    "SeriesInstanceUID",
+    "ReferencedFrameOfReferenceUID",
+    "ReferencedSOPInstanceUID",
+    "ReferencedSOPClassUID",
+    "ContourImageSequence",
+    "RTReferencedStudySequence",
+    "RTReferencedSeriesSequence",
+    "ReferencedFrameOfReferenceSequence",
+)
+"""Attributes that name the CT; they cannot be right where the CT's own UIDs are missing or invalid."""
 
 
 def verify_structure_set(
@@ -57,6 +79,50 @@ def verify_structure_set(
     odd = [note for note in notes if code_of(note) != SLICE_GAP]  # a mask may have empty slices within it
     if odd:
         raise _failed("contours could not be used", where, None, "; ".join(odd), "no remarks on reading")
+
+
+def check_written(
+    path: Path, ct: CTSeries, patient: PatientElements, *, profile: Profile, where: Path | None = None
+) -> list[str]:
+    """Runs `check` on a structure set that was just written, and compares what it took over from the CT, byte for byte.
+
+    Returns:
+        Notes on what `check` says of values that are the CT's own.
+
+    Raises:
+        VerificationError: something else breaks DICOM, or bytes differ.
+    """
+    from contour_ai.dicom.check import check_structure_set
+
+    where = where or path
+    written = read_header(path, list(patient.elements))
+    for keyword, expected in patient.elements.items():
+        element = written.get_item(Tag(keyword))
+        found = element.value if isinstance(element, RawDataElement) else None
+        if (found or b"") != expected:
+            raise _failed(f"{keyword} is not the CT's", where, None, repr(found), repr(expected))
+    errors = [f for f in check_structure_set(path, ct, profile=profile) if f.severity == "error"]
+    faulty_uids = not _uids_are_valid(ct)
+    own = [f for f in errors if not _is_inherited(f, faulty_uids=faulty_uids)]
+    if own:
+        raise _failed(
+            "it breaks DICOM", where, None, "; ".join(map(str, own[:3])), "no error in contour-ai check"
+        )
+    return list(dict.fromkeys(f"as in the CT, {f.where}: {f.message}" for f in errors))
+
+
+def _is_inherited(finding: Finding, *, faulty_uids: bool) -> bool:
+    """Whether a finding concerns what the structure set has from its CT, which systems have taken with that CT."""
+    keyword = finding.where.split(", ")[-1].split(" ")[0]
+    return (keyword in (*FROM_CT, "SpecificCharacterSet") or finding.where == "PatientName") or (
+        faulty_uids and keyword in REFERENCES
+    )
+
+
+def _uids_are_valid(ct: CTSeries) -> bool:
+    keywords = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    uids = [*(text(ct.header, keyword) for keyword in keywords), ct.sop_class_uid, *ct.sop_instance_uids]
+    return all(UID(uid).is_valid for uid in uids)
 
 
 def _wrong_voxels(

@@ -110,5 +110,5 @@ def test_results_below_a_patient_are_named_and_not_looked_into(patient: Path, tm
     shutil.copy(tmp_path / "ai" / "RS.1.dcm", patient / "scores")
     result = run("inspect", patient)
     assert result.exit_code == 0, result.output
-    assert "1 CT series, 1 RTSTRUCT, 1 folder(s) of results of contour-ai, not looked into" in result.stdout
+    assert "not used: 1 folder(s) of results of contour-ai, not looked into" in result.stdout
     assert "0 CT series, 1 RTSTRUCT" in run("inspect", patient / "scores").stdout
