@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from contour_ai.bundle import InferenceSettings, ModelBundle
 from contour_ai.errors import ConfigError
+from contour_ai.preprocess import PreprocessSettings, image_channels
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 
 logger = logging.getLogger(__name__)
@@ -73,10 +77,8 @@ def memory_format(device: torch.device, autocast: torch.dtype | None) -> torch.m
 def predict_logits(
     network: nn.Module,
     image: Tensor,
+    settings: InferenceSettings,
     *,
-    window_kij: Triple,
-    overlap: float = 0.5,
-    max_voxels: int = 6_000_000,
     device: torch.device | str = "cpu",
     autocast: torch.dtype | None = None,
     mirror_channels: Sequence[int] | None = None,
@@ -88,8 +90,7 @@ def predict_logits(
 
     Args:
         network: (N, C, K, I, J) to (N, R, K, I, J), for any K, I, J; put into evaluation mode.
-        window_kij: size of the windows of volumes of more than `max_voxels`.
-        overlap: share of a window that the next one covers again, 0 to below 1.
+        settings: in one piece or in windows, and how far these overlap.
         autocast: what `autocast_dtype` gives; None for fp32.
         mirror_channels: channel that each channel becomes in a left-right mirror (axis J); given, the mean of
             the image's and its mirror's logits is returned.
@@ -101,7 +102,8 @@ def predict_logits(
     run = _Run(network, device, autocast, None if mirror_channels is None else list(mirror_channels))
     size = tuple(image.shape[1:])
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
-        if image[0].numel() <= max_voxels or all(n <= w for n, w in zip(size, window_kij, strict=True)):
+        in_one_window = all(n <= w for n, w in zip(size, settings.window_kij, strict=True))
+        if image[0].numel() <= settings.max_voxels or in_one_window:
             on_progress(ProgressEvent("network", 0, 1))
             try:
                 logits = run(image)
@@ -111,7 +113,59 @@ def predict_logits(
             else:
                 on_progress(ProgressEvent("network", 1, 1))
                 return logits
-        return _in_windows(run, image, window_kij, overlap, on_progress)
+        return _in_windows(run, image, settings.window_kij, settings.overlap, on_progress)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Predictor:
+    """A network with all that decides its logits: the one way it is run, in validation, tuning and prediction."""
+
+    network: nn.Module
+    preprocess: PreprocessSettings
+    inference: InferenceSettings
+    device: torch.device
+    autocast: torch.dtype | None
+    """What `autocast_dtype` gives; None for fp32."""
+    mirror_channels: tuple[int, ...] | None = None
+    """Channel that each channel becomes in a left-right mirror, where the mirror image is averaged."""
+
+    @classmethod
+    def of(
+        cls,
+        bundle: ModelBundle,
+        network: nn.Module,
+        device: torch.device,
+        autocast: torch.dtype | None,
+        *,
+        tta: bool | None = None,
+    ) -> Predictor:
+        """A bundle's network, run as the bundle says.
+
+        Args:
+            tta: whether to average with the mirror image; None for as the bundle says.
+        """
+        return cls(
+            network=network,
+            preprocess=bundle.preprocess,
+            inference=bundle.inference,
+            device=device,
+            autocast=autocast,
+            mirror_channels=bundle.mirror_channels if bundle.averages_mirror(tta) else None,
+        )
+
+    def logits(self, hu: NDArray[np.generic], on_progress: OnProgress = no_progress) -> NDArray[np.float32]:
+        """Logits (R, k, i, j) of an image (k, i, j) in HU on the model's grid."""
+        found = predict_logits(
+            self.network,
+            torch.from_numpy(image_channels(np.asarray(hu), self.preprocess)),
+            self.inference,
+            device=self.device,
+            autocast=self.autocast,
+            mirror_channels=self.mirror_channels,
+            on_progress=on_progress,
+        )
+        array: NDArray[np.float32] = found.numpy()
+        return array
 
 
 class Average(nn.Module):

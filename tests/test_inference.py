@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from contour_ai.bundle import InferenceSettings
 from contour_ai.errors import ConfigError
 from contour_ai.inference import (
+    Predictor,
     autocast_dtype,
     choose_device,
     memory_format,
     predict_logits,
 )
 from contour_ai.network import build_network
+from contour_ai.preprocess import PreprocessSettings, image_channels
 from contour_ai.progress import ProgressEvent
 
 WINDOW = (16, 16, 16)
@@ -53,7 +59,7 @@ def image(*shape: int) -> Tensor:
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.75])
 def test_windows_join_without_a_seam(shape: tuple[int, int, int], overlap: float) -> None:
     x = image(*shape)
-    logits = predict_logits(Pointwise(), x, window_kij=WINDOW, overlap=overlap, max_voxels=1)
+    logits = predict_logits(Pointwise(), x, InferenceSettings(WINDOW, overlap, max_voxels=1))
     assert logits.shape == (2, *shape) and logits.dtype == torch.float32
     assert torch.allclose(logits[0], x[0] * 3 - 1, atol=1e-5)
     assert torch.allclose(logits[1], -x[0], atol=1e-5)
@@ -61,17 +67,19 @@ def test_windows_join_without_a_seam(shape: tuple[int, int, int], overlap: float
 
 def test_windows_tell_how_far_they_are() -> None:
     events: list[ProgressEvent] = []
-    predict_logits(Pointwise(), image(32, 16, 16), window_kij=WINDOW, max_voxels=1, on_progress=events.append)
+    predict_logits(
+        Pointwise(), image(32, 16, 16), InferenceSettings(WINDOW, max_voxels=1), on_progress=events.append
+    )
     assert [(e.stage, e.done, e.total) for e in events] == [("network", n, 3) for n in range(4)]
 
 
 def test_a_volume_that_fits_goes_in_one_piece() -> None:
     network = tiny()
     x = image(20, 24, 28)
-    whole = predict_logits(network, x, window_kij=WINDOW, max_voxels=20 * 24 * 28)
+    whole = predict_logits(network, x, InferenceSettings(WINDOW, max_voxels=20 * 24 * 28))
     with torch.inference_mode():
         assert torch.equal(whole, network.eval()(x[None])[0])
-    windows = predict_logits(network, x, window_kij=WINDOW, max_voxels=100)
+    windows = predict_logits(network, x, InferenceSettings(WINDOW, max_voxels=100))
     assert windows.shape == whole.shape and not torch.equal(windows, whole)
 
 
@@ -79,26 +87,26 @@ def test_dropout_is_off_and_the_same_input_gives_the_same_bits() -> None:
     network = tiny().train()
     x = image(18, 20, 22)
     for autocast in (None, torch.bfloat16):
-        first = predict_logits(network, x, window_kij=WINDOW, autocast=autocast)
-        assert torch.equal(first, predict_logits(network, x, window_kij=WINDOW, autocast=autocast))
+        first = predict_logits(network, x, InferenceSettings(WINDOW), autocast=autocast)
+        assert torch.equal(first, predict_logits(network, x, InferenceSettings(WINDOW), autocast=autocast))
         assert first.dtype == torch.float32
 
 
 def test_bfloat16_is_close_to_float32() -> None:
     network, x = tiny(), image(24, 24, 24)
-    full = predict_logits(network, x, window_kij=WINDOW)
-    half = predict_logits(network, x, window_kij=WINDOW, autocast=torch.bfloat16)
+    full = predict_logits(network, x, InferenceSettings(WINDOW))
+    half = predict_logits(network, x, InferenceSettings(WINDOW), autocast=torch.bfloat16)
     assert (full - half).abs().max() < 0.05 * full.abs().max() + 0.02
     assert not torch.equal(full, half)
 
 
 def test_mirroring_swaps_the_sides() -> None:
     x = image(4, 6, 10)
-    logits = predict_logits(LeftRight(), x, window_kij=WINDOW, mirror_channels=(1, 0, 2))
+    logits = predict_logits(LeftRight(), x, InferenceSettings(WINDOW), mirror_channels=(1, 0, 2))
     assert torch.equal(logits[0, ..., :5], torch.ones(4, 6, 5)) and not logits[0, ..., 5:].any()
     assert torch.equal(logits[1], 1 - logits[0])
     assert torch.allclose(logits[2], x[0])
-    wrong = predict_logits(LeftRight(), x, window_kij=WINDOW, mirror_channels=(0, 1, 2))
+    wrong = predict_logits(LeftRight(), x, InferenceSettings(WINDOW), mirror_channels=(0, 1, 2))
     assert torch.equal(wrong[0], torch.full((4, 6, 10), 0.5))
 
 
@@ -125,3 +133,26 @@ def test_the_order_in_memory_follows_device_and_arithmetic() -> None:
         memory_format(cuda, None),
     }
     assert orders == {torch.channels_last_3d}
+
+
+def test_the_predictor_runs_as_the_bundle_says() -> None:
+    hu = np.random.default_rng(0).integers(-200, 300, (9, 10, 12)).astype(np.int16)
+    settings = PreprocessSettings(windows_hu=((-160.0, 240.0),))
+    plain = Predictor(
+        network=LeftRight(),
+        preprocess=settings,
+        inference=InferenceSettings(WINDOW),
+        device=torch.device("cpu"),
+        autocast=None,
+    )
+    logits = plain.logits(hu)
+    assert logits.shape == (3, 9, 10, 12) and logits.dtype == np.float32
+    np.testing.assert_array_equal(logits[2], image_channels(hu, settings)[0])
+    averaged = replace(plain, mirror_channels=(0, 1, 2)).logits(hu)
+    np.testing.assert_array_equal(averaged[0], 0.5)
+
+
+def test_images_in_several_windows_cost_more() -> None:
+    settings = InferenceSettings((8, 8, 8), overlap=0.5, max_voxels=1000)
+    assert settings.voxels_through_network((10, 10, 10)) == 1000
+    assert settings.voxels_through_network((10, 10, 11)) == 8 * 1100

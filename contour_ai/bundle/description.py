@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -48,6 +48,11 @@ class InferenceSettings:
             raise ConfigError("Inference sizes must be positive.", found=(self.window_kij, self.max_voxels))
         if not 0 <= self.overlap < 1:
             raise ConfigError("The overlap of windows must lie in [0, 1).", found=self.overlap)
+
+    def voxels_through_network(self, shape_kij: Sequence[int]) -> float:
+        """Voxels that go through the network for an image of this shape, those in several windows several times."""
+        voxels = math.prod(shape_kij)
+        return voxels if voxels <= self.max_voxels else voxels / (1 - self.overlap) ** 3
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contour_ai.bundle import ModelBundle, update_bundle
 from contour_ai.errors import ConfigError
@@ -20,7 +19,6 @@ from contour_ai.pipeline.archive import Sources, find_sources, typical_grids
 from contour_ai.pipeline.card import model_card
 from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
 from contour_ai.postprocess import apply_rule
-from contour_ai.preprocess import image_channels
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.quality.confidence import flat_share
 from contour_ai.quality.figures import (
@@ -36,7 +34,6 @@ from contour_ai.training.cache import Case
 from contour_ai.training.roi_facts import RoiFacts
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 CONFIDENCE_PATIENTS = 20
@@ -182,13 +179,14 @@ def measured_confidence(
         held_back: patients that it was not trained on.
         seconds: after so long no other patient is begun.
     """
-    from contour_ai.inference import autocast_dtype, choose_device
+    from contour_ai.inference import Predictor, autocast_dtype, choose_device
 
     chosen = choose_device(device)
+    predictor = Predictor.of(bundle, network, chosen, autocast_dtype(chosen))
     shares: dict[str, list[float]] = {roi: [] for roi in bundle.roi_names}
     done = 0
     for case in picked_cases(held_back, "measuring confidence", on_progress, seconds):
-        logits = case_logits(case, bundle, network, chosen, autocast_dtype(chosen))
+        logits = predictor.logits(case.hu)
         body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij)
         voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
         for r, roi in enumerate(bundle.roi_names):
@@ -216,33 +214,3 @@ def picked_cases(
             break
         yield case
     on_progress(ProgressEvent(stage, len(picked), len(picked)))
-
-
-def case_logits(
-    case: Case,
-    bundle: ModelBundle,
-    network: nn.Module,
-    device: torch.device,
-    autocast: torch.dtype | None,
-    mirror: bool | None = None,
-) -> NDArray[np.float32]:
-    """(R, k, i, j) logits of a prepared patient, as in prediction.
-
-    Args:
-        mirror: whether to average with the mirror image; None for as the bundle says.
-    """
-    import torch
-
-    from contour_ai.inference import predict_logits
-
-    array: NDArray[np.float32] = predict_logits(
-        network,
-        torch.from_numpy(image_channels(np.asarray(case.hu), bundle.preprocess)),
-        window_kij=bundle.inference.window_kij,
-        overlap=bundle.inference.overlap,
-        max_voxels=bundle.inference.max_voxels,
-        device=device,
-        autocast=autocast,
-        mirror_channels=bundle.mirror_channels if bundle.averages_mirror(mirror) else None,
-    ).numpy()
-    return array

@@ -17,7 +17,7 @@ from contour_ai.errors import InputError
 from contour_ai.evaluation.metrics import dice
 from contour_ai.evaluation.reliability import LogitCounts, expected_dice_logit, left_out_errors
 from contour_ai.pipeline.archive import find_sources
-from contour_ai.pipeline.calibration import CalibrationOptions, case_logits, picked_cases, prepared_sides
+from contour_ai.pipeline.calibration import CalibrationOptions, picked_cases, prepared_sides
 from contour_ai.pipeline.card import model_card
 from contour_ai.postprocess import LOWEST_LOGIT, keep_components
 from contour_ai.progress import OnProgress, no_progress
@@ -117,20 +117,22 @@ def tuned(
         compare: also run it on the mirror image, and in fp32.
         seconds: after so long no other patient is begun.
     """
-    from contour_ai.inference import autocast_dtype, choose_device
+    from contour_ai.inference import Predictor, autocast_dtype, choose_device
 
     chosen = choose_device(device)
     dtype = autocast_dtype(chosen)
-    ways: dict[str, dict[str, Any]] = {"": {"autocast": dtype}}
+    ways = {"": Predictor.of(bundle, network, chosen, dtype)}
     if compare:
         mirror = bundle.inference.mirror
-        ways["not mirrored" if mirror else "mirrored"] = {"autocast": dtype, "mirror": not mirror}
+        ways["not mirrored" if mirror else "mirrored"] = Predictor.of(
+            bundle, network, chosen, dtype, tta=not mirror
+        )
         if dtype is not None:
-            ways["fp32"] = {"autocast": None}
+            ways["fp32"] = Predictor.of(bundle, network, chosen, None)
     found = {roi: _OfRoi() for roi in bundle.roi_names}
     done = 0
     for case in picked_cases(held_back, "choosing rules", on_progress, seconds):
-        logits = {way: case_logits(case, bundle, network, chosen, **how) for way, how in ways.items()}
+        logits = {way: predictor.logits(case.hu) for way, predictor in ways.items()}
         _add(found, case, bundle, logits)
         done += 1
     return _described(bundle, found, done, str(dtype).removeprefix("torch."))

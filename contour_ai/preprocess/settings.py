@@ -23,7 +23,7 @@ class PreprocessSettings:
     """One window, [low, high] in HU, for each input channel."""
     body_threshold_hu: float = -300.0
     """Tissue is above, air below."""
-    margin_mm: float = 5.0
+    margin_mm: float = 10.0
     """Air kept around the body on every side."""
     outside_hu: int = -1024
     """What everything outside the body is set to."""

@@ -9,6 +9,7 @@ from typing import Literal
 
 from contour_ai.errors import ConfigError
 from contour_ai.network_config import LEVELS_OF_PRESET
+from contour_ai.preprocess import PreprocessSettings
 from contour_ai.settings import commented_yaml, from_mapping
 from contour_ai.yaml_files import read_yaml
 
@@ -99,11 +100,11 @@ class PreprocessConfig:
     windows_hu: tuple[Range, ...] | None = None
     """One (low, high) intensity window per input channel; null for soft tissue (-160, 240) and a wider one that holds
     what the ROIs hold, be it bone or lung."""
-    body_threshold_hu: float = -300.0
+    body_threshold_hu: float = PreprocessSettings.body_threshold_hu
     """Tissue is above, air below."""
-    margin_mm: float = 10.0
+    margin_mm: float = PreprocessSettings.margin_mm
     """Air kept around the body on every side."""
-    outside_hu: int = -1024
+    outside_hu: int = PreprocessSettings.outside_hu
     """What everything outside the body is set to."""
 
 

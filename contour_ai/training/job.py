@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from contour_ai.bundle import InferenceSettings
 from contour_ai.training.cache import Case
 from contour_ai.training.config import TrainConfig
 from contour_ai.training.plan import Plan
-from contour_ai.training.validation import Score, Windows
+from contour_ai.training.validation import Score
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,8 @@ class Job:
     resume: bool = False
     started_from: str = ""
     """Name and version of the model whose weights it began with; a resumed run knows them."""
-    window_kij: tuple[int, int, int] = (96, 128, 128)
-    """Sliding window of validation on bodies that do not fit."""
-    overlap: float = 0.5
-    max_voxels: int = 6_000_000
+    inference: InferenceSettings = field(default_factory=InferenceSettings)
+    """How validation runs the network, and the model will be run."""
     exclusive: np.ndarray | None = None
     """(R, R) true for ROIs that never overlap, whose voxels are certain negatives for each other."""
 
@@ -53,11 +52,6 @@ class Job:
     def filled(self) -> Path:
         """Folder of what the network filled in."""
         return self.run_dir / "filled"
-
-    @property
-    def windows(self) -> Windows:
-        """How validation runs the network."""
-        return Windows(self.window_kij, self.overlap, self.max_voxels)
 
 
 @dataclass

@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from contour_ai.inference import autocast_dtype, memory_format
+from contour_ai.inference import Predictor, autocast_dtype, memory_format
 from contour_ai.network import ResidualUNet3d
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.training import checkpoint
@@ -35,7 +33,6 @@ from contour_ai.training.validation import (
     VALIDATION_FILE,
     Score,
     draw_worst,
-    predicted,
     validate,
     write_metrics,
     write_patients,
@@ -186,15 +183,7 @@ def _validated(job: Job, stepper: Stepper, on_progress: OnProgress) -> CaseFigur
     processes = stepper.processes
     processes.copy_buffers_of_first(stepper.average.network)
     mine = job.validation[processes.rank :: processes.size]
-    found = validate(
-        mine,
-        job.plan.settings,
-        stepper.average.network,
-        processes.device,
-        stepper.precision,
-        job.windows,
-        on_progress,
-    )
+    found = validate(mine, _predictor(job, stepper), on_progress)
     together = CaseFigures()
     for part in processes.gather(found):
         together.merge(part)
@@ -228,9 +217,11 @@ def _is_time_for_pseudo_labels(config: TrainConfig, at: Progress) -> bool:
 
 def _pseudo_labelled(job: Job, stepper: Stepper, on_progress: OnProgress) -> list[Case]:
     """The training patients, filled in by the averaged network of the first process."""
-    predict = _predictor(job, stepper)
+    predictor = _predictor(job, stepper)
     return stepper.processes.from_first(
-        lambda: fill(job.training, predict, job.exclusive, job.filled, on_progress)
+        lambda: fill(
+            job.training, lambda case: predictor.logits(case.hu), job.exclusive, job.filled, on_progress
+        )
     )
 
 
@@ -242,15 +233,23 @@ def _with_training(job: Job, stepper: Stepper, training: Sequence[Case]) -> Job:
     return job
 
 
-def _predictor(job: Job, stepper: Stepper) -> Callable[[Case], NDArray[np.float32]]:
-    """What gives the averaged network's logits of a patient."""
-    network, device, precision = stepper.average.network, stepper.processes.device, stepper.precision
-    return lambda case: predicted(case, job.plan.settings, network, device, precision, job.windows)
+def _predictor(job: Job, stepper: Stepper) -> Predictor:
+    """The averaged network, run as the model will be."""
+    return Predictor(
+        network=stepper.average.network,
+        preprocess=job.plan.settings,
+        inference=job.inference,
+        device=stepper.processes.device,
+        autocast=stepper.precision,
+    )
 
 
 def _draw_worst(job: Job, stepper: Stepper, score: Score, writer: Any) -> None:
     if stepper.processes.is_first:
-        draw_worst(job.run_dir / "worst", writer, score, job.validation, _predictor(job, stepper))
+        predictor = _predictor(job, stepper)
+        draw_worst(
+            job.run_dir / "worst", writer, score, job.validation, lambda case: predictor.logits(case.hu)
+        )
 
 
 def _write_scores(job: Job, stepper: Stepper, at: Progress) -> None:
@@ -293,7 +292,11 @@ def _batches(job: Job, processes: Processes) -> BatchMaker:
 def _clock(job: Job, at: Progress, processes: int) -> Clock:
     """A clock that goes on from where the training stands."""
     step_voxels = math.prod(job.plan.patch_kij) * job.plan.batch_size * processes
-    validation_steps = FORWARD_SHARE * sum(map(job.windows.voxels, job.validation)) / step_voxels
+    validation_steps = (
+        FORWARD_SHARE
+        * sum(job.inference.voxels_through_network(case.hu.shape) for case in job.validation)
+        / step_voxels
+    )
     left_s = job.time_budget_s
     if left_s is None and at.budget_left_s is not None:
         left_s = max(at.budget_left_s - job.prepared_s, 0.0)

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from contour_ai.csv_files import write_csv
 from contour_ai.evaluation.confusion import Accuracies
-from contour_ai.inference import predict_logits
-from contour_ai.network import ResidualUNet3d
-from contour_ai.preprocess import PreprocessSettings, image_channels
+from contour_ai.inference import Predictor
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.training.cache import Case
 from contour_ai.training.validation_figures import CaseFigures, case_figures, worst_cases
@@ -36,21 +33,6 @@ WORST = 3
 
 FORWARD_SHARE = 0.4
 """Of a training step, the forward pass: what a validation takes is guessed from it until one was seen."""
-
-
-@dataclass(frozen=True)
-class Windows:
-    """How the network is run over patients, as in prediction."""
-
-    window_kij: tuple[int, int, int] = (96, 128, 128)
-    """Sliding window on bodies that do not fit."""
-    overlap: float = 0.5
-    max_voxels: int = 6_000_000
-
-    def voxels(self, case: Case) -> float:
-        """Voxels that go through the network for a patient, those in several windows several times."""
-        n = math.prod(case.hu.shape)
-        return n if n <= self.max_voxels else n / (1 - self.overlap) ** 3
 
 
 @dataclass(frozen=True)
@@ -104,44 +86,15 @@ class Score:
 
 
 def validate(
-    cases: Sequence[Case],
-    settings: PreprocessSettings,
-    network: ResidualUNet3d,
-    device: torch.device,
-    precision: torch.dtype | None,
-    windows: Windows,
-    on_progress: OnProgress = no_progress,
+    cases: Sequence[Case], predictor: Predictor, on_progress: OnProgress = no_progress
 ) -> CaseFigures:
-    """The figures of the validation patients, whole, on the model grid, by the predictor itself."""
+    """The figures of the validation patients, whole, on the model grid, as in prediction."""
     figures = CaseFigures()
     for n, case in enumerate(cases):
         on_progress(ProgressEvent("validation", n, len(cases), {"patient": case.patient_id}))
-        logits = predicted(case, settings, network, device, precision, windows)
-        figures.merge(case_figures(logits, case))
+        figures.merge(case_figures(predictor.logits(case.hu), case))
     on_progress(ProgressEvent("validation", len(cases), len(cases)))
     return figures
-
-
-def predicted(
-    case: Case,
-    settings: PreprocessSettings,
-    network: ResidualUNet3d,
-    device: torch.device,
-    precision: torch.dtype | None,
-    windows: Windows,
-) -> NDArray[np.float32]:
-    """(R, k, i, j) logits of a whole patient, as in prediction."""
-    logits = predict_logits(
-        network,
-        torch.from_numpy(image_channels(case.hu, settings)),
-        window_kij=windows.window_kij,
-        overlap=windows.overlap,
-        max_voxels=windows.max_voxels,
-        device=device,
-        autocast=precision,
-    )
-    array: NDArray[np.float32] = logits.numpy()
-    return array
 
 
 def draw_worst(

@@ -135,11 +135,11 @@ def test_filling_in_is_done_once_and_survives_being_killed(tmp_path: Path) -> No
         run=replace(CONFIG.run, checkpoint_minutes=1e-9),
     )
 
-    def like_ball(case, *_):  # type: ignore[no-untyped-def]
-        return np.where(np.abs(case.hu - 120) < 30, 1.0, -1.0)[None].repeat(len(ROIS), 0).astype(np.float32)
+    def like_ball(self, hu, *_):  # type: ignore[no-untyped-def]
+        return np.where(np.abs(hu - 120) < 30, 1.0, -1.0)[None].repeat(len(ROIS), 0).astype(np.float32)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("contour_ai.training.loop.predicted", like_ball)
+        patch.setattr("contour_ai.inference.Predictor.logits", like_ball)
         patch.setattr("contour_ai.training.filling._usual_cm3", lambda cases: {ROIS[1]: (0.01, 10**6)})
         events: list[ProgressEvent] = []
         _, at = run(job(tmp_path / "whole", config), events.append)

@@ -17,7 +17,7 @@ from contour_ai.pipeline._predict.options import PredictOptions
 from contour_ai.pipeline._predict.stages import StageClock
 from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.postprocess import apply_rule
-from contour_ai.preprocess import SPARSE, Prepared, Resampler, image_channels, restore_level
+from contour_ai.preprocess import SPARSE, Prepared, Resampler, restore_level
 from contour_ai.progress import no_progress
 from contour_ai.quality.flag import EXTERNAL, ImageEvidence, PatientFlags
 from contour_ai.quality.flags import find_flags
@@ -67,27 +67,13 @@ def run_network(
     clock: StageClock | None = None,
 ) -> NDArray[np.float32]:
     """Logits (R, k, i, j) on the model's grid."""
-    import torch
-
-    from contour_ai.inference import predict_logits
+    from contour_ai.inference import Predictor
 
     options = options or PredictOptions()
     clock = clock or StageClock(no_progress, "")
-    bundle = model.bundle
+    predictor = Predictor.of(model.bundle, model.network, model.device, model.autocast, tta=options.tta)
     with clock.stage("network") as within:
-        logits = predict_logits(
-            model.network,
-            torch.from_numpy(image_channels(prepared.hu, bundle.preprocess)),
-            window_kij=bundle.inference.window_kij,
-            overlap=bundle.inference.overlap,
-            max_voxels=bundle.inference.max_voxels,
-            device=model.device,
-            autocast=model.autocast,
-            mirror_channels=bundle.mirror_channels if bundle.averages_mirror(options.tta) else None,
-            on_progress=within,
-        )
-    array: NDArray[np.float32] = logits.numpy()
-    return array
+        return predictor.logits(prepared.hu, within)
 
 
 def restore_rois(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from contour_ai.bundle import InferenceSettings
 from contour_ai.errors import InputError
 from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.pipeline._train.options import CHECK_FILE, TrainOptions
@@ -66,7 +67,7 @@ def prepared_job(
         _fingerprint(resolved, cases),
         resume=options.resume,
         started_from="" if options.init is None else f"{options.init.name} {options.init.version}",
-        window_kij=(window[0], window[1], window[2]),
+        inference=InferenceSettings((window[0], window[1], window[2]), mirror=config.model.mirror),
         exclusive=exclusive,
     )
     return job, rois_left_out, {**sources.left_out, **prepared.left_out}

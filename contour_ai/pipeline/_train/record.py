@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contour_ai import __version__
-from contour_ai.bundle import InferenceSettings, ModelBundle
+from contour_ai.bundle import ModelBundle
 from contour_ai.pipeline._train.run_folder import patients_cut_where_blank
 from contour_ai.pipeline.archive import spread
 from contour_ai.pipeline.pseudonyms import pseudonyms
@@ -46,7 +46,7 @@ def describe_model(job: Job, progress: Progress, facts: Mapping[str, str], proce
         rois=tuple(roi_info(roi) for roi in plan.rois),
         preprocess=plan.settings,
         network=plan.network,
-        inference=InferenceSettings(job.window_kij, job.overlap, mirror=config.model.mirror),
+        inference=job.inference,
         data={
             "patients": len({c.patient_id for c in [*job.training, *job.validation]}),
             "training_patients": len(job.training),
