@@ -147,6 +147,7 @@ def _serve(config: NodeConfig, config_path: Path) -> int:
 
     from contour_ai.node.config import load_node_config
     from contour_ai.node.service import Node
+    from contour_ai.node.web.app import PageServer
 
     ending = threading.Event()
     again = threading.Event()
@@ -155,23 +156,19 @@ def _serve(config: NodeConfig, config_path: Path) -> int:
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: again.set())
     node = Node(config, reload=lambda: load_node_config(config_path))
+    page = None
     try:
         node.start()
-        page = _page(node)
-        console.err().print(
-            f"{config.ae_title} listens on {config.host}:{node.port}" + (f"; page at {page}" if page else ""),
-            markup=False,
-        )
+        page = PageServer(node) if config.web.port else None
+        shown = f"; page at {page.address}" if page else ""
+        console.err().print(f"{config.ae_title} listens on {config.host}:{node.port}{shown}", markup=False)
         while not ending.wait(0.2):
             if again.is_set():
                 again.clear()
                 console.err().print(f"configuration {node.reload()}", markup=False)
     finally:
+        if page is not None:
+            page.stop()
         node.stop()
     console.err().print("ended; what waits is taken up at the next start", markup=False)
     return 0
-
-
-def _page(node: object) -> str:
-    """Starts the page where the configuration has one; its address."""
-    return ""
