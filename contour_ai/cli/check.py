@@ -1,4 +1,4 @@
-"""``contour-ai check``: what an importer would stumble over in a structure set."""
+"""``contour-ai check``: what systems refuse, what breaks the standard, and what is read differently."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from contour_ai.cli.console import err, out
 
-STYLES = {"error": "red", "warning": "yellow"}
+STYLES = {"refused": "red", "standard": "yellow", "differs": None}
 
 
 @click.command("check")
@@ -26,14 +26,21 @@ STYLES = {"error": "red", "warning": "yellow"}
     metavar="N",
     help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
 )
+@click.option("--strict", is_flag=True, help="Exit status 3 also for what breaks the standard.")
 def command(
-    rtstruct: Path, ct_dir: Path | None, profile: str, series_uid: str | None, acquisition: int | None
+    rtstruct: Path,
+    ct_dir: Path | None,
+    profile: str,
+    series_uid: str | None,
+    acquisition: int | None,
+    strict: bool,
 ) -> None:
     """List what a planning system may refuse or misread in RTSTRUCT, a file of any tool.
 
-    Each line names the attribute, and ROI, contour, slice and number where it concerns one; slices count from 0 along
-    the slice normal, as in mask arrays. With --ct also the references to the images and the planes of the contours are
-    checked. Errors give exit status 3.
+    Three levels: "known to be refused", by whom and how that is known; "breaks the standard", with the attribute and
+    what PS3.3 asks; "read differently by different systems". Each line names the ROI, contour, slice and number that
+    it concerns. With --ct also the references to the images and the planes of the contours are checked, and what the
+    contours mean together. Exit status 3 for what is known to be refused; with --strict also for the second level.
     """
     from contour_ai.dicom.check import check_structure_set
     from contour_ai.dicom.ct import read_ct
@@ -44,11 +51,16 @@ def command(
         ct = read_ct(ct_dir, series_uid=series_uid, acquisition=acquisition, with_pixels=False)
     findings = check_structure_set(rtstruct, ct, profile=profile)
     for finding in findings:
-        out().print(str(finding), style=STYLES[finding.severity])
+        out().print(str(finding), style=STYLES[finding.level])
     if ct is None:
         err().print("note: without --ct, references to images and slices were not checked")
-    errors = sum(f.severity == "error" for f in findings)
-    summary = f"{errors} errors, {len(findings) - errors} warnings in {rtstruct}"
-    if errors:
-        raise InputError("An importer would stumble over this structure set.", found=summary)
+    refused, broken, differing = (sum(f.level == level for f in findings) for level in STYLES)
+    summary = (
+        f"{refused} known to be refused, {broken} against the standard, "
+        f"{differing} read differently by different systems, in {rtstruct}"
+    )
+    if refused:
+        raise InputError("This structure set is known to be refused.", found=summary)
+    if strict and broken:
+        raise InputError("This structure set breaks the standard.", found=summary)
     out().print(summary)

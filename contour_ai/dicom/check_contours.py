@@ -1,4 +1,4 @@
-"""What an importer would stumble over in the contours of a structure set: numbers, points, planes, holes, slices."""
+"""What `check` says of contours: numbers, points, planes, holes, slices."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from contour_ai.dicom.finding import Finding, Findings, Severity
-from contour_ai.dicom.placing import AREA_TYPES
+from contour_ai.dicom.finding import Finding, Findings, refused
+from contour_ai.dicom.notes import Level
+from contour_ai.dicom.placing import area_type
 from contour_ai.dicom.rtstruct_parse import image_uid, raw_numbers
 from contour_ai.polygons import count_self_intersections
+from contour_ai.slice_names import slice_text
 
 if TYPE_CHECKING:
     from contour_ai.dicom.ct import CTSeries
@@ -38,8 +40,8 @@ DATA, IMAGES, TYPE, COUNT = (
 )
 
 Points = NDArray[np.float64]
-Fault = tuple[Severity, str, str, str, str]
-"""Severity, rule, attribute, what is wrong with contours, and this contour's number that shows it."""
+Fault = tuple[Level, str, str, str, str]
+"""Level, rule, attribute, what is wrong with contours, and this contour's number that shows it."""
 
 
 def contour_findings(dataset: Dataset, ct: CTSeries | None, *, keyholes: bool) -> Findings:
@@ -50,7 +52,7 @@ def contour_findings(dataset: Dataset, ct: CTSeries | None, *, keyholes: bool) -
     """
     syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
     for roi, contours in contours_by_roi(dataset):
-        found: dict[tuple[Severity, str, str, str], list[str]] = {}
+        found: dict[tuple[Level, str, str, str], list[str]] = {}
         seen: set[bytes] = set()
         planes: dict[tuple[int, float], dict[int, Points]] = {}
         for n, contour in enumerate(contours, start=1):
@@ -58,22 +60,26 @@ def contour_findings(dataset: Dataset, ct: CTSeries | None, *, keyholes: bool) -
             points = _points(raw)
             faults = [*_encoding(contour, raw, points, explicit=syntax == ExplicitVRLittleEndian)]
             if raw and raw in seen:
-                faults.append(("error", "twice", DATA, "are there twice", ""))
+                faults.append(("differs", "twice", DATA, "are there twice", ""))
             seen.add(raw)
             faults += _references(contour, ct)
-            if points is not None and str(contour.get(TYPE) or "") in AREA_TYPES:
+            if points is not None and area_type(str(contour.get(TYPE) or "").upper()):
                 faults += _shape(points, contour, ct)
                 _collect(planes, n, points)
-            for severity, rule, attribute, what, number in faults:
+            for level, rule, attribute, what, number in faults:
                 label = f"contour {n}{_place(points, ct)}" + (f" ({number})" if number else "")
-                found.setdefault((severity, rule, attribute, what), []).append(label)
+                found.setdefault((level, rule, attribute, what), []).append(label)
         if keyholes and (inner := [n for plane in planes.values() for n in _inner(plane)]):
             what = "lie inside another one: systems that fill every contour lose these holes"
-            found["warning", "holes", DATA, what] = [f"contour {n}" for n in inner]
-        for (severity, rule, attribute, what), labels in found.items():
+            found["differs", "holes", DATA, what] = [f"contour {n}" for n in inner]
+        for (level, rule, attribute, what), labels in found.items():
             more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
             text = f"{len(labels)} contours {what}: {', '.join(labels[:SHOWN])}{more}"
-            yield Finding(severity, rule, text, f"ROI {roi}, {attribute}")
+            where = f"ROI {roi}, {attribute}"
+            if level == "refused":
+                yield refused(rule, where, text)
+            else:
+                yield Finding(level=level, rule=rule, message=text, where=where)
 
 
 def contours_by_roi(dataset: Dataset) -> Iterator[tuple[str, list[Dataset]]]:
@@ -95,12 +101,12 @@ def _points(raw: bytes) -> Points | None:
 
 
 def _place(points: Points | None, ct: CTSeries | None) -> str:
-    """Where a contour lies: the nearest slice of the CT, counted from 0, or else in the patient."""
+    """Where a contour lies: the nearest slice of the CT, or else in the patient."""
     if points is None:
         return ""
     if ct is not None:
         k = int(np.abs(ct.grid.heights_mm - float((points @ ct.grid.normal).mean())).argmin())
-        return f" on slice {k}"
+        return f" on {slice_text(ct.grid, k)}"
     constant = [axis for axis, spread in zip("xyz", np.ptp(points, axis=0), strict=True) if spread < 1e-6]
     if constant:
         return f" at {constant[-1]} {points[0]['xyz'.index(constant[-1])]:g} mm"
@@ -114,40 +120,40 @@ def _encoding(contour: Dataset, raw: bytes, points: Points | None, *, explicit: 
     if (longest := max(map(len, numbers), default=0)) > LONGEST_NUMBER:
         many = sum(len(x) > LONGEST_NUMBER for x in numbers)
         yield (
-            "error",
+            "refused",
             "number-length",
             DATA,
             "have numbers of more than 16 characters",
             f"{many}, up to {longest}",
         )
     if explicit and len(raw) > LONGEST_EXPLICIT_BYTES:
-        yield "error", "explicit-length", DATA, "are too long for explicit VR", f"{len(raw)} bytes"
+        yield "standard", "explicit-length", DATA, "are too long for explicit VR", f"{len(raw)} bytes"
     kind = str(contour.get(TYPE) or "")
     if not kind:
-        yield "error", "geometric-type", TYPE, "have none", ""
-    elif kind not in AREA_TYPES:
-        yield "warning", "geometric-type", TYPE, f"are {kind} and enclose no area", ""
+        yield "standard", "geometric-type", TYPE, "have none (PS3.3 C.8.8.6, type 1)", ""
+    elif area_type(kind.upper()) is None:
+        yield "differs", "no-area", TYPE, f"are {kind} and enclose no area", ""
     if points is None:
-        yield "error", "contour-data", DATA, "hold no list of x, y, z", f"{len(numbers)} values"
+        yield "standard", "contour-data", DATA, "hold no list of x, y, z", f"{len(numbers)} values"
         return
     said = contour.get(COUNT)
     if str(said) != str(len(points)):
         given = "none" if said is None else said
-        yield "error", "number-of-points", COUNT, "have a wrong one", f"{given} for {len(points)}"
+        yield "standard", "number-of-points", COUNT, "have a wrong one", f"{given} for {len(points)}"
 
 
 def _references(contour: Dataset, ct: CTSeries | None) -> Iterator[Fault]:
     images = contour.get(IMAGES)
     if not images:
-        yield "warning", "contour-image", IMAGES, "have none", ""
+        yield "differs", "contour-image", IMAGES, "have none", ""
         return
     for image in images:
         kind = str(image.get("ReferencedSOPClassUID") or "")
         if not kind:
-            yield "error", "contour-image", IMAGES, "refer to an image without its SOP class", ""
+            yield "standard", "contour-image", IMAGES, "refer to an image without its SOP class", ""
         elif ct is not None and ct.sop_class_uid and kind != ct.sop_class_uid:
             yield (
-                "error",
+                "differs",
                 "contour-image",
                 IMAGES,
                 "refer to an image of another SOP class than the CT's",
@@ -159,24 +165,24 @@ def _shape(points: Points, contour: Dataset, ct: CTSeries | None) -> Iterator[Fa
     """What is wrong with a closed contour."""
     distinct = len(np.unique(points, axis=0))
     if distinct < 3:
-        yield "error", "few-points", DATA, "are closed with fewer than 3 distinct points", f"{distinct}"
+        yield "standard", "few-points", DATA, "are closed with fewer than 3 distinct points", f"{distinct}"
         return
     if np.array_equal(points[0], points[-1]):
-        yield "warning", "repeated-point", DATA, "repeat their first point at the end", ""
+        yield "differs", "repeated-point", DATA, "repeat their first point at the end", ""
     elif again := int((points[1:] == points[:-1]).all(axis=1).sum()):
-        yield "warning", "repeated-point", DATA, "have a point twice in a row", f"{again}"
+        yield "differs", "repeated-point", DATA, "have a point twice in a row", f"{again}"
     triangles = np.cross(points - points[0], np.roll(points, -1, axis=0) - points[0])
     sizes = np.linalg.norm(triangles, axis=1)
     normal = triangles[sizes.argmax()]  # of the largest triangle: a bow tie has no area, but a plane
     if sizes.max() <= 1e-6:
-        yield "error", "no-area", DATA, "lie on a straight line and enclose no area", f"{distinct} points"
+        yield "standard", "line", DATA, "lie on a straight line and enclose no area", f"{distinct} points"
         return
     off = float(np.ptp(points @ (normal / sizes.max())))
     if off > COPLANAR_TOL_MM:
-        yield "error", "coplanar", DATA, "do not lie in a plane", f"{off:.3f} mm"
+        yield "standard", "coplanar", DATA, "do not lie in a plane", f"{off:.3f} mm"
     count = count_self_intersections(np.delete(points, int(np.abs(normal).argmax()), axis=1))
     if count:
-        yield "error", "self-crossing", DATA, "cross themselves", f"{count} times"
+        yield "differs", "self-crossing", DATA, "cross themselves", f"{count} times"
     if ct is not None:
         yield from _on_slices(points, contour, ct)
 
@@ -189,22 +195,22 @@ def _on_slices(points: Points, contour: Dataset, ct: CTSeries) -> Iterator[Fault
     k = int(distances.argmin())
     off = float(np.abs(heights - grid.heights_mm[k]).max())
     if off > ON_PLANE_TOL_MM:
-        yield "error", "off-plane", DATA, "do not lie on a CT slice", f"{off:.2f} mm off"
+        yield "differs", "off-plane", DATA, "do not lie on a CT slice", f"{off:.2f} mm off"
     uid = image_uid(contour)
     if ct.sop_instance_uids.count(uid) == 1 and ct.sop_instance_uids[k] != uid:
         other = ct.sop_instance_uids.index(uid)
         yield (
-            "error",
-            "contour-image",
+            "differs",
+            "other-image",
             IMAGES,
             "refer to another slice than they lie on",
-            f"slice {other} at {grid.heights_mm[other]:.2f} mm, contour at {heights.mean():.2f} mm",
+            f"{slice_text(grid, other)}, contour at {heights.mean():.2f} mm",
         )
     index = grid.lps_to_index(points)[:, 1:]
     size = np.array(grid.shape_kij[1:])
     outside = float(max((-0.5 - index).max(), (index - (size - 0.5)).max()))
     if outside > 0.01:
-        yield "warning", "outside-image", DATA, "leave the image", f"by {outside:.2f} voxels"
+        yield "differs", "outside-image", DATA, "leave the image", f"by {outside:.2f} voxels"
 
 
 def _collect(planes: dict[tuple[int, float], dict[int, Points]], n: int, points: Points) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 Level = Literal["refused", "standard", "differs"]
 """Known to be refused by a system; breaks the standard; read differently by different systems."""
 
-OTHER_FRAME, SLICE_GAP = "other-frame", "slice-gap"
+EMPTY_ROI, OTHER_FRAME, SLICE_GAP = "empty-roi", "other-frame", "slice-gap"
 """Kinds that programs ask for."""
 
 PLACES_NAMED = 3
@@ -90,7 +90,7 @@ def no_such_roi(roi: str) -> Note:
 
 def no_contours(roi: str) -> Note:
     """A ROI that is named, but not drawn."""
-    return Note(f"ROI {roi} has no contours", "empty-roi", roi=roi)
+    return Note(f"ROI {roi} has no contours", EMPTY_ROI, roi=roi)
 
 
 def gap_text(missing: int, extent: int) -> str:
@@ -186,7 +186,7 @@ def contours_not_planar(roi: str, number: int, places: str) -> Note:
     """Contours across the slices of the CT."""
     return _contours(
         roi, number, "does not lie in a slice plane and is not used", "do not lie in a slice plane and are not used",
-        places, "no-plane",
+        places, "off-plane",
     )  # fmt: skip
 
 
@@ -198,7 +198,7 @@ def contours_on_no_slice(roi: str, number: int, places: str) -> Note:
         "lies on no slice and is not used",
         "lie on no slice and are not used",
         places,
-        "no-slice",
+        "off-plane",
     )
 
 
@@ -206,7 +206,7 @@ def contours_off_slice(roi: str, number: int, places: str) -> Note:
     """Contours beside the plane of their slice."""
     return _contours(
         roi, number, "lies off its slice and is used there", "lie off their slices and are used there", places,
-        "off-slice",
+        "off-plane",
     )  # fmt: skip
 
 

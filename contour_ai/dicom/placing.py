@@ -57,6 +57,8 @@ def contours_on_slices(roi: RoiContoursRead, ct: CTSeries, on_note: OnNote) -> d
     if elsewhere is not None:
         on_note(elsewhere)
         return {}
+    if not roi.contours:
+        on_note(note.no_contours(roi.name))
     placed = _Placing(ct.grid, _slice_of_uid(ct.sop_instance_uids), roi.name)
     for contour in roi.contours:
         placed.add(contour)

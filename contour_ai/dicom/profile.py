@@ -26,6 +26,8 @@ class Profile:
     """File name of the profile."""
     description: str = ""
     """Which systems it is for."""
+    source: str = ""
+    """How its limits are known."""
     roi_name_characters: int = LONGEST_ROI_NAME
     """Longest ROI name, 4 to 64."""
     roi_name_pattern: str = r"[^\\\x00-\x1f\x7f]"

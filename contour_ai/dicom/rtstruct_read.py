@@ -152,6 +152,4 @@ def _slices_of(
     if roi is None:
         note(notes.no_such_roi(name))
         return {}
-    if not roi.contours:
-        note(notes.no_contours(name))
     return contours_on_slices(roi, ct, note)

@@ -15,7 +15,7 @@ from pydicom.uid import UID
 from contour_ai.box import Box
 from contour_ai.dicom.finding import Finding
 from contour_ai.dicom.header import read_header
-from contour_ai.dicom.notes import SLICE_GAP, code_of
+from contour_ai.dicom.notes import EMPTY_ROI, SLICE_GAP, code_of
 from contour_ai.dicom.patient_elements import FROM_CT, PatientElements
 from contour_ai.dicom.profile import Profile
 from contour_ai.dicom.rtstruct_read import contours_on_slices, load_structure_set
@@ -76,7 +76,9 @@ def verify_structure_set(
         wrong, first = _wrong_voxels(slices, box, np.asarray(mask, dtype=bool), ct.grid.shape_kij)
         if wrong:
             raise _failed("voxels differ", where, asked, f"{wrong} wrong voxels, first on slice {first}", "0")
-    odd = [note for note in notes if code_of(note) != SLICE_GAP]  # a mask may have empty slices within it
+    odd = [
+        note for note in notes if code_of(note) not in (EMPTY_ROI, SLICE_GAP)
+    ]  # masks may be empty as well
     if odd:
         raise _failed("contours could not be used", where, None, "; ".join(odd), "no remarks on reading")
 

@@ -72,12 +72,23 @@ def test_profile_outline_and_label(patient: Path, tmp_path: Path) -> None:
     assert run("check", tmp_path / "rs.dcm", "--ct", patient / "ct", "--profile", "eclipse").exit_code == 0
 
 
-def test_check_prints_findings_and_exits_with_3(patient: Path, tmp_path: Path) -> None:
+def test_check_prints_findings_and_exits_with_3_for_known_refusals(patient: Path, tmp_path: Path) -> None:
     result = run("check", patient / "rs.dcm")
-    assert result.exit_code == 3
-    assert "error: AccessionNumber: is missing" in result.stdout
+    assert result.exit_code == 0
+    assert "breaks the standard: AccessionNumber: is missing (PS3.3 C.7.2.1, type 2" in result.stdout
     assert "references to images and slices were not checked" in result.stderr
-    assert "An importer would stumble" in result.stderr
+    assert "0 known to be refused, " in result.stdout
+    strict = run("check", patient / "rs.dcm", "--strict")
+    assert strict.exit_code == 3
+    assert "This structure set breaks the standard." in strict.stderr
+    data_set = pydicom.dcmread(patient / "rs.dcm")
+    del data_set.SeriesInstanceUID
+    data_set.save_as(tmp_path / "bad.dcm")
+    refused = run("check", tmp_path / "bad.dcm")
+    assert refused.exit_code == 3
+    expected = "known to be refused by Orthanc (tried with Orthanc 1.10.1: not stored): SeriesInstanceUID: is missing"
+    assert expected in " ".join(refused.stdout.split())
+    assert "This structure set is known to be refused." in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,12 @@ def test_structure_sets(oddity: str, tmp_path: Path) -> None:
         assert f"note: rs.dcm: {note}" in messages
     assert messages.count("note:") == len(notes), messages
     assert run("inspect", tmp_path / "in").exit_code == 0
-    assert run("check", tmp_path / "in" / "rs.dcm", "--ct", tmp_path / "in").exit_code == 3
+    checked = run("check", tmp_path / "in" / "rs.dcm", "--ct", tmp_path / "in")
+    assert checked.exit_code == 0, checked.output  # without OperatorsName: no reason to refuse a file
+    assert "breaks the standard: OperatorsName: is missing (PS3.3 C.8.8.1, type 2" in checked.stdout
+    for note in notes:
+        assert note.partition(" (number")[0] in " ".join(checked.stdout.split()) or "is called" in note
+    assert run("check", tmp_path / "in" / "rs.dcm", "--ct", tmp_path / "in", "--strict").exit_code == 3
 
 
 def test_a_structure_set_without_preamble_and_meta(tmp_path: Path) -> None:
