@@ -58,6 +58,21 @@ if TYPE_CHECKING:
     type=click.Choice(["binary", "fractional"]),
     help="Also write a DICOM SEG: masks, or with `--seg fractional` the network's probabilities. Needs the extra seg.",
 )
+@click.option(
+    "--derive",
+    metavar="RECIPE",
+    help="Also derive structures by a recipe: a YAML file, or headneck, thorax, pelvis, breast.",
+)
+@click.option(
+    "--template",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Names, colours, types and order of the output: Eclipse structure template (.xml), .csv or .yaml.",
+)
+@click.option(
+    "--into",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Add the contours to a copy of this structure set (one patient), whose own contours stay byte for byte.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace earlier predictions of the same patients.")
 @click.option(
     "--skip-done",
@@ -83,6 +98,9 @@ def command(
     no_overlays: bool,
     report: bool,
     seg: str | None,
+    derive: str | None,
+    template: Path | None,
+    into: Path | None,
     overwrite: bool,
     skip_done: bool,
     series_uid: str | None,
@@ -102,6 +120,8 @@ def command(
     from contour_ai.pipeline._predict import PredictOptions
     from contour_ai.training.distributed import place
 
+    if into is not None and len(patient_dirs) > 1:
+        raise click.UsageError("--into takes the structure set of one patient; give one PATIENT_DIR.")
     here = place()
     bundles = [load_bundle(model) for model in models] or [default_bundle()]
     names = None if rois is None else tuple(name.strip() for name in rois.split(",") if name.strip())
@@ -113,6 +133,9 @@ def command(
         overlays=not no_overlays,
         report=report,
         seg=seg,  # type: ignore[arg-type]
+        derive=derive,
+        template=template,
+        into=into,
         overwrite=overwrite,
         series_uid=series_uid,
         acquisition=acquisition,

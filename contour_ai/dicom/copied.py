@@ -12,9 +12,14 @@ import numpy as np
 from contour_ai.dicom.byte_elements import items, open_bytes
 from contour_ai.dicom.check import check_structure_set
 from contour_ai.dicom.profile import Profile
-from contour_ai.dicom.rtstruct_read import contours_on_slices, load_structure_set
+from contour_ai.dicom.rtstruct_read import (
+    StructureSet,
+    contours_on_slices,
+    load_structure_set,
+    refuse_strangers,
+)
 from contour_ai.dicom.verify import ExpectedMask
-from contour_ai.errors import VerificationError
+from contour_ai.errors import InputError, VerificationError
 from contour_ai.polygons import Polygon, stack_from_polygons
 
 if TYPE_CHECKING:
@@ -61,6 +66,24 @@ class Copied:
     replaced: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def refuse_other_ct(before: StructureSet, ct: CTSeries) -> None:
+    """Stricter than for reading: what is added lies on this CT, and must lie in the space of what is there."""
+    refuse_strangers(before, ct)
+    frame = ct.grid.frame_of_reference_uid
+    for what, found, expected in (
+        ("patient", before.patient_id, ct.patient_id),
+        ("frame of reference", before.frame_of_reference_uid, frame),
+    ):
+        if found and expected and found != expected:
+            raise InputError(
+                f"ROIs of this CT cannot be added to a structure set of another {what}.",
+                where=before.path,
+                found=f"{what} {found}",
+                expected=expected,
+                fix="give the structure set that was drawn on this CT",
+            )
 
 
 def verify_copy(

@@ -61,6 +61,7 @@ from contour_ai.dicom.copied import (
     STUDIES,
     UNREVIEWED,
     Copied,
+    refuse_other_ct,
     verify_copy,
 )
 from contour_ai.dicom.profile import Profile, load_profile
@@ -72,8 +73,9 @@ from contour_ai.dicom.rtstruct_header import (
     frame_of_reference_uid,
     image_reference,
     roi_items,
+    structure_set_uid,
 )
-from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, refuse_strangers
+from contour_ai.dicom.rtstruct_read import load_structure_set
 from contour_ai.dicom.rtstruct_write import LONGEST_EXPLICIT_BYTES, RoiContours
 from contour_ai.dicom.verify import ExpectedMask
 from contour_ai.errors import InputError, OutputError
@@ -115,7 +117,7 @@ def add_to_copy(
             fix="choose another file for the copy",
         )
     before = load_structure_set(source)
-    _refuse_other_ct(before, ct)
+    refuse_other_ct(before, ct)
     try:
         copy = _Copy(open_bytes(source), ct, provenance, load_profile(profile))
         content, copied = copy.made(list(rois), tuple(leave_out))
@@ -127,24 +129,6 @@ def add_to_copy(
         temporary.write_bytes(content)
         verify_copy(source, temporary, copied, ct, expected, profile=profile, where=out)
     return replace(copied, path=out)
-
-
-def _refuse_other_ct(before: StructureSet, ct: CTSeries) -> None:
-    """Stricter than for reading: what is added lies on this CT, and must lie in the space of what is there."""
-    refuse_strangers(before, ct)
-    frame = ct.grid.frame_of_reference_uid
-    for what, found, expected in (
-        ("patient", before.patient_id, ct.patient_id),
-        ("frame of reference", before.frame_of_reference_uid, frame),
-    ):
-        if found and expected and found != expected:
-            raise InputError(
-                f"ROIs of this CT cannot be added to a structure set of another {what}.",
-                where=before.path,
-                found=f"{what} {found}",
-                expected=expected,
-                fix="give the structure set that was drawn on this CT",
-            )
 
 
 class _Copy:
@@ -159,7 +143,7 @@ class _Copy:
         self.encodings = convert_encodings(charset.split("\\"))
 
     def made(self, rois: Sequence[RoiContours], leave_out: Sequence[str]) -> tuple[bytes, Copied]:
-        uid = str(generate_uid())
+        uid, series_uid = self._uids()
         names = written_names([r.info.name for r in rois], self.profile)
         taken = {n.strip().casefold() for pair in names.items() for n in pair}
         out = {n.strip().casefold() for n in leave_out}
@@ -169,7 +153,7 @@ class _Copy:
         new = self._new_sequences(rois, names)
         changes: dict[int, bytes] = {
             SOP_INSTANCE_UID: self._element(SOP_INSTANCE_UID, b"UI", uid.encode()),
-            SERIES_INSTANCE_UID: self._element(SERIES_INSTANCE_UID, b"UI", str(generate_uid()).encode()),
+            SERIES_INSTANCE_UID: self._element(SERIES_INSTANCE_UID, b"UI", series_uid.encode()),
             APPROVAL_STATUS: self._element(APPROVAL_STATUS, b"CS", b"UNAPPROVED"),
         }
         gone = {**replaced, **left_out}
@@ -193,6 +177,13 @@ class _Copy:
             notes=tuple(self.notes),
         )
         return self._meta(uid) + self._data_set(changes), copied
+
+    def _uids(self) -> tuple[str, str]:
+        """New UIDs of instance and series; those that the provenance fixes, where it does."""
+        seed = self.provenance.uids_from
+        if seed:
+            return str(structure_set_uid(seed)), str(structure_set_uid(seed, "series"))
+        return str(generate_uid()), str(generate_uid())
 
     def _element(self, tag: int, vr: bytes, value: bytes) -> bytes:
         return element(tag, vr, value, explicit=self.explicit)

@@ -42,8 +42,10 @@ from contour_ai.pipeline._predict import (
     predict,
     predict_patients,
 )
+from contour_ai.pipeline._predict.structure_set import write_prediction
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import ProgressEvent
+from contour_ai.quality.flag import PatientFlags
 from contour_ai.structures import RoiInfo
 from contour_ai.volume import Structures, Volume
 
@@ -232,6 +234,94 @@ def test_the_structure_set_says_where_it_comes_from(tmp_path: Path, model_dir: P
     types = [item.RTROIInterpretedType for item in file.RTROIObservationsSequence]
     assert types == ["ORGAN", "ORGAN", "EXTERNAL"]
     assert {item.ROIGenerationAlgorithm for item in file.StructureSetROISequence} == {"AUTOMATIC"}
+
+
+DERIVE = """
+structures:
+- name: Bright_PRV03
+  of: Bright
+  steps: [{margin: 3}]
+- name: Shell
+  of: Body
+  steps: [{ring: {inner_mm: -5, outer_mm: 0}}]
+- name: Around_old
+  of: rs_only
+  steps: [{margin: 4}]
+"""
+
+
+def test_structures_are_derived_and_styled_by_a_template(tmp_path: Path, model_dir: Path) -> None:
+    patient = make_patient(tmp_path / "in")
+    recipe, template = tmp_path / "r.yaml", tmp_path / "t.csv"
+    recipe.write_text(DERIVE, encoding="utf-8")
+    template.write_text("name,aliases\nBODY,\nHell,Bright\nLens_L,\n", encoding="utf-8")
+    options = PredictOptions(derive=str(recipe), template=template, overlays=False)
+    result = predict(patient, load_bundle(model_dir), tmp_path / "out", options)
+    ct = read_ct(patient / "ct")
+    structures = read_structures(load_structure_set(result.path), ct)
+    assert structures.names == ("BODY", "Hell", "Lens_L", "Brighter", "Bright_PRV03", "Shell")
+    bright, grown = structures.mask("Hell"), structures.mask("Bright_PRV03")
+    assert not (bright & ~grown).any() and 1.3 < grown.sum() / bright.sum() < 2.5
+    assert "Around_old is skipped: there is no ROI rs_only with contours" in result.notes
+    content = json.loads((result.folder / "summary.json").read_text(encoding="utf-8"))
+    assert content["missing_of_template"] == ["Lens_L"]
+    assert content["derived"]["Bright_PRV03"]["sources"] == ["Bright"]
+    assert content["rois"]["Bright"]["name_in_file"] == "Hell"
+    assert len(content["options"]["recipe_sha256"]) == 64
+    file = pydicom.dcmread(result.path)
+    assert {item.ROIGenerationAlgorithm for item in file.StructureSetROISequence} == {"AUTOMATIC"}
+
+
+def test_contours_are_added_to_a_copy_and_withheld_ones_stay_out(tmp_path: Path, model_dir: Path) -> None:
+    patient = make_patient(tmp_path / "in", truth=True)
+    existing = tmp_path / "in" / "rs.dcm"
+    file = pydicom.dcmread(existing)
+    file.StructureSetROISequence[2].ROIName = "rs_only"
+    file.save_as(existing)
+    before = existing.read_bytes()
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(DERIVE, encoding="utf-8")
+    options = PredictOptions(derive=recipe, into=existing, overlays=False)
+    result = predict(patient, load_bundle(model_dir), tmp_path / "out", options)
+    assert existing.read_bytes() == before
+    made = load_structure_set(result.path)
+    assert made.names == ("rs_only", "Bright", "Brighter", "Body", "Bright_PRV03", "Shell", "Around_old")
+    assert "ROI bright of rs.dcm is replaced by the new one" in result.notes
+    ct = read_ct(patient / "ct")
+    old = read_structures(load_structure_set(existing), ct).mask("rs_only")
+    assert np.array_equal(read_structures(made, ct).mask("rs_only"), old)
+
+
+def test_nothing_is_written_or_derived_of_what_is_withheld(tmp_path: Path, model_dir: Path) -> None:
+    patient = make_patient(tmp_path / "in", truth=True)
+    result = predict(patient, load_bundle(model_dir), tmp_path / "out", PredictOptions(overlays=False))
+    assert result.in_memory is not None
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(DERIVE, encoding="utf-8")
+    options = PredictOptions(derive=recipe, into=tmp_path / "in" / "rs.dcm")
+    rois = result.in_memory.rois
+    flags = PatientFlags((), {roi.info.name: () for roi in rois})
+    bundle, folder = load_bundle(model_dir), tmp_path / "again"
+    folder.mkdir()
+    written = write_prediction(
+        rois, flags, result.in_memory.ct, bundle, options, folder, withheld={"Bright": "its verdict is stop"}
+    )
+    made = load_structure_set(written.structure_set.path)
+    assert made.names == ("Skin", "Brighter", "Body", "Shell")
+    assert "ROI bright of rs.dcm is left out" in written.structure_set.notes
+    assert any(
+        "Bright_PRV03 is skipped: Bright: its verdict is stop" in n for n in written.structure_set.notes
+    )
+
+
+def test_wrong_recipes_are_refused_before_the_work(tmp_path: Path, model_dir: Path) -> None:
+    patient = make_patient(tmp_path / "in")
+    with pytest.raises(ConfigError, match="No such recipe"):
+        predict(patient, load_bundle(model_dir), tmp_path / "out", PredictOptions(derive="nothing"))
+    wrong = [str(patient), str(patient), "--out", str(tmp_path / "out"), "--into", str(tmp_path / "in/ct/x")]
+    (tmp_path / "in/ct/x").write_text("", encoding="utf-8")
+    done = CliRunner().invoke(cli, ["predict", *wrong, "--model", str(model_dir)])
+    assert done.exit_code == 2 and "one patient" in done.stderr
 
 
 def test_without_ground_truth(tmp_path: Path, model_dir: Path) -> None:
@@ -425,7 +515,7 @@ def test_two_ids_with_the_same_safe_name_get_two_folders(tmp_path: Path, model_d
 def test_a_failed_verification_leaves_nothing(
     tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["contour_ai.pipeline._predict.writing"]
+    module = sys.modules["contour_ai.pipeline._predict.structure_set"]
     real = module.contours_of_level
 
     def shifted(*args: object, **options: object) -> RoiContours:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from contour_ai.bundle import ModelBundle
+from contour_ai.derived.recipe import load_recipe
 from contour_ai.dicom.profile import load_profile, profile_names
 
 
@@ -28,6 +31,12 @@ class PredictOptions:
     """Whether to write `report.html`, a viewer of CT and contours in one file."""
     seg: Literal["binary", "fractional"] | None = None
     """Whether to write a DICOM SEG beside the structure set, too: masks, or the probabilities behind them."""
+    derive: str | Path | None = None
+    """A recipe (name or YAML file): structures to derive from what is found, and from those of `into`."""
+    template: Path | None = None
+    """A structure template: names, colours, types and order of the structure set."""
+    into: Path | None = None
+    """A structure set: the output is a copy of it, to which the contours are added."""
     overwrite: bool = False
     """Replace what an earlier prediction of the same patient left."""
     uids_from: str = ""
@@ -47,7 +56,19 @@ def options_record(options: PredictOptions, bundle: ModelBundle) -> Mapping[str,
         **_profile_rules(options.profile),
         "series_uid": options.series_uid,
         **({} if options.acquisition is None else {"acquisition": options.acquisition}),
+        **_file_rules(options),
     }
+
+
+def _file_rules(options: PredictOptions) -> dict[str, str]:
+    """Hashes of recipe, template and structure set: the files may say something else the next time."""
+    rules = {}
+    if options.derive is not None:
+        rules["recipe_sha256"] = load_recipe(options.derive).sha256
+    for key, path in (("template_sha256", options.template), ("into_sha256", options.into)):
+        if path is not None:
+            rules[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return rules
 
 
 def _profile_rules(profile: str) -> dict[str, str]:

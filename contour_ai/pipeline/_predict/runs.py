@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.bundle import ModelBundle
-from contour_ai.dicom.profile import load_profile
 from contour_ai.dicom.scan import PatientFiles
 from contour_ai.errors import ContourAIError
 from contour_ai.faults import as_known
@@ -21,6 +20,7 @@ from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, bundle
 from contour_ai.pipeline._predict.opening import Opened, open_patient, source_folder
 from contour_ai.pipeline._predict.options import PredictOptions
 from contour_ai.pipeline._predict.stages import StageClock
+from contour_ai.pipeline._predict.structure_set import check_output
 from contour_ai.pipeline._predict.target import folder_name, target_folder
 from contour_ai.pipeline._predict.writing import finish
 from contour_ai.pipeline.result import Prediction
@@ -63,7 +63,7 @@ def predict(
     ready = model if isinstance(model, LoadedModel) else None
     bundle = model.bundle if isinstance(model, LoadedModel) else bundle_of(model)
     wanted = wanted_rois(bundle, options.rois)
-    load_profile(options.profile)
+    check_output(options)
     clock = StageClock(on_progress, source_folder(patient).name)
     coming = ready or LoadingModel(bundle, lambda: load_model(bundle, options.device))
 
@@ -108,7 +108,7 @@ def predict_patients(
     """
     options = options or PredictOptions()
     wanted = wanted_rois(model.bundle, options.rois)
-    load_profile(options.profile)
+    check_output(options)
     out_dir = Path(out_dir)
     taken: list[str] = []
     claimed: set[str] = set()

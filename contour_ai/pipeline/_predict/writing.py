@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contour_ai.box import Box
-from contour_ai.bundle import ModelBundle
+from contour_ai.derived.derivation import DerivedRoi
 from contour_ai.dicom.ct import CTSeries
-from contour_ai.dicom.profile import load_profile
-from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_write import (
-    RoiContours,
     WrittenStructureSet,
-    contours_of_level,
-    contours_of_mask,
-    write_structure_set,
 )
 from contour_ai.errors import InputError
 from contour_ai.files import atomic_folder, private_file, write_text
@@ -29,6 +23,7 @@ from contour_ai.pipeline._predict.opening import Opened
 from contour_ai.pipeline._predict.options import PredictOptions, options_record
 from contour_ai.pipeline._predict.reference import Reference, find_reference
 from contour_ai.pipeline._predict.segmentation import write_seg
+from contour_ai.pipeline._predict.structure_set import write_prediction
 from contour_ai.pipeline._predict.target import folder_name, inputs_of, refuse_strangers
 from contour_ai.pipeline.pictures import Scene, draw_pictures
 from contour_ai.pipeline.result import (
@@ -90,7 +85,8 @@ def _write_all(
     """Structure set, pictures and summary, into `folder`."""
     ct, bundle, clock = patient.ct, model.bundle, patient.clock
     with clock.stage("structure set"):
-        written = _write(rois, flags, ct, bundle, options, folder)
+        output = write_prediction(rois, flags, ct, bundle, options, folder)
+        written = output.structure_set
         if options.seg is not None:
             write_seg(rois, written.names, ct, bundle, folder, fractional=options.seg == "fractional")
     reference = _compared(patient, rois)
@@ -120,12 +116,30 @@ def _write_all(
         patient.images_sha256,
     )
     content = summary(prediction, written, context)
+    if options.derive is not None or options.template is not None:
+        content["derived"] = derived_record(output.derived, written.names)
+        content["missing_of_template"] = list(output.missing)
     write_text(private_file(folder / SUMMARY), summary_text(content))
     if options.report:
         from contour_ai.pipeline.report import report_of_prediction  # and scipy.spatial, a fifth of a second
 
         report_of_prediction(folder / REPORT, ct, written.path, reference.path, content)
     return prediction
+
+
+def derived_record(rois: Sequence[DerivedRoi], names: Mapping[str, str]) -> dict[str, Any]:
+    """What a recipe made, for the summary: {ROI: name in the file, volume, slices from 1, of what and how}."""
+    record = {}
+    for roi in rois:
+        span = roi.region.slice_range
+        record[roi.info.name] = {
+            "name_in_file": names.get(roi.info.name, ""),
+            "volume_cm3": round(roi.region.volume_cm3, 3),
+            "slices": None if span is None else [span[0] + 1, span[1] + 1],
+            "description": roi.description,
+            "sources": list(roi.sources),
+        }
+    return record
 
 
 def _compared(patient: Opened, rois: Sequence[PredictedRoi]) -> Reference:
@@ -181,57 +195,6 @@ def _refuse_nothing_found(rois: Sequence[PredictedRoi], ct: CTSeries) -> None:
     )
 
 
-def _write(
-    rois: Sequence[PredictedRoi],
-    flags: PatientFlags,
-    ct: CTSeries,
-    bundle: ModelBundle,
-    options: PredictOptions,
-    folder: Path,
-) -> WrittenStructureSet:
-    """The structure set RS.<SOPInstanceUID>.dcm, verified; empty ROIs are left out."""
-    profile = load_profile(options.profile)
-    found = {r.info.name: r for r in rois if r.box is not None}
-
-    def contours() -> Iterator[RoiContours]:
-        for roi in found.values():
-            assert roi.box is not None and roi.inside is not None
-            description = _described(flags, roi.info.name)
-            if roi.level is None:
-                yield contours_of_mask(
-                    roi.info,
-                    roi.inside,
-                    box=roi.box,
-                    outline=profile.outline,
-                    holes=profile.holes,
-                    description=description,
-                )
-            else:
-                yield contours_of_level(
-                    roi.info, roi.level, roi.box, holes=profile.holes, description=description
-                )
-
-    def expected(name: str) -> tuple[Box, NDArray[np.bool_]]:
-        roi = found[name]
-        assert roi.box is not None and roi.inside is not None
-        return roi.box, roi.inside
-
-    provenance = Provenance(
-        label=bundle.name,
-        series_description=f"contour-ai {bundle.name}: needs review",
-        description=f"Automatic contours of {bundle.name} {bundle.version}. Needs review before use.",
-        model=bundle.name,
-        model_version=bundle.version,
-        weights_sha256=bundle.weights_sha256,
-        uids_from=options.uids_from,
-    )
-    written = write_structure_set(
-        folder / "RS.dcm", contours(), ct, provenance, profile=profile, verify=expected
-    )
-    final = written.path.with_name(f"RS.{written.sop_instance_uid}.dcm")
-    return replace(written, path=written.path.rename(final))
-
-
 def _moved(prediction: Prediction, temporary: Path, folder: Path) -> Prediction:
     """The same prediction with the paths it has after the folder was moved into place."""
 
@@ -245,11 +208,6 @@ def _moved(prediction: Prediction, temporary: Path, folder: Path) -> Prediction:
         montage=None if prediction.montage is None else at(prediction.montage),
         overlays=tuple(at(p) for p in prediction.overlays),
     )
-
-
-def _described(flags: PatientFlags, roi: str) -> str:
-    """A ROI's flags for its ROIDescription, which holds 1024 characters."""
-    return "; ".join(flag.reason for flag in flags.rois[roi])
 
 
 def _flags_in_words(flags: PatientFlags) -> list[str]:
