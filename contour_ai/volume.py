@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,17 @@ def bits_dtype(number_of_rois: int) -> np.dtype[np.generic]:
         expected=f"at most {MAX_ROIS}",
         fix="name the ROIs you need",
     )
+
+
+def roi_voxels(bits: NDArray[Any], r: int) -> NDArray[np.bool_]:
+    """Where bit `r` of packed ROIs is set: the mask of ROI number `r`."""
+    inside: NDArray[np.bool_] = (bits & bits.dtype.type(1 << r)) != 0
+    return inside
+
+
+def set_roi_voxels(bits: NDArray[Any], r: int, inside: NDArray[np.bool_]) -> None:
+    """Sets bit `r` of packed ROIs where `inside`, in place; other voxels keep what they have."""
+    np.bitwise_or(bits, bits.dtype.type(1 << r), out=bits, where=inside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +119,7 @@ class Structures:
                     found=mask.shape,
                     expected=grid.shape_kij,
                 )
-            np.bitwise_or(bits, bits.dtype.type(1 << r), out=bits, where=mask.astype(bool))
+            set_roi_voxels(bits, r, mask.astype(bool))
         return cls(bits, grid, order, tuple(n in masks for n in order))
 
     def index(self, name: str) -> int:
@@ -123,7 +135,7 @@ class Structures:
 
     def mask(self, name: str) -> NDArray[np.bool_]:
         """(k, i, j) boolean mask of one ROI, all False where it was not contoured."""
-        return (self.bits & self.bits.dtype.type(1 << self.index(name))) != 0
+        return roi_voxels(self.bits, self.index(name))
 
     def contoured(self) -> tuple[str, ...]:
         """Names of the ROIs that were contoured."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.volume import roi_voxels
+
 OVERLAP_SHARE = 0.01
 """ROIs exclude each other where less of what is contoured lies in two of them: strokes that touch, no more."""
 
@@ -66,7 +68,7 @@ class Confusion:
         number = np.zeros(bits.shape, np.uint8)  # of ROIs that a voxel lies in
         truth = np.zeros(bits.shape, np.int64)
         for r in (r for r in channels if contoured[r]):
-            inside = (bits & bits.dtype.type(1 << r)) != 0
+            inside = roi_voxels(bits, r)
             number += inside
             truth[inside] = r + 1
         best = np.argmax(logits[channels], axis=0)

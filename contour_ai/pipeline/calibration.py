@@ -32,6 +32,7 @@ from contour_ai.quality.ranges import Ranges, ranges_of
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.cache import Case
 from contour_ai.training.roi_facts import RoiFacts
+from contour_ai.volume import roi_voxels
 
 if TYPE_CHECKING:
     from torch import nn
@@ -144,7 +145,7 @@ def case_figures(case: Case, outside_hu: int) -> PatientFigures:
     rois = {}
     for r, roi in enumerate(case.rois):
         if case.presence[r]:
-            figures = roi_figures((bits & bits.dtype.type(1 << r)) != 0, hu, body)
+            figures = roi_figures(roi_voxels(bits, r), hu, body)
             if figures is not None:
                 rois[roi] = _as_on_ct(figures, case.facts.get(roi))
     return PatientFigures(image_figures(hu, body), rois)

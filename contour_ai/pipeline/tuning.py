@@ -23,6 +23,7 @@ from contour_ai.postprocess import LOWEST_LOGIT, keep_components
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.quality.figures import body_of
 from contour_ai.training.cache import Case
+from contour_ai.volume import roi_voxels
 
 if TYPE_CHECKING:
     from torch import nn
@@ -148,7 +149,7 @@ def _add(
     for channel, roi in enumerate(bundle.roi_names):
         if roi not in case.rois or not case.presence[case.rois.index(roi)]:
             continue
-        truth = (bits & bits.dtype.type(1 << case.rois.index(roi))) != 0
+        truth = roi_voxels(bits, case.rois.index(roi))
         seen = found[roi]
         seen.counts.append(LogitCounts.of(logits[""][channel][body], truth[body]))
         inside = {way: np.where(body, values[channel], -np.inf) for way, values in logits.items()}

@@ -18,7 +18,7 @@ from contour_ai.preprocess.body import body_mask
 from contour_ai.preprocess.resampler import SPARSE, Resampler, Sparse
 from contour_ai.preprocess.settings import PreprocessSettings
 from contour_ai.preprocess.weights import axis_weights
-from contour_ai.volume import Structures, Volume
+from contour_ai.volume import Structures, Volume, set_roi_voxels
 
 Bool = NDArray[np.bool_]
 Float = NDArray[np.float64]
@@ -109,8 +109,7 @@ def resample_structures(structures: Structures, model_grid: Grid) -> Structures:
         if part is None:
             continue
         inside = _to_model(covered, box, frame, structures.grid, part, SPARSE, outside="zero") >= 0.5
-        bit = bits.dtype.type(1 << structures.index(name))
-        np.bitwise_or(bits[where], bit, out=bits[where], where=inside)
+        set_roi_voxels(bits[where], structures.index(name), inside)
     return Structures(bits, model_grid, structures.names, structures.presence)
 
 

@@ -14,6 +14,7 @@ from contour_ai.training.augmentation import Draw, draw, shade, view
 from contour_ai.training.cache import Case
 from contour_ai.training.config import AugmentationConfig
 from contour_ai.training.patients import PatientsOnDevice
+from contour_ai.volume import roi_voxels
 
 POINTS_PER_ROI = 256
 """Voxels remembered per patient and ROI, to centre patches on."""
@@ -152,7 +153,7 @@ def _roi_points(case: Case) -> list[np.ndarray]:
     for r, present in enumerate(case.presence):
         if not present:
             continue
-        voxels = np.flatnonzero(flat & flat.dtype.type(1 << r))
+        voxels = np.flatnonzero(roi_voxels(flat, r))
         if len(voxels):
             picked = voxels[:: max(1, len(voxels) // POINTS_PER_ROI)]
             found.append(np.stack(np.unravel_index(picked, case.bits.shape), axis=1))

@@ -22,7 +22,7 @@ from contour_ai.files import atomic_file, atomic_folder, content_sha256, write_t
 from contour_ai.grid import Grid
 from contour_ai.preprocess import Prepared
 from contour_ai.training.roi_facts import RoiFacts
-from contour_ai.volume import ABSENT, CONTOURED, FILLED, UNKNOWN, bits_dtype
+from contour_ai.volume import ABSENT, CONTOURED, FILLED, UNKNOWN, bits_dtype, roi_voxels
 
 CACHE_FORMAT = 3
 """Changes whenever the same files and settings give other arrays, so that old entries are not taken."""
@@ -100,9 +100,7 @@ class Case:
     def without_empty(self) -> Case:
         """The same patient; a ROI without a voxel (outside the body, or too small) counts as not contoured."""
         bits = self.bits
-        presence = tuple(
-            here and bool((bits & bits.dtype.type(1 << r)).any()) for r, here in enumerate(self.presence)
-        )
+        presence = tuple(here and bool(roi_voxels(bits, r).any()) for r, here in enumerate(self.presence))
         return replace(self, presence=presence)
 
     def select(self, rois: tuple[str, ...]) -> Case:
@@ -145,7 +143,7 @@ def contoured_cm3(cases: Iterable[Case], rois: Sequence[str]) -> dict[str, list[
         bits, voxel_cm3 = case.bits, float(np.prod(case.spacing_mm_kij)) / 1000
         for r, roi in enumerate(rois):
             if case.presence[r]:
-                volumes[roi].append(np.count_nonzero(bits & bits.dtype.type(1 << r)) * voxel_cm3)
+                volumes[roi].append(np.count_nonzero(roi_voxels(bits, r)) * voxel_cm3)
     return volumes
 
 

@@ -16,6 +16,7 @@ from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures import flip_pairs
 from contour_ai.training.cache import Case
 from contour_ai.training.config import NetworkChoice, TrainConfig
+from contour_ai.volume import roi_voxels
 
 Triple = tuple[int, int, int]
 
@@ -116,7 +117,7 @@ def plan_windows(cases: Sequence[Case]) -> tuple[tuple[float, float], ...]:
         hu, bits = np.asarray(case.hu), np.asarray(case.bits)
         for r, roi in enumerate(case.rois):
             if case.presence[r]:
-                values.setdefault(roi, []).append(hu[(bits & bits.dtype.type(1 << r)) != 0])
+                values.setdefault(roi, []).append(hu[roi_voxels(bits, r)])
     low, high = WIDE_HU
     for found in values.values():
         ends = np.percentile(np.concatenate(found), WINDOW_PERCENTILES)

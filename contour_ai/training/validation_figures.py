@@ -15,7 +15,7 @@ from contour_ai.evaluation.surface import surface_distances, surface_of
 from contour_ai.evaluation.tolerances import load_tolerances
 from contour_ai.grid import Grid
 from contour_ai.training.cache import Case
-from contour_ai.volume import ABSENT
+from contour_ai.volume import ABSENT, roi_voxels
 
 FIGURES = ("dice", "surface_dice", "hd95_mm")
 """What is given of every ROI: Dice, surface Dice within the ROI's tolerance, 95 % Hausdorff distance."""
@@ -71,7 +71,7 @@ def case_figures(logits: NDArray[np.float32], case: Case) -> CaseFigures:
     confusion.add(logits, bits, case.presence, [state == ABSENT for state in case.states])
     rois = {}
     for r, roi in enumerate(case.rois):
-        truth = (bits & bits.dtype.type(1 << r)) != 0
+        truth = roi_voxels(bits, r)
         if case.presence[r] and truth.any():
             rois[roi] = roi_figures(logits[r] > 0, truth, case.spacing_mm_kij, roi)
     return CaseFigures({case.patient_id: rois}, confusion)

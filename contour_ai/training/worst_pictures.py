@@ -16,7 +16,7 @@ from contour_ai.polygons import mask_to_polygons
 from contour_ai.render import overlay_panels, slice_plane, view_of
 from contour_ai.structures import roi_info
 from contour_ai.training.cache import Case
-from contour_ai.volume import Volume
+from contour_ai.volume import Volume, roi_voxels
 
 AIR_HU = -900
 """What is below is no part of the picture, at its borders."""
@@ -31,14 +31,11 @@ def worst_picture(case: Case, roi: str, logits: NDArray[np.float32]) -> Image.Im
     shape = case.hu.shape
     grid = Grid.axial((shape[0], shape[1], shape[2]), case.spacing_mm_kij)
     bits, r = np.asarray(case.bits), case.rois.index(roi)
-    wrong = ((bits & bits.dtype.type(1 << r)) != 0) ^ (logits[r] > 0)
+    wrong = roi_voxels(bits, r) ^ (logits[r] > 0)
     k = int(wrong.sum(axis=(1, 2)).argmax())
     shown = [n for n, here in enumerate(case.presence) if here]
     predicted = {case.rois[n]: mask_to_polygons(logits[n, k] > 0, holes="separate") for n in shown}
-    truth = {
-        case.rois[n]: mask_to_polygons((bits[k] & bits.dtype.type(1 << n)) != 0, holes="separate")
-        for n in shown
-    }
+    truth = {case.rois[n]: mask_to_polygons(roi_voxels(bits[k], n), holes="separate") for n in shown}
     volume = Volume(np.ascontiguousarray(case.hu), grid)
     plane = slice_plane(volume, k, predicted, truth)
     visible = [roi_info(case.rois[n]) for n in shown if predicted[case.rois[n]] or truth[case.rois[n]]]
