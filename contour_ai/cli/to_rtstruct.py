@@ -56,6 +56,17 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Names, colours, types and order of the output: Eclipse structure template (.xml), .csv or .yaml.",
 )
+@click.option(
+    "--tg263",
+    is_flag=True,
+    help="Write the TG-263 names of the masks, as of TotalSegmentator's, nnU-Net's or 3D Slicer's names.",
+)
+@click.option(
+    "--roi-map",
+    "map_path",
+    type=click.Path(path_type=Path),
+    help="Which mask is which ROI (YAML, as for train). Without --tg263, masks that are not in it are left out.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def command(
     ct_dir: Path,
@@ -70,6 +81,8 @@ def command(
     acquisition: int | None,
     into: Path | None,
     template: Path | None,
+    tg263: bool,
+    map_path: Path | None,
     overwrite: bool,
 ) -> None:
     """Write MASKS (.npz, NIfTI or NRRD file, or a folder of them) as an RTSTRUCT of the CT in CT_DIR.
@@ -84,6 +97,8 @@ def command(
     from contour_ai.dicom.rtstruct_write import contours_of_mask, cropped
     from contour_ai.mask_files import read_masks
     from contour_ai.pipeline._output import OutputOptions, write_output
+    from contour_ai.structures.renaming import Renaming
+    from contour_ai.structures.roi_map import RoiMap
     from contour_ai.structures.roi_record import roi_info
 
     limits = load_profile(profile)
@@ -91,9 +106,16 @@ def command(
     for note in ct.notes:
         _note(f"CT: {note}")
     kept: dict[str, ExpectedMask] = {}
+    roi_map = None if map_path is None else RoiMap.load(map_path)
+    renaming = Renaming(roi_map, standard=tg263, source=masks)
+    origin: dict[str, str] = {}
 
     def contours() -> Iterator[RoiContours]:
-        for name, mask in read_masks(masks, ct.grid, on_note=_note):
+        for given, mask in read_masks(masks, ct.grid, on_note=_note):
+            name = renaming.name_for(given)
+            if name is None:
+                continue
+            origin[name] = given
             box, inside = cropped(mask)
             kept[name] = box, inside
             yield contours_of_mask(
@@ -111,11 +133,12 @@ def command(
     )
     provenance = Provenance(label=label, description=description)
     written = write_output(output, rois, kept, ct, provenance, options)
-    for note in written.notes:
+    for note in (*renaming.notes, *written.notes):
         _note(note)
     for asked, name in written.names.items():
         voxels = int(np.count_nonzero(kept[asked][1])) if asked in kept else 0
-        out().print(f"{name}: {voxels} voxels")
+        was = "" if origin.get(asked, asked) == asked else f", was {origin[asked]}"
+        out().print(f"{name}: {voxels} voxels{was}")
     out().print(f"{len(written.names)} ROIs in {written.path}, read back without a wrong voxel")
 
 

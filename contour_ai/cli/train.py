@@ -57,6 +57,7 @@ class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
 @click.option(
     "--roi-map", "map_path", type=click.Path(path_type=Path), help="Which names stand for which ROI (YAML)."
 )
+@click.option("--rois", help="ROIs to learn, separated by commas, over the configuration (data.rois).")
 @click.option("--network", help="resunet3d (4 levels) or deeper_resunet3d (5), over the configuration.")
 @click.option(
     "--fold", type=Fold(), help="Cross-validation: 2/5 holds out the second of five parts of the patients."
@@ -89,6 +90,7 @@ def command(
     run_dir: Path | None,
     config_path: Path | None,
     map_path: Path | None,
+    rois: str | None,
     network: str | None,
     fold: tuple[int, int] | None,
     init: str | None,
@@ -121,6 +123,9 @@ def command(
         changed = {**to_mapping(settings.network), "name": network}
         chosen = from_mapping(configuration.NetworkChoice, changed, where="--network", path="network")
         settings = replace(settings, network=chosen)
+    if rois is not None:
+        names = tuple(dict.fromkeys(name.strip() for name in rois.split(",") if name.strip()))
+        settings = replace(settings, data=replace(settings.data, rois=names))
     if fold is not None:
         settings = replace(settings, data=replace(settings.data, fold=fold))
     if print_config:
@@ -128,11 +133,11 @@ def command(
         return
     if data_dir is None or run_dir is None:
         raise click.UsageError("DATA_DIR and --out are needed.")
-    if resume and (config_path or map_path or network or fold or init):
+    if resume and (config_path or map_path or rois or network or fold or init):
         raise ConfigError(
             "--resume goes on with the run's own configuration, map, network and patients.",
             where=run_dir,
-            fix="give --resume without --config, --roi-map, --network, --fold and --init",
+            fix="give --resume without --config, --roi-map, --rois, --network, --fold and --init",
         )
     if check_only:
         _check(settings, data_dir, run_dir, map_path, cache_dir, strict)
@@ -167,6 +172,7 @@ def _train(
         time_budget_s=time_budget,
         cache_dir=cache_dir,
         strict=strict,
+        on_names=_print_names,
         on_check=lambda check: _print_check(check, run_dir),
         on_plan=_print_plan,
     )
@@ -212,12 +218,19 @@ def _check(
 
     assert isinstance(settings, TrainConfig)
     options = TrainOptions(
-        roi_map=None if map_path is None else RoiMap.load(map_path), cache_dir=cache_dir, strict=strict
+        roi_map=None if map_path is None else RoiMap.load(map_path),
+        cache_dir=cache_dir,
+        strict=strict,
+        on_names=_print_names,
     )
     with progress_bar() as on_progress:
         check = check_archive(settings, data_dir, run_dir, on_progress, options)
     _print_check(check, run_dir)
     refuse_faults(check, run_dir, options)
+
+
+def _print_names(described: str) -> None:
+    err().print(f"names: {described}")
 
 
 def _print_check(check: object, run_dir: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 
 from pydicom.dataset import Dataset
 
+from contour_ai.dicom.check_names import standard_name_findings
 from contour_ai.dicom.finding import Finding, Findings, breaks, differs, refused
 from contour_ai.dicom.profile import LONGEST_ROI_NAME, Profile
 from contour_ai.dicom.refusals import Refusal
@@ -62,6 +63,7 @@ def name_findings(dataset: Dataset, profile: Profile) -> Findings:
         elif wrong:
             text = f"has characters that {profile.name} does not take: {_shown(wrong)}"
             yield profile_refusal(profile, "roi-name", text, where)
+    yield from standard_name_findings(names, profile)
     for name, count in Counter(name.casefold() for name in names).items():
         if count > 1:
             yield differs("roi-name", f"ROI {name!r}, ROIName", f"is there {count} times (case ignored)")

@@ -32,6 +32,8 @@ class Profile:
     """Longest ROI name, 4 to 64."""
     roi_name_pattern: str = r"[^\\\x00-\x1f\x7f]"
     """Regular expression of one character that a ROI name may have; others become an underscore."""
+    standard_names: bool = False
+    """Whether `check` compares names with the list of TG-263, too."""
     label_characters: int = LONGEST_LABEL
     """Longest structure set label, 1 to 16."""
     holes: Literal["keyhole", "separate"] = "keyhole"

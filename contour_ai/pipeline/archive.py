@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.errors import ConfigError, InputError, UnforeseenError
 from contour_ai.faults import patient_boundary
 from contour_ai.grid import Grid
+from contour_ai.pipeline.naming import Naming, learnable, least_patients, name_rois
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
-from contour_ai.structures import roi_info, tg263_name
+from contour_ai.structures import roi_info
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import Finding
 from contour_ai.training.cache import Case, contoured_cm3
@@ -50,6 +51,8 @@ class Sources:
     """{patient: reason}."""
     findings: tuple[Finding, ...] = ()
     """What was ambiguous."""
+    naming: Naming = field(default_factory=Naming)
+    """What became of every name."""
 
     def counts(self) -> dict[str, int]:
         """{ROI: number of patients whose structure set has it}, by name."""
@@ -58,21 +61,34 @@ class Sources:
 
 
 def find_sources(
-    data_dir: Path, roi_map: RoiMap | None = None, on_progress: OnProgress = no_progress
+    data_dir: Path,
+    roi_map: RoiMap | None = None,
+    on_progress: OnProgress = no_progress,
+    *,
+    wanted: Sequence[str] | None = None,
+    min_patients: int | None = None,
 ) -> Sources:
     """The patients with one CT series and one structure set, their ROIs named by the map.
 
     Without a map, names stand for the TG-263 names proposed for them.
 
+    Args:
+        data_dir: the archive.
+        roi_map: which names stand for which ROI.
+        on_progress: told about files.
+        wanted: ROIs to learn; None for the organs that enough patients have.
+        min_patients: so many are enough; None for a twentieth of them.
+
     Raises:
         InputError: there is nothing to train on.
-        ConfigError: ROI names that are neither mapped nor ignored; all are named. A folder or patient of the map's
-            that is not in the archive.
+        ConfigError: names that are neither mapped nor ignored, and may be a ROI to learn; all are named. A folder or
+            patient of the map's that is not in the archive.
     """
     found = find_patients(data_dir, on_progress)
     usable, left_out, findings = _with_one_structure_set(found)
-    names = {n for files in usable.values() for n in files.structure_sets[0].roi_names}
-    rois_of = map_names(names, roi_map)
+    names = Counter(n for files in usable.values() for n in set(files.structure_sets[0].roi_names))
+    naming = name_rois(names, roi_map, wanted)
+    rois_of = naming.rois
     places = _Places(data_dir, usable, roi_map)
     patients = []
     for label, files in usable.items():
@@ -92,31 +108,10 @@ def find_sources(
             expected="CT series, each with one structure set that belongs to it",
             fix="`contour-ai inspect` says what is in the folder",
         )
-    return Sources(tuple(patients), left_out, tuple(findings))
-
-
-def map_names(names: Iterable[str], roi_map: RoiMap | None) -> dict[str, str]:
-    """{name in a structure set: ROI}, ignored names left out.
-
-    Raises:
-        ConfigError: names that are neither mapped nor ignored.
-    """
-    ordered = sorted(set(names))
-    if roi_map is None:
-        proposed = {name: tg263_name(name) for name in ordered}
-        unmapped = tuple(name for name, roi in proposed.items() if roi is None)
-        mapped = {name: roi for name, roi in proposed.items() if roi is not None}
-    else:
-        applied = roi_map.apply(ordered)
-        mapped, unmapped = dict(applied.rois), applied.unmapped
-    if unmapped:
-        raise ConfigError(
-            f"{len(unmapped)} ROI names are neither mapped nor ignored.",
-            where="TG-263 proposals" if roi_map is None else roi_map.source,
-            found=", ".join(unmapped),
-            fix="write a map with `contour-ai rois DATA_DIR --out roi-map.yaml`, edit it, and give it as --roi-map",
-        )
-    return mapped
+    sources = Sources(tuple(patients), left_out, tuple(findings), naming)
+    least = least_patients(min_patients, len(patients))
+    naming.refuse_doubts(wanted if wanted is not None else learnable(sources.counts(), least))
+    return sources
 
 
 def choose_rois(

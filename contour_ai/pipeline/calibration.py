@@ -69,7 +69,7 @@ def calibrate(
         OutputError: the bundle cannot be written.
     """
     options = options or CalibrationOptions()
-    sources = find_sources(data_dir, options.roi_map, on_progress)
+    sources = find_sources(data_dir, options.roi_map, on_progress, wanted=bundle.roi_names)
     grids = typical_grids(sources.patients, on_progress)
     with tempfile.TemporaryDirectory() as temporary:
         training, held_back = prepared_sides(bundle, sources, options, Path(temporary), on_progress)

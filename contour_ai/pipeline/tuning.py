@@ -86,7 +86,7 @@ def tune(
         OutputError: the bundle cannot be written.
     """
     options = options or CalibrationOptions()
-    sources = find_sources(data_dir, options.roi_map, on_progress)
+    sources = find_sources(data_dir, options.roi_map, on_progress, wanted=bundle.roi_names)
     with tempfile.TemporaryDirectory() as temporary:
         _, held_back = prepared_sides(bundle, sources, options, Path(temporary), on_progress)
         if not held_back:

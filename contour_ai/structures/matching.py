@@ -12,6 +12,9 @@ from contour_ai.structures.roi_record import roi_info
 EXTERNAL = "EXTERNAL"
 """RTROIInterpretedType of the outline of the patient."""
 
+OUTLINES = ("Body", "External")
+"""TG-263 has two names for the outline of the patient; with and without what lies on the skin."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -62,4 +65,5 @@ def _others(roi: str, candidates: Sequence[Candidate], roi_map: RoiMap | None) -
         known = roi_map.apply(c.name for c in candidates).rois
         return [c for c in candidates if known.get(c.name) == roi]
     organ = tg263_name(roi)
-    return [c for c in candidates if organ is not None and tg263_name(c.name) == organ]
+    same = OUTLINES if organ in OUTLINES else (organ,)
+    return [c for c in candidates if organ is not None and tg263_name(c.name) in same]

@@ -148,9 +148,13 @@ def row_of(name: str) -> StandardName | None:
 
 def is_listed_name(name: str) -> bool:
     """Whether `name` is spelt as TG-263 has it: a name of the list, an expansion, or a target name by its rules."""
-    row = row_of(name)
-    if row is not None and row.is_listed:
-        return name in (row.name, row.reverse) if not row.is_generic else standard_name(name) == name
+    table = standard_names()
+    row = table.get(name) or table.get(standard_name(name) or "")
+    if row is not None and row.is_listed and not row.is_generic:
+        return name in (row.name, row.reverse)
+    generic = row_of(name)
+    if generic is not None and generic.is_generic:
+        return standard_name(name) == name
     return TARGET_NAME.fullmatch(name) is not None
 
 

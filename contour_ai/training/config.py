@@ -52,8 +52,8 @@ class DataConfig:
     """ROIs to learn, by their names after the ROI map; null for all organs (not targets, not the body)."""
     flip_pairs: tuple[tuple[str, str], ...] | None = None
     """ROIs that change places in a left-right mirror; null for those whose names differ in the side alone."""
-    min_patients: int = 1
-    """ROIs contoured in fewer patients are left out, and named."""
+    min_patients: int | None = None
+    """ROIs contoured in fewer patients are left out, and named; null for a twentieth of the patients, at least one."""
     validation_share: float = 0.15
     """Share of the patients held out for validation, chosen by a fixed hash of the patient ID."""
     fold: tuple[int, int] | None = None

@@ -134,3 +134,45 @@ def test_masks_into_a_copy_of_a_structure_set_under_a_template(patient: Path, tm
     before = pydicom.dcmread(patient / "rs.dcm")
     for n in (0, 1):
         assert dataset.ROIContourSequence[n] == before.ROIContourSequence[n]
+
+
+def test_names_of_other_programs_become_those_of_tg263(patient: Path, tmp_path: Path) -> None:
+    mask = np.zeros((8, 24, 20), bool)
+    mask[2:4, 5:9, 5:9] = True
+    names = ("hip_left", "iliac_vena_right", "GTVp", "z_Ring", "Parotid")
+    np.savez(tmp_path / "ts.npz", **dict.fromkeys(names, mask))
+    out = tmp_path / "ts.dcm"
+    result = run("to-rtstruct", patient / "ct", tmp_path / "ts.npz", "--out", out, "--tg263")
+    assert result.exit_code == 0, result.output
+    assert "Bone_Pelvic_L: 32 voxels, was hip_left" in result.stdout
+    written = [r.ROIName for r in pydicom.dcmread(out).StructureSetROISequence]
+    assert sorted(written) == ["Bone_Pelvic_L", "GTVp", "Parotid", "V_Iliac_R", "z_Ring"]
+    assert "z_Ring keeps its name: TG-263 has none that is certain (begins with z" in result.stderr
+    assert "Parotid keeps its name: TG-263 has none that is certain (may be Parotid_L or" in result.stderr
+
+    np.savez(tmp_path / "two.npz", **dict.fromkeys(("kidney_left", "Kidney L"), mask))
+    refused = run(
+        "to-rtstruct", patient / "ct", tmp_path / "two.npz", "--out", tmp_path / "two.dcm", "--tg263"
+    )
+    assert refused.exit_code == 3
+    assert "found: kidney_left and Kidney L, both Kidney_L" in refused.stderr
+    assert not (tmp_path / "two.dcm").exists()
+
+
+def test_a_map_renames_masks(patient: Path, tmp_path: Path) -> None:
+    mask = np.zeros((8, 24, 20), bool)
+    mask[2:4, 5:9, 5:9] = True
+    np.savez(tmp_path / "m.npz", **dict.fromkeys(("gland 1", "tmp_a", "liver", "brain stem"), mask))
+    (tmp_path / "map.yaml").write_text(
+        "rois:\n  Parotid_L: ['gland*']\nignore: ['tmp_*']\n", encoding="utf-8"
+    )
+    options = ("--roi-map", tmp_path / "map.yaml")
+    only = run("to-rtstruct", patient / "ct", tmp_path / "m.npz", "--out", tmp_path / "a.dcm", *options)
+    assert only.stdout.splitlines()[0] == "Parotid_L: 32 voxels, was gland 1"
+    assert "1 ROIs in" in only.stdout
+    assert "tmp_a is left out, as the ROI map says" in only.stderr
+    assert "ROI liver is not in the map and is left out" in only.stderr
+    both = run(
+        "to-rtstruct", patient / "ct", tmp_path / "m.npz", "--out", tmp_path / "b.dcm", *options, "--tg263"
+    )
+    assert "Liver: 32 voxels, was liver" in both.stdout and "Brainstem: 32 voxels" in both.stdout

@@ -20,10 +20,8 @@ from contour_ai.pipeline._train import TrainOptions, train
 from contour_ai.pipeline.archive import (
     choose_rois,
     find_sources,
-    map_names,
     split,
 )
-from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.config import (
     DataConfig,
     InputConfig,
@@ -65,7 +63,8 @@ def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
     assert bundle.ranges is not None and bundle.ranges.patients == bundle.data["training_patients"]
     assert bundle.data["training_patients"] + bundle.results["patients"] == 4
     assert "P5: no structure set" in plans[0]["patients left out"]
-    assert "PTV: its type is PTV" in plans[0]["ROIs left out"]
+    assert "1 set aside; listed in roi-names.csv" in plans[0]["names"]
+    assert "PTV,1,set aside,,standard name PTV" in (run / "roi-names.csv").read_text(encoding="utf-8-sig")
     assert set(bundle.results["accuracies"]) == {
         "overall_accuracy",
         "mean_accuracy",
@@ -147,17 +146,6 @@ def test_start_from_copies_rows_by_name() -> None:
     assert torch.equal(new.head.weight[2], old.head.weight[0])
     assert torch.equal(new.head.weight[0], fresh[0])
     assert torch.equal(new.stem.conv1.weight, old.stem.conv1.weight)
-
-
-def test_names_neither_mapped_nor_ignored_are_refused_by_name() -> None:
-    with pytest.raises(ConfigError) as caught:
-        map_names(["Parotid_L", "ring 3", "zz"], None)
-    assert "2 ROI names are neither mapped nor ignored." in str(caught.value)
-    assert "ring 3, zz" in str(caught.value) and "--roi-map" in str(caught.value)
-    roi_map = RoiMap({"Parotid_L": ("gland 1",)}, ("zz",), "map.yaml")
-    assert map_names(["gland 1", "ZZ"], roi_map) == {"gland 1": "Parotid_L"}
-    with pytest.raises(ConfigError, match=r"where: map.yaml\n  found: ring 3"):
-        map_names(["ring 3"], roi_map)
 
 
 def test_a_roi_that_stands_twice_in_a_patient_is_left_out_there(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ class TrainOptions:
     """Where prepared patients are kept; None for `cache` in the run folder."""
     strict: bool = False
     """Stop where the check of the archive would leave something out."""
+    on_names: Callable[[str], None] = lambda described: None
+    """Told how many names were mapped, set aside and left out."""
     on_check: Callable[[ArchiveCheck], None] = lambda check: None
     """Told what looks wrong in the archive, before anything is left out."""
     on_plan: Callable[[Mapping[str, str]], None] = lambda facts: None

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from contour_ai.bundle import InferenceSettings
 from contour_ai.errors import InputError
+from contour_ai.files import update_manifest
 from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.pipeline._train.options import CHECK_FILE, TrainOptions
+from contour_ai.pipeline._train.run_folder import refuse_strange_files
 from contour_ai.pipeline.archive import Sources, choose_rois, find_sources, split, typical_grids
 from contour_ai.pipeline.cases import Prepared, check_cases, checked, prepare_cases
+from contour_ai.pipeline.naming import NAMES_FILE, least_patients
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.settings import to_mapping
@@ -41,7 +44,8 @@ def prepared_job(
     from contour_ai.training.memory import free_bytes
 
     device = choose_device(options.device)
-    rois, rois_left_out = choose_rois(sources.counts(), config.data.rois, config.data.min_patients)
+    least = least_patients(config.data.min_patients, len(sources.patients))
+    rois, rois_left_out = choose_rois(sources.counts(), config.data.rois, least)
     settings, prepared = _usable(config, sources, rois, run_dir, options, on_progress)
     cases = prepared.cases
     if config.preprocess.windows_hu is None:
@@ -73,6 +77,30 @@ def prepared_job(
     return job, rois_left_out, {**sources.left_out, **prepared.left_out}
 
 
+def named_sources(
+    config: TrainConfig, data_dir: Path, run_dir: Path, options: TrainOptions, on_progress: OnProgress
+) -> Sources:
+    """The patients of the archive with their ROIs named; what became of every name goes into `run_dir`.
+
+    Raises:
+        InputError: there is nothing to train on.
+        ConfigError: names to decide that may be a ROI to learn.
+        OutputError: `run_dir` cannot be written.
+    """
+    sources = find_sources(
+        data_dir,
+        options.roi_map,
+        on_progress,
+        wanted=config.data.rois,
+        min_patients=config.data.min_patients,
+    )
+    refuse_strange_files(run_dir, (NAMES_FILE,))
+    sources.naming.save(run_dir / NAMES_FILE)
+    update_manifest(run_dir, NAMES_FILE, make="results")
+    options.on_names(f"{sources.naming.described}; the list: {run_dir / NAMES_FILE}")
+    return sources
+
+
 def check_archive(
     config: TrainConfig,
     data_dir: Path,
@@ -88,8 +116,9 @@ def check_archive(
         OutputError: `run_dir` cannot be written.
     """
     options = options or TrainOptions()
-    sources = find_sources(data_dir, options.roi_map, on_progress)
-    rois, _ = choose_rois(sources.counts(), config.data.rois, config.data.min_patients)
+    sources = named_sources(config, data_dir, run_dir, options, on_progress)
+    least = least_patients(config.data.min_patients, len(sources.patients))
+    rois, _ = choose_rois(sources.counts(), config.data.rois, least)
     _, prepared = _prepare(config, sources, rois, run_dir, options, on_progress)
     check = check_cases(sources, prepared)
     check.save(run_dir / CHECK_FILE)

@@ -15,12 +15,13 @@ from contour_ai.bundle import ModelBundle, save_bundle
 from contour_ai.errors import ConfigError, ModelError, OutputError
 from contour_ai.files import clear_left_behind, only_one, private_folder, restrict
 from contour_ai.pipeline._train.options import BUNDLE, CONFIG_FILE, MAP_FILE, TrainOptions
-from contour_ai.pipeline._train.preparing import prepared_job
+from contour_ai.pipeline._train.preparing import named_sources, prepared_job
 from contour_ai.pipeline._train.record import describe_model
 from contour_ai.pipeline._train.run_folder import plan_facts, refuse_strange_files, write_run_folder
-from contour_ai.pipeline.archive import find_sources, typical_grids
+from contour_ai.pipeline.archive import typical_grids
 from contour_ai.pipeline.calibration import measured_confidence, measured_ranges
 from contour_ai.pipeline.card import model_card
+from contour_ai.pipeline.naming import NAMES_FILE
 from contour_ai.pipeline.tuning import tuned
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.settings import from_mapping, to_mapping
@@ -154,7 +155,7 @@ def _begin(
     from contour_ai.training.checkpoint import LAST, time_left_s
 
     config, options = _opened(config, run_dir, options)
-    sources = find_sources(data_dir, options.roi_map, on_progress)
+    sources = named_sources(config, data_dir, run_dir, options, on_progress)
     job, rois_left_out, left_out = prepared_job(config, sources, run_dir, options, on_progress)
     write_run_folder(run_dir, job, left_out, options.roi_map)
     facts = plan_facts(job, rois_left_out, left_out, options.time_budget_s)
@@ -163,6 +164,7 @@ def _begin(
         facts["steps"] = (
             facts["steps"] if left_s is None else f"as many as fit the {left_s:.0f} s that are left"
         )
+    facts["names"] = f"{sources.naming.described}; listed in {NAMES_FILE}"
     if not processes.alone:
         facts["samples a step"] += f" in each of {processes.size} processes"
     if options.init is not None and not options.resume:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,13 +39,13 @@ def write_run_folder(run_dir: Path, job: Job, left_out: Mapping[str, str], roi_m
     update_manifest(run_dir, *written, make="results")
 
 
-def refuse_strange_files(run_dir: Path) -> None:
+def refuse_strange_files(run_dir: Path, names: Sequence[str] = OWN_FILES) -> None:
     """A new training writes over what an earlier one left that was broken off, and over nothing else.
 
     Raises:
         OutputError: a file that it would write is there, and was not written by a training or was changed since.
     """
-    for name in OWN_FILES:
+    for name in names:
         if (run_dir / name).exists() and not is_whole(run_dir, name):
             raise OutputError(
                 "A file in the folder of the run would be replaced, and contour-ai did not write it.",
