@@ -39,6 +39,9 @@ MAX_PRV_MARGIN_MM = 30
 LONGEST_OLD_NAME = 16
 """Older systems cut names here, so that the last word of such a name may have lost its end."""
 
+ABBREVIATIONS = frozenset({"Spc"})
+"""Standard names that have to be spelt as the list has them: SPC is the superior constrictor, Spc a space."""
+
 TARGET_CUT = re.compile(r"[-+^_ ][a-z0-9]*(?:[gcp]t?|ct|pt)$")
 
 MARGIN = re.compile(r"(?:\+ ?\d+(?:\.\d+)?(?: ?[mc]m)?|[ _+^]\d+(?:\.\d+)? ?[mc]m)$")
@@ -78,6 +81,8 @@ def classify(name: str) -> NameClass:
 def _standard(parts: NameParts) -> NameClass | None:
     """Names of TG-263 and of our own table, also in reverse order."""
     found = standard_name(parts.name)
+    if found in ABBREVIATIONS and found != parts.name.strip():
+        return None
     return None if found is None else as_standard(parts, found, f"standard name {found}")
 
 
@@ -95,6 +100,8 @@ def _whole_organ(parts: NameParts) -> NameClass | None:
         return None
     if set(parts.text) & set("~^!+&"):
         return as_part(parts, reading)
+    if set(parts.text) & set("?*"):
+        return ask(parts, "marked with ? or *", reading.organs)
     if parts.text.startswith("_"):
         organs = reading.organs
         return ask(parts, "begins with an underscore: an organ, or a helper structure?", organs)

@@ -8,7 +8,14 @@ from functools import cache
 from contour_ai.structures.organ_names import Reading, without_side
 from contour_ai.structures.roi_record import tg263_table
 from contour_ai.structures.spelling import edits, letter_set
-from contour_ai.structures.vocabulary import all_entries, find_entry, is_paired, plural_of, variants
+from contour_ai.structures.vocabulary import (
+    all_entries,
+    find_entry,
+    is_organ_word,
+    is_paired,
+    plural_of,
+    variants,
+)
 from contour_ai.structures.words import Side, Words, canonical, side_words
 
 SHORTEST_MISSPELLING = 6
@@ -17,7 +24,7 @@ SHORTEST_MISSPELLING = 6
 TWO_EDITS_FROM = 8
 """Words of so many letters may have two wrong ones."""
 
-SHORTEST_BEGINNING = 5
+SHORTEST_BEGINNING = 6
 """A word that is cut short stands for an organ from so many letters on."""
 
 MODIFIERS = frozenset(
@@ -73,7 +80,7 @@ def read_misspelt(words: Words) -> Reading | None:
     sided = [(rest, side) for rest, side, language in without_side(words) if language is None]
     readings: list[tuple[Words, Side | None]] = [*sided] if sided else [(words, None)]
     for rest, side in readings:
-        if _has_an_extra_word(rest):
+        if _has_an_extra_word(rest) or all(map(is_organ_word, rest)):  # known words are no typing errors
             continue
         found = _nearest(rest, side) or _beginning(rest, side)
         if found is not None:
@@ -150,8 +157,6 @@ def _plurals() -> frozenset[str | None]:
 def _beginning(words: Words, side: Side | None) -> Reading | None:
     text = "".join(words)
     if len(text) < SHORTEST_BEGINNING or not text.isalpha() or len(words) > 2:
-        return None
-    if all(word in MODIFIERS for word in canonical(words)):
         return None
     names = {name for key, _, _, name in _spellings() if key.startswith(text)}
     if len(names) != 1:

@@ -45,6 +45,10 @@ def target(parts: NameParts) -> NameClass | None:
             )
         return aside(parts, Kind.TARGET, f"a {what}", f"*{what}*")
     word = parts.has("targets")
+    if word is None:
+        word = next(
+            (w for w in sorted(word_list("inside")) if w in parts.text and _belongs(w, "targets")), None
+        )
     if word is not None:
         return aside(parts, Kind.TARGET, f'"{word}": a target', word_pattern(word))
     for word in re.findall("[a-z]+", parts.text):

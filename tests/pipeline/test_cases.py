@@ -245,7 +245,9 @@ def test_strict_and_check_only(archive: Path, tmp_path: Path) -> None:
     only = CliRunner().invoke(cli, [*arguments, "--check"])
     assert only.exit_code == 0, only.output
     assert "swapped" in only.stderr and "2 left out" in only.stderr
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["archive-check.csv", "cache"]
+    written = sorted(p.name for p in (tmp_path / "run").iterdir())
+    assert written == [".contour-ai.json", "archive-check.csv", "cache", "roi-names.csv"]
+    assert "names: 3 mapped, 0 set aside; the list: " in only.stderr
     with (tmp_path / "run" / "archive-check.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(row["patient"], row["roi"], row["what"]) for row in rows] == [
