@@ -59,6 +59,7 @@ EXIT_STATUS: tuple[tuple[type[ContourAIError], int], ...] = (
 """Error class to exit status; 1 is for anything unforeseen. Documented in README.md."""
 
 INTERRUPTED = 130
+INTERRUPTS = ("SIGINT", "SIGTERM", "SIGBREAK")
 SECONDS_TO_TIDY_UP = 10.0
 """After an interrupt, further ones are held back so long: they would end the removal of half-written files."""
 
@@ -157,11 +158,30 @@ def cli(verbose: bool) -> None:
 
 def main() -> None:
     """Entry point of the ``contour-ai`` console script."""
-    _make_streams_tolerant()
     _interrupt_once()
+    _make_streams_tolerant()
     gc.set_threshold(OBJECTS_A_COLLECTION)
     atexit.register(gc.freeze)  # what there is at the end goes with the process: not looked through once more
-    cli(prog_name="contour-ai")
+    try:
+        status = cli.main(prog_name="contour-ai", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except BrokenPipeError:  # of ``--help | head``; commands go on by themselves
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 0
+    except (KeyboardInterrupt, click.Abort):  # before or after the command itself
+        click.echo("interrupted", err=True)
+        status = INTERRUPTED
+    _ignore_interrupts()  # what comes now is Python's own tidying up, which an interrupt would turn into a traceback
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _ignore_interrupts() -> None:
+    for name in INTERRUPTS:
+        number = getattr(signal, name, None)
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _make_streams_tolerant() -> None:
@@ -190,7 +210,7 @@ def _interrupt_once() -> None:
         if time.monotonic() - first[0] > SECONDS_TO_TIDY_UP:
             os._exit(INTERRUPTED)
 
-    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+    for name in INTERRUPTS:
         number = getattr(signal, name, None)
         # Not where they are ignored (nohup).
         if number is not None and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):

@@ -1,0 +1,326 @@
+"""What INT, TERM and KILL at random moments leave of to-masks, to-rtstruct, evaluate, predict and train --resume.
+
+    python benchmarks/robustness_kill.py --signals 400
+
+Every command runs on phantoms and is hit at a random moment, half of the times over an earlier result (--overwrite).
+After each signal: no input changed or gone; under the name of the result nothing, or a whole result. Then the command
+runs again, undisturbed: it must succeed, and leave nothing unfinished beside its result. Prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from contour_ai.dicom.rtstruct_read import load_structure_set
+from contour_ai.files import MANIFEST, first_stranger, is_temporary
+from contour_ai.training.checkpoint import load_checkpoint
+
+HANG_S = 20.0
+"""A process that lives longer after INT or TERM hangs."""
+
+MODEL = "phantom-pelvis"
+SIGNALS = ("INT", "TERM", "KILL")
+TRAINING = """
+network: {base_filters: 4}
+preprocess: {spacing_mm_kij: [10.0, 9.0, 9.0], windows_hu: [[-160, 240]]}
+input: {patch_kij: [16, 32, 32], batch_size: 1}
+run: {steps: 100000, validate_every: 100000, checkpoint_minutes: 0.02, threads: 1}
+"""
+FOUND = (
+    "over before the signal",
+    "inputs changed",
+    "results lost or half-written",
+    "hangs over 20 s",
+    "tracebacks",
+    "wrong status",
+    "next run failed",
+    "left unfinished after it",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command, and how to tell whether its result is whole."""
+
+    name: str
+    arguments: tuple[str, ...]
+    result: Path
+    is_whole: Callable[[Path], bool]
+    ends: bool = True
+    """False for a training, which goes on until it is stopped."""
+
+
+@dataclass
+class Tally:
+    """What was found in all trials of a command."""
+
+    sent: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)
+    details: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[str]:
+        """Everything that must not happen, in words."""
+        return [f"{name}: {n}" for name, n in self.found.items() if n and name != FOUND[0]] + self.details
+
+
+def make_commands(work: Path, names: Sequence[str]) -> list[Command]:
+    """Phantoms, masks, a prediction and a training to work on, below `work`, and the commands."""
+    run(["sample", str(work / "data"), "--region", "pelvis", "--count", "1"])
+    (patient,) = (work / "data").iterdir()
+    run(["to-masks", str(patient), "--out", str(work / "masks.npz")])
+    run(["to-rtstruct", str(patient / "ct"), str(work / "masks.npz"), "--out", str(work / "ai" / "RS.dcm")])
+    out = work / "out"
+    commands = [
+        Command(
+            name="to-masks",
+            arguments=("to-masks", str(patient), "--out", str(out / "masks")),
+            result=out / "masks",
+            is_whole=_is_whole_folder,
+        ),
+        Command(
+            name="to-rtstruct",
+            arguments=(
+                *("to-rtstruct", str(patient / "ct"), str(work / "masks.npz"), "--out", str(out / "RS.dcm")),
+            ),
+            result=out / "RS.dcm",
+            is_whole=lambda path: len(load_structure_set(path).rois) == 6,
+        ),
+        Command(
+            name="evaluate",
+            arguments=("evaluate", str(work / "ai"), str(patient), "--out", str(out / "scores")),
+            result=out / "scores",
+            is_whole=_is_whole_folder,
+        ),
+        Command(
+            name="predict",
+            arguments=("predict", str(patient), "--model", MODEL, "--device", "cpu", "--out", str(out)),
+            result=out / patient.name,
+            is_whole=_is_whole_folder,
+        ),
+    ]
+    if "train --resume" in names:
+        (work / "config.yaml").write_text(TRAINING, encoding="utf-8")
+        start = [
+            "train",
+            str(work / "data"),
+            "--out",
+            str(work / "run"),
+            "--config",
+            str(work / "config.yaml"),
+        ]
+        process = start_process([*start, "--device", "cpu"])
+        wait_for(work / "run" / "checkpoints" / "last.pt", process)
+        stop(process, "TERM")
+        commands.append(
+            Command(
+                name="train --resume",
+                arguments=(*start[:4], "--resume", "--device", "cpu"),
+                result=work / "run",
+                is_whole=lambda path: load_checkpoint(path / "checkpoints" / "last.pt")["step"] >= 0,
+                ends=False,
+            )
+        )
+    return [c for c in commands if c.name in names]
+
+
+def _is_whole_folder(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file() and first_stranger(folder) is None
+
+
+def bombard(work: Path, command: Command, signals: Sequence[str], chance: random.Random) -> Tally:
+    """Runs a command once for each signal, and looks at what is left."""
+    tally = Tally()
+    inputs = _hashes([work / "data", work / "ai", work / "masks.npz"])
+    if command.ends:
+        began = time.monotonic()
+        run([*command.arguments])
+        lasts_s = time.monotonic() - began
+    else:
+        lasts_s = 12.0
+    for name in signals:
+        there = command.result.exists()
+        overwrite = ["--overwrite"] if command.ends and there else []
+        process = start_process([*command.arguments, *overwrite])
+        ready = _until_handling(process)
+        time.sleep(chance.uniform(0, max(lasts_s - ready, 0.2)))
+        tally.sent[name] += 1
+        tally.found["over before the signal"] += process.poll() is not None
+        status, text, hung = stop(process, name)
+        tally.found["hangs over 20 s"] += hung
+        tally.found["tracebacks"] += "Traceback" in text
+        fine = status in ((0, 130) if name != "KILL" else (0, -signal.SIGTERM if _is_windows() else -9, 1))
+        tally.found["wrong status"] += not fine
+        if "Traceback" in text or not fine:
+            tally.details.append(f"{command.name}, {name}, status {status}: {text[-2000:]}")
+        tally.found["inputs changed"] += _hashes([work / "data", work / "ai", work / "masks.npz"]) != inputs
+        if command.result.exists():
+            tally.found["results lost or half-written"] += not command.is_whole(command.result)
+        _run_again(command, there, tally)
+        if command.ends and chance.random() < 0.5:
+            _remove(command.result)
+    return tally
+
+
+def _run_again(command: Command, there: bool, tally: Tally) -> None:
+    """The next run: puts back what was being replaced, succeeds, and clears up."""
+    if not command.ends:
+        process = start_process(command.arguments)
+        time.sleep(_until_handling(process) + 6.0)
+        status, text, _ = stop(process, "TERM")
+        whole = status == 130 and command.is_whole(command.result)
+    else:
+        if there:  # refused, because the earlier result or the new one stands there
+            process = start_process(command.arguments)
+            status, text, _ = wait(process, 120)
+            whole = status != 0 and "exists already" in text and command.is_whole(command.result)
+            tally.found["results lost or half-written"] += not whole
+            if not whole:
+                tally.details.append(
+                    f"{command.name} over an earlier result, status {status}: {text[-2000:]}"
+                )
+        overwrite = ["--overwrite"] if command.result.exists() else []
+        status, text, _ = wait(start_process([*command.arguments, *overwrite]), 240)
+        whole = status == 0 and command.is_whole(command.result)
+    tally.found["next run failed"] += not whole
+    if not whole:
+        tally.details.append(f"{command.name}, run again, status {status}: {text[-2000:]}")
+    places = [command.result.parent] if command.ends else [command.result, command.result / "checkpoints"]
+    left = [p for place in places for p in place.iterdir() if is_temporary(p.name)]
+    tally.found["left unfinished after it"] += bool(left)
+    tally.details += [f"{command.name}: left {path}" for path in left]
+
+
+# -- processes -------------------------------------------------------------------------------------------------
+
+
+def run(arguments: Sequence[str]) -> None:
+    """A command that has to succeed."""
+    status, text, _ = wait(start_process(arguments), 300)
+    if status:
+        raise SystemExit(f"contour-ai {' '.join(arguments)}: status {status}\n{text}")
+
+
+def start_process(arguments: Sequence[str]) -> subprocess.Popen[str]:
+    """The command line in a process (and group) of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "contour_ai", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+
+
+def stop(process: subprocess.Popen[str], name: str) -> tuple[int, str, bool]:
+    """Sends a signal; gives status, output, and whether the process had to be killed at last."""
+    if process.poll() is None:
+        process.send_signal(getattr(signal, f"SIG{name}", signal.SIGTERM))
+    return wait(process, HANG_S)
+
+
+def wait(process: subprocess.Popen[str], longest_s: float) -> tuple[int, str, bool]:
+    """Status, output, and whether the process had to be killed at last."""
+    try:
+        text, _ = process.communicate(timeout=longest_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        text, _ = process.communicate()
+        return process.returncode, text, True
+    return process.returncode, text, False
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Until a file is there."""
+    while not path.exists():
+        if process.poll() is not None:
+            raise SystemExit(f"the training ended before its first checkpoint\n{process.communicate()[0]}")
+        time.sleep(0.1)
+
+
+def _until_handling(process: subprocess.Popen[str]) -> float:
+    """Seconds until the process handles TERM: before, Python itself is starting. Elsewhere than on Linux a guess."""
+    began = time.monotonic()
+    facts = Path(f"/proc/{process.pid}/status")
+    while facts.exists() and process.poll() is None and time.monotonic() - began < 30:
+        caught = [
+            line for line in facts.read_text(encoding="ascii").splitlines() if line.startswith("SigCgt")
+        ]
+        if caught and int(caught[0].split()[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return time.monotonic() - began
+        time.sleep(0.01)
+    if not Path("/proc").exists():
+        time.sleep(1.0)
+    return time.monotonic() - began
+
+
+def _is_windows() -> bool:
+    return sys.platform == "win32"
+
+
+def _hashes(places: Sequence[Path]) -> dict[str, str]:
+    files = [p for place in places for p in ([place] if place.is_file() else sorted(place.rglob("*")))]
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files if p.is_file()}
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def table(tallies: dict[str, Tally]) -> str:
+    """What was found, a line a command, as Markdown."""
+    heads = ["command", *SIGNALS, *FOUND]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    total = Tally()
+    for tally in tallies.values():
+        total.sent += tally.sent
+        total.found += tally.found
+    for name, tally in {**tallies, "all": total}.items():
+        cells = [name, *(str(tally.sent[s]) for s in SIGNALS), *(str(tally.found[f]) for f in FOUND)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Prints the table; 1 where something was found that must not be."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--signals", type=int, default=400, help="in all (default: 400)")
+    parser.add_argument("--seed", type=int, default=1)
+    names = ["to-masks", "to-rtstruct", "evaluate", "predict", "train --resume"]
+    parser.add_argument("--commands", nargs="+", default=names, choices=names)
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        commands = make_commands(Path(folder), options.commands)
+        each = np.diff(np.linspace(0, options.signals, len(commands) + 1).round()).astype(int)
+        tallies = {}
+        for command, number in zip(commands, each, strict=True):
+            signals = [SIGNALS[n % len(SIGNALS)] for n in range(number)]
+            tallies[command.name] = bombard(Path(folder), command, signals, chance)
+            print(f"{command.name}: {number} signals", file=sys.stderr)
+    print(table(tallies))
+    faults = [fault for tally in tallies.values() for fault in tally.faults]
+    print("\n".join(faults), file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
