@@ -31,6 +31,9 @@ from contour_ai.training.checkpoint import load_checkpoint
 HANG_S = 20.0
 """A process that lives longer after INT or TERM hangs."""
 
+TRAINS_S = 12.0
+"""The latest moment of a signal to a training, which does not end by itself."""
+
 MODEL = "phantom-pelvis"
 SIGNALS = ("INT", "TERM", "KILL")
 TRAINING = """
@@ -141,16 +144,21 @@ def _is_whole_folder(folder: Path) -> bool:
     return (folder / MANIFEST).is_file() and first_stranger(folder) is None
 
 
-def bombard(work: Path, command: Command, signals: Sequence[str], chance: random.Random) -> Tally:
-    """Runs a command once for each signal, and looks at what is left."""
+def bombard(
+    work: Path, command: Command, signals: Sequence[str], chance: random.Random, lasts_s: float | None = None
+) -> Tally:
+    """Runs a command once for each signal, and looks at what is left.
+
+    Args:
+        lasts_s: how long it lasts undisturbed, which is the latest moment of a signal; None to measure that first.
+    """
     tally = Tally()
     inputs = _hashes([work / "data", work / "ai", work / "masks.npz"])
-    if command.ends:
+    if lasts_s is None and command.ends:
         began = time.monotonic()
         run([*command.arguments])
         lasts_s = time.monotonic() - began
-    else:
-        lasts_s = 12.0
+    lasts_s = lasts_s or TRAINS_S
     for name in signals:
         there = command.result.exists()
         overwrite = ["--overwrite"] if command.ends and there else []
@@ -162,7 +170,7 @@ def bombard(work: Path, command: Command, signals: Sequence[str], chance: random
         status, text, hung = stop(process, name)
         tally.found["hangs over 20 s"] += hung
         tally.found["tracebacks"] += "Traceback" in text
-        fine = status in ((0, 130) if name != "KILL" else (0, -signal.SIGTERM if _is_windows() else -9, 1))
+        fine = status in ((0, 1) if _is_windows() else (0, -9) if name == "KILL" else (0, 130))
         tally.found["wrong status"] += not fine
         if "Traceback" in text or not fine:
             tally.details.append(f"{command.name}, {name}, status {status}: {text[-2000:]}")
@@ -229,7 +237,8 @@ def start_process(arguments: Sequence[str]) -> subprocess.Popen[str]:
 def stop(process: subprocess.Popen[str], name: str) -> tuple[int, str, bool]:
     """Sends a signal; gives status, output, and whether the process had to be killed at last."""
     if process.poll() is None:
-        process.send_signal(getattr(signal, f"SIG{name}", signal.SIGTERM))
+        # Windows has but one way to end a process that has no console.
+        process.send_signal(signal.SIGTERM if _is_windows() else getattr(signal, f"SIG{name}"))
     return wait(process, HANG_S)
 
 

@@ -203,7 +203,7 @@ def split(
             held_out = {ids[0]}
     training = [label for label, i in labels_and_ids.items() if i not in held_out]
     validation = [label for label, i in labels_and_ids.items() if i in held_out]
-    return training, validation or training
+    return training or validation, validation or training
 
 
 def _with_one_structure_set(

@@ -101,6 +101,11 @@ def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
     assert going_on.training["steps"] == 2
 
 
+@pytest.mark.parametrize("patient_id", ["phantom-pelvis-01", "P1"])  # by its hash one of each side
+def test_a_single_patient_trains_and_validates(patient_id: str) -> None:
+    assert split({"a": patient_id}, 0.2) == (["a"], ["a"])
+
+
 def test_fine_tuning_keeps_shared_rois_and_says_so(archive: Path, tmp_path: Path) -> None:
     first = replace(CONFIG, data=DataConfig(rois=("Parotid_R", "Brainstem")))
     model = train(archive, tmp_path / "first", first)

@@ -1,0 +1,45 @@
+"""The bench of signals, with a few of them: nothing is lost, and the next run works."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "robustness_kill.py"
+
+SIGNALS = {
+    "to-masks": (1.5, ["KILL", "TERM"]),
+    "to-rtstruct": (1.5, ["KILL"]),
+    "evaluate": (1.5, ["INT"]),
+    "predict": (5.0, ["KILL"]),
+    "train --resume": (8.0, ["INT"]),
+}
+"""{command: (latest moment of a signal in seconds, signals)}."""
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("robustness_kill", BENCHMARK)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_signals_at_random_moments_lose_nothing(bench: ModuleType, tmp_path: Path) -> None:
+    commands = bench.make_commands(tmp_path, list(SIGNALS))
+    assert [c.name for c in commands] == list(SIGNALS)
+    chance = random.Random()
+    for command in commands:
+        lasts_s, signals = SIGNALS[command.name]
+        tally = bench.bombard(tmp_path, command, signals, chance, lasts_s)
+        assert not tally.faults, "\n".join(tally.faults)
+        assert sum(tally.sent.values()) == len(signals)
+    assert "| 0 |" in bench.table({"all": tally})
