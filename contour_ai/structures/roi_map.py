@@ -31,6 +31,10 @@ HEADER = """\
 # Names that stand under neither: training refuses those that may be a ROI to learn, and ignores the others.
 """
 
+DECIDE = """\
+# Not decided: move each of these to a ROI above, or to ignore.
+# Where the # before a name is taken away, the name is ignored."""
+
 
 @dataclass(frozen=True)
 class Mapped:
@@ -226,15 +230,15 @@ class RoiMap:
         for roi, names in self.rois.items():
             lines.append(f"  {_quoted(roi)}:" if names else f"  {_quoted(roi)}: []")
             lines += [_item("    ", name, remarks) for name in names]
-        lines += ["", "ignore:" if self.ignore else "ignore: []"]
+        waiting = [_item("#  ", name, remarks) for name in undecided]
+        lines += ["", "ignore:" if self.ignore or waiting else "ignore: []"]
         lines += [_item("  ", name, remarks) for name in self.ignore]
+        if waiting:  # here, so that a name is ignored once its # is taken away
+            lines += ["", DECIDE, *waiting]
         for key, by_place in (("absent", self.absent), ("accepted", self.accepted)):
             lines += ["", f"{key}:" if by_place else f"{key}: {{}}"]
             for place, rois in by_place.items():
                 lines.append(f"  {_quoted(place)}: [{', '.join(_quoted(roi) for roi in rois)}]")
-        waiting = [_item("#  ", name, remarks) for name in undecided]
-        if waiting:
-            lines += ["", "# Not decided: move each of these to a ROI above, or to ignore.", *waiting]
         with atomic_file(path, overwrite=overwrite, kind=ROI_MAP) as temporary:
             write_text(temporary, "\n".join(lines) + "\n")
 

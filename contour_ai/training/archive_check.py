@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from contour_ai.csv_files import write_csv
 from contour_ai.dicom.notes import gap_text
 from contour_ai.structures import flip_pairs, roi_info
+from contour_ai.structures.measured import remainder_cm3
 from contour_ai.structures.plausible import plausible_volume_cm3
 from contour_ai.training.roi_facts import RoiFacts
 
@@ -131,6 +132,7 @@ def check_rois(
         findings += _sides(patient, rois)
     for roi in sorted({roi for rois in facts.values() for roi in rois}):
         findings += _among_others(roi, {p: rois[roi] for p, rois in facts.items() if roi in rois})
+        findings += _remainders(roi, facts)
     return findings
 
 
@@ -186,6 +188,28 @@ def _sides(patient: str, rois: Mapping[str, RoiFacts]) -> Iterator[Finding]:
             where = "right" if is_left else "left"
             reason = f"its centre lies {off_mm:.0f} mm to the {where} of the middle of the body"
             yield Finding(patient, roi, "side", reason)
+
+
+def _remainders(roi: str, facts: Mapping[str, Mapping[str, RoiFacts]]) -> Iterator[Finding]:
+    """Contours that bear an organ's name and are only what a target left of it."""
+    partner = roi_info(roi).mirror
+    sides = (roi,) if partner is None else (roi, partner)
+    whole = [
+        f.volume_cm3
+        for rois in facts.values()
+        for r in sides
+        if (f := rois.get(r)) and f.slices and not f.cut
+    ]
+    most = remainder_cm3(roi, whole)
+    if most is None:
+        return
+    usual = float(np.median([v for v in whole if v > most]))
+    for patient, rois in facts.items():
+        fact = rois.get(roi)
+        if fact is not None and fact.slices and not fact.cut and fact.volume_cm3 <= most:
+            size = f"{fact.volume_cm3:.3g} cm3 where others have {usual:.3g} cm3"
+            reason = f"{size}: what is left of it outside a target?"
+            yield Finding(patient, roi, "volume", reason)
 
 
 def _among_others(roi: str, facts: Mapping[str, RoiFacts]) -> Iterator[Finding]:

@@ -34,7 +34,10 @@ def test_saved_map_reads_back_equal(tmp_path: Path) -> None:
     assert "- parotis li  # 12 patients" in text
     assert "- PTV  # 3 patients" in text
     assert "absent:\n  pelvis: [Brainstem, Parotid_L]\n  '25': ['Yes']\n" in text
-    assert "# Not decided: move each of these to a ROI above, or to ignore.\n#  - 'zHelp: 1'\n" in text
+    assert "# Not decided: move each of these to a ROI above, or to ignore.\n" in text
+    path.write_text(text.replace("#  - 'zHelp: 1'", "  - 'zHelp: 1'"), encoding="utf-8")
+    assert RoiMap.load(path).ignore == ("PTV", "1,SUV_primair", "zHelp: 1"), "ignored without its #"
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(OutputError, match="exists already"):
         roi_map.save(path)
     roi_map.save(path, overwrite=True)

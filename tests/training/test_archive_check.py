@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,3 +168,15 @@ def test_plausible_volumes_are_of_structures_that_exist() -> None:
     assert plausible_volume_cm3("Lungs") is not None
     known = [name for name in tg263_table() if plausible_volume_cm3(name)]
     assert len(known) > 40
+
+
+def test_what_a_target_left_of_an_organ_is_left_out() -> None:
+    patients = archive(4)
+    patients["P2"]["Parotid_L"] = facts(3.0, left_mm=58.0)
+    (finding,) = found(patients).left_out
+    assert (finding.patient, finding.roi, finding.kind) == ("P2", "Parotid_L", "volume")
+    assert re.fullmatch(
+        r"3 cm3 where others have 2\d(\.\d)? cm3: what is left of it outside a target\?", finding.reason
+    )
+    patients["P2"]["Parotid_L"] = facts(3.0, left_mm=58.0, cut=True)
+    assert found(patients).left_out == (), "the scan ends there"
