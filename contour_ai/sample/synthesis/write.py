@@ -80,6 +80,7 @@ def write_synthetic_patients(
         patient = draw_patient(anatomies, recipe, seed)
         if patient.absent:
             absent[patient_name(seed)] = patient.absent
+        # The map first: a patient without its entry would count as not contoured, without a word.
         _save_map(out_dir, recipe, absent)
         folders.append(write_synthetic_patient(out_dir, patient, fingerprint))
     _save_map(out_dir, recipe, absent)
@@ -176,7 +177,9 @@ def _absent_before(out_dir: Path) -> dict[str, tuple[str, ...]]:
     if not path.is_file():
         return {}
     try:
-        return dict(RoiMap.load(path).absent)
+        absent = RoiMap.load(path).absent
+        # A patient that an interrupted run did not finish is drawn again.
+        return {name: rois for name, rois in absent.items() if (out_dir / name).is_dir()}
     except ConfigError as error:
         raise OutputError(
             "The ROI map of these synthetic patients cannot be read.",
