@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.derived.nearest import Gauge, nearest_gauge
-from contour_ai.derived.region import Level, Region, region_of_level, stack_offsets
+from contour_ai.derived.region import Level, Region, region_of_level, stack_offsets, within_image
 from contour_ai.derived.solid import HeightLevel, Solid
 from contour_ai.derived.sweep import swept
 from contour_ai.errors import ConfigError, GeometryError
 from contour_ai.grid import Grid
-from contour_ai.polygons import Polygon
 
 DIRECTIONS = ("left", "right", "anterior", "posterior", "superior", "inferior")
 """Directions in the patient; DICOM's axes point left, posterior and superior (PS3.3 C.7.6.2.1.1)."""
@@ -26,13 +26,19 @@ and by less than 0.1 mm in length."""
 WINDOW_VOXELS = 1.5
 """How far beyond the margin gauges are worked out: a level needs the voxels on both sides of its zero."""
 
+REACH_SLICES, REACH_VOXELS = 1.5, 1.5
+"""How far levels of slices are distances, for what lies between them: contours of neighbouring slices farther apart
+than this, as at the poles of something large, are interpolated less well."""
+
 FAR_GAUGE = 1e3
 
 FINEST_STEP_MM = 0.5
 LEAST_RISE = 1e-3
 """Levels nearer than this part of the half-axis are the two sides of a flat end: nothing lies between them."""
 
-MOST_VOXELS_AT_ONCE = 24_000_000
+MOST_VOXELS_AT_ONCE = 16_000_000
+MOST_THREADS = 2
+"""Each holds its own fields of so many voxels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,11 +178,32 @@ def _moved(region: Region, axes: _Axes, *, grows: bool) -> Region:
     else:
         targets = np.arange(first, last + 1)
         axes = axes.mirrored()
-    parts: dict[int, Sequence[Polygon]] = {}
-    for chunk in _chunks(region, targets, axes):
-        part = region_of_level(_level(region, axes, chunk, grows, offsets), grid, offsets)
-        parts.update(part.slices)
-    return Region(dict(sorted(parts.items())), grid)
+
+    def part(chunk: NDArray[np.intp]) -> Level | None:
+        return within_image(_level(region, axes, chunk, grows, offsets), grid, offsets)
+
+    chunks = _chunks(region, targets, axes)
+    if len(chunks) == 1:
+        levels = [part(chunks[0])]
+    else:  # NumPy lets other threads work while it does
+        with ThreadPoolExecutor(MOST_THREADS) as threads:
+            levels = list(threads.map(part, chunks))
+    return _joined([level for level in levels if level is not None], grid)
+
+
+def _joined(levels: Sequence[Level], grid: Grid) -> Region:
+    """Levels of stretches of slices, one after the other, as one region."""
+    if not levels:
+        return Region({}, grid)
+    if len(levels) == 1:
+        return region_of_level(levels[0], grid)
+    start = [min(level.start[a] for level in levels) for a in range(3)]
+    stop = [max(level.stop[a] for level in levels) for a in range(3)]
+    values = np.full([b - a for a, b in zip(start, stop, strict=True)], -1.0, np.float32)
+    for level in levels:
+        place = tuple(slice(a - s, b - s) for a, b, s in zip(level.start, level.stop, start, strict=True))
+        values[place] = level.values
+    return region_of_level(Level(values, (start[0], start[1], start[2])), grid)
 
 
 def _gap(heights: NDArray[np.float64], k: int, direction: int) -> float:
@@ -216,7 +243,7 @@ def _level(
     first = max(int(np.searchsorted(heights, low)) - 3, span[0])
     stop = min(int(np.searchsorted(heights, high, side="right")) + 3, span[1] + 1)
     spacing = grid.spacing_mm[1:]
-    reach = 2 * grid.spacing_mm[0] + 2 * max(spacing)
+    reach = REACH_SLICES * grid.spacing_mm[0] + REACH_VOXELS * max(spacing)
     if first >= stop:
         return Level(np.zeros((0, 0, 0), np.float32), (0, 0, 0))
     solid = Solid(region, reach, slices=(first, stop), offsets_ij=offsets)
@@ -248,11 +275,11 @@ def _combined(
             (int(np.ceil(low / s)) + 2, int(np.ceil(high / s)) + 2)
             for (low, high), s in zip(ends, spacing, strict=True)
         ]
-    field = np.pad(
-        np.stack([f.values for f in levels]),
-        ((0, 0), pad[0], pad[1]),
-        constant_values=np.float32(min(float(f.values.min(initial=-1.0)) for f in levels)),
-    )
+    rows, columns = levels[0].values.shape if levels else (0, 0)
+    outside = np.float32(min((float(f.values.min(initial=-1.0)) for f in levels), default=-1.0))
+    field = np.full((len(levels), rows + sum(pad[0]), columns + sum(pad[1])), outside)
+    for n, level in enumerate(levels):
+        field[n, pad[0][0] : pad[0][0] + rows, pad[1][0] : pad[1][0] + columns] = level.values
     start = (int(targets[0]), start_ij[0] - pad[0][0], start_ij[1] - pad[1][0])
     heights = [f.height_mm for f in levels]
     of_slices = [float(grid.heights_mm[k]) for k in targets]
@@ -266,7 +293,7 @@ def _combined(
         gauges = _gauges(field, axes.plane, spacing, grows=grows)
         scale = axes.largest
         found = [_deepest(heights, gauges, z, axes) for z in of_slices]
-    result = np.full((len(targets), *field.shape[1:]), -scale if grows else scale, np.float32)
+    result = np.full((len(targets), *field.shape[1:]), -scale, np.float32)
     for n, best in enumerate(found):
         if best is not None:
             result[n] = best * np.float32((1 if axes.plane.is_flat else scale) * (1 if grows else -1))
@@ -315,8 +342,8 @@ def _gauges(
     slices, points = _crossings(field)
     beyond = WINDOW_VOXELS * max(spacing)
     nearest_gauge(squared, slices, points * spacing, spacing, plane, plane.grown(beyond))
-    gauge = np.sqrt(squared)
-    return np.where((field > 0) == grows, -gauge, gauge)
+    gauge = np.sqrt(squared, out=squared)
+    return np.negative(gauge, out=gauge, where=(field > 0) == grows)
 
 
 def _crossings(field: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

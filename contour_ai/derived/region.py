@@ -176,25 +176,29 @@ def level_of(
 
 def region_of_level(level: Level, grid: Grid, offsets_ij: NDArray[np.float64] | None = None) -> Region:
     """The contours along the zero of a level, within the image; voxel centres are inside where it is above zero."""
+    kept = within_image(level, grid, offsets_ij)
+    return Region({}, grid) if kept is None else Region(traced_contours(kept), grid, kept)
+
+
+def within_image(level: Level, grid: Grid, offsets_ij: NDArray[np.float64] | None = None) -> Level | None:
+    """The part of a level, at the voxel centres of the image, where it is above zero; None where there is none."""
     if offsets_ij is not None and np.abs(offsets_ij).max() > 0:
         level = _in_slice_coordinates(level, offsets_ij)
     low = [max(a, 0) for a in level.start]
     high = [min(b, n) for b, n in zip(level.stop, grid.shape_kij, strict=True)]
     if any(a >= b for a, b in zip(low, high, strict=True)):
-        return Region({}, grid)
+        return None
     values = level.on(low, high, 0.0)
     inside = values > 0
     if not inside.any():
-        return Region({}, grid)
+        return None
     # One voxel more all around, so that only the border of the image clamps contours.
     spans = []
     for axis in range(3):
         found = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
         spans.append(slice(max(int(found[0]) - 1, 0), int(found[-1]) + 2))
-    values = values[spans[0], spans[1], spans[2]]
-    start = [a + s.start for a, s in zip(low, spans, strict=True)]
-    kept = Level(values.copy(), (start[0], start[1], start[2]))
-    return Region(traced_contours(kept), grid, kept)
+    k, i, j = (a + s.start for a, s in zip(low, spans, strict=True))
+    return Level(values[spans[0], spans[1], spans[2]].copy(), (k, i, j))
 
 
 def traced_contours(level: Level, holes: HoleStyle = "keyhole") -> dict[int, list[Polygon]]:

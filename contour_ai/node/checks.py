@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contour_ai.bundle import default_bundle, load_bundle
+from contour_ai.derived.recipe import load_recipe
 from contour_ai.dicom.profile import load_profile
 from contour_ai.errors import ContourAIError
 from contour_ai.node.config import NodeConfig, rule_name
 from contour_ai.node.receiver import server_context
 from contour_ai.node.sending import echo
+from contour_ai.structures.template_files import load_template
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,14 @@ def _rule(name: str, rule: object) -> Iterator[Found]:
         bundle = load_bundle(rule.model) if rule.model else default_bundle()
         unknown = [roi for roi in rule.rois or () if roi not in (*bundle.roi_names, "Body")]
         load_profile(rule.profile)
+        if rule.derive:
+            load_recipe(rule.derive)
+        if rule.template:
+            load_template(rule.template)
     except ContourAIError as error:
         yield Found(f"{name}: {error.what} {error.found or ''}".strip(), 4)
         return
     if unknown:
         yield Found(f"{name}: model {bundle.name} has no ROI {', '.join(unknown)}", 4)
-    for key, path in (("derive", rule.derive), ("template", rule.template)):
-        if path and ("/" in path or "\\" in path) and not Path(path).is_file():
-            yield Found(f"{name}: {key} {path} is not there", 4)
     phantom = " (a phantom model: never for patients)" if bundle.kind == "phantom" else ""
     yield Found(f"{name}: model {bundle.name} {bundle.version}{phantom}, profile {rule.profile}")

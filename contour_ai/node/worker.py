@@ -105,6 +105,8 @@ def carry_out(order: Order, models: Models) -> Answer:
         device=models.device,
         rois=order.rois,
         profile=order.profile,
+        derive=order.derive,
+        template=None if order.template is None else Path(order.template),
         report=True,
         overlays=False,
         overwrite=True,
