@@ -202,8 +202,8 @@ def _copy(patient: _Patient, cleaner: Cleaner, folder: Path, on_progress: OnProg
     targets += [(p, folder / f"SEG.{n}.dcm") for n, p in enumerate(patient.segmentations, start=1)]
     for done, (source, target) in enumerate(targets, start=1):
         data_set = read_data_set(source)
-        _complete_meta(data_set)
         try:
+            _complete_meta(data_set)
             cleaner.clean(data_set)
             target.parent.mkdir(exist_ok=True)
             data_set.save_as(target, enforce_file_format=True)

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from contour_ai.anonymisation.identity import Identity
 from contour_ai.dicom.archive import scan
 from contour_ai.dicom.ct import read_ct
-from contour_ai.dicom.header import read_data_set
+from contour_ai.dicom.header import UNREADABLE, damaged, read_data_set
 from contour_ai.dicom.rtstruct_read import iter_masks, load_structure_set
 from contour_ai.dicom.scan import PatientFiles, pair
 from contour_ai.dicom.values import text
@@ -53,13 +53,10 @@ def prove(copied: Sequence[Copied], identity: Identity, on_progress: OnProgress)
     """
     kept_names: set[str] = set()
     for done, one in enumerate(copied, start=1):
-        original, copy = read_data_set(one.source), read_data_set(one.copy)
-        if PIXELS in original and original[PIXELS].value != copy[PIXELS].value:
-            raise _differs(one, "other pixels")
-        if list(_contour_bytes(original)) != list(_contour_bytes(copy)):
-            raise _differs(one, "other contours")
-        kept_names |= _names(copy)
-        _search(one, copy, identity, kept_names)
+        try:
+            _prove_one(one, identity, kept_names)
+        except UNREADABLE as error:
+            raise damaged(one.source, error) from error
         on_progress(ProgressEvent("proving", done, len(copied)))
     rois, notes = _compare_voxels(copied)
     anatomical = sorted(w for w in identity.words if _is_anatomical(w, kept_names))
@@ -68,6 +65,17 @@ def prove(copied: Sequence[Copied], identity: Identity, on_progress: OnProgress)
             f"{len(anatomical)} name(s) of persons are also part of an anatomical ROI name, which was kept as it is"
         )
     return Proof(rois, tuple(notes))
+
+
+def _prove_one(one: Copied, identity: Identity, kept_names: set[str]) -> None:
+    """Compares and searches one copy; adds its ROI names to `kept_names`."""
+    original, copy = read_data_set(one.source), read_data_set(one.copy)
+    if PIXELS in original and original[PIXELS].value != copy[PIXELS].value:
+        raise _differs(one, "other pixels")
+    if list(_contour_bytes(original)) != list(_contour_bytes(copy)):
+        raise _differs(one, "other contours")
+    kept_names |= _names(copy)
+    _search(one, copy, identity, kept_names)
 
 
 def _contour_bytes(data_set: Dataset) -> Iterator[bytes | str]:

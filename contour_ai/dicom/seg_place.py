@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,9 @@ OnNote = Callable[[str], None]
 
 SAME_PLACE_VOXELS = 0.05
 """Positions are written with few digits by some programs; nearer than this is the same voxel."""
+
+MOST_VOXELS = 2**30
+"""Of a segment's box, one byte each; 1024 slices of 1024 x 1024."""
 
 EVEN_FRACTION = 0.05
 """Of the slice spacing: frames that are off their even places by more are not evenly spaced."""
@@ -104,6 +107,7 @@ def _stacked(
     heights = np.array([frame.position_lps @ normal for frame in segment.frames])
     spacing = _spacing(heights, slice_spacing_mm)
     places = (heights - heights.min()) / spacing
+    _refuse_extent([places.max() + 1], segment, where)
     k = np.rint(places).astype(int)
     if np.abs(places - k).max() > EVEN_FRACTION:
         raise GeometryError(
@@ -120,6 +124,7 @@ def _stacked(
             for f in segment.frames
         ]
     )
+    _refuse_extent([places.max() + 1, *np.ptp(offsets, axis=0) + 1], segment, where)
     if np.abs(offsets - np.rint(offsets)).max() > EVEN_FRACTION:
         raise GeometryError(
             "The frames of this segment slide sideways (gantry tilt) and do not lie on the CT's slices.",
@@ -137,6 +142,19 @@ def _stacked(
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = normal * spacing, first.step_i_lps, first.step_j_lps
     affine[:3, 3] = base + low[0] * first.step_i_lps + low[1] * first.step_j_lps
     return array, affine
+
+
+def _refuse_extent(sizes: Sequence[float], segment: ReadSegment, where: str) -> None:
+    """Raises GeometryError where the frames lie so far apart that no scan holds them all."""
+    extent = float(np.prod(sizes))
+    if not np.isfinite(extent) or extent > MOST_VOXELS:
+        raise GeometryError(
+            "The frames of this segment lie too far apart to be of one scan.",
+            where=where,
+            found=f"{len(segment.frames)} frames across {extent:.3g} voxels",
+            expected=f"at most {MOST_VOXELS:.3g}",
+            fix="export the segmentation again",
+        )
 
 
 def _spacing(heights: NDArray[np.float64], stated_mm: float | None) -> float:

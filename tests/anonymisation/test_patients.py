@@ -200,6 +200,17 @@ def test_burned_in_text_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     assert list((tmp_path / "out").rglob("*.dcm")) == []
 
 
+def test_a_file_without_its_class_or_with_a_type_of_value_that_is_none_is_refused(tmp_path: Path) -> None:
+    folder = patient_folder(tmp_path / "in")
+    structure_set_file = next(p for p in folder.rglob("*.dcm") if pydicom.dcmread(p).Modality == "RTSTRUCT")
+    data = structure_set_file.read_bytes()
+    at = data.index(b"\x06\x30\xa4\x00")  # RTROIInterpretedType
+    structure_set_file.write_bytes(data[: at + 4] + b"N " + data[at + 6 :])
+    with pytest.raises(InputError, match=r"damaged|cannot be read"):
+        anonymise(tmp_path / "in", tmp_path)
+    assert list((tmp_path / "out").rglob("*.dcm")) == []
+
+
 def test_what_is_not_understood_is_not_copied_and_named(tmp_path: Path) -> None:
     folder = patient_folder(tmp_path / "in")
     write_other(folder / "dose.dcm", "RTDOSE", "1.2.840.10008.5.1.4.1.1.481.2", STACK)

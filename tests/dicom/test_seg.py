@@ -181,13 +181,23 @@ def same_labels(d: pydicom.Dataset) -> None:
     d.SegmentSequence[1].SegmentLabel = d.SegmentSequence[0].SegmentLabel
 
 
+def far_apart(d: pydicom.Dataset) -> None:
+    place = d.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0]
+    place.ImagePositionPatient = [1e30, *place.ImagePositionPatient[1:]]
+
+
 def cut_pixels(d: pydicom.Dataset) -> None:
     d.PixelData = d.PixelData[: len(d.PixelData) // 2]
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
-    [(no_places, "where it lies"), (same_labels, "same label"), (cut_pixels, "damaged")],
+    [
+        (no_places, "where it lies"),
+        (same_labels, "same label"),
+        (cut_pixels, "damaged"),
+        (far_apart, "too far apart"),
+    ],
 )
 def test_what_cannot_be_used_is_refused(edit: object, message: str, tmp_path: Path) -> None:
     ct = ct_of(tmp_path / "ct", axial(4))

@@ -1,0 +1,43 @@
+"""A bounded run of the fuzzer: damaged files of every kind through the commands, each foreseen and none changed."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import robustness_fuzz as fuzzer
+
+CASES = 35
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the worker measures its memory as POSIX tells it")
+def test_no_case_raises_dies_hangs_or_changes_its_input() -> None:
+    result = fuzzer.fuzz(CASES, seed=20)
+    assert [(f.case, f.what, f.command, f.output[-800:]) for f in result.faults] == []
+    assert set(result.files) == set(fuzzer.KINDS)
+    assert sum(result.refused.values()) >= CASES / 2, "mutations must do harm"
+    assert f"| all | {CASES} |" in fuzzer.table(result)
+
+
+def test_a_worker_that_dies_or_hangs_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzzer, "HANG_WALL_S", 2.0)
+    (tmp_path / "worker.py").write_text(
+        "import os, sys, time\nfor line in sys.stdin:\n    os.abort() if 'die' in line else time.sleep(60)\n"
+    )
+    monkeypatch.setattr(fuzzer, "__file__", str(tmp_path / "worker.py"))
+    worker = fuzzer.Worker(tmp_path / "log")
+    assert worker.run(["die"], {})["status"] == -1
+    assert worker.run(["wait"], {})["status"] == -2
+
+
+def test_mutations_are_the_same_again_and_differ_from_the_original() -> None:
+    data = bytes(range(256)) * 8
+    changed = {fuzzer.mutated_bytes(data, random.Random(n)) for n in range(50)}
+    assert len(changed) > 40 and fuzzer.mutated_bytes(data, random.Random(3)) in changed
+    text = "a: 1\nb: [2, 3]\nc:\n  d: x\n"
+    assert len({fuzzer.mutated_yaml(text, random.Random(n)) for n in range(50)}) > 30
