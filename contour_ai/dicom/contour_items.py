@@ -34,6 +34,7 @@ BACKSLASH, DOT, MINUS, ZERO = b"\\.-0"
 
 NUMBER = re.compile(rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 """A DS value (PS3.5 6.2). `float` takes more: "1_0", "nan", "infinity"."""
+DIGIT_GROUPS = re.compile(rb"(?<=\d)_(?=\d)")
 MOST_CHARACTERS = 64
 """No number is longer, not even where the standard's 16 characters are not kept."""
 FARTHEST_MM = 1e6
@@ -142,7 +143,10 @@ def numbers_of(texts: Sequence[bytes]) -> list[ContourNumbers]:
     values = _plain_decimals(b"\\".join(texts)) if texts and all(texts) else None
     if values is not None:
         ends = np.cumsum([text.count(b"\\") + 1 for text in texts])
-        return [_checked(part) for part in np.split(values, ends[:-1])]
+        parts = np.split(values, ends[:-1])
+        if not any(len(part) % 3 for part in parts) and np.abs(values).max() <= FARTHEST_MM:
+            return [ContourNumbers(values=part) for part in parts]
+        return [_checked(part) for part in parts]
     return [_numbers(text) for text in texts]
 
 
@@ -175,6 +179,9 @@ def _numbers(text: bytes) -> ContourNumbers:
     if b"," in text and b"." not in text:
         plain_parts = [part.replace(b",", b".", 1) for part in kept]
         repairs.append("with decimal commas for points")
+    if DIGIT_GROUPS.search(text):
+        plain_parts = [DIGIT_GROUPS.sub(b"", part) for part in plain_parts]
+        repairs.append("without the underscores between digits")
     for wrong, part in zip(kept, plain_parts, strict=True):
         if len(part) <= MOST_CHARACTERS and NUMBER.fullmatch(part):
             continue

@@ -57,7 +57,7 @@ def contours_on_slices(roi: RoiContoursRead, ct: CTSeries, on_note: OnNote) -> d
     if elsewhere is not None:
         on_note(elsewhere)
         return {}
-    if not roi.contours:
+    if not roi.contours and not roi.unreadable:
         on_note(note.no_contours(roi.name))
     placed = _Placing(ct.grid, _slice_of_uid(ct.sop_instance_uids), roi.name)
     for contour in roi.contours:
@@ -168,11 +168,11 @@ class _Placing:
         """Polygons by slice; where contours of several planes fall on one slice, those of the nearest plane."""
         result = {k: self.nearest_plane(k) for k in sorted(self.found)}
         twice, joined, poking = Counter[int](), Counter[int](), Counter[int]()
-        for k, polygons in result.items():
-            if len(polygons) > 1:
-                resolved = resolve_overlaps(polygons, self.grid.shape_kij[1:], even_odd=k in self.even_odd)
-                result[k] = resolved.polygons
-                twice[k], joined[k], poking[k] = resolved.copies, resolved.joined, resolved.poking
+        several = {k: polygons for k, polygons in result.items() if len(polygons) > 1}
+        resolved = resolve_overlaps(several, self.grid.shape_kij[1:], even_odd=self.even_odd)
+        for k, found in resolved.items():
+            result[k] = found.polygons
+            twice[k], joined[k], poking[k] = found.copies, found.joined, found.poking
         for (sentence, kind), places in self.problems.items():
             on_note(sentence(self.roi, len(places), kind, note.listed(places)))
         for counts, say in (

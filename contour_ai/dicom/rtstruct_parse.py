@@ -275,11 +275,13 @@ def _rois(
         name = _unique_name(original or f"ROI_{number}", taken)
         if name != original:
             notes.append(note.roi_renamed(original, number, name))
+        read, unreadable = _contours(contours.get(number, ()), name, notes)
         yield RoiContoursRead(
             name=name,
             original_name=original,
             number=number,
-            contours=tuple(_contours(contours.get(number, ()), name, notes)),
+            contours=read,
+            unreadable=unreadable,
             color=_color(contours.get(number, ()), name, notes),
             interpreted_type=types.get(number, ""),
             algorithm=text_of(item, "ROIGenerationAlgorithm"),
@@ -322,8 +324,10 @@ def _color(items: Sequence[Dataset], roi: str, notes: list[str]) -> tuple[int, i
     return None
 
 
-def _contours(items: Sequence[Dataset], roi: str, notes: list[str]) -> Iterator[ContourRead]:
+def _contours(items: Sequence[Dataset], roi: str, notes: list[str]) -> tuple[tuple[ContourRead, ...], int]:
+    """The contours of a ROI, and how many cannot be read."""
     raw = [c for item in items for c in _raw_contours(item)]
+    read: list[ContourRead] = []
     unreadable: list[str] = []
     repaired: dict[str, list[str]] = {}
     for n, (c, data) in enumerate(zip(raw, numbers_of([c.numbers for c in raw]), strict=True), start=1):
@@ -333,11 +337,12 @@ def _contours(items: Sequence[Dataset], roi: str, notes: list[str]) -> Iterator[
         if data.repair:
             repaired.setdefault(data.repair, []).append(f"contour {n}")
         kind = c.geometric_type.decode("ascii", "replace").upper()
-        yield ContourRead(data.values.reshape(-1, 3), kind, c.image_uid)
+        read.append(ContourRead(data.values.reshape(-1, 3), kind, c.image_uid))
     if unreadable:
         notes.append(note.contours_unreadable(roi, len(unreadable), note.listed(unreadable)))
     for how, places in repaired.items():
         notes.append(note.contours_repaired(roi, len(places), how, note.listed(places, ", ")))
+    return tuple(read), len(unreadable)
 
 
 def _raw_contours(contour: Dataset) -> list[RawContour]:

@@ -48,6 +48,7 @@ class RoiContoursRead:
         description: ROIDescription, or "".
         frame_of_reference_uid: ReferencedFrameOfReferenceUID, or "".
         frames: of the whole structure set.
+        unreadable: contours that cannot be read, which the notes of the set name.
     """
 
     name: str
@@ -60,6 +61,7 @@ class RoiContoursRead:
     description: str = ""
     frame_of_reference_uid: str = ""
     frames: tuple[ReferencedFrame, ...] = ()
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -6,7 +6,7 @@ write a contour twice (to the digit or not), strokes that overlap in part, and h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,7 @@ moved: as a hole it would leave two crescents of an organ."""
 SAMPLE_VOXELS = 0.5
 """Distance of the points at which outlines are compared."""
 
+FEWEST_POINTS = 3
 NO_PAIRS = np.empty((0, 2), np.intp)
 
 WORK_VOXELS = 1 << 22
@@ -59,9 +60,9 @@ class Resolved:
 
 
 def resolve_overlaps(
-    polygons: Sequence[Polygon], shape_ij: tuple[int, int], *, even_odd: bool = False
-) -> Resolved:
-    """Polygons of one (I, J) slice whose even-odd filling is the area that is meant.
+    slices: Mapping[int, Sequence[Polygon]], shape_ij: tuple[int, int], *, even_odd: Collection[int] = ()
+) -> dict[int, Resolved]:
+    """{k: polygons whose even-odd filling is the area that is meant} of {k: contours} on (I, J) slices.
 
     Two contours are one where their outlines are nowhere a pixel apart and nearly no voxel lies between them
     (`COPY_BETWEEN`). A contour inside another one is a hole, and one inside a hole an island. Contours that overlap in
@@ -69,32 +70,52 @@ def resolve_overlaps(
     mask gives the mask back.
 
     Args:
-        even_odd: the contours ask for it themselves (CLOSEDPLANAR_XOR): only those that are there twice to the digit
-            are left out.
+        even_odd: slices whose contours ask for it themselves (CLOSEDPLANAR_XOR): only those that are there twice to
+            the digit are left out.
     """
-    kept = distinct_polygons(polygons)
-    copies = len(polygons) - len(kept)
-    pairs = NO_PAIRS if even_odd else _pairs_of_boxes(kept, shape_ij)
-    if not len(pairs):
-        return Resolved(polygons=kept, copies=copies)
+    distinct = {k: distinct_polygons(polygons) for k, polygons in slices.items()}
+    copies = {k: len(polygons) - len(distinct[k]) for k, polygons in slices.items()}
+    resolved = {k: Resolved(polygons=kept, copies=copies[k]) for k, kept in distinct.items()}
+    several = [k for k, kept in distinct.items() if len(kept) > 1 and k not in even_odd]
+    # All slices at once: most have nothing to decide, and that is soon found out.
+    flat = [(k, polygon) for k in several for polygon in distinct[k] if len(polygon) >= FEWEST_POINTS]
+    pairs = _pairs_of_boxes(flat, shape_ij)
     involved = np.unique(pairs).tolist()
-    regions = dict(zip(involved, _regions([kept[n] for n in involved], shape_ij), strict=True))
+    regions = dict(zip(involved, _regions([flat[n][1] for n in involved], shape_ij), strict=True))
+    of_slices: dict[int, list[tuple[int, int]]] = {}
+    for one, two in pairs.tolist():
+        of_slices.setdefault(flat[one][0], []).append((one, two))
+    outlines = dict(enumerate(polygon for _, polygon in flat))
+    for k, meeting in of_slices.items():
+        resolved[k] = _resolved(distinct[k], copies[k], outlines, regions, meeting)
+    return resolved
+
+
+def _resolved(
+    kept: list[Polygon],
+    copies: int,
+    outlines: Mapping[int, Polygon],
+    regions: Mapping[int, _Region | None],
+    pairs: Sequence[tuple[int, int]],
+) -> Resolved:
+    """One slice: its polygons, the voxels of those whose boxes meet, by number, and the pairs of these."""
     gone: set[int] = set()
     overlaps: dict[tuple[int, int], int] = {}
-    for one, two in pairs.tolist():
+    for one, two in pairs:
         a, b = regions[one], regions[two]
         if one in gone or two in gone or a is None or b is None:
             continue
         common = a.common(b)
-        if common and _is_copy(kept[one], a, kept[two], b, common):
+        if common and _is_copy(outlines[one], a, outlines[two], b, common):
             gone.add(two)
         elif common:
             overlaps[one, two] = common
     overlaps = {pair: n for pair, n in overlaps.items() if gone.isdisjoint(pair)}
-    relations = _Relations({n: r for n, r in regions.items() if r is not None and n not in gone}, overlaps)
-    left = [n for n in range(len(kept)) if n not in gone and n not in relations.crossing]
+    here = {n: r for pair in overlaps for n in pair if (r := regions[n]) is not None}
+    relations = _Relations(here, overlaps)
+    replaced = {id(outlines[n]) for n in gone | relations.crossing}
     return Resolved(
-        polygons=[kept[n] for n in left] + relations.new_outlines(),
+        polygons=[p for p in kept if id(p) not in replaced] + relations.new_outlines(),
         copies=copies + len(gone),
         joined=len(relations.joined),
         poking=len(relations.poking),
@@ -152,30 +173,39 @@ def _box_of(regions: Sequence[_Region]) -> tuple[int, int, int, int]:
     )
 
 
-def _pairs_of_boxes(polygons: Sequence[Polygon], shape_ij: tuple[int, int]) -> NDArray[np.intp]:
-    """(N, 2) numbers of the polygons whose boxes have a voxel centre in common, the lower number first."""
-    with_area = [n for n, p in enumerate(polygons) if len(p) >= 3]
-    if len(with_area) < 2:
+def _pairs_of_boxes(polygons: Sequence[tuple[int, Polygon]], shape_ij: tuple[int, int]) -> NDArray[np.intp]:
+    """(N, 2) numbers of polygons of one slice whose boxes have a voxel centre in common, the lower number first.
+
+    Args:
+        polygons: slice and points of each.
+    """
+    if len(polygons) < 2:
         return NO_PAIRS
-    low = np.ceil([polygons[n].min(axis=0) for n in with_area])
-    high = np.minimum(np.floor([polygons[n].max(axis=0) for n in with_area]), np.array(shape_ij) - 1)
-    low = np.maximum(low, 0)
+    lengths = np.array([len(p) for _, p in polygons])
+    starts = np.cumsum(lengths) - lengths
+    points = np.concatenate([p for _, p in polygons])
+    low = np.maximum(np.ceil(np.minimum.reduceat(points, starts)), 0)
+    high = np.minimum(np.floor(np.maximum.reduceat(points, starts)), np.array(shape_ij) - 1)
     reaches = np.flatnonzero((low <= high).all(axis=1))
-    order = reaches[np.argsort(low[reaches, 0], kind="stable")]
-    low, high, numbers = low[order], high[order], np.array(with_area)[order]
+    # One slice below the other, so that boxes of different slices never meet.
+    down = np.array([k for k, _ in polygons])[reaches] * (shape_ij[0] + 1)
+    top, bottom = low[reaches, 0] + down, high[reaches, 0] + down
+    order = np.argsort(top, kind="stable")
+    top, bottom, numbers = top[order], bottom[order], reaches[order]
     # Of every box, only those that begin before it ends can overlap it.
-    count = np.searchsorted(low[:, 0], high[:, 0], side="right") - np.arange(len(order)) - 1
+    count = np.searchsorted(top, bottom, side="right") - np.arange(len(order)) - 1
     one = np.repeat(np.arange(len(order)), count)
     two = np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count) + one + 1
+    one, two = numbers[one], numbers[two]
     meet = (low[two, 1] <= high[one, 1]) & (high[two, 1] >= low[one, 1])
-    pairs = np.sort(numbers[np.stack([one[meet], two[meet]], axis=1)], axis=1) if meet.any() else NO_PAIRS
+    pairs = np.sort(np.stack([one[meet], two[meet]], axis=1), axis=1)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
 def _regions(polygons: Sequence[Polygon], shape_ij: tuple[int, int]) -> list[_Region | None]:
     """The voxels inside every polygon by itself, None where it has none."""
     found: list[_Region | None] = [None] * len(polygons)
-    crossings = row_crossings(*edges_of([[p] for p in polygons]), shape_ij)
+    crossings = row_crossings(*edges_of([[p] for p in polygons]), shape_ij) if polygons else None
     if crossings is None:
         return found
     owner, rows, columns = crossings

@@ -60,6 +60,7 @@ def test_what_is_read_of_anything_else_is_what_float_makes_of_it(texts: list[byt
         (b"1\\2\\3\\\\ ", [1, 2, 3], "without the backslash at its end"),
         (b"1,5\\-2,25\\3", [1.5, -2.25, 3], "with decimal commas for points"),
         (b"1,5\\2\\3\\", [1.5, 2, 3], "without the backslash at its end and with decimal commas for points"),
+        (b"-3_1\\2\\3", [-31, 2, 3], "without the underscores between digits"),
         (b"1.5e+1\\-2E0\\+3", [15, -2, 3], ""),
         (b" 1 \\\r\n2\\3.", [1, 2, 3], ""),
     ],
@@ -72,7 +73,8 @@ def test_numbers_that_can_only_mean_one_thing_are_read(text: bytes, values: list
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        (b"1\\2\\3_1", "'3_1' is no number"),
+        (b"1\\2\\3_", "'3_' is no number"),
+        (b"1\\2\\_3", "'_3' is no number"),
         (b"1\\2\\nan", "'nan' is no number"),
         (b"1\\\\3", "a number is missing"),
         (b"1,5\\2.5\\3", "'1,5' is no number"),

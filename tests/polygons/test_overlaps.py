@@ -40,7 +40,7 @@ def keyhole(radius: float, hole: float, *, channel: float = 0.0, n: int = 60) ->
 
 def settled(*polygons: Polygon, even_odd: bool = False) -> tuple[int, tuple[int, int, int]]:
     """Voxels of the area that the polygons mean, and (copies, joined, poking)."""
-    found = resolve_overlaps(polygons, SHAPE, even_odd=even_odd)
+    found = resolve_overlaps({3: polygons}, SHAPE, even_odd=(3,) if even_odd else ())[3]
     voxels = int(polygons_to_mask(found.polygons, SHAPE).sum())
     return voxels, (found.copies, found.joined, found.poking)
 
@@ -131,7 +131,7 @@ def test_xor_contours_are_filled_even_odd() -> None:
 
 def test_only_what_overlaps_gets_a_new_outline() -> None:
     far = circle(5, (52, 52))
-    found = resolve_overlaps([box(10, 20, 10, 20), far, box(15, 25, 15, 25)], SHAPE)
+    found = resolve_overlaps({0: [box(10, 20, 10, 20), far, box(15, 25, 15, 25)]}, SHAPE)[0]
     assert len(found.polygons) == 2
     assert found.polygons[0] is far
 
@@ -141,8 +141,17 @@ def test_polygons_without_a_voxel_change_nothing() -> None:
     assert settled(C, circle(5, (-20, -20)), circle(5, (-21, -20))) == (size(C), (0, 0, 0))
 
 
+def test_slices_have_nothing_to_do_with_each_other() -> None:
+    pair = [box(10, 20, 10, 20), box(15, 25, 15, 25)]
+    slices = {0: pair, 1: [C, np.round(C, 1)], 2: pair[:1], 5: [pair[1], circle(3, (50, 50))], 6: pair, 7: []}
+    found = resolve_overlaps(slices, SHAPE, even_odd={6})
+    assert {k: (r.copies, r.joined, len(r.polygons)) for k, r in found.items()} == {
+        0: (0, 2, 1), 1: (1, 0, 1), 2: (0, 0, 1), 5: (0, 0, 2), 6: (0, 0, 2), 7: (0, 0, 0),
+    }  # fmt: skip
+
+
 def unchanged(polygons: list[Polygon], shape: tuple[int, int]) -> bool:
-    found = resolve_overlaps(polygons, shape)
+    found = resolve_overlaps({0: polygons}, shape)[0]
     counts = found.copies, found.joined, found.poking
     return counts == (0, 0, 0) and all(a is b for a, b in zip(found.polygons, polygons, strict=True))
 
