@@ -9,6 +9,7 @@ from pathlib import Path
 from contour_ai.dicom.archive import COPY
 from contour_ai.dicom.classify import LOCALIZER
 from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
+from contour_ai.dicom.frames import frame_notes
 from contour_ai.dicom.rtstruct_read import RoiContoursRead, contours_on_slices, load_structure_set
 from contour_ai.dicom.scan import (
     Archive,
@@ -148,7 +149,7 @@ def _structure_set_or_why(file: StructureSetFile, ct: CTSeries | None) -> Struct
 
 def _structure_set(file: StructureSetFile, ct: CTSeries | None) -> StructureSetReport:
     structure_set = load_structure_set(file.path)
-    notes = list(structure_set.notes)
+    notes = [*structure_set.notes, *(frame_notes(structure_set, ct) if ct is not None else ())]
     rois = []
     for roi in structure_set.rois:
         slices, volume_cm3 = None, None

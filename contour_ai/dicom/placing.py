@@ -108,6 +108,8 @@ class _Placing:
 
     def __init__(self, grid: Grid, slice_of_uid: Mapping[str, int], roi: str) -> None:
         self.grid, self.slice_of_uid, self.roi = grid, slice_of_uid, roi
+        steps = np.stack([grid.step_i_lps, grid.step_j_lps], axis=1)
+        self.to_slice = steps / (steps**2).sum(axis=0)
         gaps = grid.slice_spacings_mm if grid.shape_kij[0] > 1 else np.array([grid.slice_thickness_mm])
         self.reach_mm = np.minimum(np.append(gaps, gaps[-1:]), np.insert(gaps, 0, gaps[0])) / 2
         self.found: dict[int, list[tuple[float, Polygon]]] = {}
@@ -130,7 +132,7 @@ class _Placing:
         points, height = contour.points_lps, float(heights.mean())
         k, distance = self._slice(contour.image_uid, height)
         reach = float(self.reach_mm[k])
-        if np.ptp(heights) > reach:
+        if heights.max() - heights.min() > reach:
             self.problem(_not_planar, _at(points))
             return
         if distance >= reach:
@@ -159,10 +161,7 @@ class _Placing:
         return nearest, float(distances[nearest])
 
     def _in_slice(self, points: NDArray[np.float64], k: int) -> Polygon:
-        grid = self.grid
-        rest = points - grid.positions_lps[k]
-        steps = np.stack([grid.step_i_lps, grid.step_j_lps], axis=1)
-        return np.round(rest @ (steps / (steps**2).sum(axis=0)), SNAP_DECIMALS)
+        return np.round((points - self.grid.positions_lps[k]) @ self.to_slice, SNAP_DECIMALS)
 
     def finish(self, on_note: OnNote) -> dict[int, list[Polygon]]:
         """Polygons by slice; where contours of several planes fall on one slice, those of the nearest plane."""

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian
 from synthetic import axial, box_contours, structure_set, uid, write_stack
 
@@ -289,3 +290,141 @@ def test_more_than_64_rois_are_streamed_only(ct, tmp_path):
     with pytest.raises(InputError, match=r"Too many ROIs(.|\n)*65(.|\n)*name the ROIs"):
         read_structures(tmp_path / "rs.dcm", ct)
     assert len(list(iter_masks(tmp_path / "rs.dcm", ct))) == 65
+
+
+# -- values that are not as the standard wants them ----------------------------------------------------------------
+
+
+def raw(item: Dataset, tag: int, vr: str, value: bytes) -> None:
+    item[tag] = RawDataElement(Tag(tag), vr, len(value), value, 0, False, True)
+
+
+BOXES = {"A": box_contours(STACK, [1, 2]), "B": box_contours(STACK, [4])}
+WHOLE = {"A": on({1: VOXELS, 2: VOXELS}), "B": on({4: VOXELS})}
+
+
+@pytest.mark.parametrize("value", [b"255 ", b"red ", b"a\\b\\c ", b"255,0,0 ", b"1\\2\\300 ", b"1\\2\\3\\4 "])
+def test_a_bad_colour_is_not_used(value: bytes, read, tmp_path: Path) -> None:
+    masks, notes = read(BOXES, lambda d: raw(d.ROIContourSequence[0], 0x3006002A, "IS", value))
+    assert {n: m.tolist() for n, m in masks.items()} == WHOLE
+    shown = value.decode().strip()
+    assert notes == [f"ROI A: ROIDisplayColor is {shown!r}, not three numbers from 0 to 255, and is not used"]
+    assert [roi.color for roi in load_structure_set(tmp_path / "rs.dcm").rois] == [None, (255, 0, 0)]
+
+
+def roi_numbers(d: Dataset, value: bytes) -> None:
+    raw(d.StructureSetROISequence[0], 0x30060022, "IS", value)
+    for sequence in (d.ROIContourSequence, d.RTROIObservationsSequence):
+        raw(sequence[0], 0x30060084, "IS", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(b"1.0 ", True), (b"+1", False), (b"01", False), (b" 1 ", False)]
+)
+def test_roi_numbers_that_are_whole_numbers_after_all(value: bytes, said: bool, read) -> None:
+    masks, notes = read(BOXES, lambda d: roi_numbers(d, value))
+    assert {n: m.tolist() for n, m in masks.items()} == WHOLE
+    assert notes == (["ROINumber is written '1.0' and is taken for 1"] if said else [])
+
+
+@pytest.mark.parametrize("value", [b"1.5 ", b"one ", b"1e3 ", b"9" * 40, b""])
+def test_other_roi_numbers_are_named(value: bytes, read) -> None:
+    masks, notes = read(BOXES, lambda d: roi_numbers(d, value))
+    assert {n: m.tolist() for n, m in masks.items()} == {"B": WHOLE["B"]}
+    assert notes == [
+        "an item of ROIContourSequence refers to no ROI number and is not used",
+        "ROI A has no number and is not used",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["INTERPOLATED_PLANAR", "CLOSED PLANAR", "closed_planar", "PLANAR", ""])
+def test_unknown_types_of_closed_contours_are_used(kind: str, read) -> None:
+    masks, notes = read(BOXES, lambda d: setattr(contours(d)[0], "ContourGeometricType", kind))
+    assert {n: m.tolist() for n, m in masks.items()} == WHOLE
+    said = f"of type {kind!r}" if kind else "without ContourGeometricType"
+    told = (
+        []
+        if kind == "closed_planar"
+        else [f"ROI A: 1 contour {said} is used as CLOSED_PLANAR (slice 2 (z = -47.0 mm))"]
+    )
+    assert notes == told
+
+
+@pytest.mark.parametrize("kind", ["CLOSED_NONPLANAR", "OPEN", "LINE", "POINTS"])
+def test_unknown_types_without_area_are_not_used(kind: str, read) -> None:
+    masks, notes = read(BOXES, lambda d: setattr(contours(d)[0], "ContourGeometricType", kind))
+    assert masks["A"].tolist() == on({2: VOXELS})
+    assert notes[0].startswith(f"ROI A: 1 {kind} contour encloses no area and is not used")
+
+
+def test_two_items_of_contours_for_a_roi_are_joined(read) -> None:
+    def edit(d: Dataset) -> None:
+        second = Dataset()
+        second.ReferencedROINumber = 1
+        second.ContourSequence = pydicom.Sequence([contours(d)[1]])
+        del contours(d)[1]
+        d.ROIContourSequence.append(second)
+
+    masks, notes = read(BOXES, edit)
+    assert {n: m.tolist() for n, m in masks.items()} == WHOLE
+    assert notes == ["ROI number 1 has two items of contours; both are used"]
+
+
+def test_of_rois_with_one_number_nobody_knows_whose_the_second_contours_are(read) -> None:
+    def edit(d: Dataset) -> None:
+        for sequence in (d.StructureSetROISequence, d.ROIContourSequence):
+            for item in sequence:
+                item[next(t for t in (0x30060022, 0x30060084) if t in item)].value = 1
+
+    masks, notes = read(BOXES, edit)
+    assert {n: m.tolist() for n, m in masks.items()} == {"A": WHOLE["A"]}
+    assert notes == [
+        "ROI number 1 has two items of contours; the second one is not used",
+        "ROI B has the number 1 of another one and is not used",
+    ]
+
+
+def test_absurd_coordinates_are_named(read) -> None:
+    masks, notes = read(
+        BOXES, lambda d: raw(contours(d)[0], 0x30060050, "DS", b"1e308\\2\\3\\4\\5\\6\\7\\8\\9 ")
+    )
+    assert masks["A"].tolist() == on({2: VOXELS})
+    assert notes == ["ROI A: 1 contour cannot be read and is not used (contour 1: a coordinate is 1e+308 mm)"]
+
+
+def test_gaps_within_a_roi_are_said(read) -> None:
+    _, notes = read({"A": box_contours(STACK, [0, 2, 3, 6])})
+    assert notes == [
+        "ROI A: 3 slices within it have no contour, of 7 from its first to its last "
+        "(slices 2, 5-6 (z = -47.0 to -35.0 mm)); nothing is interpolated"
+    ]
+    coarse = [
+        c + np.array([0, 0, dz])
+        for c, dz in zip(box_contours(STACK, [0, 1, 3, 4]), (0, 1.0, -1.0, 0), strict=True)
+    ]
+    masks, notes = read({"A": coarse})  # planes of 4 mm on slices of 3 mm
+    assert masks["A"].tolist() == on({0: VOXELS, 1: VOXELS, 3: VOXELS, 4: VOXELS})
+    assert notes[-1].startswith(
+        "ROI A: 1 slice within it has no contour, of 5 from its first to its last (slice 3"
+    )
+
+
+def test_overlaps_and_copies_are_said(read) -> None:
+    box = box_contours(STACK, [2])[0]
+    masks, notes = read({"A": [box, box + np.array([4.0, 4.0, 0])]})
+    assert masks["A"].tolist() == on({2: 2 * VOXELS - 4})
+    assert notes == [
+        "ROI A: 2 contours overlap each other in part and count as one area (slice 3 (z = -44.0 mm)); other "
+        "systems may cut out what they share"
+    ]
+    masks, notes = read({"A": [box, box[::-1] + np.array([0.2, 0, 0])]})
+    assert masks["A"].tolist() == on({2: VOXELS})
+    assert notes == ["ROI A: 1 contour is there twice and counts once (slice 3 (z = -44.0 mm))"]
+
+    def xor(d: Dataset) -> None:
+        for contour in contours(d):
+            contour.ContourGeometricType = "CLOSEDPLANAR_XOR"
+
+    masks, notes = read({"A": [box, box + np.array([4.0, 4.0, 0])]}, xor)
+    assert masks["A"].tolist() == on({2: 2 * VOXELS - 8})
+    assert notes == []
