@@ -36,6 +36,9 @@ from contour_ai.structures.words import plain_text, side_words, word_list, words
 MAX_PRV_MARGIN_MM = 30
 """A planning organ at risk volume with a larger margin is more likely a misread number."""
 
+LONGEST_NAME = 128
+"""DICOM allows 64; what is much longer is no name."""
+
 LONGEST_OLD_NAME = 16
 """Older systems cut names here, so that the last word of such a name may have lost its end."""
 
@@ -52,7 +55,7 @@ DISTANCE = re.compile(r"\d(?:\.\d+)? ?[mc]m")
 
 NODAL_CODE = re.compile(r"(iv|v?i{1,3}|v|[1-7])([abc])?")
 
-NODAL_CODES = re.compile(r"(?:iv|v?i{1,3}|v|[1-7])[abc]*(?:[-+&/ ]*(?:(?:iv|v?i{1,3}|v|[1-7])[abc]*|[abc]))*")
+NODAL_CODES = re.compile(r"[ivx1-7abc&+/-]+")
 
 BARE_VERTEBRA = re.compile(r"(c|th?|l|s)0?(\d{1,2})")
 
@@ -68,6 +71,8 @@ def classify(name: str) -> NameClass:
     An organ is only told where every part of its name is understood; a name that may be two organs, that leaves the
     side open, or that counts copies (Parotid_R_1) is left to a person. So is everything that no rule knows.
     """
+    if len(name) > LONGEST_NAME:
+        return NameClass(name=name, kind=Kind.UNKNOWN, rule=f"has {len(name)} characters")
     plain = plain_text(name)
     parts = NameParts(name=name, text=plain.lower().strip(), words=words_of(name))
     for rule in RULES:

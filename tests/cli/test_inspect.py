@@ -174,3 +174,21 @@ def test_rois_of_a_list_of_names(tmp_path: Path) -> None:
     assert "a PTV" in result.stdout and "may be Glnd_Thyroid or Cartlg_Thyroid" in result.stdout
     assert result.stdout.splitlines()[-1] == "4 names: 1 mapped, 2 set aside, 1 to decide"
     assert "- '*PTV*'  # 2 names, 7 structure sets" in (tmp_path / "map.yaml").read_text(encoding="utf-8")
+
+
+def test_rois_decides_by_volume_and_place(tmp_path: Path) -> None:
+    for number, slices in (("1", range(2, 10)), ("2", range(3, 11))):
+        stack = axial(
+            40, series=f"s{number}", study=f"t{number}", frame=f"f{number}", patient_id=f"P{number}"
+        )
+        write_stack(tmp_path / number, stack)
+        rois = {"Thyroid": box_contours(stack, slices, 9), "Larynx": box_contours(stack, range(24, 36), 9)}
+        write_structure_set(tmp_path / number / "rs.dcm", stack, rois)
+    result = run("rois", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    row = next(line.split() for line in result.stdout.splitlines() if line.startswith("Thyroid"))
+    assert row[:3] == ["Thyroid", "2", "Glnd_Thyroid"]
+    assert "decided by volume and place: 7.78 cm3" in result.stdout
+    assert result.stdout.splitlines()[-1] == "2 names: 2 mapped, 0 set aside, 0 to decide"
+    named = run("rois", tmp_path, "--no-volumes")
+    assert named.stdout.splitlines()[-1] == "2 names: 1 mapped, 0 set aside, 1 to decide"

@@ -282,3 +282,10 @@ def test_what_a_target_left_of_an_organ_is_told_by_volume(
     organ: str, volumes: list[float], expected: float | None
 ) -> None:
     assert remainder_cm3(organ, volumes) == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["Level V" + "a" * 90 + "x", "vert" * 30 + "x", "a " * 60, "x" * 100_000, "\x00\u202e~^"]
+)
+def test_hostile_names_are_no_organs(name: str) -> None:
+    assert classify(name).fate != "map"
