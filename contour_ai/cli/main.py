@@ -114,7 +114,7 @@ class LazyGroup(click.Group):
             advice = str(error) or "no partial file was left. Run the same command again to go on."
             click.echo(f"interrupted: {visible(advice)}", err=True)
             status = INTERRUPTED
-        except (click.ClickException, click.exceptions.Exit):
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001 - the last resort: shown in full, with exit status 1
             status = _unforeseen(error)
@@ -162,14 +162,15 @@ def main() -> None:
     _make_streams_tolerant()
     gc.set_threshold(OBJECTS_A_COLLECTION)
     atexit.register(gc.freeze)  # what there is at the end goes with the process: not looked through once more
+    stdout = sys.stdout
     try:
         status = cli.main(prog_name="contour-ai", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         status = error.exit_code
-    except BrokenPipeError:  # of ``--help | head``; commands go on by themselves
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        status = 0
+    except SystemExit as error:
+        # Nobody reads any more (``--help | head``): click replaces the stream, and takes it for a failure.
+        status = error.code if sys.stdout is stdout else 0
     except (KeyboardInterrupt, click.Abort):  # before or after the command itself
         click.echo("interrupted", err=True)
         status = INTERRUPTED

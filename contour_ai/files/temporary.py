@@ -17,6 +17,7 @@ from contour_ai.files.process import ProcessId, this_process
 
 logger = logging.getLogger(__name__)
 
+PREFIX = ".tmp-"
 OURS = re.compile(
     r"\.tmp-(?P<host>[0-9a-f]{6})-(?P<pid>[0-9]{1,10})-(?P<start>[0-9a-f]{6})-[0-9a-f]{4}(?P<suffix>\..*)?"
 )
@@ -42,13 +43,18 @@ _cleared: dict[str, float] = {}
 
 def is_temporary(name: str) -> bool:
     """Whether a file or folder of this name is unfinished: it is never input."""
+    return name.startswith(PREFIX)
+
+
+def is_ours(name: str) -> bool:
+    """Whether contour-ai gave a file or folder this temporary name: other names are not input either, but stay."""
     return bool(OURS.fullmatch(name) or OF_0_1.fullmatch(name))
 
 
 def temporary_name(suffix: str = "") -> str:
     """A new name that says which process uses it. The suffix stays last, so that writers that go by it work."""
     owner = this_process()
-    return f".tmp-{owner.host}-{owner.pid}-{owner.start}-{uuid.uuid4().hex[:4]}{suffix}"
+    return f"{PREFIX}{owner.host}-{owner.pid}-{owner.start}-{uuid.uuid4().hex[:4]}{suffix}"
 
 
 def maker_of(name: str) -> ProcessId | None:
@@ -85,7 +91,7 @@ class Swap:
             return None
         if not all(isinstance(name, str) and name and name == Path(name).name for name in names):
             return None
-        return cls(*names) if all(map(is_temporary, names[1:])) else None
+        return cls(*names) if all(map(is_ours, names[1:])) else None
 
 
 def finish_swap(path: Path) -> None:
@@ -133,7 +139,7 @@ def clear_left_behind(folder: Path, *, now: bool = True, exclusive: bool = False
     _cleared[key] = time.monotonic()
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if is_temporary(entry.name))
+            names = sorted(entry.name for entry in entries if is_ours(entry.name))
     except OSError:
         return
     left = [folder / name for name in names if _is_left(folder / name, exclusive=exclusive)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -60,3 +61,14 @@ def test_a_cohort_goes_on_with_what_is_not_done(
     result = run("predict", "a", *more, "--out", tmp_path, "--model", "phantom-pelvis")
     assert result.exit_code == 130 and "interrupted: " in result.stderr
     assert advice in result.stderr and ("--skip-done" in result.stderr) == ("--skip-done" in advice)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no head")
+@pytest.mark.parametrize("arguments", [["--help"], ["commission", "--example-limits"], ["models", "list"]])
+def test_a_reader_that_has_gone_is_no_failure(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "contour_ai", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0

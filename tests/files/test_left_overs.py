@@ -162,8 +162,14 @@ def test_a_replaced_folder_without_its_record_is_never_removed(tmp_path: Path) -
     assert old.exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["tmp", ".tmp", ".tmp-mine", ".tmp-0123abc", ".tmpl", "a.tmp-0123abcd", ".tmp-0123ABCD"]
-)
+@pytest.mark.parametrize("name", [".tmp-mine", ".tmp-0123abc", ".tmp-0123ABCD", ".tmp-aaaaaa-1-bbbbbb-cccc0"])
+def test_names_that_are_nearly_ours_are_no_input_and_stay(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    os.utime(tmp_path / name, (0, 0))
+    clear_left_behind(tmp_path, exclusive=True)
+    assert (tmp_path / name).exists() and is_temporary(name)
+
+
+@pytest.mark.parametrize("name", ["tmp", ".tmp", ".tmpl", "a.tmp-0123abcd"])
 def test_other_names_are_not_taken_for_temporary_ones(name: str) -> None:
     assert not is_temporary(name)

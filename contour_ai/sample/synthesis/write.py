@@ -104,7 +104,7 @@ def write_synthetic_patient(out_dir: Path, patient: SyntheticPatient, fingerprin
     uid_seed = f"{name} {fingerprint} drawing {DRAWING_VERSION}"
     identity = PatientIdentity(name, f"Synthetic^{patient.seed}", STUDY_DATE, sex=patient.sex)
     folder = Path(out_dir) / name
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, record="patients") as temporary:
         ct = write_ct(
             temporary / CT_FOLDER,
             patient.volume,
