@@ -24,7 +24,7 @@ LAYERS = (
     ("inference", "postprocess", "device_resampling"),
     ("training",),
     ("pipeline",),
-    ("environment", "node"),
+    ("environment", "monitoring", "node"),
     ("cli",),
     ("__main__",),
 )

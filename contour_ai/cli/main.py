@@ -42,6 +42,7 @@ COMMANDS = {
     "models": "contour_ai.cli.models",
     "serve": "contour_ai.cli.serve",
     "send": "contour_ai.cli.send",
+    "monitor": "contour_ai.cli.monitor",
     "sample": "contour_ai.cli.sample",
     "synthesize": "contour_ai.cli.synthesize",
     "import-openkbp": "contour_ai.cli.import_openkbp",

@@ -78,7 +78,9 @@ class Versus:
 
 
 @dataclass(frozen=True)
-class _Pair:
+class FoundPair:
+    """One patient's CT with a structure set on each side."""
+
     patient: str
     ct: CTSeriesFiles
     predicted: StructureSetFile
@@ -114,9 +116,7 @@ def evaluate(
     Raises:
         InputError: nothing to compare: no structure set on one side, none of the same CT, or no CT.
     """
-    pairs, notes = _find_pairs(
-        Path(predicted), Path(reference), None if ct is None else Path(ct), on_progress
-    )
+    pairs, notes = find_pairs(Path(predicted), Path(reference), None if ct is None else Path(ct), on_progress)
     wanted = tuple(rois) if rois else _predicted_rois(pairs, roi_map)
     result = _evaluated(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress)
     return result if rois else _with_others(result)
@@ -138,7 +138,7 @@ def evaluate_versus(
     Both are scored for every ROI that either of them names. Arguments and errors as in `evaluate`.
     """
     found = [
-        _find_pairs(Path(side), Path(reference), None if ct is None else Path(ct), on_progress)
+        find_pairs(Path(side), Path(reference), None if ct is None else Path(ct), on_progress)
         for side in (predicted, versus)
     ]
     wanted = tuple(rois) if rois else _predicted_rois([p for pairs, _ in found for p in pairs], roi_map)
@@ -149,7 +149,7 @@ def evaluate_versus(
 
 
 def _evaluated(
-    pairs: Sequence[_Pair],
+    pairs: Sequence[FoundPair],
     notes: list[str],
     wanted: Sequence[str],
     roi_map: RoiMap | None,
@@ -187,9 +187,14 @@ def _tolerances(tau: float | Tolerances | None) -> Tolerances:
 # -- finding what belongs together -----------------------------------------------------------------------------
 
 
-def _find_pairs(
-    predicted: Path, reference: Path, ct: Path | None, on_progress: OnProgress
-) -> tuple[list[_Pair], list[str]]:
+def find_pairs(
+    predicted: Path, reference: Path, ct: Path | None = None, on_progress: OnProgress = no_progress
+) -> tuple[list[FoundPair], list[str]]:
+    """Structure sets of both sides that were drawn on the same CT, and sentences on the others.
+
+    Raises:
+        InputError: as `evaluate`.
+    """
     archive = scan(_places(predicted, reference, ct), on_progress)
     sides = {
         "PREDICTED": _side(archive, predicted, reference),
@@ -251,7 +256,7 @@ def _pairs(
     patients: Sequence[PatientFiles],
     predicted: Sequence[StructureSetFile],
     reference: Sequence[StructureSetFile],
-) -> tuple[list[_Pair], list[str]]:
+) -> tuple[list[FoundPair], list[str]]:
     """One pair a CT series with one structure set on each side; and sentences on the others."""
     pairs, notes = [], []
     labels = labels_of([patient.ct for patient in patients])
@@ -260,7 +265,7 @@ def _pairs(
         theirs = [s for s in patient.structure_sets if s in reference]
         name = labels[patient.ct.series_instance_uid]
         if len(mine) == 1 and len(theirs) == 1:
-            pairs.append(_Pair(name, patient.ct, mine[0], theirs[0]))
+            pairs.append(FoundPair(name, patient.ct, mine[0], theirs[0]))
             continue
         for found, side in ((mine, "prediction"), (theirs, "reference")):
             if len(found) > 1:
@@ -309,7 +314,7 @@ def _nothing_to_compare(
 
 
 def _compare(
-    found: _Pair, wanted: Sequence[str], roi_map: RoiMap | None, tolerances: Tolerances
+    found: FoundPair, wanted: Sequence[str], roi_map: RoiMap | None, tolerances: Tolerances
 ) -> tuple[list[RoiMetrics], dict[str, RoiNames], list[str]]:
     """The figures of every wanted ROI of one patient, its names on both sides, and remarks, those on the CT first."""
     ct = read_ct(found.ct, with_pixels=False)
@@ -345,7 +350,7 @@ def _mask(structure_set: StructureSet, ct: CTSeries, name: str, remarks: list[st
     return mask
 
 
-def _predicted_rois(pairs: Sequence[_Pair], roi_map: RoiMap | None) -> tuple[str, ...]:
+def _predicted_rois(pairs: Sequence[FoundPair], roi_map: RoiMap | None) -> tuple[str, ...]:
     """Every ROI that a prediction names, or was to name: so one that is missing, even in all of them, is counted."""
     names = dict.fromkeys(name for found in pairs for name in found.predicted.roi_names)
     names |= dict.fromkeys(name for found in pairs for name in _not_found(found.predicted))

@@ -1,0 +1,125 @@
+"""`contour-ai monitor`: AI contours against the approved ones, over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from contour_ai.cli import console
+
+
+@click.command("monitor")
+@click.argument(
+    "places",
+    metavar="NODE_STORE | AI_DIR APPROVED_DIR",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+)
+@click.option(
+    "--out",
+    "out_dir",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the page and the CSV go.",
+)
+@click.option(
+    "--baseline",
+    type=click.IntRange(min=10),
+    default=20,
+    show_default=True,
+    help="Number of first patients from which the limits of the charts come.",
+)
+@click.option(
+    "--commissioning",
+    type=click.Path(exists=True, path_type=Path),
+    help="evaluation.json of a commissioning run, to take the limits from.",
+)
+@click.option(
+    "--export-worst",
+    type=click.IntRange(min=1),
+    help="Also copy so many of the most edited patients to OUT/archive, to train on.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
+def command(
+    places: tuple[Path, ...],
+    out_dir: Path,
+    baseline: int,
+    commissioning: Path | None,
+    export_worst: int | None,
+    overwrite: bool,
+) -> None:
+    """Compare AI contours with the approved ones, and chart what was edited.
+
+    NODE_STORE is the storage of `contour-ai serve`, to which approved structure sets came back; or give the folder of
+    predictions and that of the approved structure sets with their CTs. OUT holds monitor.html, with control charts,
+    alarms and tables by ROI, model, scanner, month and reviewer, and edits.csv.
+    """
+    from contour_ai.csv_files import write_csv
+    from contour_ai.files import atomic_folder, write_text
+    from contour_ai.monitoring.export import export_worst as export
+    from contour_ai.monitoring.measure import measure_edits
+    from contour_ai.monitoring.page import MonitorPage, csv_rows, page_text
+    from contour_ai.monitoring.pairs import is_node_storage, pairs_of_folders, pairs_of_node
+    from contour_ai.monitoring.records import COLUMNS
+    from contour_ai.monitoring.summary import roi_charts
+
+    if len(places) == 1 and is_node_storage(places[0]):
+        pairs, notes = pairs_of_node(places[0])
+    elif len(places) == 2:
+        pairs, notes = pairs_of_folders(*places)
+    else:
+        raise click.UsageError("give the storage of a node, or two folders: AI_DIR APPROVED_DIR")
+    with console.progress_bar() as on_progress:
+        edits, unread = measure_edits(pairs, on_progress)
+    charts = roi_charts(edits, baseline if commissioning is None else _commissioned(commissioning))
+    with atomic_folder(out_dir, overwrite=overwrite, inputs=places, private=True) as temporary:
+        page = MonitorPage(edits=edits, charts=charts, notes=[*notes, *unread])
+        write_text(temporary / "monitor.html", page_text(page))
+        write_csv(temporary / "edits.csv", COLUMNS, csv_rows(edits))
+        if export_worst is not None:
+            done = export(pairs, edits, export_worst, temporary / "archive")
+            console.err().print(
+                f"{done.train} patients to train on, {done.test} to test with, in {out_dir / 'archive'}",
+                markup=False,
+            )
+    for note in (*notes, *unread):
+        console.err().print(f"note: {note}", style="yellow", markup=False)
+    for one in charts:
+        for alarm in one.chart.alarms:
+            console.out().print(
+                f"alarm: {one.roi}, {one.figure}: {alarm.rule} at patient {alarm.index + 1} of {len(one.patients)} "
+                f"({one.patients[alarm.index]})",
+                markup=False,
+            )
+    console.out().print(
+        f"{len(pairs)} patients, {len(edits)} ROIs, {sum(e.untouched for e in edits)} approved unchanged: "
+        f"{out_dir / 'monitor.html'}",
+        markup=False,
+    )
+
+
+def _commissioned(path: Path) -> dict[tuple[str, str], Sequence[float]]:
+    """{(ROI, figure): values} of a commissioning run."""
+    import json
+
+    from contour_ai.errors import InputError
+    from contour_ai.monitoring.summary import FIGURES
+
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        found: dict[tuple[str, str], list[float]] = {}
+        for row in rows:
+            for figure in FIGURES:
+                if isinstance(row.get(figure), (int, float)):
+                    found.setdefault((str(row["roi"]), figure), []).append(float(row[figure]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "This is no record of a commissioning run.",
+            where=path,
+            found=error,
+            fix="give evaluation.json in the folder that `contour-ai commission` wrote",
+        ) from error
+    return dict(found)
