@@ -16,6 +16,24 @@ from numpy.typing import NDArray
 from contour_ai.dicom.decoder import receive, send
 from contour_ai.dicom.header import UNREADABLE
 
+KEYWORDS = (
+    "SOPClassUID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "PixelData",
+)
+"""What pixels are decoded by."""
+
 CHECK_BYTES = 64
 """Slack between what the header promises and what is decoded, before it is refused."""
 
@@ -49,7 +67,7 @@ def _decoded(path: Path) -> NDArray[np.generic]:
     """(row, column) or (frame, row, column) stored values."""
     from pydicom.filereader import dcmread
 
-    pixels: NDArray[np.generic] = dcmread(path, force=True).pixel_array
+    pixels: NDArray[np.generic] = dcmread(path, force=True, specific_tags=list(KEYWORDS)).pixel_array
     return pixels
 
 

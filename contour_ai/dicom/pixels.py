@@ -14,7 +14,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
 from contour_ai.dicom.decoder import DecodingError, shared_decoder
-from contour_ai.dicom.header import COPY_AGAIN, UNREADABLE, cut_short, damaged, read_data_set
+from contour_ai.dicom.header import COPY_AGAIN, UNREADABLE, cut_short, damaged, read_data_set, read_start
 from contour_ai.dicom.padding import AIR_HU, Padding, Stored, padding_notes, padding_of
 from contour_ai.dicom.slice_header import Slice
 from contour_ai.dicom.values import integer, text
@@ -34,7 +34,6 @@ KEYWORDS = (
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
-    "PixelData",
 )
 
 
@@ -79,7 +78,7 @@ def _fill(
         places.setdefault(one.path, []).append(k)
 
     def fill(path: Path) -> list[Padding] | None:
-        stored, padding = _stored_values(path)
+        stored, padding = _stored_values(path, compressed=slices[places[path][0]].is_compressed)
         found = []
         for k in places[path]:
             one = slices[k]
@@ -132,22 +131,27 @@ def _rescale_all(stored: Stored, one: Slice, out: NDArray[np.generic]) -> bool:
     return True
 
 
-def _stored_values(path: Path) -> tuple[Stored, Padding | None]:
+def _stored_values(path: Path, *, compressed: bool) -> tuple[Stored, Padding | None]:
     """(frame, row, column) stored values of a file, and the values that it declares as padding."""
-    data_set = read_data_set(path, KEYWORDS)
+    # What is decoded elsewhere is read there.
+    if compressed:
+        data_set, pixel_bytes = read_start(path, KEYWORDS)
+    else:
+        data_set = read_data_set(path, [*KEYWORDS, "PixelData"])
     try:
-        _check_pixel_description(path, data_set)
+        if not compressed:
+            pixel_bytes = len(data_set["PixelData"].value or b"") if "PixelData" in data_set else 0
+        _check_pixel_description(path, data_set, pixel_bytes)
         padding = padding_of(data_set)
-        syntax = data_set.file_meta.get("TransferSyntaxUID") if hasattr(data_set, "file_meta") else None
-        if syntax is not None and UID(syntax).is_compressed and not UID(syntax).is_deflated:
+        if compressed:
             return _decoded(path, data_set), padding
         return _significant_bits(_native(path, data_set), data_set), padding
     except UNREADABLE as error:
         raise damaged(path, error) from error
 
 
-def _check_pixel_description(path: Path, data_set: FileDataset) -> None:
-    if "PixelData" not in data_set or not len(data_set["PixelData"].value or b""):
+def _check_pixel_description(path: Path, data_set: FileDataset, pixel_bytes: int) -> None:
+    if not pixel_bytes:
         raise InputError(
             "This CT file has no pixels, or was cut short before their end.", where=path, fix=COPY_AGAIN
         )

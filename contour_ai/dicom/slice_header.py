@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
+    UID,
     EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -103,6 +104,8 @@ class Slice:
     temporal_position: str = ""
     kernel: str = ""
     images_in_acquisition: int | None = None
+    is_compressed: bool = False
+    """Whether its pixels must be decoded."""
     corrected: tuple[tuple[str, str, float], ...] = ()
     """(attribute, as written, as taken) of numbers that are written with a decimal comma."""
     unused: tuple[tuple[str, str], ...] = ()
@@ -229,11 +232,19 @@ def _slice(path: Path, frame: int | None, header: Dataset, sources: Sequence[Dat
         temporal_position=reader.word(*TEMPORAL_POSITION),
         kernel=reader.word("ConvolutionKernel"),
         images_in_acquisition=integer(header, "ImagesInAcquisition"),
+        is_compressed=is_compressed(header),
         corrected=tuple(reader.corrected),
         unused=tuple(reader.unused),
     )
     _check_plausible(one)
     return one
+
+
+def is_compressed(header: Dataset) -> bool:
+    """Whether the pixels of a file are compressed, by its transfer syntax."""
+    syntax = text(getattr(header, "file_meta", None) or Dataset(), "TransferSyntaxUID")
+    known = UID(syntax) if syntax else None
+    return known is not None and known.is_transfer_syntax and known.is_compressed and not known.is_deflated
 
 
 def _time(reader: _Numbers) -> str:
