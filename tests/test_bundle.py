@@ -14,8 +14,14 @@ from click.testing import CliRunner
 
 from contour_ai.bundle import (
     MODELS_VARIABLE,
+    DataRecord,
+    MadeFrom,
     ModelBundle,
+    OtherRun,
+    ResultsRecord,
+    RoiData,
     RoiPostprocess,
+    TrainingRecord,
     default_bundle,
     describe,
     list_bundles,
@@ -44,7 +50,7 @@ def small_bundle(name: str = "small", **changes: object) -> tuple[ModelBundle, R
         preprocess=PreprocessSettings((4.0, 3.0, 3.0), ((-160.0, 240.0), (-500.0, 1500.0))),
         network=config,
         postprocess={"Brainstem": RoiPostprocess(largest_component=True)},
-        training={"steps": 10},
+        training=TrainingRecord(steps=10),
     )
     return replace(bundle, **changes), build_network(config)  # type: ignore[arg-type]
 
@@ -76,13 +82,17 @@ def test_round_trip(models: Path) -> None:
 
 
 def test_pairs_that_were_learnt_are_those_of_prediction() -> None:
-    assert small_bundle(data={"flip_pairs": []})[0].mirror_channels == (0, 1, 2)
-    assert small_bundle(data={"flip_pairs": [["Brainstem", "Parotid_R"]]})[0].mirror_channels == (2, 1, 0)
+    assert small_bundle(data=DataRecord(flip_pairs=()))[0].mirror_channels == (0, 1, 2)
+    assert small_bundle(data=DataRecord(flip_pairs=(("Brainstem", "Parotid_R"),)))[0].mirror_channels == (
+        2,
+        1,
+        0,
+    )
 
 
 def test_a_model_that_saw_no_mirrored_patients_says_so() -> None:
-    assert small_bundle()[0].knows_mirror and small_bundle(training={"steps": 3})[0].knows_mirror
-    assert not small_bundle(training={"mirrored_samples": False})[0].knows_mirror
+    assert small_bundle()[0].knows_mirror and small_bundle(training=TrainingRecord(steps=3))[0].knows_mirror
+    assert not small_bundle(training=TrainingRecord(mirrored_samples=False))[0].knows_mirror
 
 
 def test_weights_are_half_the_size_and_norms_are_exact(models: Path) -> None:
@@ -142,6 +152,18 @@ def test_weights_of_another_network_are_refused(models: Path) -> None:
         ({"kind": "clinic"}, "did you mean clinical?"),
         ({"default": True}, "A phantom model cannot be the default"),
         ({"name": "a/b"}, "must be a plain file name"),
+        ({"data": {"flip_pair": []}}, "did you mean 'data.flip_pairs'?"),
+        (
+            {"data": {"flip_pairs": [["Brainstem", "Heart"]]}},
+            "data.flip_pairs for ROIs the model does not have",
+        ),
+        ({"training": {"miror_samples": False}}, "Unknown key 'training.miror_samples'"),
+        ({"training": {"mirrored_samples": "no"}}, "The value of training.mirrored_samples does not fit"),
+        ({"results": {"dice": {"Heart": 0.9}}}, "results.dice for ROIs the model does not have"),
+        ({"results": {"mirored": {}}}, "Unknown key 'results.mirored'"),
+        ({"results": {"mirrored": {"patients": 1}}}, "is missing"),
+        ({"provenance": {"sed": 3}}, "Unknown key 'provenance.sed'"),
+        ({"ranges": {"patients": 5, "rois": {"Heart": {"patients": 5}}}}, "Ranges for ROIs the model"),
         ({"postprocess": {"Heart": {}}}, "Post-processing for ROIs the model does not have"),
         ({"preprocess": {"windows_hu": [[-160, 240]]}}, "input channels and its windows differ"),
         ({"network": {"name": "resunet3d"}}, "The key network.in_channels is missing"),
@@ -154,6 +176,33 @@ def test_a_description_that_does_not_fit_is_refused(models: Path, change: dict, 
     with pytest.raises(ModelError) as caught:
         read_description(models / "small")
     assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_what_is_known_about_a_model_reads_back(tmp_path: Path) -> None:
+    run = OtherRun(
+        patients=4, dice={"Brainstem": 0.8}, difference={"Brainstem": -0.1}, largest_difference=0.2
+    )
+    results = ResultsRecord(
+        what="Dice", patients=4, mean_dice=0.8, dice={"Brainstem": 0.8}, other_runs={"not mirrored": run}
+    )
+    data = DataRecord(patients=9, rois={"Brainstem": RoiData(patients=7, volume_cm3=(1.0, 2.0, 3.0))})
+    bundle, network = small_bundle(
+        data=data, results=results, provenance=MadeFrom(seed=0, commands=("a", "b"))
+    )
+    saved = save_bundle(tmp_path / "m", bundle, network.state_dict(), model_card="# m\n")
+    for key in ("data", "training", "results", "provenance"):
+        assert getattr(saved, key) == getattr(bundle, key), key
+    content = yaml.safe_load((tmp_path / "m" / "model.yaml").read_text(encoding="utf-8"))
+    assert content["results"]["not mirrored"]["difference"] == {"Brainstem": -0.1}
+    assert "other_runs" not in content["results"] and content["training"] == {"steps": 10}
+
+
+def test_a_model_of_0_1_is_written_as_it_was_read() -> None:
+    """Keys, order and numbers of a description that has every record."""
+    folder = Path(__file__).parents[1] / "models" / "headneck-openkbp"
+    bundle = read_description(folder)
+    assert describe(bundle) == (folder / "model.yaml").read_text(encoding="utf-8")
+    assert not bundle.knows_mirror and bundle.results.other_runs.keys() == {"fp32", "mirrored"}
 
 
 def test_default_is_a_marked_clinical_one_only(models: Path) -> None:

@@ -24,6 +24,20 @@ from contour_ai.bundle.reading import (
     read_description,
     read_weights,
 )
+from contour_ai.bundle.records import (
+    CrossValidatedRoi,
+    CrossValidationRecord,
+    DataRecord,
+    MadeFrom,
+    OtherRun,
+    ResultsRecord,
+    RoiData,
+    RuleGain,
+    RulesRecord,
+    TrainingRecord,
+    results_mapping,
+    without_defaults,
+)
 from contour_ai.bundle.writing import describe, save_bundle, update_bundle
 
 __all__ = [
@@ -32,10 +46,20 @@ __all__ = [
     "FORMAT",
     "MODELS_VARIABLE",
     "WEIGHTS_FILE",
+    "CrossValidatedRoi",
+    "CrossValidationRecord",
+    "DataRecord",
     "InferenceSettings",
+    "MadeFrom",
     "ModelBundle",
+    "OtherRun",
+    "ResultsRecord",
     "RoiCalibration",
+    "RoiData",
     "RoiPostprocess",
+    "RuleGain",
+    "RulesRecord",
+    "TrainingRecord",
     "default_bundle",
     "describe",
     "find_bundle",
@@ -44,6 +68,8 @@ __all__ = [
     "model_folders",
     "read_description",
     "read_weights",
+    "results_mapping",
     "save_bundle",
     "update_bundle",
+    "without_defaults",
 ]

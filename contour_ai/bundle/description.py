@@ -8,8 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from contour_ai.bundle.records import DataRecord, MadeFrom, ResultsRecord, TrainingRecord, roi_names_in
 from contour_ai.errors import ConfigError, ModelError
 from contour_ai.files import safe_name
 from contour_ai.network_config import NetworkConfig
@@ -121,10 +122,10 @@ class ModelBundle:
     """By ROI name; a ROI without an entry has the defaults."""
     calibration: Mapping[str, RoiCalibration] = field(default_factory=dict)
     """By ROI name; a ROI without an entry keeps the network's own probabilities."""
-    data: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    results: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    data: DataRecord = field(default_factory=DataRecord)
+    training: TrainingRecord = field(default_factory=TrainingRecord)
+    results: ResultsRecord = field(default_factory=ResultsRecord)
+    provenance: MadeFrom = field(default_factory=MadeFrom)
     ranges: Ranges | None = None
     """What is usual in the training patients, for the flags of a prediction; None where it was not measured."""
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -152,8 +153,14 @@ class ModelBundle:
                 raise ConfigError(
                     f"The network's {what} differ in number.", where=where, found=found, expected=expected
                 )
-        for what, keys in (("Post-processing", self.postprocess), ("Calibration", self.calibration)):
-            unknown = sorted(set(keys) - set(names))
+        ranges = {} if self.ranges is None else self.ranges.rois
+        for what, keys in (
+            ("Post-processing", frozenset(self.postprocess)),
+            ("Calibration", frozenset(self.calibration)),
+            ("Ranges", frozenset(ranges)),
+            *roi_names_in(self.data, self.results),
+        ):
+            unknown = sorted(keys - set(names))
             if unknown:
                 raise ConfigError(
                     f"{what} for ROIs the model does not have.",
@@ -192,7 +199,7 @@ class ModelBundle:
     def mirror_channels(self) -> tuple[int, ...]:
         """Channel that each channel becomes in a left-right mirror (its own where it has no partner)."""
         channels = list(range(len(self.rois)))
-        learnt = self.data.get("flip_pairs")
+        learnt = self.data.flip_pairs
         names = {name: n for n, name in enumerate(self.roi_names)}
         pairs = flip_pairs(self.roi_names) if learnt is None else [(names[a], names[b]) for a, b in learnt]
         for a, b in pairs:
@@ -206,7 +213,7 @@ class ModelBundle:
     @property
     def knows_mirror(self) -> bool:
         """Whether the training showed mirrored patients, too; averaging with the mirror image makes others worse."""
-        return self.training.get("mirrored_samples") is not False
+        return self.training.mirrored_samples
 
     def postprocess_of(self, roi: str) -> RoiPostprocess:
         """What is done to a ROI's prediction."""

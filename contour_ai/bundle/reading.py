@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from contour_ai.bundle.description import DESCRIPTION_FILE, ModelBundle
+from contour_ai.bundle.records import results_from_mapping
 from contour_ai.errors import ConfigError, ModelError
 from contour_ai.files import is_temporary
 from contour_ai.settings import from_mapping
@@ -83,6 +84,8 @@ def read_description(folder: Path) -> ModelBundle:
         )
     if "folder" in content:
         raise ConfigError("Unknown key 'folder'.", where=path, fix="remove it")
+    if "results" in content:
+        content["results"] = results_from_mapping(content["results"])
     return from_mapping(ModelBundle, {**content, "folder": folder}, where=path)
 
 

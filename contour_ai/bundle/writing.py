@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from contour_ai.bundle.description import CARD_FILE, DESCRIPTION_FILE, WEIGHTS_FILE, ModelBundle
 from contour_ai.bundle.reading import FORMAT, load_bundle
+from contour_ai.bundle.records import results_mapping, without_defaults
 from contour_ai.files import atomic_file, atomic_folder, update_manifest, write_text
 from contour_ai.settings import to_mapping, to_yaml
 
@@ -74,6 +75,9 @@ def describe(bundle: ModelBundle) -> str:
     """The text of `model.yaml`."""
     mapping = to_mapping(replace(bundle, folder=Path()))
     del mapping["folder"]
+    for key in ("data", "training", "provenance"):
+        mapping[key] = without_defaults(getattr(bundle, key))
+    mapping["results"] = results_mapping(bundle.results)
     return to_yaml({"format": FORMAT, **mapping})
 
 

@@ -63,7 +63,7 @@ def list_models() -> None:
 def show(name: str) -> None:
     """Show the model NAME: a name from the list, or the folder of a bundle. Checks its weights, too."""
 
-    from contour_ai.bundle import CARD_FILE, load_bundle
+    from contour_ai.bundle import CARD_FILE, load_bundle, results_mapping, without_defaults
     from contour_ai.settings import to_yaml
 
     bundle = load_bundle(name)
@@ -87,10 +87,14 @@ def show(name: str) -> None:
     out().print(console.styled((bundle.name, "bold"), f" {bundle.description}"))
     for key, value in facts.items():
         out().print(f"  {key:9}{value}")
-    for title in ("data", "training", "results", "provenance"):
-        values = getattr(bundle, title)
+    for title, values in (
+        ("data", without_defaults(bundle.data)),
+        ("training", without_defaults(bundle.training)),
+        ("results", results_mapping(bundle.results)),
+        ("provenance", without_defaults(bundle.provenance)),
+    ):
         if values:
-            out().print(console.styled((title, "bold"), f"\n{_indented(to_yaml(dict(values)))}"))
+            out().print(console.styled((title, "bold"), f"\n{_indented(to_yaml(values))}"))
     if (bundle.folder / CARD_FILE).is_file():
         out().print(f"card: {bundle.folder / CARD_FILE}")
 
@@ -219,11 +223,12 @@ def cross_validation(name: str, run_dirs: tuple[Path, ...]) -> None:
     from contour_ai.pipeline.cross_validation import cross_validated
 
     bundle = cross_validated(load_bundle(name), run_dirs)
-    found = bundle.results["cross_validation"]
+    found = bundle.results.cross_validation
+    assert found is not None
     table = Table("ROI", "patients", "mean Dice", "worst", box=SIMPLE)
-    for roi, figures in found["dice"].items():
-        table.add_row(roi, str(figures["patients"]), f"{figures['mean']:.3f}", ", ".join(figures["worst"]))
-    table.add_row("mean", str(found["patients"]), f"{found['mean_dice']:.3f}", "")
+    for roi, figures in found.dice.items():
+        table.add_row(roi, str(figures.patients), f"{figures.mean:.3f}", ", ".join(figures.worst))
+    table.add_row("mean", str(found.patients), f"{found.mean_dice:.3f}", "")
     out().print(table)
     out().print(str(bundle.folder))
 

@@ -273,9 +273,9 @@ def _print_result(folder: Path) -> None:
     bundle = read_description(folder)
     table = Table("ROI", "patients", "Dice in validation", box=SIMPLE)
     for roi in bundle.roi_names:
-        dice = bundle.results["dice"].get(roi)
-        patients = bundle.data["rois"][roi]["patients"]
+        dice = bundle.results.dice.get(roi)
+        patients = bundle.data.rois[roi].patients
         table.add_row(roi, str(patients), "-" if dice is None else f"{dice:.3f}")
-    table.add_row("mean", "", f"{bundle.results['mean_dice']:.3f}")
+    table.add_row("mean", "", "-" if bundle.results.mean_dice is None else f"{bundle.results.mean_dice:.3f}")
     out().print(table)
     out().print(f"model: {folder}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from contour_ai.bundle import RoiData
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.errors import ConfigError, InputError, UnforeseenError
@@ -292,11 +293,13 @@ def _labels(found: Sequence[PatientFiles]) -> list[str]:
     ]
 
 
-def spread(cases: Sequence[Case], rois: Sequence[str]) -> dict[str, dict[str, object]]:
+def spread(cases: Sequence[Case], rois: Sequence[str]) -> dict[str, RoiData]:
     """{ROI: number of patients, and its volume's 5 %, 50 % and 95 % in cm3}: what the model has seen."""
-    facts: dict[str, dict[str, object]] = {}
+    facts = {}
     for roi, found in contoured_cm3(cases, rois).items():
-        facts[roi] = {"patients": len(found)}
+        volumes = None
         if found:
-            facts[roi]["volume_cm3"] = [round(float(v), 2) for v in np.percentile(found, (5, 50, 95))]
+            low, middle, high = (round(float(v), 2) for v in np.percentile(found, (5, 50, 95)))
+            volumes = low, middle, high
+        facts[roi] = RoiData(patients=len(found), volume_cm3=volumes)
     return facts

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from contour_ai.bundle import ModelBundle
+from contour_ai.bundle import ModelBundle, OtherRun, ResultsRecord, RuleGain, without_defaults
 from contour_ai.postprocess import LOWEST_PROBABILITY
 
 NOT_A_DEVICE = (
@@ -30,7 +31,7 @@ def model_card(bundle: ModelBundle) -> str:
         "## How it works",
         _how(bundle),
         "## Data and training",
-        _list({key: value for key, value in bundle.data.items() if key != "rois"} | dict(bundle.training)),
+        _list({**without_defaults(replace(bundle.data, rois={})), **without_defaults(bundle.training)}),
         "## Results",
         _results(bundle.results),
         *_cross_validation(bundle),
@@ -41,9 +42,9 @@ def model_card(bundle: ModelBundle) -> str:
     ]
     for heading, text in bundle.notes.items():
         parts += [f"## {heading}", text.strip()]
-    provenance = {key: value for key, value in bundle.provenance.items() if key != "commands"}
+    provenance = without_defaults(replace(bundle.provenance, commands=()))
     parts += ["## Provenance", _list({**provenance, "weights_sha256": "see model.yaml"})]
-    if commands := bundle.provenance.get("commands"):
+    if commands := bundle.provenance.commands:
         parts += ["## Making it again", "```bash\n" + "\n".join(commands) + "\n```"]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -66,17 +67,16 @@ def _use(bundle: ModelBundle) -> str:
 
 
 def _rois(bundle: ModelBundle) -> str:
-    seen: Mapping[str, Any] = bundle.data.get("rois", {})
-    dice: Mapping[str, float] = bundle.results.get("dice", {})
+    dice = bundle.results.dice
     rows = [
         "| ROI | training patients | volume in cm³ (5 %, median, 95 %) | Dice in validation |",
         "|---|---|---|---|",
     ]
     for roi in bundle.roi_names:
-        facts = seen.get(roi, {})
-        volumes = ", ".join(f"{v:g}" for v in facts.get("volume_cm3", ()))
+        seen = bundle.data.rois.get(roi)
+        volumes = "" if seen is None else ", ".join(f"{v:g}" for v in seen.volume_cm3 or ())
         score = f"{dice[roi]:.3f}" if roi in dice else "not scored"
-        rows.append(f"| {roi} | {facts.get('patients', '')} | {volumes} | {score} |")
+        rows.append(f"| {roi} | {'' if seen is None else seen.patients} | {volumes} | {score} |")
     return "\n".join(rows)
 
 
@@ -90,53 +90,52 @@ def _how(bundle: ModelBundle) -> str:
         f"levels, {network.base_filters} to {network.filters[-1]} filters, {network.norm} norm) gives one logit per "
         "ROI and voxel; each ROI's field goes back to the CT's own grid, where the contour is a level of it. ROIs "
         "that a training patient did not have contoured taught nothing, neither as organ nor as background"
-        + (", but where the network filled them in later." if bundle.training.get("filled_in") else ".")
+        + (", but where the network filled them in later." if bundle.training.filled_in else ".")
         + (" Logits are the mean of the patient's and the mirror image's." if bundle.inference.mirror else "")
     )
 
 
-def _results(results: Mapping[str, Any]) -> str:
-    if "dice" not in results:
+def _results(results: ResultsRecord) -> str:
+    if results.mean_dice is None:
         return "None."
     lines = [
-        f"{results['what']}: mean {results['mean_dice']:.3f} over {len(results['dice'])} ROIs, "
-        f"{results['patients']} patients."
+        f"{results.what}: mean {results.mean_dice:.3f} over {len(results.dice)} ROIs, {results.patients} patients."
     ]
-    if results.get("worst"):
-        lines.append("Worst: " + "; ".join(results["worst"]) + ".")
+    if results.worst:
+        lines.append("Worst: " + "; ".join(results.worst) + ".")
     return " ".join(lines)
 
 
 def _cross_validation(bundle: ModelBundle) -> list[str]:
-    found: Mapping[str, Any] = bundle.results.get("cross_validation", {})
-    if not found:
+    found = bundle.results.cross_validation
+    if found is None:
         return []
-    low, high = min(found["mean_dice_of_parts"]), max(found["mean_dice_of_parts"])
-    steps = " to ".join(str(n) for n in sorted({min(found["steps"]), max(found["steps"])}))
+    low, high = min(found.mean_dice_of_parts), max(found.mean_dice_of_parts)
+    steps = " to ".join(str(n) for n in sorted({min(found.steps), max(found.steps)}))
     text = (
-        f"{found['parts']} trainings, each of which held out another part of {found['patients']} patients: mean "
-        f"Dice {found['mean_dice']:.3f} ({low:.3f} to {high:.3f} in the parts), on the model's grid, without the rules "
-        f"below. Each took {steps} steps; this model's training took {bundle.training.get('steps', '?')}."
+        f"{found.parts} trainings, each of which held out another part of {found.patients} patients: mean "
+        f"Dice {found.mean_dice:.3f} ({low:.3f} to {high:.3f} in the parts), on the model's grid, without the rules "
+        f"below. Each took {steps} steps; this model's training took {bundle.training.steps or '?'}."
     )
     rows = ["| ROI | n | mean Dice | 5 %, median, 95 % | worst |", "|---|---|---|---|---|"]
-    for roi, figures in found["dice"].items():
-        spread = ", ".join(f"{v:.3f}" for v in figures["percentiles"])
+    for roi, figures in found.dice.items():
+        spread = ", ".join(f"{v:.3f}" for v in figures.percentiles)
         rows.append(
-            f"| {roi} | {figures['patients']} | {figures['mean']:.3f} | {spread} | {', '.join(figures['worst'])} |"
+            f"| {roi} | {figures.patients} | {figures.mean:.3f} | {spread} | {', '.join(figures.worst)} |"
         )
     return ["## Cross-validation", text, "\n".join(rows)]
 
 
 def _after_the_network(bundle: ModelBundle) -> list[str]:
-    chosen: Mapping[str, Any] = bundle.results.get("after_the_network", {})
-    if not chosen:
+    chosen = bundle.results.after_the_network
+    if chosen is None:
         return []
-    rules: Mapping[str, Mapping[str, float]] = chosen["rules"]
-    if all("better_in" in gain for gain in rules.values()):
+    rules = chosen.rules
+    if all(gain.better_in is not None for gain in rules.values()):
         how = "from four rules by their mean Dice in {} held-back patients, which flatters the gain a little; one"
     else:  # by contour-ai before it knew `expected_dice`
         how = "on {} held-back patients, each scored with what the others choose; a rule"
-    text = f"Chosen {how.format(chosen['patients'])} that gains less than 0.002 Dice is not taken."
+    text = f"Chosen {how.format(chosen.patients)} that gains less than 0.002 Dice is not taken."
     if not rules:
         return ["## After the network", text + " None was."]
     if any(bundle.postprocess_of(roi).expected_dice for roi in rules):
@@ -154,43 +153,37 @@ def _after_the_network(bundle: ModelBundle) -> list[str]:
         parts = "the largest only" if rule.largest_component else "all"
         threshold = f"{rule.threshold:.2f}" + (", of the patient" if rule.expected_dice else "")
         rows.append(
-            f"| {roi} | {threshold} | {parts} | {gain['dice_without']:.3f} | {gain['dice_with']:.3f} "
+            f"| {roi} | {threshold} | {parts} | {gain.dice_without:.3f} | {gain.dice_with:.3f} "
             f"| {_changed(gain)} |"
         )
     return ["## After the network", text, "\n".join(rows)]
 
 
-def _changed(gain: Mapping[str, float]) -> str:
-    return f"{gain['better_in']}, {gain['worse_in']}" if "better_in" in gain else "–"
+def _changed(gain: RuleGain) -> str:
+    return "–" if gain.better_in is None else f"{gain.better_in}, {gain.worse_in}"
 
 
-def _otherwise(results: Mapping[str, Any]) -> list[str]:
+def _otherwise(results: ResultsRecord) -> list[str]:
     """What the mirror image and full precision change."""
-    lines = []
-    if "mirrored" in results:
-        lines.append(
-            _difference(
-                results["mirrored"], "`--tta` (the mean with the mirror image; the network runs twice)"
-            )
+    lines = [
+        _difference(run, what.format(run.instead_of))
+        for way, what in (
+            ("mirrored", "`--tta` (the mean with the mirror image; the network runs twice)"),
+            ("not mirrored", "`--no-tta` (without the mirror image; the network runs once)"),
+            ("fp32", "fp32 instead of {}"),
         )
-    if "not mirrored" in results:
-        lines.append(
-            _difference(
-                results["not mirrored"], "`--no-tta` (without the mirror image; the network runs once)"
-            )
-        )
-    if "fp32" in results:
-        lines.append(_difference(results["fp32"], f"fp32 instead of {results['fp32']['instead_of']}"))
+        if (run := results.other_runs.get(way)) is not None
+    ]
     return ["## Run in another way", "\n".join(f"- {line}" for line in lines)] if lines else []
 
 
-def _difference(found: Mapping[str, Any], what: str) -> str:
-    changes: Mapping[str, float] = found["difference"]
+def _difference(found: OtherRun, what: str) -> str:
+    changes = found.difference
     mean = sum(changes.values()) / max(len(changes), 1)
     each = ", ".join(f"{roi} {change:+.4f}" for roi, change in changes.items())
     return (
         f"{what}: mean Dice {mean:+.4f} ({each}); the largest change in one ROI of one patient is "
-        f"{found['largest_difference']:.4f}."
+        f"{found.largest_difference:.4f}."
     )
 
 

@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from contour_ai.bundle import ModelBundle, read_description, update_bundle
+from contour_ai.bundle import (
+    CrossValidatedRoi,
+    CrossValidationRecord,
+    ModelBundle,
+    TrainingRecord,
+    read_description,
+    update_bundle,
+)
 from contour_ai.csv_files import original
 from contour_ai.errors import ConfigError, ModelError
 from contour_ai.pipeline._train import BUNDLE, CONFIG_FILE
@@ -38,7 +45,7 @@ class Part:
     number: int
     parts: int
     config: TrainConfig
-    training: Mapping[str, Any]
+    training: TrainingRecord
     """What its bundle says about it."""
     rois: tuple[str, ...]
     patients: Mapping[str, Mapping[str, float]]
@@ -59,7 +66,7 @@ def cross_validated(bundle: ModelBundle, run_dirs: Sequence[Path]) -> ModelBundl
     parts = sorted((_part(run_dir) for run_dir in run_dirs), key=lambda part: part.number)
     _refuse_unlike(bundle, parts)
     found = _summary(bundle.roi_names, parts)
-    bundle = replace(bundle, results={**bundle.results, "cross_validation": found})
+    bundle = replace(bundle, results=replace(bundle.results, cross_validation=found))
     return update_bundle(bundle, model_card=model_card(bundle))
 
 
@@ -140,8 +147,8 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "
     return found
 
 
-def _summary(rois: Sequence[str], parts: Sequence[Part]) -> dict[str, Any]:
-    """Plain numbers for model.yaml."""
+def _summary(rois: Sequence[str], parts: Sequence[Part]) -> CrossValidationRecord:
+    """What the parts found, together."""
     patients = {patient: scores for part in parts for patient, scores in part.patients.items()}
     names: dict[str, str] = {}
     for part in parts:
@@ -152,24 +159,25 @@ def _summary(rois: Sequence[str], parts: Sequence[Part]) -> dict[str, Any]:
         of_roi = {patient: {roi: scores[roi]} for patient, scores in patients.items() if roi in scores}
         values = [scores[roi] for scores in of_roi.values()]
         if values:
-            table[roi] = {
-                "patients": len(values),
-                "mean": round(float(np.mean(values)), 4),
-                "percentiles": [round(float(v), 4) for v in np.percentile(values, (5, 50, 95))],
-                "worst": [
+            low, middle, high = (round(float(v), 4) for v in np.percentile(values, (5, 50, 95)))
+            table[roi] = CrossValidatedRoi(
+                patients=len(values),
+                mean=round(float(np.mean(values)), 4),
+                percentiles=(low, middle, high),
+                worst=tuple(
                     f"{names.get(patient, patient)} {dice:.3f}"
                     for patient, _, dice in worst_cases(of_roi, WORST)
-                ],
-            }
+                ),
+            )
     means = [_mean_over_rois(rois, part.patients) for part in parts]
-    return {
-        "parts": len(parts),
-        "patients": len(patients),
-        "steps": [int(part.training.get("steps", 0)) for part in parts],
-        "mean_dice": round(float(np.mean([found["mean"] for found in table.values()])), 4),
-        "mean_dice_of_parts": [round(mean, 4) for mean in means],
-        "dice": table,
-    }
+    return CrossValidationRecord(
+        parts=len(parts),
+        patients=len(patients),
+        steps=tuple(part.training.steps for part in parts),
+        mean_dice=round(float(np.mean([found.mean for found in table.values()])), 4),
+        mean_dice_of_parts=tuple(round(mean, 4) for mean in means),
+        dice=table,
+    )
 
 
 def _mean_over_rois(rois: Sequence[str], patients: Mapping[str, Mapping[str, float]]) -> float:

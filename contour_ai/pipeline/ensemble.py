@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from contour_ai.bundle import ModelBundle
+from contour_ai.bundle import MadeFrom, ModelBundle
 from contour_ai.errors import ConfigError
 from contour_ai.pipeline._predict import LoadedModel, LoadingModel
 
@@ -65,7 +65,7 @@ def describe_ensemble(bundles: Sequence[ModelBundle]) -> ModelBundle:
         kind=min((bundle.kind for bundle in bundles), key=LEAST_TRUSTED_FIRST.index),
         default=False,
         description=f"The average of {len(bundles)} models",
-        provenance={"ensemble_of": members},
+        provenance=MadeFrom(ensemble_of=tuple(members)),
         weights_sha256=hashlib.sha256("\n".join([*members, *temperatures]).encode()).hexdigest(),
     )
 

@@ -256,7 +256,7 @@ def summary(prediction: Prediction, written: WrittenStructureSet, context: Conte
             "folder": bundle.folder.name,
             "weights_sha256": bundle.weights_sha256,
             "contouring_sha256": bundle.contouring_sha256,
-            "ensemble_of": list(bundle.provenance.get("ensemble_of", ())),
+            "ensemble_of": list(bundle.provenance.ensemble_of),
         },
         "software": {
             "python": platform.python_version(),

@@ -6,13 +6,21 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.box import bounding_box
-from contour_ai.bundle import ModelBundle, RoiCalibration, RoiPostprocess, update_bundle
+from contour_ai.bundle import (
+    ModelBundle,
+    OtherRun,
+    RoiCalibration,
+    RoiPostprocess,
+    RuleGain,
+    RulesRecord,
+    update_bundle,
+)
 from contour_ai.errors import InputError
 from contour_ai.evaluation.metrics import dice
 from contour_ai.evaluation.reliability import LogitCounts, expected_dice_logit, left_out_errors
@@ -194,29 +202,28 @@ def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, 
         if rule != RoiPostprocess():
             postprocess[roi] = rule
             usual, gained = dices[:, USUAL], dices[:, chosen]
-            rules[roi] = {
-                "dice_without": round(float(usual.mean()), 4),
-                "dice_with": round(float(gained.mean()), 4),
-                "better_in": int(np.count_nonzero(gained > usual)),
-                "worse_in": int(np.count_nonzero(gained < usual)),
-            }
-    results: dict[str, Any] = {**bundle.results, "after_the_network": {"patients": patients, "rules": rules}}
+            rules[roi] = RuleGain(
+                dice_without=round(float(usual.mean()), 4),
+                dice_with=round(float(gained.mean()), 4),
+                better_in=int(np.count_nonzero(gained > usual)),
+                worse_in=int(np.count_nonzero(gained < usual)),
+            )
     ways = {way for seen in found.values() for way in seen.others}
-    if ways:
-        for other in ("mirrored", "not mirrored"):
-            results.pop(other, None)
+    runs = {way: run for way, run in bundle.results.other_runs.items() if not ways or way == "fp32"}
     for way in sorted(ways):
         scored = {roi: seen for roi, seen in found.items() if seen.others.get(way)}
         differences = {
             roi: np.array(seen.others[way]) - np.array(seen.fixed)[:, USUAL] for roi, seen in scored.items()
         }
-        results[way] = {
-            "patients": patients,
-            "dice": {roi: round(float(np.mean(seen.others[way])), 4) for roi, seen in scored.items()},
-            "difference": {roi: round(float(values.mean()), 4) for roi, values in differences.items()},
-            "largest_difference": round(float(max(np.abs(v).max() for v in differences.values())), 4),
-            **({"instead_of": dtype} if way == "fp32" else {}),
-        }
+        runs[way] = OtherRun(
+            patients=patients,
+            dice={roi: round(float(np.mean(seen.others[way])), 4) for roi, seen in scored.items()},
+            difference={roi: round(float(values.mean()), 4) for roi, values in differences.items()},
+            largest_difference=round(float(max(np.abs(v).max() for v in differences.values())), 4),
+            instead_of=dtype if way == "fp32" else "",
+        )
+    after = RulesRecord(patients=patients, rules=rules)
+    results = replace(bundle.results, after_the_network=after, other_runs=runs)
     return replace(bundle, postprocess=postprocess, calibration=calibration, results=results)
 
 

@@ -153,13 +153,11 @@ def test_a_training_with_blank_slices_fills_in_and_goes_on(tmp_path: Path) -> No
     options = TrainOptions(device="cpu", on_plan=lambda facts: plans.append(dict(facts)))
     bundle = train(tmp_path / "archive", run, config, options=options)
     assert plans[0]["blank slices"] == "cut off in 1 patients (which: archive-check.csv)"
-    assert bundle.data["patients_cut_where_blank"] == 1
+    assert bundle.data.patients_cut_where_blank == 1
     assert "P2" in json.loads((run / "splits.json").read_text(encoding="utf-8"))["training"]
     longer = (run / "config.yaml").read_text(encoding="utf-8").replace("steps: 4", "steps: 6")
     (run / "config.yaml").write_text(longer, encoding="utf-8")
-    assert (
-        train(tmp_path / "archive", run, config, options=replace(options, resume=True)).training["steps"] == 6
-    )
+    assert train(tmp_path / "archive", run, config, options=replace(options, resume=True)).training.steps == 6
 
 
 def entries(cache: Path) -> dict[str, int]:
@@ -282,7 +280,7 @@ def test_what_is_left_out_is_printed_and_kept_with_the_run(archive: Path, tmp_pa
     splits = json.loads((tmp_path / "run" / "splits.json").read_text(encoding="utf-8"))
     assert splits["rois_left_out"] == {"P3": ["Parotid_L", "Parotid_R"]}
     assert (tmp_path / "run" / "archive-check.csv").is_file()
-    learnt = sum(bundle.data["rois"][roi]["patients"] for roi in ("Parotid_L", "Parotid_R"))
+    learnt = sum(bundle.data.rois[roi].patients for roi in ("Parotid_L", "Parotid_R"))
     assert learnt <= 2
     # What the map says is a matter of the training: with another map it is another one.
     with pytest.raises(ModelError, match="other patients, ROIs or settings"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from contour_ai.bundle import load_bundle, update_bundle
+from contour_ai.bundle import TrainingRecord, load_bundle, update_bundle
 from contour_ai.cli.main import cli
 from contour_ai.errors import InputError, OutputError
 from contour_ai.evaluation.limits import Limits, RoiLimits
@@ -127,7 +127,9 @@ def test_limits_that_are_not_kept(data: Path, tmp_path: Path, monkeypatch: pytes
 
 def test_mirroring_is_warned_of_where_the_training_did_not(data: Path, tmp_path: Path) -> None:
     sided = shutil.copytree(MODEL, tmp_path / "sided")
-    update_bundle(replace(load_bundle(sided), training={"mirrored_samples": False}), model_card="# sided\n")
+    update_bundle(
+        replace(load_bundle(sided), training=TrainingRecord(mirrored_samples=False)), model_card="# sided\n"
+    )
     for tta, warned in (("--tta", True), ("--no-tta", False)):
         result = run(
             data / "two", tmp_path / "out", GOOD, sided, tta

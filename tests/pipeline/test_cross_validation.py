@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from test_train import CONFIG as TINY
 from tiny_patients import write_patient
 
-from contour_ai.bundle import load_bundle
+from contour_ai.bundle import DataRecord, ResultsRecord, load_bundle
 from contour_ai.cli.main import cli
 from contour_ai.errors import ConfigError, ContourAIError, ModelError
 from contour_ai.pipeline._train import train
@@ -57,8 +57,8 @@ def test_every_patient_is_held_out_once(runs: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     scores = rows(runs / "1") | rows(runs / "2")
     assert sorted(p for p, roi in scores if roi == "Brainstem") == ["P1", "P2", "P3", "P4"]
-    found = load_bundle(str(model)).results["cross_validation"]
-    assert (found["parts"], found["patients"], found["steps"]) == (2, 4, [4, 4])
+    found = load_bundle(str(model)).results.cross_validation
+    assert found is not None and (found.parts, found.patients, found.steps) == (2, 4, (4, 4))
     keys: dict[str, str] = {}
     for part in ("1", "2"):
         keys |= json.loads((runs / part / "pseudonyms.json").read_text(encoding="utf-8"))
@@ -69,15 +69,13 @@ def test_every_patient_is_held_out_once(runs: Path, tmp_path: Path) -> None:
     means = []
     for roi, n in (("Brainstem", 4), ("Parotid_L", 3)):
         values = {p: dice for (p, name), dice in scores.items() if name == roi}
-        assert found["dice"][roi]["patients"] == n
-        assert found["dice"][roi]["mean"] == pytest.approx(np.mean(list(values.values())), abs=1e-4)
-        assert found["dice"][roi]["percentiles"][1] == pytest.approx(
-            np.median(list(values.values())), abs=1e-4
-        )
+        assert found.dice[roi].patients == n
+        assert found.dice[roi].mean == pytest.approx(np.mean(list(values.values())), abs=1e-4)
+        assert found.dice[roi].percentiles[1] == pytest.approx(np.median(list(values.values())), abs=1e-4)
         worst = min(values, key=lambda p: (values[p], p))
-        assert found["dice"][roi]["worst"][0] == f"{keys[worst]} {values[worst]:.3f}"
-        means.append(found["dice"][roi]["mean"])
-    assert found["mean_dice"] == pytest.approx(np.mean(means), abs=1e-4)
+        assert found.dice[roi].worst[0] == f"{keys[worst]} {values[worst]:.3f}"
+        means.append(found.dice[roi].mean)
+    assert found.mean_dice == pytest.approx(np.mean(means), abs=1e-4)
     card = (model / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "## Cross-validation" in card and f"| Parotid_L | 3 | {means[1]:.3f} |" in card
     assert "Each took 4 steps; this model's training took 4." in card
@@ -86,7 +84,7 @@ def test_every_patient_is_held_out_once(runs: Path, tmp_path: Path) -> None:
 
 def test_validation_csv_is_of_the_best_weights(runs: Path) -> None:
     bundle = load_bundle(str(runs / "1" / "bundle"))
-    for roi, mean in bundle.results["dice"].items():
+    for roi, mean in bundle.results.dice.items():
         values = [dice for (_, name), dice in rows(runs / "1").items() if name == roi]
         assert mean == pytest.approx(np.mean(values), abs=1e-4)
 
@@ -117,6 +115,12 @@ def test_parts_of_other_archives_or_rois_are_refused(runs: Path, tmp_path: Path)
     shutil.copy(runs / "1" / "validation.csv", tmp_path / "2" / "validation.csv")
     with pytest.raises(ConfigError, match=r"in several parts(.|\n)*found: P"):
         cross_validated(model, [runs / "1", tmp_path / "2"])
-    other = replace(model, rois=(roi_info("Brainstem"), roi_info("Parotid_R")))
+    other = replace(
+        model,
+        rois=(roi_info("Brainstem"), roi_info("Parotid_R")),
+        data=DataRecord(),
+        results=ResultsRecord(),
+        ranges=None,
+    )
     with pytest.raises(ConfigError, match=r"other ROIs than tiny(.|\n)*expected: Brainstem, Parotid_R$"):
         cross_validated(other, [runs / "1", runs / "2"])

@@ -20,7 +20,14 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
-from contour_ai.bundle import ModelBundle, RoiPostprocess, load_bundle, save_bundle, update_bundle
+from contour_ai.bundle import (
+    ModelBundle,
+    RoiPostprocess,
+    TrainingRecord,
+    load_bundle,
+    save_bundle,
+    update_bundle,
+)
 from contour_ai.cli.main import cli
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.ct_write import PatientIdentity, write_ct
@@ -653,7 +660,7 @@ def test_the_command_tries_every_patient(tmp_path: Path, model_dir: Path) -> Non
 
 def test_the_command_warns_of_mirroring_where_the_training_did_not(tmp_path: Path, model_dir: Path) -> None:
     folder = shutil.copytree(model_dir, tmp_path / "sided")
-    sided = replace(load_bundle(folder), training={"mirrored_samples": False})
+    sided = replace(load_bundle(folder), training=TrainingRecord(mirrored_samples=False))
     update_bundle(sided, model_card="# sided\n")
     patient = make_patient(tmp_path / "in")
     said = {}

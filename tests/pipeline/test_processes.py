@@ -74,7 +74,7 @@ def test_two_processes_learn_as_one_with_twice_the_samples(archive: Path, tmp_pa
         np.testing.assert_allclose(value, theirs[name], atol=2e-3, err_msg=name)
     # The first process speaks and writes, and it alone.
     assert said.stderr.count("samples a step") == 1 and said.stdout.count("model: ") == 1
-    assert load_bundle(two / "bundle").training["samples_a_step"] == 2
+    assert load_bundle(two / "bundle").training.samples_a_step == 2
     assert len(list((two / "tensorboard").glob("events.*"))) == 1
 
 

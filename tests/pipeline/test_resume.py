@@ -44,7 +44,7 @@ def test_killed_while_the_bundle_was_written_it_is_written_again(archive: Path, 
     again = train(archive, tmp_path, CONFIG, options=TrainOptions(resume=True))
     assert not half.exists() and again == load_bundle(tmp_path / "bundle")
     assert again.weights_sha256 == model.weights_sha256
-    assert again.training["steps"] == model.training["steps"]
+    assert again.training.steps == model.training.steps
 
 
 def test_a_window_of_whole_numbers_is_the_same_after_it_was_written(
@@ -54,7 +54,7 @@ def test_a_window_of_whole_numbers_is_the_same_after_it_was_written(
     config = replace(CONFIG, preprocess=replace(CONFIG.preprocess, windows_hu=None))
     first = train(archive, tmp_path, config)
     again = train(archive, tmp_path, config, options=TrainOptions(resume=True))
-    assert again.training["steps"] == first.training["steps"]
+    assert again.training.steps == first.training.steps
     assert again.preprocess.windows_hu == ((-1000, 400), (0, 80))
 
 

@@ -60,21 +60,21 @@ def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
     assert bundle.roi_names == ("Brainstem", "Parotid_L", "Parotid_R")
     assert bundle.mirror_channels == (0, 2, 1)
     assert bundle == load_bundle(run / "bundle") and bundle.kind == "phantom" and not bundle.default
-    assert bundle.ranges is not None and bundle.ranges.patients == bundle.data["training_patients"]
-    assert bundle.data["training_patients"] + bundle.results["patients"] == 4
+    assert bundle.ranges is not None and bundle.ranges.patients == bundle.data.training_patients
+    assert bundle.data.training_patients + bundle.results.patients == 4
     assert "P5: no structure set" in plans[0]["patients left out"]
     assert "1 set aside; listed in roi-names.csv" in plans[0]["names"]
     assert "PTV,1,set aside,,standard name PTV" in (run / "roi-names.csv").read_text(encoding="utf-8-sig")
-    assert set(bundle.results["accuracies"]) == {
+    assert set(bundle.results.accuracies) == {
         "overall_accuracy",
         "mean_accuracy",
         "frequency_weighted_accuracy",
         "mean_class_dice",
     }
-    assert set(bundle.results["surface_dice"]) == set(bundle.results["dice"])
+    assert set(bundle.results.surface_dice) == set(bundle.results.dice)
     names = json.loads((run / "pseudonyms.json").read_text(encoding="utf-8"))
-    assert [line.split(":")[0] for line in bundle.results["worst"]] != []
-    assert {line.split(":")[0] for line in bundle.results["worst"]} <= set(names.values())
+    assert [line.split(":")[0] for line in bundle.results.worst] != []
+    assert {line.split(":")[0] for line in bundle.results.worst} <= set(names.values())
     for path in ("model.yaml", "MODEL_CARD.md"):
         text = (run / "bundle" / path).read_text(encoding="utf-8")
         assert not re.search(r"\bP[1-5]\b", text) and str(tmp_path) not in text, path
@@ -98,7 +98,7 @@ def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="There is a training in this folder already"):
         train(archive, run, CONFIG)
     going_on = train(archive, run, CONFIG, options=TrainOptions(resume=True))
-    assert going_on.training["steps"] == 2
+    assert going_on.training.steps == 2
 
 
 @pytest.mark.parametrize("patient_id", ["phantom-pelvis-01", "P1"])  # by its hash one of each side
@@ -120,9 +120,9 @@ def test_fine_tuning_keeps_shared_rois_and_says_so(archive: Path, tmp_path: Path
     tuned = train(archive, tmp_path / "second", other, options=options)
     assert plans[0]["starts from"] == "tiny 1.0; kept: Brainstem; new: Parotid_L"
     assert tuned.network.base_filters == 4 and tuned.preprocess == model.preprocess
-    assert tuned.training["started_from"] == "tiny 1.0"
+    assert tuned.training.started_from == "tiny 1.0"
     again = train(archive, tmp_path / "second", other, options=TrainOptions(resume=True))
-    assert again.training["started_from"] == "tiny 1.0"
+    assert again.training.started_from == "tiny 1.0"
 
 
 @pytest.mark.parametrize("named", [None, (6.0, 4.5, 4.5)])

@@ -36,18 +36,20 @@ def test_rules_that_gain_are_taken(bundle: ModelBundle) -> None:  # noqa: F811
     network = bundle.build_network(calibrated=False)
     done = tuned(bundle, network, cases, "cpu", compare=True)
     assert done.postprocess == {ROI: RoiPostprocess(largest_component=True)}
-    rules = done.results["after_the_network"]
-    assert rules["patients"] == 6
-    assert rules["rules"][ROI]["dice_with"] == 1 > rules["rules"][ROI]["dice_without"]
+    rules = done.results.after_the_network
+    assert rules.patients == 6
+    assert rules.rules[ROI].dice_with == 1 > rules.rules[ROI].dice_without
     found = done.calibration[ROI]
     assert found.patients == 6 and 0 <= found.error <= 1
     # The network looks the same in a mirror.
-    assert done.results["mirrored"]["difference"] == {ROI: 0} and done.results["mirrored"]["patients"] == 6
+    assert done.results.other_runs["mirrored"].difference == {ROI: 0}
+    assert done.results.other_runs["mirrored"].patients == 6
     mirroring = replace(done, inference=replace(done.inference, mirror=True))
     turned = tuned(mirroring, network, cases, "cpu", compare=True)
-    assert turned.results["not mirrored"]["difference"] == {ROI: 0} and "mirrored" not in turned.results
-    if "fp32" in done.results:
-        assert done.results["fp32"]["largest_difference"] < 0.05
+    assert turned.results.other_runs["not mirrored"].difference == {ROI: 0}
+    assert "mirrored" not in turned.results.other_runs
+    if "fp32" in done.results.other_runs:
+        assert done.results.other_runs["fp32"].largest_difference < 0.05
 
 
 class Said(torch.nn.Module):
@@ -74,10 +76,10 @@ def test_the_contour_of_the_best_expected_dice_is_taken_where_it_is_the_best(bun
     said = replace(bundle, preprocess=replace(bundle.preprocess, windows_hu=((0.0, 800.0),)))
     done = tuned(said, Said(), [case_with_shell(seed, together=False) for seed in range(10)], "cpu")
     rule = done.postprocess[ROI]
-    gain = done.results["after_the_network"]["rules"][ROI]
-    assert gain["dice_with"] > gain["dice_without"] + 0.1
+    gain = done.results.after_the_network.rules[ROI]
+    assert gain.dice_with > gain.dice_without + 0.1
     assert rule == RoiPostprocess(expected_dice=True)
-    assert (gain["better_in"], gain["worse_in"]) == (10, 0)
+    assert (gain.better_in, gain.worse_in) == (10, 0)
     # Where the shell is there as a whole or not at all, what is expected of its voxels says nothing of the Dice.
     done = tuned(said, Said(), [case_with_shell(seed, together=True) for seed in range(10)], "cpu")
     assert not done.postprocess

@@ -7,10 +7,10 @@ import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from contour_ai import __version__
-from contour_ai.bundle import ModelBundle
+from contour_ai.bundle import DataRecord, MadeFrom, ModelBundle, ResultsRecord, TrainingRecord
 from contour_ai.pipeline._train.run_folder import patients_cut_where_blank
 from contour_ai.pipeline.archive import spread
 from contour_ai.pipeline.pseudonyms import pseudonyms
@@ -26,16 +26,18 @@ def describe_model(job: Job, progress: Progress, facts: Mapping[str, str], proce
 
     config, plan = job.config, job.plan
     best = progress.shipped
-    validated: dict[str, Any] = {
-        "what": "Dice on whole validation patients, on the model's grid",
-        "patients": len(job.validation),
-        "mean_dice": round(best.mean, 4),
-        "dice": _rounded(best.dice),
-        "surface_dice": _rounded(best.surface_dice),
-        "hd95_mm": _rounded(best.hd95_mm),
-        "accuracies": _rounded(best.accuracies),
-        "worst": _worst(best.patients, {} if config.data.public else pseudonyms(job.run_dir, best.patients)),
-    }
+    validated = ResultsRecord(
+        what="Dice on whole validation patients, on the model's grid",
+        patients=len(job.validation),
+        mean_dice=round(best.mean, 4),
+        dice=_rounded(best.dice),
+        surface_dice=_rounded(best.surface_dice),
+        hd95_mm=_rounded(best.hd95_mm),
+        accuracies=_rounded(best.accuracies),
+        worst=tuple(
+            _worst(best.patients, {} if config.data.public else pseudonyms(job.run_dir, best.patients))
+        ),
+    )
     return ModelBundle(
         folder=Path(),
         name=config.model.name,
@@ -47,35 +49,35 @@ def describe_model(job: Job, progress: Progress, facts: Mapping[str, str], proce
         preprocess=plan.settings,
         network=plan.network,
         inference=job.inference,
-        data={
-            "patients": len({c.patient_id for c in [*job.training, *job.validation]}),
-            "training_patients": len(job.training),
-            **({"patients_cut_where_blank": blank} if (blank := patients_cut_where_blank(job)) else {}),
-            "rois": spread(job.training, plan.rois),
-            "flip_pairs": [list(pair) for pair in plan.flip_pairs],
-        },
-        training={
-            "steps": progress.step,
-            "best_step": progress.best_step,
-            **({"weights": "the mean of those of the best and the last step"} if progress.mean else {}),
-            "hours": round(progress.elapsed_s / 3600, 3),
-            "sample_kij": list(plan.patch_kij),
-            "samples_a_step": plan.batch_size * processes,
-            **({"processes": processes} if processes > 1 else {}),
-            "optimiser": facts["optimiser"],
-            "device": _device_name(job),
-            **({} if config.augmentation.flip else {"mirrored_samples": False}),
-            "filled_in": _pseudo_labels_text(job, progress),
-            "started_from": progress.started_from,
-        },
+        data=DataRecord(
+            patients=len({c.patient_id for c in [*job.training, *job.validation]}),
+            training_patients=len(job.training),
+            patients_cut_where_blank=patients_cut_where_blank(job),
+            rois=spread(job.training, plan.rois),
+            flip_pairs=tuple(plan.flip_pairs),
+        ),
+        training=TrainingRecord(
+            steps=progress.step,
+            best_step=progress.best_step,
+            weights="the mean of those of the best and the last step" if progress.mean else "",
+            hours=round(progress.elapsed_s / 3600, 3),
+            sample_kij=plan.patch_kij,
+            samples_a_step=plan.batch_size * processes,
+            processes=processes,
+            optimiser=facts["optimiser"],
+            device=_device_name(job),
+            mirrored_samples=config.augmentation.flip,
+            filled_in=_pseudo_labels_text(job, progress),
+            started_from=progress.started_from,
+        ),
         results=validated,
-        provenance={
-            "made_with": f"contour-ai {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "seed": config.run.seed,
-            **({"commands": list(config.model.commands)} if config.model.commands else {}),
-            "data_and_settings_sha256": job.fingerprint,
-        },
+        provenance=MadeFrom(
+            made_with=f"contour-ai {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+            date=datetime.now(timezone.utc).date().isoformat(),
+            seed=config.run.seed,
+            commands=tuple(config.model.commands),
+            data_and_settings_sha256=job.fingerprint,
+        ),
     )
 
 
