@@ -37,6 +37,7 @@ sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY)]
 KINDS = ("CT", "compressed CT", "RTSTRUCT", "SEG", "masks", "YAML", "bundle")
 FORESEEN = (0, 2, 3, 4, 5, 6, 7)
 """Exit statuses that say what is wrong with the input (6: limits not met); 1 is a fault of the program."""
+UNFORESEEN = ("Traceback (most recent", "does not foresee")
 HANG_S = 20.0
 """Of the processor's time; a machine that does other work may take `HANG_WALL_S`."""
 HANG_WALL_S = 180.0
@@ -630,7 +631,7 @@ def _run(case: Case, number: int, folder: Path, out: Path, worker: Worker, resul
             yield Fault(number, case.kind, "hang", command, output)
         elif answer["status"] == -1:
             yield Fault(number, case.kind, "dead process", command, output)
-        elif answer["status"] not in FORESEEN or "Traceback (most recent" in output:
+        elif answer["status"] not in FORESEEN or any(sign in output for sign in UNFORESEEN):
             yield Fault(number, case.kind, "traceback", command, output)
         elif answer["mb"] > MOST_MB:
             yield Fault(number, case.kind, "memory", command, f"{answer['mb']:.0f} MB")

@@ -19,7 +19,7 @@ from contour_ai.evaluation.comparison import FigureComparison
 from contour_ai.evaluation.metrics import RoiMetrics, roi_metrics
 from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
 from contour_ai.faults import patient_boundary
-from contour_ai.files import private_folder, safe_name, write_text
+from contour_ai.files import private_file, private_folder, safe_name, write_text
 from contour_ai.pipeline._evaluate import EvaluatedPair, Evaluation, summary_beside
 from contour_ai.pipeline.roi_matching import RoiNames, match_in
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -98,7 +98,10 @@ def reports_of_evaluation(
                 report_of_pair(path, pair, metrics, [*notes, *_tolerance_notes(evaluation.tolerances)])
         except (InputError, UnforeseenError) as error:
             logger.warning("no page of patient %s: %s", pair.patient, error)
-            write_text(path, f"<!doctype html><title>No page</title><pre>{html.escape(str(error))}</pre>\n")
+            write_text(
+                private_file(path),
+                f"<!doctype html><title>No page</title><pre>{html.escape(str(error))}</pre>\n",
+            )
         links.setdefault(pair.patient, f"{PATIENTS}/{name}")
         paths.append(path)
     on_progress(ProgressEvent("reports", len(evaluation.pairs), len(evaluation.pairs)))
@@ -259,7 +262,7 @@ def _provenance(
     if summary:
         parts["Prediction"] = {"made": str(summary["created"]), "device": str(summary["device"])}
     parts["Input"] = {
-        "folder": str(ct.paths[0].parent),
+        "folder": ct.paths[0].parent.name,
         "series": ct.series_instance_uid,
         "slices, rows, columns": " x ".join(map(str, ct.grid.shape_kij)),
         "spacing": " x ".join(f"{mm:.4g}" for mm in ct.grid.spacing_mm) + " mm",
