@@ -197,11 +197,13 @@ def _fill_bladder(scene: Scene, organs: OrganConfig, *, lowered: bool) -> None:
         target = dice.between(20, 60)
     if is_cut(scene, old):
         target = volume * float(np.clip(target / 150.0, 0.6, 2.0))
+    free = scene.mask(*YIELDING) & behind_pubis(scene)
+    free[: np.flatnonzero(old.any(axis=(1, 2)))[0]] = False  # it fills upwards, not down beside the prostate
     upwards = dice.between(1.0, 2.2) if target > volume else dice.between(0.8, 1.2)
     new = resized(
         scene,
         old,
-        scene.mask(*YIELDING) & behind_pubis(scene),
+        free,
         target,
         roughness_mm=dice.between(0.5, 4.0),
         stretch=(upwards, dice.between(0.8, 1.3), dice.between(0.9, 1.5)),
