@@ -13,6 +13,7 @@ from contour_ai.cli.main import cli
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.dicom.scan import find_patient
+from contour_ai.pipeline.archive import find_sources
 from contour_ai.sample.synthesis.anatomy import anatomy_of
 from contour_ai.sample.synthesis.label_maps import read_label_maps
 from contour_ai.sample.synthesis.patient import draw_patient
@@ -59,6 +60,15 @@ def test_the_roi_map_says_what_is_absent(place: Path) -> None:
     roi_map = RoiMap.load(place / "out" / "roi-map.yaml")
     assert {"Prostate", "SeminalVes"} <= set(roi_map.absent["synthetic-00007"])
     assert {"External", "Bladder", "Rectum"} <= set(roi_map.rois)
+
+
+def test_train_takes_what_was_written(place: Path) -> None:
+    roi_map = RoiMap.load(place / "out" / "roi-map.yaml")
+    sources = find_sources(place / "out", roi_map)
+    source = sources.patients[0]
+    assert source.patient_id == "synthetic-00007" and not sources.left_out
+    assert {"Prostate", "SeminalVes"} <= source.absent
+    assert {"Bladder", "Rectum"} <= set(source.rois)
 
 
 def test_patients_that_are_there_are_kept_and_others_added(place: Path) -> None:
