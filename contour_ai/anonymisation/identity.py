@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from contour_ai.anonymisation.rules import CODE_LISTS
-from contour_ai.structures import tg263_name
+from contour_ai.structures import classify
 
 IDENTIFIERS = frozenset(
     {
@@ -111,7 +111,7 @@ class Identity:
 
         An anatomical name stays as it is: a patient called Lung must not turn Lung_L into X_L.
         """
-        if tg263_name(text) is not None:
+        if is_anatomical(text):
             return text
         for word in sorted(self.words | self.dates, key=lambda w: (-len(w), w)):
             text = _pattern(word).sub(REPLACEMENT, text)
@@ -141,3 +141,12 @@ def _pattern(word: str) -> re.Pattern[str]:
 def _texts(value: object) -> list[str]:
     values: Iterable[object] = value if isinstance(value, (list, tuple, MultiValue)) else (value,)
     return [str(v).strip("\0 ") for v in values if v is not None]
+
+
+def is_anatomical(name: str) -> bool:
+    """Whether a ROI name is a standard one or an alias; not where it is only read so with a typing error.
+
+    A patient may be called Fegatto, which is a letter more than the Italian liver.
+    """
+    found = classify(name)
+    return found.tg263_name is not None and not found.corrected

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from contour_ai.anonymisation.identity import Identity
+from contour_ai.anonymisation.identity import Identity, is_anatomical
 from contour_ai.dicom.archive import scan
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.header import UNREADABLE, damaged, read_data_set
@@ -18,7 +18,6 @@ from contour_ai.dicom.scan import PatientFiles, pair
 from contour_ai.dicom.values import text
 from contour_ai.errors import InputError, VerificationError
 from contour_ai.progress import OnProgress, ProgressEvent
-from contour_ai.structures import tg263_name
 
 PIXELS, CONTOURS = "PixelData", "ContourData"
 
@@ -95,7 +94,7 @@ def _names(data_set: Dataset) -> set[str]:
 
 def _is_anatomical(word: str, names: set[str]) -> bool:
     folded = word.casefold()
-    return any(folded in name.casefold() and tg263_name(name) is not None for name in names)
+    return any(folded in name.casefold() and is_anatomical(name) for name in names)
 
 
 def _search(one: Copied, copy: Dataset, identity: Identity, names: set[str]) -> None:

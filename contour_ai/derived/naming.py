@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from contour_ai.errors import ConfigError
 from contour_ai.structures import roi_info, tg263_name
+from contour_ai.structures.tg263 import prv_name
 
 GLOB_CHARACTERS = frozenset("*?[")
 LONGEST_NAME = 64
@@ -53,7 +54,7 @@ def matching(wanted: str, names: Sequence[str]) -> Matched:
 
 
 def margin_name(roi: str, margin_mm: float) -> str:
-    """The name of an organ with a margin after TG-263 (section 7.3): SpinalCord_PRV05; of a target: CTV_High_05.
+    """The name of an organ with a margin after TG-263: SpinalCord_PRV05, OpticNrv_PRV03_L; of a target: CTV_High_05.
 
     Raises:
         ConfigError: the margin is no whole number of millimetres from 1 to 99, which such a name could say.
@@ -68,7 +69,7 @@ def margin_name(roi: str, margin_mm: float) -> str:
         )
     if roi_info(roi).interpreted_type in TARGETS:
         return f"{roi}_{whole:02d}"
-    return f"{roi}_PRV{whole:02d}"
+    return prv_name(roi, whole)
 
 
 def checked_name(name: str) -> str:

@@ -41,6 +41,7 @@ class NameClass:
         organs: names of the organs that it may stand for, or is made from.
         may_be_whole: whether the name is that of a whole organ and only leaves open which, so that volume and place
             may tell.
+        corrected: whether the name was read with another letter, or with letters added.
         pattern: a pattern of a ROI map (glob or ``re:``) for names like this one; None where only the name itself
             will do.
     """
@@ -52,6 +53,7 @@ class NameClass:
     organs: tuple[str, ...] = ()
     pattern: str | None = None
     may_be_whole: bool = False
+    corrected: bool = False
 
     @property
     def fate(self) -> Fate:
@@ -125,7 +127,12 @@ def as_organ(parts: NameParts, reading: Reading) -> NameClass:
         return replace(asked, may_be_whole=True)
     rule = reading.how or "an organ"
     return NameClass(
-        name=parts.name, kind=Kind.ORGAN, rule=rule, tg263_name=reading.organ, organs=reading.organs
+        name=parts.name,
+        kind=Kind.ORGAN,
+        rule=rule,
+        tg263_name=reading.organ,
+        organs=reading.organs,
+        corrected=bool(reading.how),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from contour_ai.structures.roi_record import read_table
+from contour_ai.structures.tg263 import standard_names
 
 NUMBERS = range(1, 13)
 """Ribs and vertebrae."""
@@ -26,7 +27,7 @@ def program_names() -> Mapping[str, str]:
             for side, letter in (("left", "L"), ("right", "R")):
                 for n in NUMBERS:
                     names[_filled(theirs, side, n)] = _filled(ours, letter, n)
-    return names
+    return {theirs: ours for theirs, ours in names.items() if ours in standard_names()}
 
 
 def _filled(text: str, side: str, number: int) -> str:

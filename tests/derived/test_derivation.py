@@ -51,7 +51,7 @@ def test_recipe_names() -> None:
 
 def test_a_margin_names_itself_as_tg263_does() -> None:
     rois, notes = derived([{"each": ["SpinalCord", "Parotid_*"], "steps": [{"margin": 5}]}])
-    assert list(rois) == ["SpinalCord_PRV05", "Parotid_L_PRV05", "Parotid_R_PRV05"]
+    assert list(rois) == ["SpinalCord_PRV05", "Parotid_PRV05_L", "Parotid_PRV05_R"]
     assert "SpinalCord is taken from ROI spinal cord" in notes
     assert rois["SpinalCord_PRV05"].description == "spinal cord; margin +5 mm"
     assert rois["SpinalCord_PRV05"].sources == ("spinal cord",)
@@ -134,7 +134,7 @@ def test_nothing_is_derived_from_a_roi_that_is_withheld() -> None:
         of,
         keep=["Parotid_L"],
     )
-    assert list(rois) == ["Parotid_R_PRV03", "Both"] and rois["Both"].sources == ("Parotid_R",)
+    assert list(rois) == ["Parotid_PRV03_R", "Both"] and rois["Both"].sources == ("Parotid_R",)
     assert "ROI Parotid_L: nothing is derived from it, its verdict is stop" in notes
     assert "Only is skipped: Parotid_L: its verdict is stop" in notes
     assert "ROI Parotid_L is not kept: its verdict is stop" in notes

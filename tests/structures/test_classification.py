@@ -234,6 +234,7 @@ def test_all_names_of_totalsegmentator_have_one_that_fits_16_characters() -> Non
     ours = program_names()
     version_2 = [n for n in ours if not n.startswith(("heart_", "face", "pulmonary_artery"))]
     found = [ours[n] for n in version_2]
+    assert len(version_2) == 117
     assert len(set(found)) == len(set(version_2))
     assert all(len(name) <= 16 for name in found)
     assert all(classify(name).fate == "map" and classify(name).tg263_name == ours[name] for name in version_2)
@@ -289,3 +290,8 @@ def test_what_a_target_left_of_an_organ_is_told_by_volume(
 )
 def test_hostile_names_are_no_organs(name: str) -> None:
     assert classify(name).fate != "map"
+
+
+def test_a_name_that_was_corrected_says_so() -> None:
+    assert classify("Paroitd_L").corrected and classify("Fegatto").corrected
+    assert not classify("Parotis li").corrected
