@@ -15,11 +15,12 @@ from contour_ai.dicom.acquisitions import one_acquisition
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.joining import joined_frames
 from contour_ai.dicom.notes import value_corrected, value_not_used
+from contour_ai.dicom.patient_elements import FROM_CT
 from contour_ai.dicom.pixels import read_hu, same_image
 from contour_ai.dicom.scan import CTSeriesFiles, find_patient
 from contour_ai.dicom.slice_header import Slice, read_slices
 from contour_ai.dicom.slices import Gap, check_alike, find_gaps, stack, told, without_repeats
-from contour_ai.dicom.values import text
+from contour_ai.dicom.values import convertible, text
 from contour_ai.errors import GeometryError, InputError
 from contour_ai.grid import Grid
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -33,7 +34,7 @@ class CTSeries:
     Args:
         grid: where its voxels lie.
         volume: Hounsfield units, int16 where that is exact, else float32; None where read without pixels.
-        header: everything that the file of slice 0 says, without its pixels.
+        header: everything that the file of slice 0 says, without its pixels and what pydicom cannot convert.
         sop_class_uid: of the files, empty where they have none.
         sop_instance_uids: one a slice; the same for all in a multi-frame file; empty where a file has none.
         paths: one a slice.
@@ -119,7 +120,7 @@ def read_ct(
     return CTSeries(
         grid,
         volume,
-        read_header(slices[0].path),
+        convertible(read_header(slices[0].path), keep=FROM_CT),
         slices[0].sop_class_uid,
         tuple(s.sop_instance_uid for s in slices),
         tuple(s.path for s in slices),

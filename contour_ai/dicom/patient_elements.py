@@ -22,7 +22,7 @@ from pydicom.tag import Tag
 
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.notes import value_not_used
-from contour_ai.dicom.values import BINARY, CONVERSION_ERRORS, words
+from contour_ai.dicom.values import BINARY, CONVERSION_ERRORS, convertible, words
 from contour_ai.errors import InputError
 
 FROM_CT = (
@@ -165,7 +165,7 @@ def _bytes(header: Dataset, path: Path | None) -> dict[str, bytes]:
         with contextlib.suppress(
             InputError
         ):  # a file that is gone since it was read: its values are encoded again
-            fresh = read_header(path, ["SpecificCharacterSet", *FROM_CT])
+            fresh = convertible(read_header(path, ["SpecificCharacterSet", *FROM_CT]), keep=FROM_CT)
     found = {}
     for keyword in FROM_CT:
         tag = Tag(keyword)

@@ -9,18 +9,21 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections.abc import Collection
 from typing import cast
 
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
+from pydicom.valuerep import STANDARD_VR
 
 BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 """{VR of numbers that are not written as text: their `struct` format}."""
 
+VALID_VR = frozenset(str(vr.value) for vr in STANDARD_VR)
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 """What may be a decimal comma or a separator of thousands: "-1,024"."""
@@ -50,7 +53,10 @@ def words(data_set: Dataset, keyword: str) -> list[str]:
     tag = Tag(keyword)
     if tag not in data_set:
         return []
-    element = cast("DataElement | RawDataElement", data_set.get_item(tag))
+    try:
+        element = cast("DataElement | RawDataElement", data_set.get_item(tag))
+    except CONVERSION_ERRORS:  # it is longer than the file
+        return []
     if not isinstance(element, RawDataElement):
         value = element.value
         values = list(value) if isinstance(value, (MultiValue, list, tuple)) else [value]
@@ -80,6 +86,39 @@ def text(data_set: Dataset, keyword: str) -> str:
     if isinstance(value, MultiValue | list):
         return "\\".join(str(v).strip("\0 ") for v in value)
     return "" if value is None else str(value).strip("\0 ")
+
+
+def convertible(header: Dataset, keep: Collection[str] = ()) -> Dataset:
+    """A header of which every element can be asked for: a VR that does not exist is replaced, a broken value dropped.
+
+    Args:
+        keep: keywords of elements that stay also where their value is broken.
+    """
+    result = Dataset()
+    if hasattr(header, "file_meta"):
+        result.file_meta = header.file_meta
+    kept = {Tag(keyword) for keyword in keep}
+    for tag in list(header.keys()):
+        try:
+            element = cast("DataElement | RawDataElement", header.get_item(tag))
+        except CONVERSION_ERRORS:  # it is longer than the file
+            continue
+        if isinstance(element, RawDataElement) and element.VR not in (None, *VALID_VR):
+            vr = dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
+            element = element._replace(VR=vr.split(" ")[0])
+        if tag in kept or _can_be_converted(element, header):
+            result[tag] = element
+    return result
+
+
+def _can_be_converted(element: DataElement | RawDataElement, header: Dataset) -> bool:
+    if not isinstance(element, RawDataElement):
+        return True
+    try:
+        convert_raw_data_element(element, encoding=header.original_character_set, ds=header)
+    except CONVERSION_ERRORS:
+        return False
+    return True
 
 
 def number_in(word: str) -> float | None:

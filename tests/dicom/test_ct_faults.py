@@ -243,3 +243,22 @@ def test_a_range_of_padding_is_air(tmp_path: Path) -> None:
 def test_padding_that_is_air_already_is_left_as_stored_without_a_note(tmp_path: Path) -> None:
     ct = padded(tmp_path, -2000, signed=True, vr="SS", intercept=0.0)
     assert ct.volume is not None and (ct.volume.hu[:, 0] == -2000).all() and ct.notes == ()
+
+
+@pytest.mark.parametrize("vr", ["LE", "\x53\x02"])
+def test_a_vr_that_does_not_exist_is_no_crash(tmp_path: Path, vr: str) -> None:
+    """One flipped byte in an element that plays no part in where a slice lies."""
+    write_stack(tmp_path / "ct", STACK, lambda k, d: setattr(d, "PatientPosition", "HFS"))
+    for path in (tmp_path / "ct").iterdir():
+        data = path.read_bytes()
+        for element in (b"\x10\x00\x20\x00LO", b"\x18\x00\x00\x51CS"):
+            assert data.count(element) == 1
+            data = data.replace(element, element[:4] + vr.encode("latin-1"))
+        path.write_bytes(data)
+    np.savez(tmp_path / "m.npz", A=np.ones((5, 12, 10), bool))
+    for command in (
+        ["inspect", tmp_path / "ct"],
+        ["to-rtstruct", tmp_path / "ct", tmp_path / "m.npz", "--out", tmp_path / "rs.dcm"],
+    ):
+        result = CliRunner().invoke(cli, list(map(str, command)), prog_name="contour-ai")
+        assert result.exit_code in (0, 3), result.output
