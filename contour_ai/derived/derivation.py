@@ -12,7 +12,7 @@ from contour_ai.derived.margin import Margins
 from contour_ai.derived.naming import checked_name, is_pattern, margin_name, matching
 from contour_ai.derived.recipe import Derived, Recipe, Step, names_of
 from contour_ai.derived.region import Region
-from contour_ai.derived.steps import NEEDED, applied, in_words, margins_along_normal
+from contour_ai.derived.steps import applied, in_words, margins_along_normal
 from contour_ai.errors import ConfigError, InputError
 from contour_ai.grid import Grid
 from contour_ai.slice_names import slices_text
@@ -20,7 +20,8 @@ from contour_ai.structures import RoiInfo, roi_info, tg263_name
 
 OnNote = Callable[[str], None]
 
-OF_A_STOP = "its verdict is stop"
+EXTERNAL = "EXTERNAL"
+"""The type of the outline of the body; its name differs (Body, External, Skin)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +147,19 @@ class _Derivation:
     def _match(self, wanted: str, known: Sequence[str]) -> tuple[str, ...]:
         # A pattern means the patient's own ROIs: what it finds must not depend on what else a recipe makes.
         found = matching(wanted, list(self.sources.regions) if is_pattern(wanted) else known)
-        if found.note:
-            self._say(found.note)
-        return found.names
+        names, note = found.names, found.note
+        if (
+            not names
+            and not note
+            and roi_info(wanted).interpreted_type == EXTERNAL
+            and not is_pattern(wanted)
+        ):
+            names = tuple(n for n in self.sources.regions if self._info(n).interpreted_type == EXTERNAL)
+            note = f"{wanted} is taken from the external contour {names[0]}" if len(names) == 1 else ""
+            names = names if note else ()
+        if note:
+            self._say(note)
+        return names
 
     # -- making them ------------------------------------------------------------------------------------------------
 
@@ -208,10 +219,12 @@ class _Derivation:
         used = [n for n, _ in inputs]
         for step in task.entry.steps:
             before = region
-            operands = self._regions(task, step.operands, needed=step.operation in NEEDED)
+            operands = self._regions(task, step.operands, needed=not step.optional)
             region = self._stepped(task.name, region, step, [r for _, r in operands])
             used += [n for n, _ in operands]
             words.append(in_words(step, [n for n, _ in operands]))
+            if step.operands and not operands:
+                words.pop()  # an optional step, which the notes say was left out
             if region.is_empty and not before.is_empty:
                 words[-1] += " (nothing left)"
         if region.is_empty:

@@ -151,14 +151,17 @@ class Step:
     """{to, superior_mm, inferior_mm}: keeps the stretch of the body where another ROI lies, and so far beyond."""
     split: Split | None = None
     """{side, at}: keeps the patient's left or right side."""
+    optional: bool = False
+    """Beside the operation. true: where its ROIs are missing, the step is left out, with a note. false: the structure
+    is skipped then, for it would not be what its name says."""
 
     def __post_init__(self) -> None:
-        given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
+        given = [name for name in self._operations() if getattr(self, name) is not None]
         if len(given) != 1:
             raise ConfigError(
                 "A step needs exactly one operation.",
                 found=", ".join(given) or "none",
-                expected=", ".join(f.name for f in dataclasses.fields(self)),
+                expected=", ".join(self._operations()),
                 fix="write one step for each operation, in their order",
             )
         if self.fill_holes is False:
@@ -170,10 +173,14 @@ class Step:
         if isinstance(self.margin, float):
             Margins.all_around(self.margin)
 
+    @classmethod
+    def _operations(cls) -> tuple[str, ...]:
+        return tuple(f.name for f in dataclasses.fields(cls) if f.name != "optional")
+
     @property
     def operation(self) -> str:
         """The name of the operation."""
-        return next(f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None)
+        return next(name for name in self._operations() if getattr(self, name) is not None)
 
     @property
     def operands(self) -> tuple[str, ...]:

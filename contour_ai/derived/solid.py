@@ -176,6 +176,15 @@ class Solid:
             [self._cap(label, places[label - 1], -1) for label in np.flatnonzero(below).tolist()],
         )
 
+    @cached_property
+    def _caps_of(self) -> tuple[dict[int, list[_Cap]], dict[int, list[_Cap]]]:
+        """{slice: ends above it}, {slice: ends below it}."""
+        result: tuple[dict[int, list[_Cap]], dict[int, list[_Cap]]] = ({}, {})
+        for by_slice, caps in zip(result, self.caps, strict=True):
+            for cap in caps:
+                by_slice.setdefault(cap.k, []).append(cap)
+        return result
+
     def _cap(self, label: int, place: tuple[slice, slice, slice], direction: int) -> _Cap:
         k = place[0].start
         spacing = self.region.grid.spacing_mm[1:]
@@ -286,12 +295,10 @@ class Solid:
             self._add_bulges(values, below, height_mm, gap)
         else:
             values = np.full(self.levels.shape[1:], -self.reach_mm, np.float32)
-        for caps, k, distance in (
-            (self.caps[0], below, height_mm),
-            (self.caps[1], below + 1, gap - height_mm),
-        ):
-            for cap in caps:
-                if cap.k == k and distance <= cap.height_mm + 1e-9:
+        above, under = self._caps_of
+        for caps, distance in ((above.get(below), height_mm), (under.get(below + 1), gap - height_mm)):
+            for cap in caps or ():
+                if distance <= cap.height_mm + 1e-9:
                     part = values[cap.rows, cap.columns]
                     np.maximum(part, cap.at(distance), out=part)
         return HeightLevel(base + height_mm, values)
@@ -314,9 +321,10 @@ class Solid:
 
     def _add_bulges(self, values: NDArray[np.float32], n: int, height_mm: float, gap: float) -> None:
         """Replaces the curvature between the last two slices of a part that shrinks to its end by that of the area."""
-        for caps, k, before in ((self.caps[0], n + 1, gap - height_mm), (self.caps[1], n, height_mm)):
-            for cap in caps:
-                if cap.k == k and cap.taper is not None:
+        above, below = self._caps_of
+        for caps, before in ((above.get(n + 1), gap - height_mm), (below.get(n), height_mm)):
+            for cap in caps or ():
+                if cap.taper is not None:
                     place = cap.rows, cap.columns
                     straight = self._continued[0][n][place] * np.float32(1 - height_mm / gap)
                     straight += self._continued[1][n + 1][place] * np.float32(height_mm / gap)

@@ -12,9 +12,6 @@ from contour_ai.derived.recipe import Apart, Ring, Step
 from contour_ai.derived.region import Region
 from contour_ai.grid import Grid
 
-NEEDED = frozenset({"intersect", "keep_inside", "cut", "split"})
-"""Steps that make no sense without their ROIs; the others are left out, with a note."""
-
 
 def applied(region: Region, step: Step, other: Region | None) -> Region:
     """One step on a ROI; `other` is the union of the step's ROIs."""

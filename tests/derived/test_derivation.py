@@ -106,11 +106,14 @@ def test_what_is_missing_is_skipped_with_a_note_or_refused_where_required() -> N
 def test_a_step_without_its_roi_is_left_out_or_stops_the_structure() -> None:
     rois, notes = derived(
         [
-            {"name": "A", "of": "Body", "steps": [{"subtract": "Heart"}]},
+            {"name": "A", "of": "Body", "steps": [{"subtract": "Heart", "optional": True}]},
             {"name": "B", "of": "Body", "steps": [{"keep_inside": {"rois": "Heart"}}]},
+            {"name": "C", "of": "Body", "steps": [{"subtract": "Heart*"}]},
+            {"name": "D", "of": "Body", "steps": [{"unite": "Heart", "optional": True}]},
         ]
     )
-    assert list(rois) == ["A"]
+    assert list(rois) == ["A", "D"] and rois["A"].description == rois["D"].description == "Body"
+    assert "C is skipped: there is no ROI Heart* with contours" in notes
     assert "A: there is no ROI Heart with contours; the step is left out" in notes
     assert "B is skipped: there is no ROI Heart with contours" in notes
 
@@ -138,6 +141,13 @@ def test_nothing_is_derived_from_a_roi_that_is_withheld() -> None:
     assert "ROI Parotid_L: nothing is derived from it, its verdict is stop" in notes
     assert "Only is skipped: Parotid_L: its verdict is stop" in notes
     assert "ROI Parotid_L is not kept: its verdict is stop" in notes
+
+
+def test_the_body_is_the_external_contour_whatever_its_name() -> None:
+    of = Sources.of_regions(GRID, {"External": ball(GRID, (0, 0, 0), 45)})
+    rois, notes = derived([{"name": "Shrunk", "of": "Body", "steps": [{"margin": -5}]}], of)
+    assert rois["Shrunk"].sources == ("External",)
+    assert notes == ["Body is taken from the external contour External"]
 
 
 def test_a_name_that_may_mean_two_rois_is_none_of_them() -> None:
