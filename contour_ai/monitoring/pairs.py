@@ -17,7 +17,7 @@ from contour_ai.dicom.values import text
 from contour_ai.errors import ContourAIError, InputError
 from contour_ai.monitoring.records import ApprovedPair
 from contour_ai.pipeline._evaluate import find_pairs
-from contour_ai.pipeline.result import SUMMARY
+from contour_ai.pipeline.summary import SUMMARY
 
 DATABASE = "node.sqlite"
 

@@ -127,7 +127,7 @@ def carry_out(order: Order, models: Models) -> Answer:
 def _result(out_dir: Path, order: Order) -> Answer | None:
     """The answer that a finished folder gives; None where there is none for these UIDs."""
     from contour_ai.dicom.rtstruct_header import structure_set_uid
-    from contour_ai.pipeline.result import SUMMARY
+    from contour_ai.pipeline.summary import SUMMARY
 
     expected = str(structure_set_uid(order.uids_from))
     for path in sorted(out_dir.glob(f"*/{SUMMARY}")):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +20,18 @@ from contour_ai.dicom.frames import drawn_on
 from contour_ai.dicom.notes import prefixed
 from contour_ai.dicom.rtstruct_read import StructureSet, iter_masks, load_structure_set
 from contour_ai.dicom.scan import PatientFiles, pair, why_not
-from contour_ai.errors import ContourAIError, InputError
+from contour_ai.errors import ConfigError, ContourAIError, InputError
 from contour_ai.evaluation.comparison import FigureComparison, compare
 from contour_ai.evaluation.metrics import RoiMetrics, Row, roi_metrics
 from contour_ai.evaluation.report import RoiSummary, summarise
 from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
 from contour_ai.faults import patient_boundary
-from contour_ai.pipeline.result import SUMMARY
 from contour_ai.pipeline.roi_matching import RoiNames, match_in
+from contour_ai.pipeline.summary import SUMMARY, Summary, read_summary
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures.roi_map import RoiMap
+
+logger = logging.getLogger(__name__)
 
 MOST_NAMES = 12
 """ROIs that a note lists."""
@@ -360,8 +361,8 @@ def _predicted_rois(pairs: Sequence[FoundPair], roi_map: RoiMap | None) -> tuple
 
 def _not_found(predicted: StructureSetFile) -> list[str]:
     """The ROIs that the model looked for, and that are not in its structure set because it found nothing."""
-    rois = (summary_beside(predicted.path, predicted.sop_instance_uid) or {}).get("rois", {})
-    return [roi for roi, facts in rois.items() if facts.get("name_in_file", "") is None]
+    summary = summary_beside(predicted.path, predicted.sop_instance_uid)
+    return [] if summary is None else [roi for roi, one in summary.rois.items() if one.name_in_file is None]
 
 
 def _with_others(result: Evaluation) -> Evaluation:
@@ -378,10 +379,14 @@ def _with_others(result: Evaluation) -> Evaluation:
     return replace(result, notes=(*result.notes, note))
 
 
-def summary_beside(structure_set: Path, sop_instance_uid: str) -> dict[str, Any] | None:
-    """The `summary.json` beside a structure set, if it is of this structure set."""
-    try:
-        content = json.loads((structure_set.parent / SUMMARY).read_text(encoding="utf-8"))
-        return content if content["structure_set"]["sop_instance_uid"] == sop_instance_uid else None
-    except (OSError, ValueError, KeyError, TypeError):
+def summary_beside(structure_set: Path, sop_instance_uid: str) -> Summary | None:
+    """The `summary.json` beside a structure set, if it is of this structure set; one that cannot be used is logged."""
+    path = structure_set.parent / SUMMARY
+    if not path.is_file():
         return None
+    try:
+        summary = read_summary(path)
+    except ConfigError as error:
+        logger.warning("Not used: %s", error)
+        return None
+    return summary if summary.structure_set.sop_instance_uid == sop_instance_uid else None

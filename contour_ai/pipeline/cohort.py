@@ -12,7 +12,7 @@ from contour_ai.dicom.scan import find_patient
 from contour_ai.files import Manifest, content_sha256, is_temporary, is_whole
 from contour_ai.pipeline._predict import PredictOptions, options_record
 from contour_ai.pipeline._predict.writing import REPORT
-from contour_ai.pipeline.result import SUMMARY
+from contour_ai.pipeline.summary import SUMMARY
 from contour_ai.training.distributed import Place
 
 if TYPE_CHECKING:

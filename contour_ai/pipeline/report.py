@@ -130,7 +130,7 @@ def report_of_pair(
     ct = read_ct(pair.ct)
     sides = (load_structure_set(pair.predicted.path), load_structure_set(pair.reference.path))
     found = summary_beside(pair.predicted.path, sides[0].sop_instance_uid)
-    _write(path, ct, sides, pair.rois, metrics, found or {}, {}, notes)
+    _write(path, ct, sides, pair.rois, metrics, {} if found is None else found.to_json(), {}, notes)
 
 
 # -- gathering -------------------------------------------------------------------------------------------------

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
-import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
@@ -23,14 +21,20 @@ from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.ct import CTSeries
 from contour_ai.dicom.rtstruct_write import WrittenStructureSet
 from contour_ai.pipeline.places import without_folders
+from contour_ai.pipeline.summary import (
+    Summary,
+    SummaryFile,
+    SummaryFlag,
+    SummaryInput,
+    SummaryModel,
+    SummaryRoi,
+    SummaryScores,
+)
 from contour_ai.quality.figures import ct_figures
 from contour_ai.quality.flag import EXTERNAL, Evidence, Flag
 from contour_ai.quality.verdict import Verdict
 from contour_ai.render import CAUTION
 from contour_ai.structures import RoiInfo
-
-SUMMARY = "summary.json"
-"""Stands beside the structure set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,49 +233,53 @@ class Context:
     """Of the CT's files, whatever their names and order."""
 
 
-def summary(prediction: Prediction, written: WrittenStructureSet, context: Context) -> dict[str, Any]:
-    """The content of `summary.json`: plain values, millimetres, cubic centimetres and seconds."""
+def summary(prediction: Prediction, written: WrittenStructureSet, context: Context) -> Summary:
+    """What `summary.json` says of a prediction."""
     ct, bundle = context.ct, context.bundle
-    spacing = [round(s, 4) for s in ct.grid.spacing_mm]
-    return {
-        "caution": CAUTION,
-        "contour_ai": __version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "patient_id": prediction.patient_id,
-        "input": {
-            "path": context.source.resolve().name,
-            "series_instance_uid": ct.series_instance_uid,
-            "images_sha256": context.images_sha256,
-            "slices_rows_columns": list(ct.grid.shape_kij),
-            "spacing_mm": spacing,
-            "structure_set": None
+    return Summary(
+        caution=CAUTION,
+        contour_ai=__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        patient_id=prediction.patient_id,
+        input=SummaryInput(
+            path=context.source.resolve().name,
+            series_instance_uid=ct.series_instance_uid,
+            images_sha256=context.images_sha256,
+            slices_rows_columns=ct.grid.shape_kij,
+            spacing_mm=_rounded(ct.grid.spacing_mm, 4),
+            structure_set=None
             if prediction.reference is None
             else _below(prediction.reference, context.source),
-            "notes": without_folders(list(prediction.notes), [context.source]),
-        },
-        "model": {
-            "name": bundle.name,
-            "version": bundle.version,
-            "kind": bundle.kind,
-            "folder": bundle.folder.name,
-            "weights_sha256": bundle.weights_sha256,
-            "contouring_sha256": bundle.contouring_sha256,
-            "ensemble_of": list(bundle.provenance.ensemble_of),
-        },
-        "software": {
+            notes=tuple(without_folders(list(prediction.notes), [context.source])),
+        ),
+        model=SummaryModel(
+            name=bundle.name,
+            version=bundle.version,
+            kind=bundle.kind,
+            folder=bundle.folder.name,
+            weights_sha256=bundle.weights_sha256,
+            contouring_sha256=bundle.contouring_sha256,
+            ensemble_of=bundle.provenance.ensemble_of,
+        ),
+        software={
             "python": platform.python_version(),
             "platform": platform.platform(),
             **context.software,
         },
-        "device": context.device,
-        "options": dict(context.options),
-        "structure_set": {"file": written.path.name, "sop_instance_uid": written.sop_instance_uid},
-        "flags": [_flag_summary(flag) for flag in prediction.flags],
-        "compared_with_training_patients": 0 if bundle.ranges is None else bundle.ranges.patients,
-        "rois": {roi.name: _roi_summary(roi) for roi in prediction.rois},
-        "scores": _scores(prediction),
-        "timings_s": {stage: round(seconds, 3) for stage, seconds in prediction.timings_s.items()},
-    }
+        device=context.device,
+        options=dict(context.options),
+        structure_set=SummaryFile(file=written.path.name, sop_instance_uid=written.sop_instance_uid),
+        flags=_flags(prediction.flags),
+        compared_with_training_patients=0 if bundle.ranges is None else bundle.ranges.patients,
+        rois={roi.name: _roi_summary(roi) for roi in prediction.rois},
+        scores=_scores(prediction),
+        timings_s={stage: round(seconds, 3) for stage, seconds in prediction.timings_s.items()},
+    )
+
+
+def _rounded(values: tuple[float, float, float], decimals: int) -> tuple[float, float, float]:
+    a, b, c = (round(value, decimals) for value in values)
+    return a, b, c
 
 
 def _below(path: Path, folder: Path) -> str:
@@ -280,45 +288,39 @@ def _below(path: Path, folder: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
 
 
-def _roi_summary(roi: RoiResult) -> dict[str, Any]:
-    return {
-        "name_in_file": roi.written_name or None,
-        "type": roi.interpreted_type,
-        "volume_cm3": round(roi.volume_cm3, 3),
-        "slices_from_1": None if roi.slice_numbers is None else list(roi.slice_numbers),
-        "centroid_lps_mm": None
-        if roi.centroid_lps_mm is None
-        else [round(c, 2) for c in roi.centroid_lps_mm],
-        "mean_hu": None if roi.mean_hu is None else round(roi.mean_hu, 1),
-        "contour_at_probability": None if roi.probability is None else round(roi.probability, 3),
-        "flags": [_flag_summary(flag) for flag in roi.flags],
-    }
+def _roi_summary(roi: RoiResult) -> SummaryRoi:
+    return SummaryRoi(
+        name_in_file=roi.written_name or None,
+        type=roi.interpreted_type,
+        volume_cm3=round(roi.volume_cm3, 3),
+        slices_from_1=roi.slice_numbers,
+        centroid_lps_mm=None if roi.centroid_lps_mm is None else _rounded(roi.centroid_lps_mm, 2),
+        mean_hu=None if roi.mean_hu is None else round(roi.mean_hu, 1),
+        contour_at_probability=None if roi.probability is None else round(roi.probability, 3),
+        flags=_flags(roi.flags),
+    )
 
 
-def _flag_summary(flag: Flag) -> dict[str, Any]:
-    return {
-        "code": flag.code,
-        "reason": flag.reason,
-        "value": flag.value,
-        "low": flag.low,
-        "high": flag.high,
-        "unit": flag.unit,
-        "slices_from_1": list(flag.slices),
-    }
+def _flags(flags: Sequence[Flag]) -> tuple[SummaryFlag, ...]:
+    return tuple(
+        SummaryFlag(
+            code=flag.code,
+            reason=flag.reason,
+            value=flag.value,
+            low=flag.low,
+            high=flag.high,
+            unit=flag.unit,
+            slices_from_1=flag.slices,
+        )
+        for flag in flags
+    )
 
 
-def summary_text(content: Mapping[str, Any]) -> str:
-    """`summary` as JSON, a key a line and lists of numbers on one line."""
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    # A line break stands between brackets and numbers only: inside strings JSON writes it as \\n.
-    return re.sub(r"\[\n([-+.,\seE0-9]+)\n\s*\]", lambda m: f"[{' '.join(m[1].split())}]", text) + "\n"
-
-
-def _scores(prediction: Prediction) -> dict[str, Any] | None:
+def _scores(prediction: Prediction) -> SummaryScores | None:
     if prediction.reference is None:
         return None
     mean = prediction.mean_dice
-    return {
-        "dice": {roi.name: round(roi.dice, 4) for roi in prediction.rois if roi.dice is not None},
-        "mean_dice_of_organs": None if mean is None else round(mean, 4),
-    }
+    return SummaryScores(
+        dice={roi.name: round(roi.dice, 4) for roi in prediction.rois if roi.dice is not None},
+        mean_dice_of_organs=None if mean is None else round(mean, 4),
+    )

@@ -11,7 +11,7 @@ from contour_ai.dicom.scan import PatientFiles
 from contour_ai.errors import OutputError
 from contour_ai.files import check_target, safe_name
 from contour_ai.pipeline._predict.options import PredictOptions
-from contour_ai.pipeline.result import SUMMARY
+from contour_ai.pipeline.summary import SUMMARY
 
 
 def folder_name(files: PatientFiles, taken: Sequence[str] = ()) -> str:

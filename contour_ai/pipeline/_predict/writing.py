@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +26,14 @@ from contour_ai.pipeline._predict.structure_set import write_prediction
 from contour_ai.pipeline._predict.target import folder_name, inputs_of, refuse_strangers
 from contour_ai.pipeline.pictures import Scene, draw_pictures
 from contour_ai.pipeline.result import (
-    SUMMARY,
     Context,
     InMemory,
     PredictedRoi,
     Prediction,
     measure,
     summary,
-    summary_text,
 )
+from contour_ai.pipeline.summary import SUMMARY, SummaryDerived, summary_text
 from contour_ai.quality.flag import PatientFlags
 
 REPORT = "report.html"
@@ -117,28 +115,31 @@ def _write_all(
     )
     content = summary(prediction, written, context)
     if options.derive is not None or options.template is not None:
-        content["derived"] = derived_record(output.derived, written.names)
-        content["missing_of_template"] = list(output.missing)
-    write_text(private_file(folder / SUMMARY), summary_text(content))
+        content = replace(
+            content,
+            derived=derived_record(output.derived, written.names),
+            missing_of_template=tuple(output.missing),
+        )
+    write_text(private_file(folder / SUMMARY), summary_text(content.to_json()))
     if options.report:
         from contour_ai.pipeline.report import report_of_prediction  # and scipy.spatial, a fifth of a second
 
-        report_of_prediction(folder / REPORT, ct, written.path, reference.path, content)
+        report_of_prediction(folder / REPORT, ct, written.path, reference.path, content.to_json())
     return prediction
 
 
-def derived_record(rois: Sequence[DerivedRoi], names: Mapping[str, str]) -> dict[str, Any]:
-    """What a recipe made, for the summary: {ROI: name in the file, volume, slices from 1, of what and how}."""
+def derived_record(rois: Sequence[DerivedRoi], names: Mapping[str, str]) -> dict[str, SummaryDerived]:
+    """What a recipe made, for the summary."""
     record = {}
     for roi in rois:
         span = roi.region.slice_range
-        record[roi.info.name] = {
-            "name_in_file": names.get(roi.info.name, ""),
-            "volume_cm3": round(roi.region.volume_cm3, 3),
-            "slices": None if span is None else [span[0] + 1, span[1] + 1],
-            "description": roi.description,
-            "sources": list(roi.sources),
-        }
+        record[roi.info.name] = SummaryDerived(
+            name_in_file=names.get(roi.info.name, ""),
+            volume_cm3=round(roi.region.volume_cm3, 3),
+            slices=None if span is None else (span[0] + 1, span[1] + 1),
+            description=roi.description,
+            sources=tuple(roi.sources),
+        )
     return record
 
 

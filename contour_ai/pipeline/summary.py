@@ -1,0 +1,165 @@
+"""`summary.json`: what a prediction found and how, as one typed record that is written and read.
+
+Its JSON schema is `docs/summary.schema.json`. Keys stay from version to version; new ones come beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contour_ai.errors import ConfigError
+from contour_ai.settings import from_mapping, to_mapping
+
+SUMMARY = "summary.json"
+"""Stands beside the structure set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryFlag:
+    """A quality finding: what was found, its limits, and where."""
+
+    code: str
+    reason: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    slices_from_1: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryRoi:
+    """One ROI of the model."""
+
+    name_in_file: str | None
+    """In the structure set; null where the model found nothing."""
+    type: str = ""
+    """RTROIInterpretedType."""
+    volume_cm3: float = 0.0
+    slices_from_1: tuple[int, int] | None = None
+    """First and last slice with a contour, along the slice normal."""
+    centroid_lps_mm: tuple[float, float, float] | None = None
+    mean_hu: float | None = None
+    contour_at_probability: float | None = None
+    flags: tuple[SummaryFlag, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryDerived:
+    """A structure that a recipe made of others."""
+
+    name_in_file: str
+    volume_cm3: float
+    slices: tuple[int, int] | None
+    """First and last, from 1."""
+    description: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryInput:
+    """The CT that was contoured."""
+
+    path: str = ""
+    """Name of the patient's folder."""
+    series_instance_uid: str = ""
+    images_sha256: str = ""
+    """Of the CT's files, whatever their names and order."""
+    slices_rows_columns: tuple[int, int, int] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    structure_set: str | None = None
+    """The patient's own, which the prediction was compared with."""
+    notes: tuple[str, ...] = ()
+    """What was unusual in the input, in sentences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryModel:
+    """The model, so that a contour can be traced years later."""
+
+    name: str = ""
+    version: str = ""
+    kind: str = ""
+    folder: str = ""
+    weights_sha256: str = ""
+    contouring_sha256: str = ""
+    """Of all that decides a contour: weights, preprocessing, rules."""
+    ensemble_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryFile:
+    """The structure set that was written."""
+
+    file: str = ""
+    sop_instance_uid: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryScores:
+    """Agreement with the patient's own structure set."""
+
+    dice: Mapping[str, float] = field(default_factory=dict)
+    mean_dice_of_organs: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a prediction found in one patient: millimetres, cubic centimetres and seconds."""
+
+    caution: str = ""
+    contour_ai: str = ""
+    """Version."""
+    created: str = ""
+    """Date and time, UTC."""
+    patient_id: str = ""
+    input: SummaryInput = field(default_factory=SummaryInput)
+    model: SummaryModel = field(default_factory=SummaryModel)
+    software: Mapping[str, str] = field(default_factory=dict)
+    device: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Those that decide what is contoured, and under which names."""
+    structure_set: SummaryFile = field(default_factory=SummaryFile)
+    flags: tuple[SummaryFlag, ...] = ()
+    """Of the image, which concern all ROIs."""
+    compared_with_training_patients: int = 0
+    rois: Mapping[str, SummaryRoi] = field(default_factory=dict)
+    scores: SummaryScores | None = None
+    timings_s: Mapping[str, float] = field(default_factory=dict)
+    derived: Mapping[str, SummaryDerived] | None = None
+    """What a recipe made; not there where none was given."""
+    missing_of_template: tuple[str, ...] | None = None
+    """ROIs of the template that the model does not have; not there where none was given."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, in the order of the keys; what was not asked for has no key."""
+        content: dict[str, Any] = to_mapping(self)
+        for key in ("derived", "missing_of_template"):
+            if content[key] is None:
+                del content[key]
+        return content
+
+
+def summary_text(content: Mapping[str, Any]) -> str:
+    """A summary as JSON, a key a line and lists of numbers on one line."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    # A line break stands between brackets and numbers only: inside strings JSON writes it as \\n.
+    return re.sub(r"\[\n([-+.,\seE0-9]+)\n\s*\]", lambda m: f"[{' '.join(m[1].split())}]", text) + "\n"
+
+
+def read_summary(path: Path) -> Summary:
+    """A `summary.json`, of this version or an earlier one.
+
+    Raises:
+        ConfigError: it cannot be read, is no summary, or has keys that this version does not know.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError("The summary of a prediction cannot be read.", where=path, found=error) from error
+    return from_mapping(Summary, content, where=path)
