@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from contour_ai.json_schema import json_schema
 from contour_ai.pipeline.summary import Summary
+from contour_ai.schemas import json_schema
 
 SUMMARY_SCHEMA = Path(__file__).resolve().parent / "summary.schema.json"
 

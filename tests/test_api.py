@@ -55,18 +55,6 @@ def test_importing_the_package_is_light() -> None:
     assert done.stdout.split("\n")[:2] == ["set()", "False function function"]
 
 
-def test_no_module_is_named_like_a_function_or_class_in_it() -> None:
-    clashes = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if path.name == "__init__.py" or path == PACKAGE / "cli" / "main.py":
-            continue  # the entry point `contour_ai.cli:main` keeps its usual name
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-        if path.stem in names:
-            clashes.append(path.relative_to(PACKAGE).as_posix())
-    assert clashes == []
-
-
 def test_no_module_of_the_package_hides_a_public_name() -> None:
     modules = {p.stem for p in PACKAGE.glob("*.py")} | {p.name for p in PACKAGE.iterdir() if p.is_dir()}
     wanted = {*contour_ai.__all__, "review", "derive"}

@@ -11,7 +11,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "contour_ai"
 
 LAYERS = (
-    ("errors", "faults", "files", "progress", "settings", "visible_text", "yaml_files", "csv_files"),
+    (
+        "errors",
+        "faults",
+        "files",
+        "progress",
+        "settings",
+        "schemas",
+        "visible_text",
+        "yaml_files",
+        "csv_files",
+    ),
     ("box", "grid", "polygons"),
     ("slice_names",),
     ("volume",),
@@ -121,3 +131,15 @@ def test_nothing_is_printed_as_markup(path: Path) -> None:
         assert used not in text, (
             f"{path.name}: {used} is printed as it stands; use console.styled or print_note"
         )
+
+
+def test_no_module_is_named_like_a_function_or_class_in_it() -> None:
+    clashes = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.name == "__init__.py" or path == PACKAGE / "cli" / "main.py":
+            continue  # the entry point `contour_ai.cli:main` keeps its usual name
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        if path.stem in names:
+            clashes.append(path.relative_to(PACKAGE).as_posix())
+    assert clashes == []

@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from contour_ai import __version__
-from contour_ai.dicom.patient_elements import PatientElements, ascii_text
+from contour_ai.dicom.patient_module import PatientElements, ascii_text
 from contour_ai.dicom.values import text
 from contour_ai.structures.roi_record import RoiInfo
 

@@ -17,7 +17,7 @@ from pydicom.tag import Tag
 
 from contour_ai.box import Box
 from contour_ai.dicom.contour_data import CoordinateText, EncodedContour, image_item, roi_contour_item
-from contour_ai.dicom.patient_elements import ascii_names, ascii_text, patient_elements
+from contour_ai.dicom.patient_module import ascii_names, ascii_text, patient_elements
 from contour_ai.dicom.profile import Profile, load_profile
 from contour_ai.dicom.roi_names import written_names
 from contour_ai.dicom.rtstruct_header import (

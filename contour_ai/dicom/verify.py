@@ -16,7 +16,7 @@ from contour_ai.box import Box
 from contour_ai.dicom.finding import Finding
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.notes import EMPTY_ROI, SLICE_GAP, code_of
-from contour_ai.dicom.patient_elements import FROM_CT, PatientElements
+from contour_ai.dicom.patient_module import FROM_CT, PatientElements
 from contour_ai.dicom.profile import Profile
 from contour_ai.dicom.rtstruct_read import contours_on_slices, load_structure_set
 from contour_ai.dicom.values import text

@@ -23,7 +23,7 @@ from contour_ai.csv_files import original
 from contour_ai.errors import ConfigError, ModelError
 from contour_ai.pipeline._train import BUNDLE, CONFIG_FILE
 from contour_ai.pipeline.card import model_card
-from contour_ai.pipeline.pseudonyms import pseudonyms
+from contour_ai.pipeline.pseudonym_file import pseudonyms
 from contour_ai.settings import to_mapping
 from contour_ai.training.config import TrainConfig, load_config
 from contour_ai.training.validation import VALIDATION_FILE

@@ -11,7 +11,7 @@ import pytest
 from contour_ai.errors import ConfigError
 from contour_ai.pipeline._train.record import _worst
 from contour_ai.pipeline.places import without_folders
-from contour_ai.pipeline.pseudonyms import PSEUDONYMS_FILE, pseudonyms
+from contour_ai.pipeline.pseudonym_file import PSEUDONYMS_FILE, pseudonyms
 
 
 def test_pseudonyms_stay_and_tell_nothing(tmp_path: Path) -> None:

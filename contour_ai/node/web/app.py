@@ -25,7 +25,7 @@ from contour_ai.node.database import Row
 from contour_ai.node.service import Node
 from contour_ai.node.web import security
 from contour_ai.node.web.actions import ACTIONS, RefusedError
-from contour_ai.node.web.worklist import GROUPS, roi_lines, today, when, worklist
+from contour_ai.node.web.job_lists import GROUPS, roi_lines, today, when, worklist
 
 HERE = Path(__file__).parent
 RATINGS = ("none", "minor", "major", "not usable")

@@ -13,7 +13,7 @@ from contour_ai import __version__
 from contour_ai.bundle import DataRecord, MadeFrom, ModelBundle, ResultsRecord, TrainingRecord
 from contour_ai.pipeline._train.run_folder import patients_cut_where_blank
 from contour_ai.pipeline.archive import spread
-from contour_ai.pipeline.pseudonyms import pseudonyms
+from contour_ai.pipeline.pseudonym_file import pseudonyms
 from contour_ai.structures import roi_info
 
 if TYPE_CHECKING:

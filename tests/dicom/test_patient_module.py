@@ -184,7 +184,7 @@ def test_faults_of_the_ct_are_inherited_and_not_refused(
 
 
 def test_bytes_that_differ_do_not_pass(tmp_path: Path) -> None:
-    from contour_ai.dicom.patient_elements import patient_elements
+    from contour_ai.dicom.patient_module import patient_elements
     from contour_ai.dicom.profile import load_profile
 
     write(tmp_path, {"PatientName": ("PN", b"Right^Name")})
