@@ -173,10 +173,10 @@ def _nodes(parts: NameParts) -> NameClass | None:
 
 
 def _cut_or_joined(parts: NameParts) -> NameClass | None:
-    reading = organ_within(parts.words)
+    words = tuple(w for w in parts.words if w not in word_list("cuts"))  # "opt" may be the optic nerve
+    reading = organ_within(words)
     if reading is None:
-        words = tuple(w for w in parts.words if w not in word_list("cuts") and not w.isdigit())
-        reading = read_misspelt(words)
+        reading = read_misspelt(tuple(w for w in words if not w.isdigit()))
     if reading is None:
         return None
     eye_side = _eye_side(parts, reading)
@@ -231,8 +231,9 @@ def _eye_side(parts: NameParts, reading: Reading) -> NameClass | None:
     """OS and OD are the left and the right eye; OS is also "outside"."""
     if not any(organ.startswith(EYE_ORGANS) for organ in reading.organs):
         return None
-    rest = tuple(w for w in parts.words if w not in ("os", "od"))
-    if len(rest) != len(parts.words) - 1 or any(w in side_words() for w in rest):
+    side = "L" if "os" in parts.words else "R"
+    rest = tuple(w for w in parts.words if w not in ("os", "od") and side_words().get(w) != side)
+    if not {"os", "od"} & set(parts.words) or any(w in side_words() for w in rest):
         return None
     sided = read_organ((*rest, "left" if "os" in parts.words else "right"))
     if sided is None:

@@ -39,12 +39,19 @@ def target(parts: NameParts) -> NameClass | None:
     if match is not None:
         what = match.group().upper()
         before = organ_within(words_of(parts.name[: match.start()]))
-        if before is not None and re.search(r"[-~\\]|minus|nos|ohne|sans|not|excl|[+&]", parts.text):
+        if before is not None and re.search(
+            r"[-~\\]|minus|nos|ohne|sans|no|sub|without|excl|[+&]", parts.text
+        ):
             return aside(
                 parts, Kind.PART, f"an organ without, or joined to, a {what}", f"*{what}*", before.organs
             )
         return aside(parts, Kind.TARGET, f"a {what}", f"*{what}*")
     word = parts.has("targets")
+    soft = parts.has("soft_targets")
+    if word == soft is not None:
+        organ = organ_within(tuple(w for w in parts.words if w != soft))
+        if organ is not None:
+            return ask(parts, f'"{soft}" and an organ: a target, or the organ?', organ.organs)
     if word is None:
         word = next(
             (w for w in sorted(word_list("inside")) if w in parts.text and _belongs(w, "targets")), None
