@@ -15,7 +15,7 @@ from contour_ai.dicom.acquisitions import one_acquisition
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.joining import joined_frames
 from contour_ai.dicom.notes import value_corrected, value_not_used
-from contour_ai.dicom.patient_elements import FROM_CT
+from contour_ai.dicom.patient_module import FROM_CT
 from contour_ai.dicom.pixels import read_hu, same_image
 from contour_ai.dicom.scan import CTSeriesFiles, find_patient
 from contour_ai.dicom.slice_header import Slice, read_slices
