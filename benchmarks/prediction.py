@@ -258,7 +258,7 @@ def usual_way(patient: Path, model: str, out: Path, tta: bool | None) -> None:
     bundle = load_bundle(model)
     network = bundle.build_network("cpu").float().eval()
     ct = usual_reading(patient)
-    mirror = bundle.mirror_channels if bundle.averages_mirror(tta) else None
+    mirror = bundle.mirror_channels if bundle.uses_mirror_tta(tta) else None
     logits = usual_network(torch.from_numpy(usual_channels(ct, bundle))[None], network, mirror)
     usual_structures(patient, bundle, usual_labels(logits, ct.GetSize()[::-1]), out)
 
@@ -352,7 +352,7 @@ def parts(patient: Path, model: str, folder: Path, tta: bool | None) -> None:
 
     numbers = itertools.count()
     options = PredictOptions(overlays=False, tta=tta)
-    mirror = bundle.mirror_channels if bundle.averages_mirror(tta) else None
+    mirror = bundle.mirror_channels if bundle.uses_mirror_tta(tta) else None
     logits = usual_network(whole, plain, mirror)
     labels = usual_labels(logits, ct.GetSize()[::-1])
 

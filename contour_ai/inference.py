@@ -150,7 +150,7 @@ class Predictor:
             inference=bundle.inference,
             device=device,
             autocast=autocast,
-            mirror_channels=bundle.mirror_channels if bundle.averages_mirror(tta) else None,
+            mirror_channels=bundle.mirror_channels if bundle.uses_mirror_tta(tta) else None,
         )
 
     def logits(self, hu: NDArray[np.generic], on_progress: OnProgress = no_progress) -> NDArray[np.float32]:

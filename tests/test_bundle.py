@@ -91,8 +91,11 @@ def test_pairs_that_were_learnt_are_those_of_prediction() -> None:
 
 
 def test_a_model_that_saw_no_mirrored_patients_says_so() -> None:
-    assert small_bundle()[0].knows_mirror and small_bundle(training=TrainingRecord(steps=3))[0].knows_mirror
-    assert not small_bundle(training=TrainingRecord(mirrored_samples=False))[0].knows_mirror
+    assert (
+        small_bundle()[0].trained_with_mirroring
+        and small_bundle(training=TrainingRecord(steps=3))[0].trained_with_mirroring
+    )
+    assert not small_bundle(training=TrainingRecord(mirrored_samples=False))[0].trained_with_mirroring
 
 
 def test_weights_are_half_the_size_and_norms_are_exact(models: Path) -> None:
@@ -202,7 +205,7 @@ def test_a_model_of_0_1_is_written_as_it_was_read() -> None:
     folder = Path(__file__).parents[1] / "models" / "headneck-openkbp"
     bundle = read_description(folder)
     assert describe(bundle) == (folder / "model.yaml").read_text(encoding="utf-8")
-    assert not bundle.knows_mirror and bundle.results.other_runs.keys() == {"fp32", "mirrored"}
+    assert not bundle.trained_with_mirroring and bundle.results.other_runs.keys() == {"fp32", "mirrored"}
 
 
 def test_default_is_a_marked_clinical_one_only(models: Path) -> None:

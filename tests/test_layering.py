@@ -22,7 +22,7 @@ LAYERS = (
         "yaml_files",
         "csv_files",
     ),
-    ("box", "grid", "polygons"),
+    ("box", "grid", "holes", "polygons"),
     ("slice_names",),
     ("volume",),
     ("structures",),

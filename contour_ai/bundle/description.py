@@ -180,7 +180,7 @@ class ModelBundle:
         return self.folder / WEIGHTS_FILE
 
     @property
-    def contouring_sha256(self) -> str:
+    def inference_fingerprint(self) -> str:
         """SHA-256 of all that decides a contour: weights, ROIs, preprocessing, how the network is run, rules."""
         mapping = to_mapping(replace(self, folder=Path()))
         wanted = (
@@ -206,12 +206,12 @@ class ModelBundle:
             channels[a], channels[b] = b, a
         return tuple(channels)
 
-    def averages_mirror(self, tta: bool | None = None) -> bool:
+    def uses_mirror_tta(self, tta: bool | None = None) -> bool:
         """Whether the mirror image is predicted, too, where the user says `tta`, or nothing."""
         return self.inference.mirror if tta is None else tta
 
     @property
-    def knows_mirror(self) -> bool:
+    def trained_with_mirroring(self) -> bool:
         """Whether the training showed mirrored patients, too; averaging with the mirror image makes others worse."""
         return self.training.mirrored_samples
 

@@ -157,7 +157,7 @@ def command(
 
 def warn_of_mirror(bundle: ModelBundle, tta: bool | None) -> None:
     """Says so where the mirror image is averaged with a model that never saw one."""
-    if bundle.averages_mirror(tta) and not bundle.knows_mirror:
+    if bundle.uses_mirror_tta(tta) and not bundle.trained_with_mirroring:
         console.print_warning(
             "this model was trained without mirrored patients: --tta makes its contours worse"
         )

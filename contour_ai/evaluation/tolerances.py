@@ -17,7 +17,7 @@ BUILT_IN = "tolerances.yaml"
 
 
 @dataclass(frozen=True)
-class Source:
+class ToleranceSource:
     """A publication, or a department's own survey, and its tolerances in mm by TG-263 name."""
 
     text: str
@@ -32,7 +32,7 @@ class Tolerances:
     """Of the surface DSC, for every ROI that no source names."""
     path_mm: float = 0.0
     """Of the added path length."""
-    sources: tuple[Source, ...] = field(default=())
+    sources: tuple[ToleranceSource, ...] = field(default=())
     """Tolerances of the surface DSC of single ROIs."""
 
     def __post_init__(self) -> None:
@@ -45,7 +45,7 @@ class Tolerances:
         source = self.source_of(roi)
         return self.default_mm if source is None else _found(source, roi)[0]
 
-    def source_of(self, roi: str) -> Source | None:
+    def source_of(self, roi: str) -> ToleranceSource | None:
         """Who says so; None where the default holds."""
         return next((source for source in self.sources if _found(source, roi)), None)
 
@@ -90,7 +90,7 @@ def _parsed(text: str, where: object) -> Tolerances:
     return from_mapping(Tolerances, content, where=where)
 
 
-def _found(source: Source, roi: str) -> list[float]:
+def _found(source: ToleranceSource, roi: str) -> list[float]:
     """The ROI's own name first, whatever its case, then the organ that TG-263 knows it as."""
     folded = {name.casefold(): mm for name, mm in source.rois_mm.items()}
     names = (roi.strip(), tg263_name(roi) or "")

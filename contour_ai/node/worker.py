@@ -84,7 +84,7 @@ class Models:
         from contour_ai.pipeline._predict.model import load_model
 
         bundle = load_bundle(name) if name else default_bundle()
-        key = (str(bundle.folder), bundle.contouring_sha256)
+        key = (str(bundle.folder), bundle.inference_fingerprint)
         if key not in self._loaded:
             self._loaded[key] = load_model(bundle, self.device)
             while len(self._loaded) > MODELS_IN_MEMORY:

@@ -350,7 +350,7 @@ def environment(
         "Options": {
             "data": data_dir.resolve().name,
             "device": options.device,
-            "tta": str(bundle.averages_mirror(options.tta)),
+            "tta": str(bundle.uses_mirror_tta(options.tta)),
             "tau": _tau_in_words(options.tau),
             "ROI map": "none" if options.roi_map is None else "given",
         },

@@ -20,7 +20,7 @@ from contour_ai.pipeline.naming import Naming, learnable, least_patients, name_r
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import roi_info
 from contour_ai.structures.roi_map import RoiMap
-from contour_ai.training.archive_check import Finding
+from contour_ai.training.archive_check import ArchiveFinding
 from contour_ai.training.cache import Case, contoured_cm3
 
 GRIDS_LOOKED_AT = 40
@@ -28,7 +28,7 @@ GRIDS_LOOKED_AT = 40
 
 
 @dataclass(frozen=True)
-class Source:
+class PatientSource:
     """A patient of the archive that can be trained on."""
 
     label: str
@@ -47,10 +47,10 @@ class Source:
 class Sources:
     """What can be trained on, and what cannot and why."""
 
-    patients: tuple[Source, ...]
+    patients: tuple[PatientSource, ...]
     left_out: Mapping[str, str]
     """{patient: reason}."""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ArchiveFinding, ...] = ()
     """What was ambiguous."""
     naming: Naming = field(default_factory=Naming)
     """What became of every name."""
@@ -94,11 +94,11 @@ def find_sources(
     patients = []
     for label, files in usable.items():
         rois, ambiguous = _rois_of(files.structure_sets[0].roi_names, rois_of)
-        findings += [Finding(label, roi, "ambiguous", reason) for roi, reason in ambiguous.items()]
+        findings += [ArchiveFinding(label, roi, "ambiguous", reason) for roi, reason in ambiguous.items()]
         absent, accepted = places.absent(label), places.accepted(label)
         if rois or absent:
             patient_id = files.ct.patient_id or label
-            patients.append(Source(label, patient_id, files, rois, absent, accepted))
+            patients.append(PatientSource(label, patient_id, files, rois, absent, accepted))
         else:
             left_out[label] = "; ".join(ambiguous.values()) or "none of its ROIs is mapped"
     if not patients:
@@ -149,7 +149,7 @@ def choose_rois(
     return rois, left_out
 
 
-def typical_grids(patients: Sequence[Source], on_progress: OnProgress = no_progress) -> list[Grid]:
+def typical_grids(patients: Sequence[PatientSource], on_progress: OnProgress = no_progress) -> list[Grid]:
     """The CT grids of evenly picked patients; unreadable ones are passed over."""
     picked = patients[:: max(1, len(patients) // GRIDS_LOOKED_AT)]
     grids = []
@@ -209,7 +209,7 @@ def split(
 
 def _with_one_structure_set(
     found: Sequence[PatientFiles],
-) -> tuple[dict[str, PatientFiles], dict[str, str], list[Finding]]:
+) -> tuple[dict[str, PatientFiles], dict[str, str], list[ArchiveFinding]]:
     """The CT series that can be learnt from, by label; why the others cannot, and which of these is a fault."""
     usable, left_out, findings = {}, {}, []
     for label, files in zip(_labels(found), found, strict=True):
@@ -218,7 +218,7 @@ def _with_one_structure_set(
             continue
         left_out[label] = "; ".join(files.problems) or "no structure set belongs to its CT"
         faulty = bool(files.problems)
-        findings.append(Finding(label, "", "mismatch" if faulty else "note", left_out[label], faulty))
+        findings.append(ArchiveFinding(label, "", "mismatch" if faulty else "note", left_out[label], faulty))
     return usable, left_out, findings
 
 

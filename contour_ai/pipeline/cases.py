@@ -18,11 +18,11 @@ from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, rea
 from contour_ai.errors import InputError, UnforeseenError
 from contour_ai.faults import patient_boundary
 from contour_ai.files import clear_left_behind, private_folder
-from contour_ai.pipeline.archive import Source, Sources
+from contour_ai.pipeline.archive import PatientSource, Sources
 from contour_ai.preprocess import PreprocessSettings, body_mask, prepare, resample_structures
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import roi_info
-from contour_ai.training.archive_check import NOT_IN_BODY, ArchiveCheck, Finding, check_rois
+from contour_ai.training.archive_check import NOT_IN_BODY, ArchiveCheck, ArchiveFinding, check_rois
 from contour_ai.training.blank_slices import shown_slices
 from contour_ai.training.cache import (
     Case,
@@ -46,7 +46,7 @@ IN_FACTS = (OTHER_FRAME, SLICE_GAP)
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedCases:
     """The patients of an archive on the model grid."""
 
     cases: Mapping[str, tuple[str, Case]]
@@ -56,18 +56,18 @@ class Prepared:
     shown: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """{label: first slice and slice after the last that are not blank but around contours}, where others are."""
 
-    def with_blank_slices(self) -> Prepared:
+    def with_blank_slices(self) -> PreparedCases:
         """The same patients; slices that are blank but around contours are taken for true ones."""
         return replace(self, shown={})
 
 
 def prepare_cases(
-    patients: Sequence[Source],
+    patients: Sequence[PatientSource],
     rois: tuple[str, ...],
     settings: PreprocessSettings,
     cache: Path,
     on_progress: OnProgress = no_progress,
-) -> Prepared:
+) -> PreparedCases:
     """Every patient on the model grid, from the cache where it is there already.
 
     Several are prepared at once. Whatever is finished stays in the cache: an interrupted build goes on.
@@ -80,7 +80,7 @@ def prepare_cases(
     clear_left_behind(cache)
     digests = Digests(cache)
 
-    def one(patient: Source) -> tuple[tuple[str, Case], tuple[int, int]] | str:
+    def one(patient: PatientSource) -> tuple[tuple[str, Case], tuple[int, int]] | str:
         try:
             with patient_boundary(f"preparing patient {patient.label}"):
                 key, case = _prepared(patient, rois, settings, cache, digests)
@@ -103,23 +103,29 @@ def prepare_cases(
     if not found:
         raise _nothing_left(left_out)
     shown = {label: shown for label, ((_, case), shown) in found.items() if shown != (0, case.hu.shape[0])}
-    return Prepared({label: case for label, (case, _) in found.items()}, left_out, shown)
+    return PreparedCases({label: case for label, (case, _) in found.items()}, left_out, shown)
 
 
-def check_cases(sources: Sources, prepared: Prepared) -> ArchiveCheck:
+def check_cases(sources: Sources, prepared: PreparedCases) -> ArchiveCheck:
     """All that looks wrong in an archive. What the map accepts is only mentioned."""
     by_label = {source.label: source for source in sources.patients}
     findings = [*sources.findings]
-    findings += [Finding(label, "", "unreadable", reason) for label, reason in prepared.left_out.items()]
+    findings += [
+        ArchiveFinding(label, "", "unreadable", reason) for label, reason in prepared.left_out.items()
+    ]
     cases = {label: case for label, (_, case) in prepared.cases.items()}
     for label, case in cases.items():
-        findings += [Finding(label, "", "note", note, left_out=False) for note in case.notes]
+        findings += [ArchiveFinding(label, "", "note", note, left_out=False) for note in case.notes]
         if label in prepared.shown:
-            findings.append(Finding(label, "", "blank slices", _blank_ends(case, prepared.shown[label])))
+            findings.append(
+                ArchiveFinding(label, "", "blank slices", _blank_ends(case, prepared.shown[label]))
+            )
         for roi, here in zip(case.rois, case.presence, strict=True):
             if not here and roi in case.facts and case.facts[roi].slices:
                 findings.append(
-                    Finding(label, roi, "empty", "no voxel of it is left in the body on the model's grid")
+                    ArchiveFinding(
+                        label, roi, "empty", "no voxel of it is left in the body on the model's grid"
+                    )
                 )
     findings += check_rois(
         {label: case.facts for label, case in cases.items()},
@@ -128,7 +134,7 @@ def check_cases(sources: Sources, prepared: Prepared) -> ArchiveCheck:
     return ArchiveCheck.of([_accepted(f, by_label) for f in findings])
 
 
-def checked(sources: Sources, prepared: Prepared, check: ArchiveCheck) -> Prepared:
+def checked(sources: Sources, prepared: PreparedCases, check: ArchiveCheck) -> PreparedCases:
     """The patients without blank slices, with ROIs that look wrong counting as not contoured, and those declared absent
     as absent.
 
@@ -148,7 +154,7 @@ def checked(sources: Sources, prepared: Prepared, check: ArchiveCheck) -> Prepar
             left_out[label] = "none of the ROIs to learn is contoured, or none that looks right"
     if not any(any(case.presence) for _, case in cases.values()):
         raise _nothing_left(left_out)
-    return Prepared(cases, left_out, prepared.shown)
+    return PreparedCases(cases, left_out, prepared.shown)
 
 
 def _organs(case: Case) -> np.ndarray:
@@ -183,7 +189,7 @@ def _with_states(case: Case, wrong: Collection[str], absent: Collection[str]) ->
     return replace(case, presence=presence, absent=surely)
 
 
-def _accepted(finding: Finding, sources: Mapping[str, Source]) -> Finding:
+def _accepted(finding: ArchiveFinding, sources: Mapping[str, PatientSource]) -> ArchiveFinding:
     source = sources.get(finding.patient)
     if source is None or finding.roi not in source.accepted or not finding.left_out:
         return finding
@@ -199,7 +205,7 @@ def _nothing_left(left_out: Mapping[str, str]) -> InputError:
 
 
 def _prepared(
-    patient: Source, rois: tuple[str, ...], settings: PreprocessSettings, cache: Path, digests: Digests
+    patient: PatientSource, rois: tuple[str, ...], settings: PreprocessSettings, cache: Path, digests: Digests
 ) -> tuple[str, Case]:
     """One patient, from the cache or computed.
 
@@ -228,7 +234,9 @@ def _of_image(settings: PreprocessSettings) -> dict[str, object]:
     return {key: value for key, value in settings.to_dict().items() if key != "windows_hu"}
 
 
-def _image(patient: Source, settings: PreprocessSettings, cache: Path, key: str) -> tuple[CTSeries, Image]:
+def _image(
+    patient: PatientSource, settings: PreprocessSettings, cache: Path, key: str
+) -> tuple[CTSeries, Image]:
     """The CT, and what the cache holds of it."""
     image = load_image(cache, key)
     ct = read_ct(patient.files.ct)  # also where the image is there already: the density of its ROIs is not

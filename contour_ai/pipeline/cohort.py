@@ -55,7 +55,7 @@ def share(
     mine = place.share([Path(patient_dir) for patient_dir in patient_dirs])
     if not skip_done:
         return Share(tuple(mine))
-    results = _results(out_dir, bundle.contouring_sha256, options_record(options, bundle))
+    results = _results(out_dir, bundle.inference_fingerprint, options_record(options, bundle))
     done = [patient_dir for patient_dir in mine if results and _is_done(patient_dir, results, options)]
     return Share(tuple(patient_dir for patient_dir in mine if patient_dir not in done), tuple(done))
 

@@ -57,7 +57,7 @@ def as_one(bundles: Sequence[ModelBundle]) -> ModelBundle:
 def describe_ensemble(bundles: Sequence[ModelBundle]) -> ModelBundle:
     """The first bundle, said to be an ensemble, with a hash of all weights."""
     members = [f"{bundle.name} {bundle.version} {bundle.weights_sha256}" for bundle in bundles]
-    temperatures = [bundle.contouring_sha256 for bundle in bundles]
+    temperatures = [bundle.inference_fingerprint for bundle in bundles]
     first = bundles[0]
     return replace(
         first,

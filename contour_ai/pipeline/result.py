@@ -258,7 +258,7 @@ def summary(prediction: Prediction, written: WrittenStructureSet, context: Conte
             kind=bundle.kind,
             folder=bundle.folder.name,
             weights_sha256=bundle.weights_sha256,
-            contouring_sha256=bundle.contouring_sha256,
+            contouring_sha256=bundle.inference_fingerprint,
             ensemble_of=bundle.provenance.ensemble_of,
         ),
         software={

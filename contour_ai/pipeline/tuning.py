@@ -36,7 +36,7 @@ from contour_ai.volume import roi_voxels
 if TYPE_CHECKING:
     from torch import nn
 
-FEWEST_PATIENTS = 5
+FEWEST_TO_CHOOSE = 5
 """A ROI that fewer held-back patients have keeps the usual rules: their choice would be chance."""
 
 GAIN = 0.002
@@ -191,7 +191,7 @@ def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, 
     # What is not chosen anew stays as a whole: a threshold is one of probabilities with the temperature beside it.
     postprocess, calibration, rules = dict(bundle.postprocess), dict(bundle.calibration), {}
     for roi, seen in found.items():
-        if len(seen.fixed) < FEWEST_PATIENTS or not np.max(seen.fixed) > 0:
+        if len(seen.fixed) < FEWEST_TO_CHOOSE or not np.max(seen.fixed) > 0:
             continue
         temperature = sum(seen.counts, LogitCounts()).temperature()
         calibration[roi] = _calibration(seen.counts, temperature)

@@ -1,6 +1,6 @@
 """Brings a CT to the grid a model was trained on, and the model's answer exactly back to the CT."""
 
-from contour_ai.preprocess.body import AIR_HU, body_mask
+from contour_ai.preprocess.body import AIR_BELOW_HU, body_mask
 from contour_ai.preprocess.resampler import SPARSE, Resampler
 from contour_ai.preprocess.settings import PreprocessSettings, image_channels, window
 from contour_ai.preprocess.to_ct import restore_level
@@ -8,7 +8,7 @@ from contour_ai.preprocess.to_model import Prepared, prepare, resample_structure
 from contour_ai.preprocess.weights import axis_weights, cubic_weights
 
 __all__ = [
-    "AIR_HU",
+    "AIR_BELOW_HU",
     "SPARSE",
     "Prepared",
     "PreprocessSettings",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.holes import fill_slice
 from contour_ai.preprocess.axes import patient_order
 from contour_ai.volume import Volume
 
@@ -35,9 +36,9 @@ SPECK_MM2 = 30.0
 """Smaller parts of the body within a slice are noise or bits of the couch."""
 VOID_HU = -1010
 VOID_SHARE = 0.95
-"""An image was cut out of its background before if nearly all of what is air (below `AIR_HU`) has one value, and one
-lower than real air, whose values scatter around -1000."""
-AIR_HU = -900
+"""An image was cut out of its background before if nearly all of what is air (below `AIR_BELOW_HU`) has one value, and
+one lower than real air, whose values scatter around -1000."""
+AIR_BELOW_HU = -900
 
 MOST_THREADS = 8
 """Slices whose body is found at the same time."""
@@ -84,7 +85,7 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
 def _void_hu(hu: NDArray[np.generic]) -> float | None:
     """The value outside the patient of an image that was cut out of its background; None for other images."""
     sample = hu[:, ::2, ::2]
-    air = sample[np.less(sample, AIR_HU)]
+    air = sample[np.less(sample, AIR_BELOW_HU)]
     if air.size == 0 or air.min() > VOID_HU:
         return None
     return float(air.min()) if np.count_nonzero(air == air.min()) >= VOID_SHARE * air.size else None
@@ -162,7 +163,7 @@ def _body_slice(tissue: Bool, near: Bool, core: Bool, factors: list[int], least:
         columns[0] * factors[1] : (columns[-1] + 1) * factors[1],
     ]
     inside = fine(core)[box]
-    found = _filled(tissue[box] & fine(near)[box])
+    found = fill_slice(tissue[box] & fine(near)[box])
     labels, count = ndimage.label(found)
     if count > 1:
         kept = np.bincount(labels[inside], minlength=count + 1) >= least
@@ -176,7 +177,7 @@ def _fill(mask: Bool) -> None:
     """Fills holes, slice by slice, in place."""
 
     def fill(k: int) -> None:
-        mask[k] = _filled(mask[k])
+        mask[k] = fill_slice(mask[k])
 
     _in_threads(fill, np.flatnonzero(mask.any(axis=(1, 2))).tolist())
 
@@ -185,12 +186,6 @@ def _in_threads(work: Callable[[int], None], slices: Iterable[int]) -> None:
     """Slices are independent, and almost all of the work is outside the interpreter's lock."""
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         deque(pool.map(work, slices), maxlen=0)
-
-
-def _filled(mask_ij: Bool) -> Bool:
-    """A slice with its holes filled: background that cannot be reached from the border."""
-    background, count = ndimage.label(np.pad(~mask_ij, 1, constant_values=True))
-    return mask_ij if count <= 1 else (background != background[0, 0])[1:-1, 1:-1]
 
 
 def _erode(mask: Bool, steps: int) -> Bool:

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from contour_ai.box import Box, bounding_box
 from contour_ai.grid import Grid
+from contour_ai.holes import fill_slices
 
 Bool = NDArray[np.bool_]
 Float = NDArray[np.float64]
@@ -26,7 +27,7 @@ HU_COUNTED = (-1000, 1500)
 """HU beyond are counted as these: one metal implant must not decide the mean of an organ."""
 SOFT_TISSUE_HU = (-150, 200)
 """What counts as fat, muscle or organ: its median moves with the calibration, not with anatomy."""
-AIR_HU = -300
+AIR_IN_BODY_BELOW_HU = -300
 BONE_HU = 250
 METAL_HU = 2500
 
@@ -139,7 +140,7 @@ class PatientFigures:
 
 def body_of(hu: NDArray[np.int16], outside_hu: int, spacing_mm: Triple) -> Body:
     """The body in a prepared image (k, i, j), where everything outside it is `outside_hu`."""
-    mask = _filled(np.not_equal(hu, outside_hu))
+    mask = fill_slices(np.not_equal(hu, outside_hu))
     rows, columns = mask.sum(axis=2), mask.sum(axis=1)  # (K, I), (K, J)
     count = rows.sum(axis=1)
     middle = np.zeros((len(mask), 2))
@@ -165,7 +166,7 @@ def image_figures(hu: NDArray[np.int16], body: Body) -> InputFigures:
         body.length_mm,
         float(np.median(held)) if held.size else 0.0,
         float(np.median(soft)) if soft.size else 0.0,
-        np.count_nonzero(values < AIR_HU) / total,
+        np.count_nonzero(values < AIR_IN_BODY_BELOW_HU) / total,
         np.count_nonzero(values > BONE_HU) / total,
         np.count_nonzero(values > METAL_HU) * voxel_cm3,
     )
@@ -266,19 +267,8 @@ def _length_mm(occupied: Sequence[NDArray[np.intp]], grid: Grid) -> float:
 
 def holes_in_slices(inside: Bool) -> dict[int, int]:
     """{slice: voxels that are enclosed in it}, of a mask (k, i, j); slices without holes are not named."""
-    enclosed = np.count_nonzero(_filled(inside) & ~inside, axis=(1, 2))
+    enclosed = np.count_nonzero(fill_slices(inside) & ~inside, axis=(1, 2))
     return {int(k): int(enclosed[k]) for k in np.flatnonzero(enclosed)}
-
-
-def _filled(mask: Bool) -> Bool:
-    """The mask (k, i, j) with what is enclosed within each slice: background not connected to the slice's border."""
-    padded = np.pad(~mask, [(0, 0), (1, 1), (1, 1)], constant_values=True)
-    within = ndimage.generate_binary_structure(3, 1)
-    within[[0, 2]] = False  # slices are no neighbours
-    background, _ = ndimage.label(padded, within)
-    outer = background[:, :1, :1]
-    filled: Bool = (background != outer)[:, 1:-1, 1:-1]
-    return filled
 
 
 # -- where ROIs lie to each other ---------------------------------------------------------------------------

@@ -25,7 +25,7 @@ Float = NDArray[np.float64]
 Range = tuple[float, float, float]
 """Lowest usual value, median, highest usual value."""
 
-FEWEST_PATIENTS = 5
+FEWEST_FOR_RANGES = 5
 """Fewer say nothing about what is usual."""
 
 WIDER = 1.0
@@ -184,7 +184,7 @@ def _check(found: Mapping[str, Range], known: Mapping[str, Figure], what: str) -
 
 
 def ranges_of(patients: Sequence[PatientFigures], grids: Sequence[Grid] = ()) -> Ranges:
-    """The ranges of patients; what fewer than `FEWEST_PATIENTS` have is left out.
+    """The ranges of patients; what fewer than `FEWEST_FOR_RANGES` have is left out.
 
     Args:
         grids: of the original CTs, of these patients or of some of them.
@@ -246,11 +246,11 @@ def side_of(name: str) -> str | None:
 
 
 def robust_range(values: Sequence[float], figure: Figure) -> Range | None:
-    """Median and usual limits; None of fewer than `FEWEST_PATIENTS` values.
+    """Median and usual limits; None of fewer than `FEWEST_FOR_RANGES` values.
 
     Limits lie `WIDER` beyond the 5 % and the 95 % on either side, so that skewed figures have skewed limits.
     """
-    if len(values) < FEWEST_PATIENTS:
+    if len(values) < FEWEST_FOR_RANGES:
         return None
     numbers = np.asarray(values, np.float64)
     if figure.ratio:
@@ -287,7 +287,7 @@ def _usual(patients: Sequence[Mapping[str, float]], figures: Mapping[str, Figure
 
 def _roi_ranges(entries: Sequence[tuple[RoiFigures, dict[str, float]]], place: Triple | None) -> RoiRanges:
     figures = [f for f, _ in entries]
-    if len(entries) < FEWEST_PATIENTS:
+    if len(entries) < FEWEST_FOR_RANGES:
         return RoiRanges(len(entries))
 
     def most(values: Sequence[float]) -> float:

@@ -46,7 +46,7 @@ ROI_FILES = {
 }
 """Organ file (without .csv): TG-263 name. Targets and doses of the dataset are not imported."""
 
-AIR_HU = -1024
+STORED_OFFSET_HU = -1024
 CT_FOLDER = "ct"
 RTSTRUCT_FILE = "RS.dcm"
 STUDY_DATE = "20210101"
@@ -177,7 +177,7 @@ def read_openkbp(folder: Path) -> OpenKBPPatient:
         raise InputError(
             "CT values must be HU + 1024.", where=folder / "ct.csv", found=f"{ct.min():g} to {ct.max():g}"
         )
-    hu = _upright(ct + AIR_HU).astype(np.int16)
+    hu = _upright(ct + STORED_OFFSET_HU).astype(np.int16)
     grid = _grid(_read_spacing(folder / "voxel_dimensions.csv"))
     masks = {}
     for file, roi in ROI_FILES.items():
@@ -204,8 +204,8 @@ def verify_patient(written: Path, folder: Path) -> int:
     hu = ct.volume.hu
     index, values = _read_csv(folder / "ct.csv", values=True)
     at = _indices_in(ct.grid, index, folder)
-    expected = np.full(hu.shape, AIR_HU, np.int32)
-    expected[at] = np.rint(values).astype(np.int32) + AIR_HU
+    expected = np.full(hu.shape, STORED_OFFSET_HU, np.int32)
+    expected[at] = np.rint(values).astype(np.int32) + STORED_OFFSET_HU
     _require_equal(hu, expected, "CT", written)
     contoured = {}
     for file, roi in ROI_FILES.items():

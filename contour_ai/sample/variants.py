@@ -17,6 +17,7 @@ from scipy import ndimage, sparse
 
 from contour_ai.errors import ConfigError
 from contour_ai.grid import Grid
+from contour_ai.holes import fill_slices
 from contour_ai.preprocess import axis_weights, body_mask
 from contour_ai.sample.shapes import Dice
 from contour_ai.volume import Structures, Volume
@@ -117,7 +118,7 @@ def scanned(volume: Volume, structures: Structures, scan: Scan, *, seed: int) ->
     def finer(array: NDArray[np.generic]) -> Float32:
         return _resampled(array[source].astype(np.float32), ways)
 
-    outline = _filled(finer(volume.hu > volume.hu.min()) >= 0.5)
+    outline = fill_slices(finer(volume.hu > volume.hu.min()) >= 0.5)
     hu = np.where(outline, finer(np.maximum(volume.hu, scan.air_hu)), scan.air_hu).astype(np.float32)
     plain = np.where(outline, hu, AIR_HU)
     body = body_mask(Volume(np.rint(plain).astype(np.int16), grid))
@@ -202,10 +203,6 @@ def _resampled(array: Float32, ways: list[Float32]) -> Float32:
         result = sparse.csr_array(weights) @ flat
         array = np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, axis)
     return np.ascontiguousarray(array)
-
-
-def _filled(outline: Bool) -> Bool:
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in outline])
 
 
 def _turned(array: NDArray[T], position: str) -> NDArray[T]:

@@ -48,7 +48,7 @@ GAP_SHARE = 0.1
 ONE_SLICE_OF = 4
 """A ROI on a single slice is left out where most patients have it on at least so many."""
 
-FEWEST_PATIENTS = 10
+FEWEST_TO_COMPARE = 10
 """Fewer say nothing about what is usual."""
 
 OUTLIER = 3.2
@@ -69,7 +69,7 @@ COLUMNS = ("patient", "roi", "what", "left_out", "reason")
 
 
 @dataclass(frozen=True)
-class Finding:
+class ArchiveFinding:
     """Something that looks wrong in one patient."""
 
     patient: str
@@ -86,16 +86,16 @@ class Finding:
 class ArchiveCheck:
     """All that looks wrong in an archive; what is left out comes first."""
 
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ArchiveFinding, ...] = ()
 
     @classmethod
-    def of(cls, findings: Sequence[Finding]) -> ArchiveCheck:
+    def of(cls, findings: Sequence[ArchiveFinding]) -> ArchiveCheck:
         """Sorted, and each ROI of a patient with the reasons to leave it out before those to look at it."""
         ordered = sorted(findings, key=lambda f: (not f.left_out, f.roi != "", f.kind, f.roi, f.patient))
         return cls(tuple(dict.fromkeys(ordered)))
 
     @property
-    def left_out(self) -> tuple[Finding, ...]:
+    def left_out(self) -> tuple[ArchiveFinding, ...]:
         """Those that change what is learnt."""
         return tuple(f for f in self.findings if f.left_out)
 
@@ -115,20 +115,20 @@ class ArchiveCheck:
 
 def check_rois(
     facts: Mapping[str, Mapping[str, RoiFacts]], absent: Mapping[str, Collection[str]]
-) -> list[Finding]:
+) -> list[ArchiveFinding]:
     """What looks wrong in the ROIs of an archive.
 
     Args:
         facts: {patient: {ROI: facts}} of every ROI that its structure set has.
         absent: {patient: ROIs declared absent}.
     """
-    findings: list[Finding] = []
+    findings: list[ArchiveFinding] = []
     for patient, rois in facts.items():
         for roi, fact in rois.items():
             findings += _alone(patient, roi, fact)
             if roi in absent.get(patient, ()) and fact.slices:
                 reason = f"declared absent, but contoured ({fact.volume_cm3:.1f} cm3)"
-                findings.append(Finding(patient, roi, "absent", reason))
+                findings.append(ArchiveFinding(patient, roi, "absent", reason))
         findings += _sides(patient, rois)
     for roi in sorted({roi for rois in facts.values() for roi in rois}):
         findings += _among_others(roi, {p: rois[roi] for p, rois in facts.items() if roi in rois})
@@ -136,38 +136,40 @@ def check_rois(
     return findings
 
 
-def _alone(patient: str, roi: str, fact: RoiFacts) -> Iterator[Finding]:
+def _alone(patient: str, roi: str, fact: RoiFacts) -> Iterator[ArchiveFinding]:
     """What can be said of a ROI without any other."""
     if fact.elsewhere:
-        yield Finding(patient, roi, "other frame", fact.elsewhere)
+        yield ArchiveFinding(patient, roi, "other frame", fact.elsewhere)
         return
     if not fact.contours:
-        yield Finding(patient, roi, "empty", "it has a name, but no closed contour")
+        yield ArchiveFinding(patient, roi, "empty", "it has a name, but no closed contour")
         return
     if fact.unused_contours:
         reason = f"{fact.unused_contours} of {fact.contours} contours lie on no slice of this CT"
-        yield Finding(patient, roi, "mismatch", reason, fact.unused_contours > UNUSED_SHARE * fact.contours)
+        yield ArchiveFinding(
+            patient, roi, "mismatch", reason, fact.unused_contours > UNUSED_SHARE * fact.contours
+        )
     if not fact.slices:
         if fact.unused_contours < fact.contours:
-            yield Finding(patient, roi, "empty", "its contours hold no voxel of this CT")
+            yield ArchiveFinding(patient, roi, "empty", "its contours hold no voxel of this CT")
         return
     if fact.missing_slices:
         share = fact.missing_slices / (fact.missing_slices + fact.slices)
         wide = fact.missing_slices >= GAP_SLICES and share > GAP_SHARE
         reason = gap_text(fact.missing_slices, fact.missing_slices + fact.slices)
-        yield Finding(patient, roi, "slice gap", reason, wide)
+        yield ArchiveFinding(patient, roi, "slice gap", reason, wide)
     if fact.outside_share > OUTSIDE_SHARE_NOTED and roi_info(roi).interpreted_type not in NOT_IN_BODY:
         reason = f"{100 * fact.outside_share:.0f} % of it lies outside the body"
-        yield Finding(patient, roi, "outside the body", reason, fact.outside_share > OUTSIDE_SHARE)
+        yield ArchiveFinding(patient, roi, "outside the body", reason, fact.outside_share > OUTSIDE_SHARE)
     bounds = plausible_volume_cm3(roi)
     if bounds is not None:
         least, most = bounds
         if fact.volume_cm3 > most or (fact.volume_cm3 < least and not fact.cut):
             reason = f"{fact.volume_cm3:.3g} cm3; the whole organ has {least:g} to {most:g} cm3"
-            yield Finding(patient, roi, "volume", reason)
+            yield ArchiveFinding(patient, roi, "volume", reason)
 
 
-def _sides(patient: str, rois: Mapping[str, RoiFacts]) -> Iterator[Finding]:
+def _sides(patient: str, rois: Mapping[str, RoiFacts]) -> Iterator[ArchiveFinding]:
     """Left and right organs that lie the other way round."""
     names = [roi for roi, fact in rois.items() if fact.slices]
     paired: set[str] = set()
@@ -177,7 +179,7 @@ def _sides(patient: str, rois: Mapping[str, RoiFacts]) -> Iterator[Finding]:
         apart_mm = rois[left].left_mm - rois[right].left_mm
         if apart_mm < -WRONG_SIDE_MM:
             reason = f"{left} lies {-apart_mm:.0f} mm to the right of {right}: they are swapped"
-            yield from (Finding(patient, roi, "side", reason) for roi in (left, right))
+            yield from (ArchiveFinding(patient, roi, "side", reason) for roi in (left, right))
     for roi in names:
         partner = roi_info(roi).mirror
         if roi in paired or partner is None:
@@ -187,10 +189,10 @@ def _sides(patient: str, rois: Mapping[str, RoiFacts]) -> Iterator[Finding]:
         if off_mm > WRONG_SIDE_MM:
             where = "right" if is_left else "left"
             reason = f"its centre lies {off_mm:.0f} mm to the {where} of the middle of the body"
-            yield Finding(patient, roi, "side", reason)
+            yield ArchiveFinding(patient, roi, "side", reason)
 
 
-def _remainders(roi: str, facts: Mapping[str, Mapping[str, RoiFacts]]) -> Iterator[Finding]:
+def _remainders(roi: str, facts: Mapping[str, Mapping[str, RoiFacts]]) -> Iterator[ArchiveFinding]:
     """Contours that bear an organ's name and are only what a target left of it."""
     partner = roi_info(roi).mirror
     sides = (roi,) if partner is None else (roi, partner)
@@ -209,21 +211,21 @@ def _remainders(roi: str, facts: Mapping[str, Mapping[str, RoiFacts]]) -> Iterat
         if fact is not None and fact.slices and not fact.cut and fact.volume_cm3 <= most:
             size = f"{fact.volume_cm3:.3g} cm3 where others have {usual:.3g} cm3"
             reason = f"{size}: what is left of it outside a target?"
-            yield Finding(patient, roi, "volume", reason)
+            yield ArchiveFinding(patient, roi, "volume", reason)
 
 
-def _among_others(roi: str, facts: Mapping[str, RoiFacts]) -> Iterator[Finding]:
+def _among_others(roi: str, facts: Mapping[str, RoiFacts]) -> Iterator[ArchiveFinding]:
     """What is unusual about a ROI beside the same ROI of the other patients."""
     here = {patient: fact for patient, fact in facts.items() if fact.slices}
     usual_slices = float(np.median([f.slices for f in here.values()])) if here else 0.0
     for patient, fact in here.items():
         if fact.slices == 1:
             reason = f"it is on one slice, in most patients on {usual_slices:.0f}"
-            yield Finding(patient, roi, "one slice", reason, usual_slices >= ONE_SLICE_OF)
-    if len(here) < FEWEST_PATIENTS:
+            yield ArchiveFinding(patient, roi, "one slice", reason, usual_slices >= ONE_SLICE_OF)
+    if len(here) < FEWEST_TO_COMPARE:
         return
     whole = [f for f in here.values() if not f.cut]
-    whole = whole if len(whole) >= FEWEST_PATIENTS else list(here.values())
+    whole = whole if len(whole) >= FEWEST_TO_COMPARE else list(here.values())
     # Cube and square roots: sizes are spread evenly about their median, volumes and areas are not.
     volumes = _deviations(
         np.cbrt([f.volume_cm3 for f in here.values()]), np.cbrt([f.volume_cm3 for f in whole])
@@ -235,13 +237,13 @@ def _among_others(roi: str, facts: Mapping[str, RoiFacts]) -> Iterator[Finding]:
     for (patient, fact), volume, area in zip(here.items(), volumes, areas, strict=True):
         if abs(volume) > OUTLIER_NOTED and not (fact.cut and volume < 0):
             reason = f"{fact.volume_cm3:.3g} cm3, in most patients {usual_cm3:.3g} cm3 ({_far(volume)})"
-            yield Finding(patient, roi, "volume", reason, abs(volume) > OUTLIER)
+            yield ArchiveFinding(patient, roi, "volume", reason, abs(volume) > OUTLIER)
         if abs(area) > OUTLIER_NOTED and fact.slices > 1:
             reason = (
                 f"its mean cross-section is {fact.area_cm2:.3g} cm2, in most patients {usual_cm2:.3g} cm2 "
                 f"({_far(area)})"
             )
-            yield Finding(patient, roi, "cross-section", reason, abs(area) > OUTLIER)
+            yield ArchiveFinding(patient, roi, "cross-section", reason, abs(area) > OUTLIER)
 
 
 def _deviations(values: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:

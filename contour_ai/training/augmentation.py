@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contour_ai.preprocess import AIR_HU, window
+from contour_ai.preprocess import AIR_BELOW_HU, window
 from contour_ai.training.config import AugmentationConfig
 from contour_ai.volume import CONTOURED, FILLED
 
@@ -285,7 +285,7 @@ def streaked(image_hu: Tensor, spacing_mm_kij: Sequence[float], strength_hu: flo
         rays += float(rng.normal()) * torch.cos(wave * angle + float(rng.uniform(0, 2 * math.pi)))
     rays *= (2 / STREAKS) ** 0.5 * torch.exp(-distance / float(rng.uniform(*STREAK_FADES_MM)))
     slices = torch.exp(-((k / float(rng.uniform(*STREAK_HEIGHTS_MM))) ** 2))
-    seen = image_hu > AIR_HU
+    seen = image_hu > AIR_BELOW_HU
     return image_hu + strength_hu * slices[:, None, None] * rays * seen
 
 

@@ -21,7 +21,7 @@ from contour_ai.volume import UNKNOWN
 USUAL = (5.0, 95.0)
 """Percentiles of a ROI's volume where it is contoured; what is drawn smaller or larger is not taken."""
 
-FEWEST_PATIENTS = 5
+FEWEST_FOR_VOLUMES = 5
 """A ROI that fewer patients have is not filled in: nothing says what is usual."""
 
 LISTING = "filled.json"
@@ -114,7 +114,7 @@ def _usual_cm3(cases: Sequence[Case]) -> dict[str, tuple[float, float]]:
     """{ROI: smallest and largest usual volume}, of ROIs that enough patients have."""
     limits = {}
     for roi, volumes in contoured_cm3(cases, cases[0].rois).items():
-        if len(volumes) >= FEWEST_PATIENTS:
+        if len(volumes) >= FEWEST_FOR_VOLUMES:
             low, high = np.percentile(volumes, USUAL)
             limits[roi] = (float(low), float(high))
     return limits

@@ -13,12 +13,12 @@ from PIL import Image
 from contour_ai.files import atomic_folder, safe_name
 from contour_ai.grid import Grid
 from contour_ai.polygons import mask_to_polygons
+from contour_ai.preprocess import AIR_BELOW_HU
 from contour_ai.render import overlay_panels, slice_plane, view_of
 from contour_ai.structures import roi_info
 from contour_ai.training.cache import Case
 from contour_ai.volume import Volume, roi_voxels
 
-AIR_HU = -900
 """What is below is no part of the picture, at its borders."""
 
 
@@ -39,7 +39,7 @@ def worst_picture(case: Case, roi: str, logits: NDArray[np.float32]) -> Image.Im
     volume = Volume(np.ascontiguousarray(case.hu), grid)
     plane = slice_plane(volume, k, predicted, truth)
     visible = [roi_info(case.rois[n]) for n in shown if predicted[case.rois[n]] or truth[case.rois[n]]]
-    view = view_of(volume.hu[k] > AIR_HU, plane.spacing_mm)
+    view = view_of(volume.hu[k] > AIR_BELOW_HU, plane.spacing_mm)
     return overlay_panels(plane, visible or [roi_info(roi)], view=view)
 
 

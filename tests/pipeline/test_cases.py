@@ -18,7 +18,7 @@ from contour_ai.errors import ConfigError, InputError, ModelError
 from contour_ai.pipeline import cases as cases_module
 from contour_ai.pipeline._train import TrainOptions, train
 from contour_ai.pipeline.archive import Sources, find_sources
-from contour_ai.pipeline.cases import Prepared, check_cases, checked, prepare_cases
+from contour_ai.pipeline.cases import PreparedCases, check_cases, checked, prepare_cases
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import ArchiveCheck
@@ -48,7 +48,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def prepared(folder: Path, cache: Path, roi_map: RoiMap | None = None) -> tuple[Sources, Prepared]:
+def prepared(folder: Path, cache: Path, roi_map: RoiMap | None = None) -> tuple[Sources, PreparedCases]:
     sources = find_sources(folder, roi_map)
     return sources, prepare_cases(sources.patients, ROIS, SETTINGS, cache)
 

@@ -29,7 +29,7 @@ def contoured(out_dir: Path, patient_dir: Path, bundle: ModelBundle, options: Pr
     ct = find_patient(patient_dir).ct
     content = {
         "input": {"series_instance_uid": ct.series_instance_uid, "images_sha256": content_sha256(ct.paths)},
-        "model": {"contouring_sha256": bundle.contouring_sha256},
+        "model": {"contouring_sha256": bundle.inference_fingerprint},
         "options": options_record(options, bundle),
         "structure_set": {"file": "RS.1.dcm"},
     }

@@ -15,7 +15,7 @@ from contour_ai.bundle import CARD_FILE, ModelBundle, RoiCalibration, RoiPostpro
 from contour_ai.cli.main import cli
 from contour_ai.errors import ConfigError, InputError
 from contour_ai.pipeline.calibration import CalibrationOptions
-from contour_ai.pipeline.tuning import CANDIDATES, FEWEST_PATIENTS, GAIN, USUAL, chosen_rule, tune, tuned
+from contour_ai.pipeline.tuning import CANDIDATES, FEWEST_TO_CHOOSE, GAIN, USUAL, chosen_rule, tune, tuned
 from contour_ai.training.cache import Case
 
 
@@ -86,7 +86,7 @@ def test_the_contour_of_the_best_expected_dice_is_taken_where_it_is_the_best(bun
 
 
 def test_too_few_patients_change_nothing(bundle: ModelBundle) -> None:  # noqa: F811
-    cases = [case_with_ball(seed)[0] for seed in range(FEWEST_PATIENTS - 1)]
+    cases = [case_with_ball(seed)[0] for seed in range(FEWEST_TO_CHOOSE - 1)]
     kept = replace(bundle, postprocess={ROI: RoiPostprocess(min_volume_cm3=0.5)})
     done = tuned(kept, bundle.build_network(), cases, "cpu")
     assert done.postprocess == kept.postprocess and not done.calibration

@@ -12,7 +12,7 @@ import pytest
 
 from contour_ai.structures import tg263_table
 from contour_ai.structures.plausible import plausible_volume_cm3
-from contour_ai.training.archive_check import ArchiveCheck, Finding, check_rois
+from contour_ai.training.archive_check import ArchiveCheck, ArchiveFinding, check_rois
 from contour_ai.training.roi_facts import RoiFacts
 
 Archive = dict[str, dict[str, RoiFacts]]
@@ -145,8 +145,8 @@ def test_many_wrong_ones_do_not_hide_each_other() -> None:
 def test_saved_as_a_table(tmp_path: Path) -> None:
     check = ArchiveCheck.of(
         [
-            Finding("P1", "", "note", 'a "note", with commas', left_out=False),
-            Finding("P2", "Brainstem", "volume", "60 cm3"),
+            ArchiveFinding("P1", "", "note", 'a "note", with commas', left_out=False),
+            ArchiveFinding("P2", "Brainstem", "volume", "60 cm3"),
         ]
     )
     check.save(tmp_path / "check.csv")

@@ -51,7 +51,7 @@ def options_record(options: PredictOptions, bundle: ModelBundle) -> Mapping[str,
     """The options that decide what is contoured and under which names, as `summary.json` has them."""
     return {
         "rois": None if options.rois is None else list(options.rois),
-        "tta": bundle.averages_mirror(options.tta),
+        "tta": bundle.uses_mirror_tta(options.tta),
         "profile": str(options.profile),
         **_profile_rules(options.profile),
         "series_uid": options.series_uid,

@@ -16,7 +16,7 @@ from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.pipeline._train.options import CHECK_FILE, TrainOptions
 from contour_ai.pipeline._train.run_folder import refuse_strange_files
 from contour_ai.pipeline.archive import Sources, choose_rois, find_sources, split, typical_grids
-from contour_ai.pipeline.cases import Prepared, check_cases, checked, prepare_cases
+from contour_ai.pipeline.cases import PreparedCases, check_cases, checked, prepare_cases
 from contour_ai.pipeline.naming import NAMES_FILE, least_patients
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import OnProgress, no_progress
@@ -132,7 +132,7 @@ def _usable(
     run_dir: Path,
     options: TrainOptions,
     on_progress: OnProgress,
-) -> tuple[PreprocessSettings, Prepared]:
+) -> tuple[PreprocessSettings, PreparedCases]:
     """The patients on the model grid, checked."""
     settings, prepared = _prepare(config, sources, rois, run_dir, options, on_progress)
     check = check_cases(sources, prepared)
@@ -166,7 +166,7 @@ def _prepare(
     run_dir: Path,
     options: TrainOptions,
     on_progress: OnProgress,
-) -> tuple[PreprocessSettings, Prepared]:
+) -> tuple[PreprocessSettings, PreparedCases]:
     fixed = config.preprocess.spacing_mm_kij is not None
     settings = plan_settings(config, [] if fixed else typical_grids(sources.patients, on_progress))
     cache = options.cache_dir or run_dir / "cache"
