@@ -236,7 +236,7 @@ def _print_names(described: str) -> None:
 def _print_check(check: object, run_dir: Path) -> None:
     """A table of what looks wrong, and why."""
     from rich.box import SIMPLE
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from contour_ai.training.archive_check import ArchiveCheck
 
@@ -244,7 +244,9 @@ def _print_check(check: object, run_dir: Path) -> None:
     if not check.findings:
         err().print("check of the archive: nothing looks wrong")
         return
-    table = Table("patient", "ROI", "what", "", "reason", box=SIMPLE, title="check of the archive")
+    # Folded, not cut: a name or a path that ends in "…" helps nobody.
+    columns = [Column(name, overflow="fold") for name in ("patient", "ROI", "what", "", "reason")]
+    table = Table(*columns, box=SIMPLE, title="check of the archive")
     for f in check.findings:
         action = "left out" if f.left_out else "look at"
         table.add_row(f.patient, f.roi, f.kind, action, f.reason)
