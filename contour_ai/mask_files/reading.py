@@ -149,13 +149,14 @@ def _no_mask_file(path: Path) -> InputError:
 
 def _dicom_kind(path: Path) -> tuple[str, str | None]:
     import pydicom
-    from pydicom.errors import InvalidDicomError
+
+    from contour_ai.dicom.header import UNREADABLE
 
     try:
         modality = str(
             pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"]).get("Modality")
         )
-    except (InvalidDicomError, OSError, ValueError, EOFError, AttributeError, NotImplementedError):
+    except UNREADABLE:
         return "a DICOM file that cannot be read", None
     if modality == "RTSTRUCT":
         return "a DICOM RTSTRUCT", "to-masks makes masks of it"

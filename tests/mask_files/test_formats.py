@@ -397,6 +397,7 @@ def test_fortran_order_in_an_npz(tmp_path):
         ("a.tar", b"\0" * 257 + b"ustar", "a tar archive"),
         ("a.h5", b"\x89HDF\r\n", "HDF5"),
         ("a.dcm", b"\0" * 128 + b"DICM", "DICOM file"),
+        ("b.dcm", b"\0" * 128 + b"DICM" + b"\2\0\1\0OB\0\0\1", "DICOM file"),
     ],
 )
 def test_other_files_are_named_by_what_they_are(name, start, message, tmp_path):
