@@ -170,6 +170,11 @@ class _Derivation:
         made = [(task, self._make(task.name)) for task in tasks]
         results = [r for task, r in made if r is not None and task.entry.write]
         replaced = {r.info.name.casefold() for r in results}
+        for roi in kept:
+            if roi.info.name.casefold() in replaced:
+                self._say(
+                    f"ROI {roi.info.name} of the structure set is not kept: the recipe makes one of that name"
+                )
         return [*(k for k in kept if k.info.name.casefold() not in replaced), *results]
 
     def _kept(self) -> Iterator[DerivedRoi]:

@@ -30,13 +30,16 @@ REACH_SLICES, REACH_VOXELS = 1.5, 1.5
 """How far levels of slices are distances, for what lies between them: contours of neighbouring slices farther apart
 than this, as at the poles of something large, are interpolated less well."""
 
+FAR_VOXELS = 12.0
+"""From so far away points a voxel apart are as good as a line: the distance to them is 0.01 voxel too large at most."""
+
 FAR_GAUGE = 1e3
 
 FINEST_STEP_MM = 0.5
 LEAST_RISE = 1e-3
 """Levels nearer than this part of the half-axis are the two sides of a flat end: nothing lies between them."""
 
-MOST_VOXELS_AT_ONCE = 16_000_000
+MOST_VOXELS_AT_ONCE = 6_000_000
 MOST_THREADS = 2
 """Each holds its own fields of so many voxels."""
 
@@ -339,17 +342,18 @@ def _gauges(
     Growing reaches outside, shrinking inside; on the other side it is negative.
     """
     squared = np.full(field.shape, FAR_GAUGE**2, np.float32)
-    slices, points = _crossings(field)
+    smallest = min(plane.low_i, plane.high_i, plane.low_j, plane.high_j) / max(spacing)
+    slices, points = _crossings(field, half_way=smallest < FAR_VOXELS)
     beyond = WINDOW_VOXELS * max(spacing)
     nearest_gauge(squared, slices, points * spacing, spacing, plane, plane.grown(beyond))
     gauge = np.sqrt(squared, out=squared)
     return np.negative(gauge, out=gauge, where=(field > 0) == grows)
 
 
-def _crossings(field: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _crossings(field: NDArray[np.float32], *, half_way: bool) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Points of the zero of a stack of levels: slice number, (N, 2) voxels (i, j).
 
-    Where it passes between two neighbours of a slice, and half-way between two such points of a square of four.
+    Where it passes between two neighbours of a slice; with `half_way` also between two such points of a square of four.
     """
     inside = field > 0
     rows, columns = field.shape[1:]
@@ -367,6 +371,8 @@ def _crossings(field: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np
         square = (at[0] * rows + at[1]) * columns + at[2]
         squares.append(np.stack([square, square - back]))
     k, p = np.concatenate(slices), np.concatenate(points)
+    if not half_way:
+        return k, p
     both = np.concatenate(squares, axis=1).reshape(-1)
     order = np.argsort(both, kind="stable")
     of_square = both[order]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEGMENT_REACH_VOXELS = 2.5
-CELLS_AT_ONCE = 2_000_000
-"""Voxels in all windows that are worked on in one go: some tens of MB."""
+CELLS_AT_ONCE = 200_000
+"""Voxels in all windows that are worked on in one go: what stays in a processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,13 +73,14 @@ def test_patterns_mean_the_structure_sets_own_rois() -> None:
 
 
 def test_a_structure_may_replace_the_roi_it_is_made_of() -> None:
-    rois, _ = derived(
+    rois, notes = derived(
         [
             {"name": "Body", "of": "Body", "steps": [{"margin": -5}]},
             {"name": "Inner", "of": "Body", "steps": [{"margin": -5}]},
         ],
         keep=["*"],
     )
+    assert "ROI Body of the structure set is not kept: the recipe makes one of that name" in notes
     assert list(rois)[-2:] == ["Body", "Inner"] and "Parotid_L" in rois
     assert rois["Inner"].region.volume_cm3 < rois["Body"].region.volume_cm3
 

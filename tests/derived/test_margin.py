@@ -51,6 +51,21 @@ def test_margins_are_millimetres_on_any_grid(grid: Grid, tolerance: float, margi
     assert polygon_volume_cm3(grown) == pytest.approx(wanted, rel=tolerance)
 
 
+def test_a_large_margin_is_as_exact() -> None:
+    grid = axial_grid(2.5, size_mm=150.0)
+    grown = with_margins(ball(grid, (0.3, -0.2, 0.7), 25), Margins.all_around(30))
+    assert grown.volume_cm3 == pytest.approx(sphere_cm3(55), rel=0.005)
+
+
+def test_margins_smaller_than_a_voxel_are_margins_all_the_same() -> None:
+    """Half a millimetre on 1 mm: in the slices that the ball has, contours move by it."""
+    grid = axial_grid(1.0)
+    one = ball(grid, (0.3, -0.2, 0.7), 20)
+    for margin_mm in (0.5, -0.5):
+        moved = with_margins(one, Margins.all_around(margin_mm))
+        assert polygon_volume_cm3(moved) == pytest.approx(sphere_cm3(20 + margin_mm), rel=0.005)
+
+
 def test_a_margin_moves_with_the_grid() -> None:
     grid = axial_grid()
     one = with_margins(ball(grid, (0.3, -0.2, 0.7), 12), Margins.all_around(4))
