@@ -144,12 +144,18 @@ class _Copy:
 
     def made(self, rois: Sequence[RoiContours], leave_out: Sequence[str]) -> tuple[bytes, Copied]:
         uid, series_uid = self._uids()
-        names = written_names([r.info.name for r in rois], self.profile)
-        taken = {n.strip().casefold() for pair in names.items() for n in pair}
+        asked = [roi.info.name for roi in rois]
+        folded = {name.strip().casefold() for name in asked}
+        if len(folded) < len(asked):
+            raise InputError("Two ROIs have the same name.", found=", ".join(asked))
         out = {n.strip().casefold() for n in leave_out}
         known = self._names()
-        replaced = {n: name for n, name in known.items() if name.casefold() in taken}
+        replaced = {n: name for n, name in known.items() if name.casefold() in folded}
         left_out = {n: name for n, name in known.items() if name.casefold() in out and n not in replaced}
+        stay = [name for n, name in known.items() if n not in replaced and n not in left_out]
+        # A name that is shortened for the importer never takes that of a ROI that stays.
+        written = written_names(dict.fromkeys([*stay, *asked]), self.profile)
+        names = {name: written[name] for name in asked}
         new = self._new_sequences(rois, names)
         changes: dict[int, bytes] = {
             SOP_INSTANCE_UID: self._element(SOP_INSTANCE_UID, b"UI", uid.encode()),

@@ -160,6 +160,26 @@ def test_a_roi_of_the_same_name_is_replaced_and_a_stopped_one_left_out(
         assert item_bytes(tmp_path / "out.dcm", tag)[0] in item_bytes(existing, tag)
 
 
+def test_a_shortened_name_never_takes_that_of_a_roi_that_stays(
+    ct: CTSeries, existing: Path, tmp_path: Path
+) -> None:
+    def rename(dataset: Dataset) -> None:
+        dataset.StructureSetROISequence[0].ROIName = "Glnd_Submand_L03"
+
+    edited(existing, rename)
+    new = {"Glnd_Submandibular_L03": mask(ct, 5)}
+    copied = add(existing, tmp_path / "out.dcm", ct, new, profile="eclipse")
+    names = load_structure_set(tmp_path / "out.dcm").names
+    assert names[:3] == ("Glnd_Submand_L03", "Cord", "PTV") and not copied.replaced  # type: ignore[attr-defined]
+    assert len(names) == 4 and len(names[3]) <= 16 and names[3] != names[0]
+
+
+def test_two_rois_of_one_name_are_refused(ct: CTSeries, existing: Path, tmp_path: Path) -> None:
+    rois = [contours_of_mask(roi_info(name), mask(ct, 5)) for name in ("A", "a")]
+    with pytest.raises(InputError, match="Two ROIs have the same name"):
+        add_to_copy(existing, tmp_path / "out.dcm", rois, ct, PROVENANCE, expected={"A": mask(ct, 5)})
+
+
 def test_images_that_only_new_contours_use_are_listed(ct: CTSeries, existing: Path, tmp_path: Path) -> None:
     def only_used(dataset: Dataset) -> None:
         frame = dataset.ReferencedFrameOfReferenceSequence[0]
