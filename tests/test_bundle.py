@@ -154,6 +154,7 @@ def test_weights_of_another_network_are_refused(models: Path) -> None:
         ({"format": 7}, "another format"),
         ({"kind": "clinic"}, "did you mean clinical?"),
         ({"default": True}, "A phantom model cannot be the default"),
+        ({"kind": "research", "default": True}, "A research model cannot be the default"),
         ({"name": "a/b"}, "must be a plain file name"),
         ({"data": {"flip_pair": []}}, "did you mean 'data.flip_pairs'?"),
         (

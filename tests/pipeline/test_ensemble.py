@@ -83,6 +83,21 @@ def test_one_model_is_itself(tmp_path: Path) -> None:
     assert loaded.bundle == bundle and not isinstance(loaded.network, Average)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (("clinical", "clinical"), "clinical"),
+        (("clinical", "research"), "research"),
+        (("research", "phantom"), "phantom"),
+    ],
+)
+def test_an_ensemble_is_of_the_least_trusted_kind(
+    tmp_path: Path, kinds: tuple[str, str], expected: str
+) -> None:
+    bundles = [bundle_of(tmp_path, seed, kind=kind) for seed, kind in enumerate(kinds)]
+    assert load_ensemble(bundles, "cpu").bundle.kind == expected
+
+
 def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     a = bundle_of(tmp_path, 1)
     with pytest.raises(ConfigError, match="they differ in their ROIs"):
