@@ -30,6 +30,8 @@ class DataRecord:
 
     patients: int = 0
     training_patients: int = 0
+    synthetic_patients: int = 0
+    """Drawn from label maps, and trained on besides them."""
     patients_cut_where_blank: int = 0
     """Patients in whom slices that are blank but around contours were cut off."""
     rois: Mapping[str, RoiData] = field(default_factory=dict)

@@ -8,12 +8,16 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from contour_ai.cli.console import err, out, progress_bar
 from contour_ai.cli.training_progress import training_log
 from contour_ai.errors import ConfigError
+
+if TYPE_CHECKING:
+    from contour_ai.training.config import TrainConfig
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -63,6 +67,20 @@ class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
     "--fold", type=Fold(), help="Cross-validation: 2/5 holds out the second of five parts of the patients."
 )
 @click.option(
+    "--synthetic",
+    "recipe_path",
+    type=click.Path(path_type=Path),
+    help="Train on synthetic patients, too, drawn by this recipe (YAML; see synthesize) from --label-maps.",
+)
+@click.option(
+    "--label-maps", type=click.Path(path_type=Path), help="File or folder of label maps to draw them from."
+)
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of the samples that are synthetic (default: 0.5).",
+)
+@click.option(
     "--init",
     "init",
     help="Start from this model (a name, or the folder of a bundle), with its network and preprocessing; "
@@ -93,6 +111,9 @@ def command(
     rois: str | None,
     network: str | None,
     fold: tuple[int, int] | None,
+    recipe_path: Path | None,
+    label_maps: Path | None,
+    share: float | None,
     init: str | None,
     resume: bool,
     time_budget: float | None,
@@ -128,21 +149,46 @@ def command(
         settings = replace(settings, data=replace(settings.data, rois=names))
     if fold is not None:
         settings = replace(settings, data=replace(settings.data, fold=fold))
+    drawn = {"recipe": recipe_path, "label_maps": label_maps, "share": share}
+    if any(value is not None for value in drawn.values()):
+        settings = _with_synthetic(settings, recipe_path, label_maps, share)
     if print_config:
         out().print(configuration.print_config(settings), end="")
         return
     if data_dir is None or run_dir is None:
         raise click.UsageError("DATA_DIR and --out are needed.")
-    if resume and (config_path or map_path or rois or network or fold or init):
+    if resume and (config_path or map_path or rois or network or fold or init or any(drawn.values())):
         raise ConfigError(
             "--resume goes on with the run's own configuration, map, network and patients.",
             where=run_dir,
-            fix="give --resume without --config, --roi-map, --rois, --network, --fold and --init",
+            fix="give --resume without --config, --roi-map, --rois, --network, --fold, --init, --synthetic, "
+            "--label-maps and --share",
         )
     if check_only:
         _check(settings, data_dir, run_dir, map_path, cache_dir, strict)
         return
     _train(settings, data_dir, run_dir, map_path, init, resume, time_budget, device, cache_dir, strict)
+
+
+def _with_synthetic(
+    settings: TrainConfig, recipe_path: Path | None, label_maps: Path | None, share: float | None
+) -> TrainConfig:
+    """The configuration with what the options say of synthetic patients, over what it says itself."""
+    from dataclasses import replace
+
+    from contour_ai.sample.synthesis.recipe import load_recipe
+    from contour_ai.training.synthetic import SyntheticConfig
+
+    synthetic = settings.data.synthetic
+    if synthetic is None:
+        synthetic = SyntheticConfig(label_maps="" if label_maps is None else str(label_maps.resolve()))
+    elif label_maps is not None:
+        synthetic = replace(synthetic, label_maps=str(label_maps.resolve()))
+    if recipe_path is not None:
+        synthetic = replace(synthetic, recipe=load_recipe(recipe_path))
+    if share is not None:
+        synthetic = replace(synthetic, share=share)
+    return replace(settings, data=replace(settings.data, synthetic=synthetic))
 
 
 def _train(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,8 @@ class PatientSource:
     """ROIs that the map declares absent here."""
     accepted: frozenset[str] = frozenset()
     """ROIs that the map declares right here."""
+    synthetic: bool = False
+    """Whether it was drawn for the training: it is never validated on."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Sources:
     """What was ambiguous."""
     naming: Naming = field(default_factory=Naming)
     """What became of every name."""
+
+    @property
+    def own(self) -> Sources:
+        """Without synthetic patients."""
+        return replace(self, patients=tuple(p for p in self.patients if not p.synthetic))
 
     def counts(self) -> dict[str, int]:
         """{ROI: number of patients whose structure set has it}, by name."""

@@ -91,6 +91,12 @@ def _how(bundle: ModelBundle) -> str:
         "ROI and voxel; each ROI's field goes back to the CT's own grid, where the contour is a level of it. ROIs "
         "that a training patient did not have contoured taught nothing, neither as organ nor as background"
         + (", but where the network filled them in later." if bundle.training.filled_in else ".")
+        + (
+            f" Beside {bundle.data.training_patients} patients it learnt from {bundle.data.synthetic_patients} "
+            "synthetic ones, drawn from label maps; no figure below is of those."
+            if bundle.data.synthetic_patients
+            else ""
+        )
         + (" Logits are the mean of the patient's and the mirror image's." if bundle.inference.mirror else "")
     )
 

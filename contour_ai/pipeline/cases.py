@@ -56,6 +56,14 @@ class PreparedCases:
     shown: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """{label: first slice and slice after the last that are not blank but around contours}, where others are."""
 
+    def of(self, labels: Collection[str]) -> PreparedCases:
+        """Some of the patients."""
+        return PreparedCases(
+            {label: case for label, case in self.cases.items() if label in labels},
+            {label: reason for label, reason in self.left_out.items() if label in labels},
+            {label: slices for label, slices in self.shown.items() if label in labels},
+        )
+
     def with_blank_slices(self) -> PreparedCases:
         """The same patients; slices that are blank but around contours are taken for true ones."""
         return replace(self, shown={})

@@ -14,6 +14,7 @@ from contour_ai.training.augmentation import Draw, draw, shade, view
 from contour_ai.training.cache import Case
 from contour_ai.training.config import AugmentationConfig
 from contour_ai.training.patients import PatientsOnDevice
+from contour_ai.training.synthetic import SyntheticPart, interleaved
 from contour_ai.volume import roi_voxels
 
 POINTS_PER_ROI = 256
@@ -37,6 +38,12 @@ class Batch:
         return [Batch(images, targets, states) for images, targets, states in parts]
 
 
+def _shuffled(position: int, number: int, seed: list[int]) -> int:
+    """The item at a position of an endless sequence of permutations of `number` items."""
+    epoch, place = divmod(position, number)
+    return int(np.random.default_rng([*seed, epoch]).permutation(number)[place])
+
+
 class BatchMaker:
     """Makes the batch of any step; the same one whenever it is asked for the same step.
 
@@ -51,6 +58,7 @@ class BatchMaker:
         roi_share: share of the samples centred on a ROI where the patch does not hold the whole body.
         augmentation: strengths; None for no augmentation.
         mirror: channel each ROI becomes in a mirror.
+        synthetic: which of the patients are synthetic, and how often they are shown; None for no difference.
         seed: of every choice.
         device: where batches are made.
         process: number of this process, and of all.
@@ -67,6 +75,7 @@ class BatchMaker:
         roi_share: float,
         augmentation: AugmentationConfig | None,
         mirror: Sequence[int],
+        synthetic: SyntheticPart | None = None,
         seed: int,
         device: torch.device,
         process: tuple[int, int] = (0, 1),
@@ -76,6 +85,7 @@ class BatchMaker:
         self.patch_kij, self.batch_size, self.roi_share = patch_kij, batch_size, roi_share
         self.augmentation, self.mirror, self.seed = augmentation, tuple(mirror), seed
         self.process = process
+        self.synthetic = synthetic
         self.patients = PatientsOnDevice(cases, device, stay=stay)
         self._points = [_roi_points(case) for case in cases]
 
@@ -102,9 +112,18 @@ class BatchMaker:
         return range(first, first + self.batch_size)
 
     def _patient(self, position: int) -> int:
-        """The patient at a position of the endless sequence: every epoch is a permutation of its own."""
-        epoch, place = divmod(position, len(self.cases))
-        return int(np.random.default_rng([self.seed, 2, epoch]).permutation(len(self.cases))[place])
+        """The patient at a position of the endless sequence: every epoch is a permutation of its own.
+
+        Synthetic patients are a sequence of their own, interleaved with the others.
+        """
+        number = len(self.cases)
+        if self.synthetic is None:
+            return _shuffled(position, number, [self.seed, 2])
+        own = number - self.synthetic.number
+        is_synthetic, place = interleaved(position, self.synthetic.share)
+        if is_synthetic:
+            return own + _shuffled(place, self.synthetic.number, [self.seed, 3])
+        return _shuffled(place, own, [self.seed, 2])
 
     def _sample(self, position: int) -> tuple[Tensor, Tensor, list[int]]:
         rng = np.random.default_rng([self.seed, 1, position])

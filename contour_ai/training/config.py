@@ -11,6 +11,7 @@ from contour_ai.errors import ConfigError
 from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.settings import commented_yaml, from_mapping
+from contour_ai.training.synthetic import SyntheticConfig
 from contour_ai.yaml_files import read_yaml
 
 Triple = tuple[int, int, int]
@@ -67,6 +68,8 @@ class DataConfig:
     fill_at: float | None = None
     """After this share of the training (as 0.6) the network itself fills in ROIs that training patients lack, where
     their volume is usual; from there on they are learnt from with loss.filled_weight. Null for never."""
+    synthetic: SyntheticConfig | None = None
+    """Synthetic patients to train on, too: label_maps, count, share, first_seed and recipe; null for none."""
 
     def __post_init__(self) -> None:
         _check(

@@ -14,6 +14,7 @@ from contour_ai.bundle import InferenceSettings
 from contour_ai.training.cache import Case
 from contour_ai.training.config import TrainConfig
 from contour_ai.training.plan import Plan
+from contour_ai.training.synthetic import SyntheticPart
 from contour_ai.training.validation import Score
 
 
@@ -40,6 +41,8 @@ class Job:
     """Name and version of the model whose weights it began with; a resumed run knows them."""
     inference: InferenceSettings = field(default_factory=InferenceSettings)
     """How validation runs the network, and the model will be run."""
+    synthetic: int = 0
+    """So many of the training patients, the last ones, are synthetic."""
     exclusive: np.ndarray | None = None
     """(R, R) true for ROIs that never overlap, whose voxels are certain negatives for each other."""
 
@@ -47,6 +50,17 @@ class Job:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.run_dir / "checkpoints"
+
+    @property
+    def own_training(self) -> Sequence[Case]:
+        """The training patients of the archive, without synthetic ones."""
+        return self.training[: len(self.training) - self.synthetic]
+
+    @property
+    def synthetic_part(self) -> SyntheticPart | None:
+        """Which of the training patients are synthetic, and how often they are shown; None where none is."""
+        wanted = self.config.data.synthetic
+        return None if wanted is None or not self.synthetic else SyntheticPart(self.synthetic, wanted.share)
 
     @property
     def filled(self) -> Path:

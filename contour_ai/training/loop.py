@@ -283,6 +283,7 @@ def _batches(job: Job, processes: Processes) -> BatchMaker:
         roi_share=job.config.input.roi_share,
         augmentation=job.config.augmentation,
         mirror=job.plan.mirror,
+        synthetic=job.synthetic_part,
         seed=job.config.run.seed,
         device=processes.device,
         process=(processes.rank, processes.size),

@@ -44,7 +44,7 @@ def prepared_job(
     from contour_ai.training.memory import free_bytes
 
     device = choose_device(options.device)
-    least = least_patients(config.data.min_patients, len(sources.patients))
+    least = least_patients(config.data.min_patients, len(sources.own.patients))
     rois, rois_left_out = choose_rois(sources.counts(), config.data.rois, least)
     settings, prepared = _usable(config, sources, rois, run_dir, options, on_progress)
     cases = prepared.cases
@@ -54,17 +54,24 @@ def prepared_job(
     shapes = [case.hu.shape for _, case in cases.values()]
     plan = plan_input(config, rois, settings, network, shapes, device.type, free_bytes(device))
     resolved = _resolved(config, plan)
-    ids = {p.label: p.patient_id for p in sources.patients if p.label in cases}
+    ids = {patient.label: patient.patient_id for patient in sources.own.patients if patient.label in cases}
+    if not ids:
+        raise InputError(
+            "No patient of the archive can be used for training; synthetic patients alone have nothing to validate on.",
+            found="; ".join(f"{label}: {reason}" for label, reason in prepared.left_out.items()),
+            fix=f"look at {CHECK_FILE}; or write synthetic patients with `contour-ai synthesize`, and train on those",
+        )
     training, validation = split(ids, config.data.validation_share, config.data.fold)
     learnt = [cases[label][1] for label in training]
     exclusive = None
     if config.loss.certain_negatives:
         exclusive = exclusive_pairs(learnt, plan.mirror, config.loss.may_overlap)
+    drawn = [cases[p.label][1] for p in sources.patients if p.synthetic and p.label in cases]
     window = tuple(max(n, m) for n, m in zip(plan.patch_kij, plan.network.multiple_kij, strict=True))
     job = Job(
         resolved,
         plan,
-        learnt,
+        [*learnt, *drawn],
         [cases[label][1] for label in validation],
         run_dir,
         device,
@@ -72,6 +79,7 @@ def prepared_job(
         resume=options.resume,
         started_from="" if options.init is None else f"{options.init.name} {options.init.version}",
         inference=InferenceSettings((window[0], window[1], window[2]), mirror=config.model.mirror),
+        synthetic=len(drawn),
         exclusive=exclusive,
     )
     return job, rois_left_out, {**sources.left_out, **prepared.left_out}
@@ -133,9 +141,10 @@ def _usable(
     options: TrainOptions,
     on_progress: OnProgress,
 ) -> tuple[PreprocessSettings, PreparedCases]:
-    """The patients on the model grid, checked."""
+    """The patients on the model grid, checked; what was drawn is right, and nothing to compare patients with."""
     settings, prepared = _prepare(config, sources, rois, run_dir, options, on_progress)
-    check = check_cases(sources, prepared)
+    own = sources.own
+    check = check_cases(own, prepared.of({patient.label for patient in own.patients}))
     check.save(run_dir / CHECK_FILE)
     options.on_check(check)
     refuse_faults(check, run_dir, options)
@@ -168,7 +177,7 @@ def _prepare(
     on_progress: OnProgress,
 ) -> tuple[PreprocessSettings, PreparedCases]:
     fixed = config.preprocess.spacing_mm_kij is not None
-    settings = plan_settings(config, [] if fixed else typical_grids(sources.patients, on_progress))
+    settings = plan_settings(config, [] if fixed else typical_grids(sources.own.patients, on_progress))
     cache = options.cache_dir or run_dir / "cache"
     prepared = prepare_cases(sources.patients, rois, settings, cache, on_progress)
     return settings, prepared.with_blank_slices() if config.data.blank_slices == "keep" else prepared

@@ -50,10 +50,11 @@ def describe_model(job: Job, progress: Progress, facts: Mapping[str, str], proce
         network=plan.network,
         inference=job.inference,
         data=DataRecord(
-            patients=len({c.patient_id for c in [*job.training, *job.validation]}),
-            training_patients=len(job.training),
+            patients=len({c.patient_id for c in [*job.own_training, *job.validation]}),
+            training_patients=len(job.own_training),
+            synthetic_patients=job.synthetic,
             patients_cut_where_blank=patients_cut_where_blank(job),
-            rois=spread(job.training, plan.rois),
+            rois=spread(job.own_training, plan.rois),
             flip_pairs=tuple(plan.flip_pairs),
         ),
         training=TrainingRecord(

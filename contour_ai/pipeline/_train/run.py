@@ -18,6 +18,7 @@ from contour_ai.pipeline._train.options import BUNDLE, CONFIG_FILE, MAP_FILE, Tr
 from contour_ai.pipeline._train.preparing import named_sources, prepared_job
 from contour_ai.pipeline._train.record import describe_model
 from contour_ai.pipeline._train.run_folder import plan_facts, refuse_strange_files, write_run_folder
+from contour_ai.pipeline._train.synthetic import with_synthetic
 from contour_ai.pipeline.archive import typical_grids
 from contour_ai.pipeline.calibration import measured_confidence, measured_ranges
 from contour_ai.pipeline.card import model_card
@@ -156,6 +157,7 @@ def _begin(
 
     config, options = _opened(config, run_dir, options)
     sources = named_sources(config, data_dir, run_dir, options, on_progress)
+    sources = with_synthetic(sources, config, run_dir, on_progress)
     job, rois_left_out, left_out = prepared_job(config, sources, run_dir, options, on_progress)
     write_run_folder(run_dir, job, left_out, options.roi_map)
     facts = plan_facts(job, rois_left_out, left_out, options.time_budget_s)
@@ -175,8 +177,8 @@ def _begin(
             f"{job.started_from}; kept: {', '.join(kept) or 'no ROI'}; new: {', '.join(fresh) or 'none'}"
         )
     options.on_plan(facts)
-    grids = typical_grids(sources.patients, on_progress)
-    ranges = measured_ranges(job.training, grids, job.plan.settings.outside_hu, on_progress)
+    grids = typical_grids(sources.own.patients, on_progress)
+    ranges = measured_ranges(job.own_training, grids, job.plan.settings.outside_hu, on_progress)
     return _Begun(job, facts, ranges)
 
 

@@ -75,9 +75,11 @@ def plan_facts(
 ) -> dict[str, str]:
     """What will be done, for people."""
     config = job.config
-    both = [c.patient_id for c in job.validation] == [c.patient_id for c in job.training]
+    both = [c.patient_id for c in job.validation] == [c.patient_id for c in job.own_training]
     facts = {
-        "patients": f"{len(job.training)} for training, {len(job.validation)} for validation"
+        "patients": f"{len(job.own_training)} for training"
+        + (f" and {job.synthetic} synthetic ones" if job.synthetic else "")
+        + f", {len(job.validation)} for validation"
         + (" (the same: there is only one)" if both else "")
         + ("" if config.data.fold is None else " (part {} of {})".format(*config.data.fold)),
         **job.plan.facts(),

@@ -1,0 +1,63 @@
+"""What a training is told of synthetic patients: which are drawn, and how often they are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from contour_ai.errors import ConfigError
+from contour_ai.sample.synthesis.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """Patients drawn from label maps, as by `contour-ai synthesize`, to train on besides those of the archive."""
+
+    label_maps: str = ""
+    """File or folder of label maps (.npz, or subjects of the TotalSegmentator data set)."""
+    count: int = 60
+    """Patients to draw, once, into the folder of the run."""
+    share: float = 0.5
+    """Share of the samples that come from them."""
+    first_seed: int = 1
+    """Seed of the first."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """How they are drawn; every key is explained by `contour-ai synthesize --print-recipe`."""
+
+    def __post_init__(self) -> None:
+        if not self.label_maps:
+            raise ConfigError(
+                "Synthetic patients need label maps.",
+                found="none in data.synthetic.label_maps",
+                fix="name them there, or with --label-maps",
+            )
+        if not 0 < self.share < 1:
+            raise ConfigError(
+                "The value of data.synthetic.share makes no sense.",
+                found=self.share,
+                expected="above 0, below 1",
+            )
+        if self.count < 1 or self.first_seed < 0:
+            raise ConfigError(
+                "The number or the first seed of synthetic patients makes no sense.",
+                found=f"count {self.count}, first_seed {self.first_seed}",
+                expected="count of 1 or more, first_seed of 0 or more",
+            )
+
+
+@dataclass(frozen=True)
+class SyntheticPart:
+    """The synthetic ones among the training patients."""
+
+    number: int
+    """So many, the last ones."""
+    share: float
+    """Share of the samples that come from them."""
+
+
+def interleaved(position: int, share: float) -> tuple[bool, int]:
+    """Whether a position of an endless sequence belongs to a part that has `share` of it, and its place in that part.
+
+    Of the first n positions, n times `share` rounded down belong to it: any position can be asked for alone.
+    """
+    before, after = int(position * share), int((position + 1) * share)
+    return (True, before) if after > before else (False, position - before)
