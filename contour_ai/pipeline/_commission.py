@@ -47,7 +47,6 @@ PACKAGES = (
     "pydicom",
     "rt-utils",
     "scikit-image",
-    "contourpy",
     "pillow",
     "safetensors",
 )

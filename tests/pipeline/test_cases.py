@@ -33,7 +33,7 @@ from contour_ai.training.config import (
 )
 from contour_ai.volume import ABSENT, CONTOURED, UNKNOWN
 
-SETTINGS = PreprocessSettings((6.0, 5.0, 5.0))
+SETTINGS = PreprocessSettings((6.0, 5.0, 5.0), margin_mm=5.0)
 ROIS = ("Brainstem", "Parotid_L", "Parotid_R")
 NAMES = dict.fromkeys(ROIS, ())
 
