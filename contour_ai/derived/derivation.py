@@ -12,7 +12,7 @@ from contour_ai.derived.margin import Margins
 from contour_ai.derived.naming import checked_name, is_pattern, margin_name, matching
 from contour_ai.derived.recipe import Derived, Recipe, Step, names_of
 from contour_ai.derived.region import Region
-from contour_ai.derived.steps import applied, in_words, margins_along_normal
+from contour_ai.derived.steps import applied, grown, in_words, margins_along_normal
 from contour_ai.errors import ConfigError, InputError
 from contour_ai.grid import Grid
 from contour_ai.slice_names import slices_text
@@ -93,6 +93,8 @@ class _Derivation:
         self.regions: dict[str, Region] = {}
         self.made: dict[str, DerivedRoi | None] = {}
         self.waiting: list[str] = []
+        self.unions: dict[tuple[int, ...], Region] = {}
+        self.margins: dict[tuple[int, float], Region] = {}
         self.tasks: dict[str, _Task] = {}
         self.said: set[str] = set()
         self._expand()
@@ -290,13 +292,28 @@ class _Derivation:
                     f"{name}: {gaps} slice(s) within the ROI have no contour and count as empty; "
                     "a step `interpolate` before draws them"
                 )
-        other = shaping.united(operands) if operands else None
-        result = applied(region, step, other)
+        result = applied(region, step, self._union(operands), self._grown)
         if step.operation == "interpolate" and step.interpolate is not None:
             drawn = sorted(set(result.slices) - set(region.slices))
             if drawn:
                 self._say(f"{name}: drawn by shape on {slices_text(self.sources.grid, drawn)}")
         return result
+
+    def _union(self, operands: Sequence[Region]) -> Region | None:
+        """The union of a step's ROIs, made once for all structures that need the same."""
+        if not operands:
+            return None
+        key = tuple(id(r) for r in operands)  # all are kept as long as this
+        if key not in self.unions:
+            self.unions[key] = shaping.united(operands)
+        return self.unions[key]
+
+    def _grown(self, region: Region, margin_mm: float) -> Region:
+        """A margin around such a union, made once: often it is that of the body."""
+        key = id(region), margin_mm
+        if key not in self.margins:
+            self.margins[key] = grown(region, margin_mm)
+        return self.margins[key]
 
     def _say_of_ends(self, name: str, region: Region, margins: Margins) -> None:
         """Says where the image ends within a margin."""

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from contour_ai.derived import shaping
 from contour_ai.derived.margin import Margins, with_margins
-from contour_ai.derived.recipe import Apart, Ring, Step
+from contour_ai.derived.recipe import Ring, Step
 from contour_ai.derived.region import Region
 from contour_ai.grid import Grid
 
+Grow = Callable[[Region, float], Region]
+"""A margin in mm around a ROI, the same in all directions."""
 
-def applied(region: Region, step: Step, other: Region | None) -> Region:
-    """One step on a ROI; `other` is the union of the step's ROIs."""
+
+def grown(region: Region, margin_mm: float) -> Region:
+    """The ROI with a margin in all directions."""
+    return with_margins(region, Margins.all_around(margin_mm)) if margin_mm else region
+
+
+def applied(region: Region, step: Step, other: Region | None, grow: Grow = grown) -> Region:
+    """One step on a ROI; `other` is the union of the step's ROIs, `grow` makes margins around it."""
     if step.margin is not None:
         return with_margins(region, _margins(step.margin))
     if step.ring is not None:
         return _ring(region, step.ring)
     if step.keep_inside is not None and other is not None:
-        return shaping.intersection(region, _apart(other, step.keep_inside, -1))
+        return shaping.intersection(region, grow(other, -step.keep_inside.gap_mm))
     if step.keep_outside is not None and other is not None:
-        return shaping.difference(region, _apart(other, step.keep_outside, +1))
+        return shaping.difference(region, grow(other, step.keep_outside.gap_mm))
     if step.unite is not None:
         return region if other is None else shaping.united([region, other])
     if step.intersect is not None and other is not None:
@@ -60,13 +68,7 @@ def _margins(value: float | Margins) -> Margins:
 
 
 def _ring(region: Region, ring: Ring) -> Region:
-    outer = with_margins(region, Margins.all_around(ring.outer_mm)) if ring.outer_mm else region
-    inner = with_margins(region, Margins.all_around(ring.inner_mm)) if ring.inner_mm else region
-    return shaping.difference(outer, inner)
-
-
-def _apart(other: Region, apart: Apart, sign: int) -> Region:
-    return with_margins(other, Margins.all_around(sign * apart.gap_mm)) if apart.gap_mm else other
+    return shaping.difference(grown(region, ring.outer_mm), grown(region, ring.inner_mm))
 
 
 def margins_along_normal(grid: Grid, margins: Margins) -> tuple[float, float]:

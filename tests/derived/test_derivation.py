@@ -8,6 +8,7 @@ import pytest
 import yaml
 from solids import axial_grid, ball
 
+from contour_ai.derived import steps
 from contour_ai.derived.derivation import DerivedRoi, Sources, derive_rois
 from contour_ai.derived.recipe import explained, load_recipe, recipe_names
 from contour_ai.derived.region import Region
@@ -164,6 +165,15 @@ def test_a_margin_beyond_the_scan_and_slices_without_contour_are_said() -> None:
     _, notes = derived([{"name": "X", "of": "Tall", "steps": [{"margin": 10}]}], sources(Tall=tall))
     assert any("X: the scan ends at slice 20" in n and "cut off there" in n for n in notes)
     assert any(n.startswith("X: 1 slice(s) within the ROI have no contour") for n in notes)
+
+
+def test_the_margin_of_a_roi_that_many_keep_away_from_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    real = steps.with_margins
+    monkeypatch.setattr(steps, "with_margins", lambda r, m: made.append(m.isotropic_mm) or real(r, m))
+    entry = {"name": "{roi}_in", "each": "P*", "steps": [{"keep_inside": {"rois": "Body", "gap_mm": 4}}]}
+    rois, _ = derived([entry])
+    assert len(rois) == 4 and made == [-4.0]
 
 
 def test_type_and_colour_are_the_recipes() -> None:
