@@ -61,7 +61,7 @@ def table(predicted: Path, reference: Path) -> dict[tuple[str, str], float]:
     return {(row.patient, row.roi): row.dsc for row in evaluate(predicted, reference).rows}
 
 
-def copy_structures(ct_dir: Path, rtstruct: Path, out: Path) -> Structures:
+def copy_structures(ct_dir: str, rtstruct: str, out: str) -> Structures:
     """Reads a structure set and writes it anew; what was written."""
     ct = read_ct(ct_dir)
     structures = read_structures(rtstruct, ct)

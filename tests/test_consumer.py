@@ -74,7 +74,7 @@ def test_rows_are_a_table_as_they_are(found: contour_ai.Prediction, written: Pat
 
 
 def test_structures_are_copied(tmp_path: Path) -> None:
-    copied = consumer.copy_structures(SAMPLE / "ct", SAMPLE / "RS.dcm", tmp_path / "RS.dcm")
+    copied = consumer.copy_structures(str(SAMPLE / "ct"), str(SAMPLE / "RS.dcm"), str(tmp_path / "RS.dcm"))
     again = read_structures(tmp_path / "RS.dcm", read_ct(SAMPLE / "ct"))
     assert again.names == copied.names
     np.testing.assert_array_equal(again.bits, copied.bits)

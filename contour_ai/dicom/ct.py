@@ -76,7 +76,7 @@ class CTSeries:
 
 
 def read_ct(
-    source: Path | Sequence[Path] | CTSeriesFiles,
+    source: str | Path | Sequence[Path] | CTSeriesFiles,
     *,
     series_uid: str | None = None,
     acquisition: int | None = None,
@@ -96,6 +96,7 @@ def read_ct(
         GeometryError: the slices do not form one stack: they differ in size, direction or spacing, two different
             ones share a place, or several acquisitions overlap and none was chosen.
     """
+    source = Path(source) if isinstance(source, str) else source
     files = source if isinstance(source, CTSeriesFiles) else find_patient(source, series_uid=series_uid).ct
     found = read_slices(files.paths, _progress(on_progress, "reading CT headers", len(files.paths)))
     check_alike(found)

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 def read_structures(
-    source: Path | StructureSet,
+    source: str | Path | StructureSet,
     ct: CTSeries,
     *,
     names: Sequence[str] | None = None,
@@ -79,7 +79,7 @@ def read_structures(
 
 
 def iter_masks(
-    source: Path | StructureSet,
+    source: str | Path | StructureSet,
     ct: CTSeries,
     names: Sequence[str] | None = None,
     *,
@@ -106,8 +106,10 @@ def contours_on_slices(
 # -- placing on slices -------------------------------------------------------------------------------------------
 
 
-def _opened(source: Path | StructureSet, ct: CTSeries, on_note: OnNote | None) -> tuple[StructureSet, OnNote]:
-    structure_set = source if isinstance(source, StructureSet) else load_structure_set(source)
+def _opened(
+    source: str | Path | StructureSet, ct: CTSeries, on_note: OnNote | None
+) -> tuple[StructureSet, OnNote]:
+    structure_set = source if isinstance(source, StructureSet) else load_structure_set(Path(source))
 
     def note(text: str) -> None:
         (on_note or log.warning)(notes.prefixed(text, structure_set.path.name))

@@ -125,7 +125,7 @@ def cropped(mask: NDArray[np.bool_]) -> tuple[Box, NDArray[np.bool_]]:
 
 
 def write_structure_set(
-    path: Path,
+    path: str | Path,
     rois: Iterable[RoiContours],
     ct: CTSeries,
     provenance: Provenance,
@@ -179,7 +179,7 @@ def write_structure_set(
 
 
 def write_structures(
-    path: Path,
+    path: str | Path,
     structures: Structures,
     ct: CTSeries,
     provenance: Provenance,
