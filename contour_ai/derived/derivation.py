@@ -319,25 +319,22 @@ class _Derivation:
         """Says where the image ends within a margin."""
         grid, span = self.sources.grid, region.slice_range
         assert span is not None
-        heights = grid.heights_mm
-        below, above = margins_along_normal(grid, margins)
-        ends = []
-        if span[0] == 0 or (
-            below > 0 and heights[span[0]] - heights[0] < below - grid.slice_widths_mm[0] / 2
+        heights, widths = grid.heights_mm, grid.slice_widths_mm
+        cut_off, not_shrunk = [], []
+        for margin, own, end in zip(
+            margins_along_normal(grid, margins), span, (0, len(heights) - 1), strict=True
         ):
-            ends.append(slices_text(grid, [0]))
-        if span[1] == len(heights) - 1 or (
-            above > 0 and heights[-1] - heights[span[1]] < above - grid.slice_widths_mm[-1] / 2
+            room = abs(float(heights[own] - heights[end])) + float(widths[end]) / 2
+            if margin > 0 and (own == end or room < margin):
+                cut_off.append(slices_text(grid, [end]))
+            if margin < 0 and own == end:
+                not_shrunk.append(slices_text(grid, [end]))
+        for ends, what in (
+            (cut_off, "the margin reaches beyond it and is cut off there"),
+            (not_shrunk, "the ROI is taken to go on beyond, and is not shrunk there"),
         ):
-            ends.append(slices_text(grid, [len(heights) - 1]))
-        if ends:
-            shrinks = max(margins.values) <= 0
-            what = (
-                "the ROI is taken to go on beyond, and is not shrunk there"
-                if shrinks
-                else "the margin reaches beyond it and is cut off there"
-            )
-            self._say(f"{name}: the scan ends at {' and '.join(ends)}; {what}")
+            if ends:
+                self._say(f"{name}: the scan ends at {' and '.join(ends)}; {what}")
         (_, rows, columns), _ = region.filled
         reach = [int(np.ceil(max(max(margins.values), 0.0) / s)) for s in grid.spacing_mm[1:]]
         sizes = grid.shape_kij[1:]

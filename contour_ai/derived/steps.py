@@ -72,17 +72,16 @@ def _ring(region: Region, ring: Ring) -> Region:
 
 
 def margins_along_normal(grid: Grid, margins: Margins) -> tuple[float, float]:
-    """(towards lower k, towards higher k) in mm, for what is said of the scan's ends."""
+    """Margins in mm towards the first and towards the last slice, for what is said of the scan's ends."""
     if margins.isotropic_mm is not None:
-        return max(margins.isotropic_mm, 0.0), max(margins.isotropic_mm, 0.0)
+        return margins.isotropic_mm, margins.isotropic_mm
     axis = int(np.abs(grid.normal).argmax())
     plus, minus = (
         (margins.left, margins.right),
         (margins.posterior, margins.anterior),
         (margins.superior, margins.inferior),
     )[axis]
-    up, down = (plus, minus) if grid.normal[axis] > 0 else (minus, plus)
-    return max(down, 0.0), max(up, 0.0)
+    return (minus, plus) if grid.normal[axis] > 0 else (plus, minus)
 
 
 def in_words(step: Step, operands: Sequence[str]) -> str:

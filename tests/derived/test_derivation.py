@@ -164,6 +164,10 @@ def test_a_margin_beyond_the_scan_and_slices_without_contour_are_said() -> None:
     tall = Region({k: p for k, p in ball(GRID, (0, 0, 40), 20).slices.items() if k != 16}, GRID)
     _, notes = derived([{"name": "X", "of": "Tall", "steps": [{"margin": 10}]}], sources(Tall=tall))
     assert any("X: the scan ends at slice 20" in n and "cut off there" in n for n in notes)
+    for margin, said in (({"left": 9}, False), ({"superior": -3}, True), ({"inferior": 3}, False)):
+        _, more = derived([{"name": "X", "of": "Tall", "steps": [{"margin": margin}]}], sources(Tall=tall))
+        assert any("is not shrunk there" in n for n in more) == said
+        assert not any("is cut off there" in n for n in more)
     assert any(n.startswith("X: 1 slice(s) within the ROI have no contour") for n in notes)
 
 
