@@ -120,28 +120,36 @@ def _nearest(words: Words, side: Side | None) -> Reading | None:
     if len(text) < SHORTEST_MISSPELLING or not text.isalpha():
         return None
     allowed = 2 if len(text) >= TWO_EDITS_FROM else 1
-    distances: dict[str, int] = {}
-    mine, modifiers = letter_set(text), frozenset(canonical(words)) & MODIFIERS
-    for key, bits, key_modifiers, name in _spellings():
-        if abs(len(key) - len(text)) > allowed + 1 or (bits ^ mine).bit_count() > 2 * (allowed + 1):
-            continue
-        distance = edits(text, key, allowed + 1)
-        if key[-1] != text[-1] and _is_plural(name):  # a last letter that may be meant for a side
-            distance = max(distance, allowed + 1)
-        if text in (f"{key}x", f"{key}z", f"x{key}", f"z{key}"):  # a mark of people who copy organs
-            distance = allowed + 1
-        if distance <= allowed and modifiers - key_modifiers:
-            distance = allowed + 1
-        if distance < distances.get(name, allowed + 2):
-            distances[name] = distance
-    if not distances:
+    modifiers = frozenset(canonical(words)) & MODIFIERS
+    if not _distances(text, modifiers, allowed, allowed):
         return None
+    distances = _distances(text, modifiers, allowed, allowed + 1)
     name, distance = min(distances.items(), key=lambda item: item[1])
-    family = {name, plural_of(name)} | {n for n in distances if plural_of(n) == name}
-    rivals = [n for n, d in distances.items() if n not in family and d <= min(distance + 1, allowed + 1)]
+    plural = {plural_of(name)} | {n for n in distances if plural_of(n) == name}
+    near = min(distance + 1, allowed + 1)
+    rivals = [n for n, d in distances.items() if n != name and d <= (distance if n in plural else near)]
     if distance > allowed or rivals:
         return None
     return _sided(name, side, f"read as {name}, {distance} letter{'s' * (distance > 1)} changed")
+
+
+def _distances(text: str, modifiers: frozenset[str], allowed: int, most: int) -> dict[str, int]:
+    """{organ: how far its nearest alias is}, up to `most`; what may not be corrected counts as ``allowed + 1``."""
+    found: dict[str, int] = {}
+    mine = letter_set(text)
+    for key, bits, key_modifiers, name in _spellings():
+        if abs(len(key) - len(text)) > most or (bits ^ mine).bit_count() > 2 * most:
+            continue
+        distance = edits(text, key, most)
+        if key[-1] != text[-1] and _is_plural(name):  # a last letter that may be meant for a side
+            distance = max(distance, allowed + 1)
+        if text in (f"{key}x", f"{key}z", f"x{key}", f"z{key}"):  # a mark of people who copy organs
+            distance = max(distance, allowed + 1)
+        if modifiers - key_modifiers:
+            distance = max(distance, allowed + 1)
+        if distance <= most and distance < found.get(name, most + 1):
+            found[name] = distance
+    return found
 
 
 def _is_plural(name: str) -> bool:

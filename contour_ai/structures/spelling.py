@@ -12,19 +12,24 @@ def edits(a: str, b: str, most: int) -> int:
     if abs(len(a) - len(b)) > most:
         return most + 1
     first = 1 if a[:1] != b[:1] and a[:2] != b[1::-1] else 0
+    far = most + 1
     before: list[int] = []
-    last = list(range(len(b) + 1))
+    last = [j if j <= most else far for j in range(len(b) + 1)]
     for i, letter in enumerate(a, start=1):
-        row = [i]
-        for j, other in enumerate(b, start=1):
-            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (letter != other))
+        row = [far] * (len(b) + 1)
+        row[0] = min(i, far)
+        least = row[0]
+        for j in range(max(1, i - most), min(len(b), i + most) + 1):  # further off, the distance is too large
+            other = b[j - 1]
+            cost = last[j - 1] if letter == other else 1 + min(last[j - 1], last[j], row[j - 1])
             if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == other:
                 cost = min(cost, before[j - 2] + 1)
-            row.append(cost)
-        if min(row) > most:
-            return most + 1
+            row[j] = cost
+            least = min(least, cost)
+        if least > most:
+            return far
         before, last = last, row
-    return min(last[-1] + first, most + 1)
+    return min(last[-1] + first, far)
 
 
 def letter_set(text: str) -> int:

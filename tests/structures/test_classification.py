@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from contour_ai.structures.measured import Occurrence, decide_by_measure, remain
 from contour_ai.structures.name_patterns import matches
 from contour_ai.structures.other_programs import program_names
 from contour_ai.structures.roi_map import RoiMap
+from contour_ai.structures.vocabulary import all_aliases, is_paired
 
 EXCERPT = Path(__file__).parents[1] / "data" / "hospital-names-excerpt.csv"
 """Every fourth name of one half of a hospital's head-and-neck names with the number of structure sets that have it
@@ -306,3 +308,19 @@ def test_hostile_names_are_no_organs(name: str) -> None:
 def test_a_name_that_was_corrected_says_so() -> None:
     assert classify("Paroitd_L").corrected and classify("Fegatto").corrected
     assert not classify("Parotis li").corrected
+
+
+def test_a_wrong_letter_never_makes_another_organ_or_side() -> None:
+    dice = random.Random(263)
+    aliases = [(name, text) for name, _, text in all_aliases() if len(text) > 3]
+    for name, text in dice.sample(aliases, 120):
+        place, letter = dice.randrange(1, len(text)), dice.choice("abcdefghijklmnopqrstuvwxyz")
+        for wrong in (
+            text[:place] + letter + text[place:],
+            text[:place] + text[place + 1 :],
+            text[: place - 1] + text[place] + text[place - 1] + text[place + 1 :],
+        ):
+            found = classify(f"{wrong} left" if is_paired(name) else wrong)
+            if found.corrected and found.tg263_name is not None:
+                right = (f"{name}_L", name) if is_paired(name) else (name,)
+                assert found.tg263_name in right, wrong
