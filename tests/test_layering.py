@@ -143,3 +143,8 @@ def test_no_module_is_named_like_a_function_or_class_in_it() -> None:
         if path.stem in names:
             clashes.append(path.relative_to(PACKAGE).as_posix())
     assert clashes == []
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    long = {p.name: n for p in modules() if (n := len(p.read_text(encoding="utf-8").splitlines())) > 400}
+    assert long == {}, "split it by its reasons to change"

@@ -20,7 +20,7 @@ from contour_ai.dicom.rtstruct_parse import is_cut_short, load_structure_set
 from contour_ai.dicom.structure_set import ContourRead, RoiContoursRead, StructureSet
 from contour_ai.errors import InputError
 from contour_ai.polygons import Polygon, filled_slices
-from contour_ai.volume import MAX_ROIS, Structures, bits_dtype
+from contour_ai.volume import MAX_ROIS, Structures, bits_dtype, set_roi_voxels
 
 if TYPE_CHECKING:
     from contour_ai.dicom.ct import CTSeries
@@ -71,9 +71,8 @@ def read_structures(
     presence = []
     for r, name in enumerate(wanted):
         slices = _slices_of(structure_set, name, ct, note)
-        bit = bits.dtype.type(1 << r)
         for k, box, inside in filled_slices(slices, ct.grid.shape_kij[1:]):
-            bits[k][box] |= inside * bit
+            set_roi_voxels(bits[k][box], r, inside)
         presence.append(bool(slices))
     return Structures(bits, ct.grid, wanted, tuple(presence))
 

@@ -33,7 +33,7 @@ from contour_ai.files import RTSTRUCT, atomic_file
 from contour_ai.polygons import HoleStyle, Polygon, stack_to_polygons
 from contour_ai.structures.roi_record import RoiInfo
 from contour_ai.structures.roi_record import roi_info as default_roi_info
-from contour_ai.volume import Structures
+from contour_ai.volume import Structures, roi_voxels
 
 if TYPE_CHECKING:
     from contour_ai.dicom.ct import CTSeries
@@ -251,17 +251,17 @@ def _boxes(structures: Structures) -> Iterator[tuple[str, Box]]:
     flat = reduce(structures.bits, axis=0)
     profiles = (along_k, reduce(flat, axis=1), reduce(flat, axis=0))
     for name in structures.contoured():
-        bit = structures.bits.dtype.type(1 << structures.index(name))
+        r = structures.index(name)
         slices = []
         for profile in profiles:
-            found = np.flatnonzero(profile & bit)
+            found = np.flatnonzero(roi_voxels(profile, r))
             low, high = (int(found[0]), int(found[-1])) if len(found) else (0, 0)
             slices.append(slice(max(low - 1, 0), min(high + 2, len(profile))))
         yield name, (slices[0], slices[1], slices[2])
 
 
 def _masked(structures: Structures, name: str, box: Box) -> NDArray[np.bool_]:
-    return (structures.bits[box] & structures.bits.dtype.type(1 << structures.index(name))) != 0
+    return roi_voxels(structures.bits[box], structures.index(name))
 
 
 def _starts(box: Box | None) -> tuple[int, int, int]:

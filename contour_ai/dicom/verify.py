@@ -22,6 +22,7 @@ from contour_ai.dicom.rtstruct_read import contours_on_slices, load_structure_se
 from contour_ai.dicom.values import text
 from contour_ai.errors import VerificationError
 from contour_ai.polygons import filled_slices
+from contour_ai.slice_names import slice_text
 
 if TYPE_CHECKING:
     from contour_ai.dicom.ct import CTSeries
@@ -75,7 +76,8 @@ def verify_structure_set(
         box, mask = wanted if isinstance(wanted, tuple) else ((whole[0], whole[1], whole[2]), wanted)
         wrong, first = _wrong_voxels(slices, box, np.asarray(mask, dtype=bool), ct.grid.shape_kij)
         if wrong:
-            raise _failed("voxels differ", where, asked, f"{wrong} wrong voxels, first on slice {first}", "0")
+            found = f"{wrong} wrong voxels, the first on {slice_text(ct.grid, first)}"
+            raise _failed("voxels differ", where, asked, found, "0")
     odd = [
         note for note in notes if code_of(note) not in (EMPTY_ROI, SLICE_GAP)
     ]  # masks may be empty as well

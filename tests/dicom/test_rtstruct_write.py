@@ -359,7 +359,7 @@ def test_a_file_that_reads_back_differently_is_not_kept(ct: CTSeries, tmp_path: 
     other = mask.copy()
     other[6, 0, 0] = True
     with pytest.raises(
-        VerificationError, match=r"voxels differ(.|\n)*ROI A(.|\n)*1 wrong voxels, first on slice 6"
+        VerificationError, match=r"voxels differ(.|\n)*ROI A(.|\n)*1 wrong voxels, the first on slice 7 "
     ):
         write_structure_set(
             tmp_path / "rs.dcm", [contours_of_mask(roi_info("A"), mask)], ct, HERE, verify={"A": other}
