@@ -59,6 +59,11 @@ if TYPE_CHECKING:
     help="Also write a DICOM SEG: masks, or with `--seg fractional` the network's probabilities. Needs the extra seg.",
 )
 @click.option(
+    "--surfaces",
+    type=click.Choice(["stl", "ply"]),
+    help="Also write the surface of every ROI into surfaces/, in mm (LPS).",
+)
+@click.option(
     "--derive",
     metavar="RECIPE",
     help="Also derive structures by a recipe: a YAML file, or headneck, thorax, pelvis, breast.",
@@ -98,6 +103,7 @@ def command(
     no_overlays: bool,
     report: bool,
     seg: str | None,
+    surfaces: str | None,
     derive: str | None,
     template: Path | None,
     into: Path | None,
@@ -133,6 +139,7 @@ def command(
         overlays=not no_overlays,
         report=report,
         seg=seg,  # type: ignore[arg-type]
+        surfaces=surfaces,  # type: ignore[arg-type]
         derive=derive,
         template=template,
         into=into,

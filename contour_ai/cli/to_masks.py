@@ -1,4 +1,4 @@
-"""``contour-ai to-masks``: a structure set as masks on its CT's voxels."""
+"""``contour-ai to-masks``: a structure set as masks on its CT's voxels, or as surfaces."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from numpy import bool_
     from numpy.typing import NDArray
 
+    from contour_ai.dicom.ct import CTSeries
+    from contour_ai.dicom.structure_set import StructureSet
+    from contour_ai.structures import RoiInfo
+
 
 @click.command("to-masks")
 @click.argument("patient_dir", type=click.Path(exists=True, path_type=Path))
@@ -27,8 +31,8 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["npz", "nifti", "nrrd", "seg"]),
-    help="Default: npz for a FILE.npz, seg for a FILE.dcm, else nifti.",
+    type=click.Choice(["npz", "nifti", "nrrd", "seg", "stl", "ply"]),
+    help="Default: npz for a FILE.npz, seg for a FILE.dcm, else nifti. stl and ply: a surface per ROI, in mm (LPS).",
 )
 @click.option("--rois", help="Only these ROIs, with commas between them.")
 @click.option(
@@ -53,9 +57,10 @@ def command(
     acquisition: int | None,
     overwrite: bool,
 ) -> None:
-    """Write the contours of PATIENT_DIR (CT and RTSTRUCT) as masks on the CT's own voxels.
+    """Write the contours of PATIENT_DIR (CT and RTSTRUCT) as masks on the CT's own voxels, or as surfaces.
 
-    Arrays are (slice, row, column), slices ascending along the slice normal. A voxel is inside where its centre is.
+    Arrays are (slice, row, column), slices ascending along the slice normal. A voxel is inside where its centre is. A
+    surface (stl, ply) encloses the volume of its ROI's voxels within 1 %, in DICOM patient coordinates and mm.
     """
     import numpy as np
 
@@ -98,6 +103,9 @@ def command(
             out().print(f"{name}: {count} voxels")
         out().print(f"{len(written.voxels)} segments {ct.grid.shape_kij} in {output}")
         return
+    if chosen in ("stl", "ply"):
+        _write_surfaces(output, masks(), voxels, ct, (structure_set, renamed), chosen, overwrite, inputs)
+        return
     files = save_masks(
         output,
         masks(),
@@ -110,6 +118,40 @@ def command(
     for name, count in voxels.items():
         out().print(f"{name}: {count} voxels")
     out().print(f"{len(files)} masks {ct.grid.shape_kij} in {output}")
+
+
+def _write_surfaces(
+    folder: Path,
+    masks: Iterator[tuple[str, NDArray[bool_]]],
+    voxels: dict[str, int],
+    ct: CTSeries,
+    source: tuple[StructureSet, dict[str, str]],
+    file_format: str,
+    overwrite: bool,
+    inputs: list[Path],
+) -> None:
+    """A surface file for every ROI, in the colour that it has in the structure set."""
+    from dataclasses import replace
+
+    from contour_ai.files import atomic_folder
+    from contour_ai.structures import roi_info
+    from contour_ai.surfaces import mesh_of_mask, write_surfaces
+
+    structure_set, renamed = source
+    colors = {renamed[roi.name]: roi.color for roi in structure_set.rois if roi.name in renamed}
+
+    def info(name: str) -> RoiInfo:
+        known = roi_info(name)
+        return replace(known, color=colors.get(name) or known.color)
+
+    with atomic_folder(folder, overwrite=overwrite, inputs=inputs) as temporary:
+        surfaces = ((info(name), mesh_of_mask(mask, ct.grid)) for name, mask in masks)
+        written = write_surfaces(temporary, surfaces, file_format)  # type: ignore[arg-type]
+    for name, volume in written.volumes_cm3.items():
+        out().print(f"{name}: {voxels[name]} voxels, surface of {volume:.2f} cm3")
+    for name in written.empty:
+        _note(f"ROI {name} has no voxel and no surface")
+    out().print(f"{len(written.paths)} surfaces in {folder}")
 
 
 def _names(in_file: tuple[str, ...], rois: str | None, roi_map: Path | None) -> dict[str, str]:

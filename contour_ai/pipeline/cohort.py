@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from contour_ai.dicom.scan import find_patient
 from contour_ai.files import Manifest, content_sha256, is_temporary, is_whole
 from contour_ai.pipeline._predict import PredictOptions, options_record
+from contour_ai.pipeline._predict.surfaces import SURFACES
 from contour_ai.pipeline._predict.writing import REPORT
 from contour_ai.pipeline.summary import SUMMARY
 from contour_ai.training.distributed import Place
@@ -76,6 +77,10 @@ class _Result:
             return False
         wanted = [REPORT] if options.report else []
         wanted += [next((n for n in manifest.files if n.startswith("SEG.")), "SEG")] if options.seg else []
+        if options.surfaces:
+            suffix = f".{options.surfaces}"
+            found = [n for n in manifest.files if n.startswith(f"{SURFACES}/") and n.endswith(suffix)]
+            wanted += found or [SURFACES]
         return is_whole(self.folder, self.structure_set) and all(is_whole(self.folder, n) for n in wanted)
 
 

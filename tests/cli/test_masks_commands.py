@@ -176,3 +176,17 @@ def test_a_map_renames_masks(patient: Path, tmp_path: Path) -> None:
         "to-rtstruct", patient / "ct", tmp_path / "m.npz", "--out", tmp_path / "b.dcm", *options, "--tg263"
     )
     assert "Liver: 32 voxels, was liver" in both.stdout and "Brainstem: 32 voxels" in both.stdout
+
+
+@pytest.mark.parametrize("file_format", ["stl", "ply"])
+def test_structure_set_to_surfaces(patient: Path, tmp_path: Path, file_format: str) -> None:
+    folder = tmp_path / "surfaces"
+    result = run("to-masks", patient, "--out", folder, "--format", file_format)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].startswith("Blase: 32 voxels, surface of ")
+    assert result.stdout.splitlines()[-1] == f"2 surfaces in {folder}"
+    files = sorted(path.name for path in folder.glob(f"*.{file_format}"))
+    assert files == [f"Blase.{file_format}", f"Left_lung.{file_format}"]
+    again = run("to-masks", patient, "--out", folder, "--format", file_format)
+    assert again.exit_code != 0 and "exists" in again.stderr
+    assert run("to-masks", patient, "--out", folder, "--format", file_format, "--overwrite").exit_code == 0

@@ -31,6 +31,8 @@ class PredictOptions:
     """Whether to write `report.html`, a viewer of CT and contours in one file."""
     seg: Literal["binary", "fractional"] | None = None
     """Whether to write a DICOM SEG beside the structure set, too: masks, or the probabilities behind them."""
+    surfaces: Literal["stl", "ply"] | None = None
+    """Whether to write a surface of every ROI into `surfaces/`, too."""
     derive: str | Path | None = None
     """A recipe (name or YAML file): structures to derive from what is found, and from those of `into`."""
     template: Path | None = None

@@ -23,6 +23,7 @@ from contour_ai.pipeline._predict.options import PredictOptions, options_record
 from contour_ai.pipeline._predict.reference import Reference, find_reference
 from contour_ai.pipeline._predict.segmentation import write_seg
 from contour_ai.pipeline._predict.structure_set import write_prediction
+from contour_ai.pipeline._predict.surfaces import write_roi_surfaces
 from contour_ai.pipeline._predict.target import folder_name, inputs_of, refuse_strangers
 from contour_ai.pipeline.pictures import Scene, draw_pictures
 from contour_ai.pipeline.result import (
@@ -87,6 +88,8 @@ def _write_all(
         written = output.structure_set
         if options.seg is not None:
             write_seg(rois, written.names, ct, bundle, folder, fractional=options.seg == "fractional")
+        if options.surfaces is not None:
+            write_roi_surfaces(rois, written.names, ct, folder, options.surfaces)
     reference = _compared(patient, rois)
     with clock.stage("pictures") as within:
         overlays = draw_pictures(
