@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from contour_ai.cli import console
+from contour_ai.cli.shared_options import structure_set_option
 
 if TYPE_CHECKING:
     from contour_ai.pipeline._commission import Commissioning
@@ -41,6 +42,7 @@ def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) ->
     type=click.Path(path_type=Path, file_okay=False),
     help="Where the report goes.",
 )
+@structure_set_option()
 @click.option("--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Names that stand for ROIs.")
 @click.option("--tau", help="Tolerance of the surface DSC, as in evaluate.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -63,6 +65,7 @@ def command(
     model: str,
     limits_path: Path,
     out_dir: Path,
+    structure_set: str,
     roi_map: Path | None,
     tau: str | None,
     device: str,
@@ -92,6 +95,7 @@ def command(
     options = CommissionOptions(
         device=device,
         tta=tta,
+        structure_set=structure_set,
         roi_map=None if roi_map is None else RoiMap.load(roi_map),
         tau=tolerances_of(tau),
         overwrite=overwrite,

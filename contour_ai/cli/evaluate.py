@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from contour_ai.cli import console
+from contour_ai.cli.shared_options import structure_set_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,6 +40,7 @@ PRINTED = ("dsc", "surface_dsc", "tau_mm", "hd95_mm", "hd100_mm", "masd_mm", "ad
     "--tau",
     help="Tolerance of the surface DSC: mm for all ROIs, or a YAML file (default: by ROI, else 2 mm).",
 )
+@structure_set_option()
 @click.option("--overwrite", is_flag=True, help="Replace --out where it exists.")
 def command(
     predicted: Path,
@@ -50,6 +52,7 @@ def command(
     rois: str | None,
     roi_map: Path | None,
     tau: str | None,
+    structure_set: str,
     overwrite: bool,
 ) -> int:
     """Compare PREDICTED with REFERENCE: RTSTRUCT files, or folders of patients paired by UID.
@@ -83,6 +86,7 @@ def command(
                 rois=names,
                 roi_map=mapped,
                 tau=tolerances,
+                structure_set=structure_set,
                 on_progress=on_progress,
             )
         else:
@@ -94,6 +98,7 @@ def command(
                 rois=names,
                 roi_map=mapped,
                 tau=tolerances,
+                structure_set=structure_set,
                 on_progress=on_progress,
             )
             result, second, comparison = both.first, both.second, both.comparison

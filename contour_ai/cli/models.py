@@ -132,6 +132,7 @@ def _of_archive(function: Callable[[str, Path, CalibrationOptions], None]) -> Ca
     ) -> None:
         from contour_ai.pipeline.calibration import CalibrationOptions
         from contour_ai.structures.roi_map import RoiMap
+        from contour_ai.training.config import load_config
 
         def of_run(path: str) -> Path | None:
             return run_dir / path if run_dir is not None and (run_dir / path).exists() else None
@@ -142,6 +143,7 @@ def _of_archive(function: Callable[[str, Path, CalibrationOptions], None]) -> Ca
             of_run("splits.json"),
             cache_dir or of_run("cache"),
             device,
+            load_config(of_run("config.yaml")).data.structure_set,
         )
         function(name, data_dir, options)
 

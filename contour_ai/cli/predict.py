@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from contour_ai.cli import console
+from contour_ai.cli.shared_options import structure_set_option
 
 if TYPE_CHECKING:
     from contour_ai.bundle import ModelBundle
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
 )
+@structure_set_option()
 def command(
     patient_dirs: tuple[Path, ...],
     out_dir: Path,
@@ -111,6 +113,7 @@ def command(
     skip_done: bool,
     series_uid: str | None,
     acquisition: int | None,
+    structure_set: str,
 ) -> int:
     """Contour the CT in each PATIENT_DIR and write the structure set, pictures and a summary.
 
@@ -145,6 +148,7 @@ def command(
         into=into,
         overwrite=overwrite,
         series_uid=series_uid,
+        structure_set=structure_set,
         acquisition=acquisition,
     )
     for bundle in bundles:

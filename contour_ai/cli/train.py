@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from contour_ai.cli.console import err, out, progress_bar
+from contour_ai.cli.shared_options import structure_set_option
 from contour_ai.cli.training_progress import training_log
 from contour_ai.errors import ConfigError
 
@@ -62,6 +63,13 @@ class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
     "--roi-map", "map_path", type=click.Path(path_type=Path), help="Which names stand for which ROI (YAML)."
 )
 @click.option("--rois", help="ROIs to learn, separated by commas, over the configuration (data.rois).")
+@structure_set_option(default=None, merge=True)
+@click.option(
+    "--exclude",
+    "exclude_path",
+    type=click.Path(path_type=Path),
+    help="Patients to leave out (a test set, say): a patient ID or folder and the reason on each line, or YAML.",
+)
 @click.option("--network", help="resunet3d (4 levels) or deeper_resunet3d (5), over the configuration.")
 @click.option(
     "--fold", type=Fold(), help="Cross-validation: 2/5 holds out the second of five parts of the patients."
@@ -109,6 +117,8 @@ def command(
     config_path: Path | None,
     map_path: Path | None,
     rois: str | None,
+    structure_set: str | None,
+    exclude_path: Path | None,
     network: str | None,
     fold: tuple[int, int] | None,
     recipe_path: Path | None,
@@ -147,6 +157,13 @@ def command(
     if rois is not None:
         names = tuple(dict.fromkeys(name.strip() for name in rois.split(",") if name.strip()))
         settings = replace(settings, data=replace(settings.data, rois=names))
+    if structure_set is not None:
+        settings = replace(settings, data=replace(settings.data, structure_set=structure_set))
+    if exclude_path is not None:
+        from contour_ai.pipeline.archive_places import load_places
+
+        excluded = {**settings.data.exclude, **load_places(exclude_path)}
+        settings = replace(settings, data=replace(settings.data, exclude=excluded))
     if fold is not None:
         settings = replace(settings, data=replace(settings.data, fold=fold))
     drawn = {"recipe": recipe_path, "label_maps": label_maps, "share": share}
@@ -157,12 +174,13 @@ def command(
         return
     if data_dir is None or run_dir is None:
         raise click.UsageError("DATA_DIR and --out are needed.")
-    if resume and (config_path or map_path or rois or network or fold or init or any(drawn.values())):
+    told = (config_path, map_path, rois, structure_set, exclude_path, network, fold, init, *drawn.values())
+    if resume and any(told):
         raise ConfigError(
             "--resume goes on with the run's own configuration, map, network and patients.",
             where=run_dir,
-            fix="give --resume without --config, --roi-map, --rois, --network, --fold, --init, --synthetic, "
-            "--label-maps and --share",
+            fix="give --resume without --config, --roi-map, --rois, --structure-set, --exclude, --network, --fold, "
+            "--init, --synthetic, --label-maps and --share",
         )
     if check_only:
         _check(settings, data_dir, run_dir, map_path, cache_dir, strict)

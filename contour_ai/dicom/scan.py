@@ -88,6 +88,7 @@ def find_patient(
     series_uid: str | None = None,
     rtstruct: Path | None = None,
     needs_rtstruct: bool = False,
+    keep_all: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> PatientFiles:
     """The one CT series in a folder, with the one structure set that belongs to it, if there is one.
@@ -98,6 +99,7 @@ def find_patient(
         rtstruct: the structure set to take; it may lie elsewhere, and chooses its CT series where there are several.
         needs_rtstruct: refuse where there is no structure set, or more than one. Otherwise several are as none, which
             is said in `problems`.
+        keep_all: give all structure sets that belong to the CT, for `choose_structure_set` to choose among.
 
     Raises:
         InputError: there is no CT series or more than one to choose from; the structure set asked for is missing,
@@ -110,7 +112,7 @@ def find_patient(
     if chosen is not None:
         return _with(_explicit_pair(ct, chosen), unused)
     belonging = tuple(s for s in archive.structure_sets if ct in _matched_series(s, archive))
-    if len(belonging) == 1:
+    if len(belonging) == 1 or (belonging and keep_all):
         return _with(PatientFiles(ct, belonging, _lost_images(belonging, ct)), unused)
     if not belonging and not needs_rtstruct:
         strays = [s for s in archive.structure_sets if not _matched_series(s, archive)]

@@ -15,6 +15,7 @@ from contour_ai import __version__
 from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import PatientFiles, find_patients
+from contour_ai.dicom.structure_set_choice import ONLY, choose_structure_set
 from contour_ai.dicom.values import text
 from contour_ai.errors import ContourAIError, InputError, OutputError
 from contour_ai.evaluation.limits import Check, Limits, check_limits, load_limits
@@ -60,6 +61,8 @@ class CommissionOptions:
     device: str = "auto"
     tta: bool | None = None
     """Average with the left-right mirror; None for as the model says."""
+    structure_set: str = ONLY
+    """Which counts where a CT has several (see `choose_structure_set`)."""
     roi_map: RoiMap | None = None
     """Names in the department's structure sets that stand for the model's ROIs."""
     tau: float | Tolerances | None = None
@@ -133,7 +136,7 @@ def commission(
             fix="choose another --out",
         )
     started = datetime.now(timezone.utc)
-    patients, notes = _with_contours(data_dir, on_progress)
+    patients, notes = _with_contours(data_dir, options.structure_set, on_progress)
     if bundle.kind == "research":
         notes.insert(0, f"{bundle.name} is a research model: it was never trained on a patient.")
     if bundle.kind == "phantom":
@@ -172,16 +175,23 @@ def commission(
     return Commissioning(out_dir, page)
 
 
-def _with_contours(data_dir: Path, on_progress: OnProgress) -> tuple[dict[str, PatientFiles], list[str]]:
-    """{what it is called: patient with exactly one structure set}, and sentences on the others."""
+def _with_contours(
+    data_dir: Path, structure_set: str, on_progress: OnProgress
+) -> tuple[dict[str, PatientFiles], list[str]]:
+    """{what it is called: patient with the structure set that counts}, and sentences on what else there was."""
     found = find_patients(data_dir, on_progress)
     labels = labels_of([files.ct for files in found])
-    usable = [files for files in found if len(files.structure_sets) == 1]
-    notes = [
-        f"{labels[files.ct.series_instance_uid]}: left out, {len(files.structure_sets)} structure sets"
-        for files in found
-        if len(files.structure_sets) != 1
-    ]
+    usable, notes = [], []
+    for files in found:
+        label = labels[files.ct.series_instance_uid]
+        chosen = choose_structure_set(files.structure_sets, structure_set)
+        if chosen.taken:
+            usable.append(chosen.of(files))
+            notes += [f"{label}: {chosen.reason}"] if chosen.reason else []
+        else:
+            notes.append(
+                f"{label}: left out, {chosen.reason or f'{len(files.structure_sets)} structure sets'}"
+            )
     if not usable:
         raise InputError(
             "There is no patient to commission with.",
@@ -244,6 +254,7 @@ def _evaluate(
         rois=list(rois),
         roi_map=options.roi_map,
         tau=options.tau,
+        structure_set=options.structure_set,
         on_progress=on_progress,
     )
 

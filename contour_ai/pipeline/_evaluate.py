@@ -20,6 +20,7 @@ from contour_ai.dicom.frames import drawn_on
 from contour_ai.dicom.notes import prefixed
 from contour_ai.dicom.rtstruct_read import StructureSet, iter_masks, load_structure_set
 from contour_ai.dicom.scan import PatientFiles, pair, why_not
+from contour_ai.dicom.structure_set_choice import ONLY, choose_structure_set
 from contour_ai.errors import ConfigError, ContourAIError, InputError
 from contour_ai.evaluation.comparison import FigureComparison, compare
 from contour_ai.evaluation.metrics import RoiMetrics, Row, roi_metrics
@@ -96,6 +97,7 @@ def evaluate(
     rois: Sequence[str] | None = None,
     roi_map: RoiMap | None = None,
     tau: float | Tolerances | None = None,
+    structure_set: str = ONLY,
     on_progress: OnProgress = no_progress,
 ) -> Evaluation:
     """Compares two structure sets, or two folders of them paired by the CT series that they were drawn on.
@@ -110,6 +112,7 @@ def evaluate(
             names as one organ, which is said in the notes.
         tau: tolerance of the surface DSC in mm for every ROI, or tolerances by ROI; by default those that come with the
             package.
+        structure_set: which counts where the reference has several of a CT (see `choose_structure_set`).
 
     Returns:
         Figures of every ROI in `rows`, which `pandas.DataFrame` takes as they are.
@@ -117,7 +120,8 @@ def evaluate(
     Raises:
         InputError: nothing to compare: no structure set on one side, none of the same CT, or no CT.
     """
-    pairs, notes = find_pairs(Path(predicted), Path(reference), None if ct is None else Path(ct), on_progress)
+    places = Path(predicted), Path(reference), None if ct is None else Path(ct)
+    pairs, notes = find_pairs(*places, on_progress, structure_set=structure_set)
     wanted = tuple(rois) if rois else _predicted_rois(pairs, roi_map)
     result = _evaluated(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress)
     return result if rois else _with_others(result)
@@ -132,6 +136,7 @@ def evaluate_versus(
     rois: Sequence[str] | None = None,
     roi_map: RoiMap | None = None,
     tau: float | Tolerances | None = None,
+    structure_set: str = ONLY,
     on_progress: OnProgress = no_progress,
 ) -> Versus:
     """Compares two predictions (of two models, or by two observers) with one reference, and with each other.
@@ -139,7 +144,13 @@ def evaluate_versus(
     Both are scored for every ROI that either of them names. Arguments and errors as in `evaluate`.
     """
     found = [
-        find_pairs(Path(side), Path(reference), None if ct is None else Path(ct), on_progress)
+        find_pairs(
+            Path(side),
+            Path(reference),
+            None if ct is None else Path(ct),
+            on_progress,
+            structure_set=structure_set,
+        )
         for side in (predicted, versus)
     ]
     wanted = tuple(rois) if rois else _predicted_rois([p for pairs, _ in found for p in pairs], roi_map)
@@ -189,9 +200,18 @@ def _tolerances(tau: float | Tolerances | None) -> Tolerances:
 
 
 def find_pairs(
-    predicted: Path, reference: Path, ct: Path | None = None, on_progress: OnProgress = no_progress
+    predicted: Path,
+    reference: Path,
+    ct: Path | None = None,
+    on_progress: OnProgress = no_progress,
+    *,
+    structure_set: str = ONLY,
 ) -> tuple[list[FoundPair], list[str]]:
     """Structure sets of both sides that were drawn on the same CT, and sentences on the others.
+
+    Args:
+        structure_set: which counts where the reference has several of a CT; one that is given as a file counts whoever
+            wrote it.
 
     Raises:
         InputError: as `evaluate`.
@@ -217,7 +237,8 @@ def find_pairs(
             fix="give the folder that holds it with --ct DIR",
         )
     archive = replace(archive, structure_sets=(*sides["PREDICTED"], *sides["REFERENCE"]))
-    pairs, notes = _pairs(pair(archive), sides["PREDICTED"], sides["REFERENCE"])
+    how = None if reference.is_file() else structure_set
+    pairs, notes = _pairs(pair(archive), sides["PREDICTED"], sides["REFERENCE"], how)
     if not pairs:
         raise _nothing_to_compare(archive, sides["PREDICTED"], sides["REFERENCE"], notes)
     return pairs, notes
@@ -257,6 +278,7 @@ def _pairs(
     patients: Sequence[PatientFiles],
     predicted: Sequence[StructureSetFile],
     reference: Sequence[StructureSetFile],
+    structure_set: str | None,
 ) -> tuple[list[FoundPair], list[str]]:
     """One pair a CT series with one structure set on each side; and sentences on the others."""
     pairs, notes = [], []
@@ -265,6 +287,14 @@ def _pairs(
         mine = [s for s in patient.structure_sets if s in predicted]
         theirs = [s for s in patient.structure_sets if s in reference]
         name = labels[patient.ct.series_instance_uid]
+        if structure_set is not None and theirs:
+            chosen = choose_structure_set(theirs, structure_set)
+            if not chosen.taken:
+                count = f"{len(theirs)} structure sets could be its" if len(theirs) > 1 else "no"
+                notes.append(f"{name}: not compared, {count} reference: {chosen.reason}")
+                continue
+            theirs = list(chosen.taken)
+            notes += [f"{name}: reference: {chosen.reason}"] if chosen.reason else []
         if len(mine) == 1 and len(theirs) == 1:
             pairs.append(FoundPair(name, patient.ct, mine[0], theirs[0]))
             continue

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,9 +12,12 @@ import numpy as np
 from contour_ai.bundle import RoiData
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.scan import PatientFiles, find_patients
+from contour_ai.dicom.structure_set_choice import NEWEST, choose_structure_set
 from contour_ai.errors import ConfigError, InputError, UnforeseenError
 from contour_ai.faults import patient_boundary
 from contour_ai.grid import Grid
+from contour_ai.pipeline.archive_places import MapPlaces, Places
+from contour_ai.pipeline.merging import rois_of_sets
 from contour_ai.pipeline.naming import Naming, learnable, least_patients, name_rois
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import roi_info
@@ -43,6 +45,10 @@ class PatientSource:
     """ROIs that the map declares right here."""
     synthetic: bool = False
     """Whether it was drawn for the training: it is never validated on."""
+    places: frozenset[str] = frozenset()
+    """Its patient ID and the folders in which it lies, as `normal_place` compares them."""
+    drawn_in: Mapping[str, int] = field(default_factory=dict)
+    """{ROI: which of the structure sets it is in}, where they are merged; the first for others."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Sources:
     """What was ambiguous."""
     naming: Naming = field(default_factory=Naming)
     """What became of every name."""
+    excluded: tuple[PatientSource, ...] = ()
+    """Patients that must not be used, nor their images under another name; `left_out` has the reasons."""
 
     @property
     def own(self) -> Sources:
@@ -75,8 +83,10 @@ def find_sources(
     *,
     wanted: Sequence[str] | None = None,
     min_patients: int | None = None,
+    structure_set: str = NEWEST,
+    exclude: Mapping[str, str] | None = None,
 ) -> Sources:
-    """The patients with one CT series and one structure set, their ROIs named by the map.
+    """The patients with a CT series and a structure set, their ROIs named by the map.
 
     Without a map, names stand for the TG-263 names proposed for them.
 
@@ -86,37 +96,47 @@ def find_sources(
         on_progress: told about files.
         wanted: ROIs to learn; None for the organs that enough patients have.
         min_patients: so many are enough; None for a twentieth of them.
+        structure_set: which is taken where a CT has several (see `choose_structure_set`).
+        exclude: {patient ID or folder: reason} of patients to leave out.
 
     Raises:
         InputError: there is nothing to train on.
         ConfigError: names that are neither mapped nor ignored, and may be a ROI to learn; all are named. A folder or
-            patient of the map's that is not in the archive.
+            patient of the map's or the list's that is not in the archive.
     """
     found = find_patients(data_dir, on_progress)
-    usable, left_out, findings = _with_one_structure_set(found)
-    names = Counter(n for files in usable.values() for n in set(files.structure_sets[0].roi_names))
+    every = dict(zip(_labels(found), found, strict=True))
+    places = Places(data_dir, every)
+    excluded = _excluded_patients(every, places, exclude or {})
+    kept = {label: files for label, files in every.items() if label not in excluded}
+    usable, left_out, findings = _with_structure_sets(kept, structure_set)
+    left_out.update(excluded)
+    findings += [ArchiveFinding(label, "", "excluded", reason) for label, reason in excluded.items()]
+    names = Counter(
+        n for files in usable.values() for n in {n for s in files.structure_sets for n in s.roi_names}
+    )
     naming = name_rois(names, roi_map, wanted)
-    rois_of = naming.rois
-    places = _Places(data_dir, usable, roi_map)
+    said = MapPlaces(places, roi_map)
     patients = []
     for label, files in usable.items():
-        rois, ambiguous = _rois_of(files.structure_sets[0].roi_names, rois_of)
-        findings += [ArchiveFinding(label, roi, "ambiguous", reason) for roi, reason in ambiguous.items()]
-        absent, accepted = places.absent(label), places.accepted(label)
-        if rois or absent:
-            patient_id = files.ct.patient_id or label
-            patients.append(PatientSource(label, patient_id, files, rois, absent, accepted))
+        drawn = rois_of_sets(files.structure_sets, naming.rois)
+        findings += [ArchiveFinding(label, roi, "ambiguous", why) for roi, why in drawn.ambiguous.items()]
+        absent, accepted = said.absent(label), said.accepted(label)
+        if drawn.names or absent:
+            source = PatientSource(label, files.ct.patient_id or label, files, drawn.names, absent, accepted)
+            patients.append(replace(source, drawn_in=drawn.drawn_in, places=places.of_label[label]))
         else:
-            left_out[label] = "; ".join(ambiguous.values()) or "none of its ROIs is mapped"
+            left_out[label] = "; ".join(drawn.ambiguous.values()) or "none of its ROIs is mapped"
     if not patients:
         raise InputError(
             "There is no patient to train on.",
             where=data_dir,
             found="; ".join(f"{label}: {reason}" for label, reason in left_out.items()),
-            expected="CT series, each with one structure set that belongs to it",
+            expected="CT series, each with a structure set that belongs to it",
             fix="`contour-ai inspect` says what is in the folder",
         )
-    sources = Sources(tuple(patients), left_out, tuple(findings), naming)
+    never = tuple(PatientSource(p, every[p].ct.patient_id or p, every[p], {}) for p in excluded)
+    sources = Sources(tuple(patients), left_out, tuple(findings), naming, never)
     least = least_patients(min_patients, len(patients))
     naming.refuse_doubts(wanted if wanted is not None else learnable(sources.counts(), least))
     return sources
@@ -173,55 +193,18 @@ def typical_grids(patients: Sequence[PatientSource], on_progress: OnProgress = n
     return grids
 
 
-def split(
-    labels_and_ids: Mapping[str, str], validation_share: float, fold: tuple[int, int] | None = None
-) -> tuple[list[str], list[str]]:
-    """Labels of the training and of the validation patients.
-
-    A patient (all its series) goes by a hash of its ID alone, so that adding patients moves nobody to the other side.
-    Where that leaves one side empty, the patient with the smallest hash validates; a single patient does both.
-
-    Args:
-        labels_and_ids: {label: patient ID}.
-        validation_share: share of the patients that validate.
-        fold: (k, n) for part k of n of a cross-validation instead: the parts differ by one patient at most, and each
-            patient validates in one of them.
-
-    Raises:
-        ConfigError: fewer patients than parts.
-    """
-
-    def place(patient_id: str) -> float:
-        digest = hashlib.sha256(f"contour-ai split {patient_id}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") / 2**64
-
-    ids = sorted(set(labels_and_ids.values()), key=place)
-    if fold is not None:
-        if len(ids) < fold[1]:
-            raise ConfigError(
-                "There are fewer patients than parts of the cross-validation.",
-                found=f"{len(ids)} patients",
-                expected=f"at least {fold[1]}",
-                fix="choose fewer parts: --fold 1/2",
-            )
-        held_out = set(ids[fold[0] - 1 :: fold[1]])
-    else:
-        held_out = {i for i in ids if place(i) < validation_share}
-        if len(ids) > 1 and (not held_out or len(held_out) == len(ids)):
-            held_out = {ids[0]}
-    training = [label for label, i in labels_and_ids.items() if i not in held_out]
-    validation = [label for label, i in labels_and_ids.items() if i in held_out]
-    return training or validation, validation or training
-
-
-def _with_one_structure_set(
-    found: Sequence[PatientFiles],
+def _with_structure_sets(
+    found: Mapping[str, PatientFiles], how: str
 ) -> tuple[dict[str, PatientFiles], dict[str, str], list[ArchiveFinding]]:
     """The CT series that can be learnt from, by label; why the others cannot, and which of these is a fault."""
     usable, left_out, findings = {}, {}, []
-    for label, files in zip(_labels(found), found, strict=True):
-        if len(files.structure_sets) == 1:
+    for label, every in found.items():
+        chosen = choose_structure_set(every.structure_sets, how)
+        files = chosen.of(every)
+        if files.structure_sets:
             usable[label] = files
+            if chosen.reason:
+                findings.append(ArchiveFinding(label, "", "structure sets", chosen.reason, left_out=False))
             continue
         left_out[label] = "; ".join(files.problems) or "no structure set belongs to its CT"
         faulty = bool(files.problems)
@@ -229,64 +212,21 @@ def _with_one_structure_set(
     return usable, left_out, findings
 
 
-class _Places:
-    """What a map says of folders and patients.
+def _excluded_patients(
+    patients: Mapping[str, PatientFiles], places: Places, exclude: Mapping[str, str]
+) -> dict[str, str]:
+    """{label: reason} of patients that a list leaves out.
 
     Raises:
-        ConfigError: one of them is not in the archive.
+        ConfigError: a place of the list is not in the archive.
     """
-
-    def __init__(self, data_dir: Path, patients: Mapping[str, PatientFiles], roi_map: RoiMap | None) -> None:
-        self.roi_map = roi_map
-        self.of_label = {label: _places(data_dir, files) for label, files in patients.items()}
-        known = {place for places in self.of_label.values() for place in places}
-        said = () if roi_map is None else dict.fromkeys((*roi_map.absent, *roi_map.accepted))
-        unknown = [place for place in said if _normal(place) not in known]
-        if roi_map is not None and unknown:
-            raise ConfigError(
-                "The ROI map speaks of folders or patients that are not in this archive.",
-                where=roi_map.source,
-                found=", ".join(unknown),
-                expected="a folder below the archive, as in site/pelvis, or a patient ID",
-            )
-
-    def absent(self, label: str) -> frozenset[str]:
-        """ROIs that are certainly not in a patient."""
-        return frozenset() if self.roi_map is None else self._of(label, self.roi_map.absent)
-
-    def accepted(self, label: str) -> frozenset[str]:
-        """ROIs of a patient that are right."""
-        return frozenset() if self.roi_map is None else self._of(label, self.roi_map.accepted)
-
-    def _of(self, label: str, said: Mapping[str, Sequence[str]]) -> frozenset[str]:
-        here = self.of_label[label]
-        return frozenset(roi for place, rois in said.items() if _normal(place) in here for roi in rois)
-
-
-def _places(data_dir: Path, files: PatientFiles) -> frozenset[str]:
-    """A patient's ID, and the folders below the archive in which its structure set or CT lies."""
-    # Not resolved: a folder of the archive may be a link to one elsewhere.
-    root, found = data_dir.absolute(), {_normal(files.ct.patient_id)}
-    for path in (files.structure_sets[0].path.absolute(), files.ct.paths[0].absolute()):
-        if root in path.parents:
-            parts = path.relative_to(root).parts[:-1]
-            found |= {_normal("/".join(parts[: n + 1])) for n in range(len(parts))}
-    return frozenset(found - {""})
-
-
-def _normal(place: str) -> str:
-    """A folder or patient ID as it is compared: slashes either way, spaces and case do not matter."""
-    return place.strip().replace("\\", "/").strip("/").casefold()
-
-
-def _rois_of(names: Iterable[str], rois_of: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """({ROI: name} of one structure set, {ROI that is ambiguous in it: why})."""
-    by_roi: dict[str, list[str]] = {}
-    for name in names:
-        if name in rois_of:
-            by_roi.setdefault(rois_of[name], []).append(name)
-    twice = {roi: f"{roi} stands there as {' and as '.join(n)}" for roi, n in by_roi.items() if len(n) > 1}
-    return {roi: n[0] for roi, n in by_roi.items() if len(n) == 1}, twice
+    places.refuse_unknown(exclude, "The list of patients to leave out speaks")
+    within = {label: places.within(label, exclude) for label in patients}
+    return {
+        label: f"excluded: {exclude[place] or 'no reason given'}"
+        for label, place in within.items()
+        if place is not None
+    }
 
 
 def _labels(found: Sequence[PatientFiles]) -> list[str]:

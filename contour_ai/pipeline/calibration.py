@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from contour_ai.bundle import ModelBundle, update_bundle
+from contour_ai.dicom.structure_set_choice import NEWEST
 from contour_ai.errors import ConfigError
 from contour_ai.grid import Grid
 from contour_ai.pipeline.archive import Sources, find_sources, typical_grids
@@ -53,6 +54,8 @@ class CalibrationOptions:
     cache_dir: Path | None = None
     """Prepared patients, such as `cache` of a run; None to prepare them anew and keep nothing."""
     device: str = "auto"
+    structure_set: str = NEWEST
+    """Which structure set counts where a CT has several (see `choose_structure_set`)."""
 
 
 def calibrate(
@@ -69,7 +72,13 @@ def calibrate(
         OutputError: the bundle cannot be written.
     """
     options = options or CalibrationOptions()
-    sources = find_sources(data_dir, options.roi_map, on_progress, wanted=bundle.roi_names)
+    sources = find_sources(
+        data_dir,
+        options.roi_map,
+        on_progress,
+        wanted=bundle.roi_names,
+        structure_set=options.structure_set,
+    )
     grids = typical_grids(sources.patients, on_progress)
     with tempfile.TemporaryDirectory() as temporary:
         training, held_back = prepared_sides(bundle, sources, options, Path(temporary), on_progress)

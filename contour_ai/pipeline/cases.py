@@ -36,7 +36,7 @@ from contour_ai.training.cache import (
     save_image,
 )
 from contour_ai.training.roi_facts import RoiFacts, measure_roi
-from contour_ai.volume import Structures
+from contour_ai.volume import Structures, bits_dtype, roi_voxels, set_roi_voxels
 
 PREPARING_THREADS = 4
 """Patients prepared at once, at most: each holds a whole CT in memory."""
@@ -114,13 +114,24 @@ def prepare_cases(
     return PreparedCases({label: case for label, (case, _) in found.items()}, left_out, shown)
 
 
-def check_cases(sources: Sources, prepared: PreparedCases) -> ArchiveCheck:
-    """All that looks wrong in an archive. What the map accepts is only mentioned."""
+def check_cases(
+    sources: Sources, prepared: PreparedCases, same: Sequence[Sequence[str]] = ()
+) -> ArchiveCheck:
+    """All that looks wrong in an archive. What the map accepts is only mentioned.
+
+    Args:
+        same: groups of patients with equal images.
+    """
     by_label = {source.label: source for source in sources.patients}
     findings = [*sources.findings]
     findings += [
         ArchiveFinding(label, "", "unreadable", reason) for label, reason in prepared.left_out.items()
     ]
+    for group in same:
+        for label in group:
+            others = ", ".join(other for other in group if other != label)
+            reason = f"its CT is that of {others}, voxel for voxel; they stay together in every split"
+            findings.append(ArchiveFinding(label, "", "same image", reason, left_out=False))
     cases = {label: case for label, (_, case) in prepared.cases.items()}
     for label, case in cases.items():
         findings += [ArchiveFinding(label, "", "note", note, left_out=False) for note in case.notes]
@@ -221,19 +232,24 @@ def _prepared(
         InputError: its CT or structure set cannot be used.
     """
     here = {roi: patient.rois[roi] for roi in rois if roi in patient.rois}
-    path = patient.files.structure_sets[0].path
+    # What merged sets do not hold of these ROIs does not matter.
+    used = sorted({patient.drawn_in.get(roi, 0) for roi in here}) or [0]
+    paths = [patient.files.structure_sets[n].path for n in used] if patient.files.structure_sets else []
     try:
         image_key = case_key(digests.of_series(patient.files.ct.paths), {"settings": _of_image(settings)})
-        drawn = content_hash([path])
+        drawn = content_hash(paths)
     except OSError as error:
         raise InputError("A file cannot be read.", where=error.filename, found=error.strerror) from error
-    what = {"image": image_key, "rois": rois, "names": here, "label": patient.label}
+    what: dict[str, object] = {"image": image_key, "rois": rois, "names": here, "label": patient.label}
+    if len(used) > 1:
+        what["sets"] = {roi: used.index(patient.drawn_in.get(roi, 0)) for roi in here}
     key = case_key(drawn, what)
     cached = load_case(cache, key)
     if cached is not None:
         return key, cached
     ct, image = _image(patient, settings, cache, image_key)
-    case = _case(patient.label, path, here, rois, ct, image)
+    named = [{roi: name for roi, name in here.items() if patient.drawn_in.get(roi, 0) == n} for n in used]
+    case = _case(patient.label, dict(zip(paths, named, strict=False)), rois, ct, image)
     return key, save_case(cache, key, case, image_key)
 
 
@@ -257,26 +273,42 @@ def _image(
 
 
 def _case(
-    label: str, path: Path, names: Mapping[str, str], rois: tuple[str, ...], ct: CTSeries, image: Image
+    label: str,
+    drawn: Mapping[Path, Mapping[str, str]],
+    rois: tuple[str, ...],
+    ct: CTSeries,
+    image: Image,
 ) -> Case:
-    """The ROIs of a structure set on the model grid, and what was measured of them on the CT."""
+    """The ROIs of a patient on the model grid, and what was measured of them on the CT.
+
+    Args:
+        drawn: {structure set: {ROI: its name there}}.
+    """
     notes: list[str] = []
-    structure_set = load_structure_set(path)
-    drawn = read_structures(structure_set, ct, names=tuple(names.values()), on_note=notes.append)
-    named = Structures(drawn.bits, drawn.grid, tuple(names), drawn.presence)
-    onto = resample_structures(named, image.grid)
+    bits = np.zeros(image.grid.shape_kij, bits_dtype(len(rois)))
+    presence: dict[str, bool] = {}
+    facts: dict[str, RoiFacts] = {}
+    for path, names in drawn.items():
+        structure_set = load_structure_set(path)
+        found = read_structures(structure_set, ct, names=tuple(names.values()), on_note=notes.append)
+        named = Structures(found.bits, found.grid, tuple(names), found.presence)
+        onto = resample_structures(named, image.grid)
+        for r, roi in enumerate(onto.names):
+            set_roi_voxels(bits, rois.index(roi), roi_voxels(onto.bits, r))
+            presence[roi] = onto.presence[r]
+        facts |= {roi: _facts(named.mask(roi), structure_set, name, ct, image) for roi, name in names.items()}
     spacing = tuple(round(mm, 6) for mm in image.grid.spacing_mm)
     case = Case(
         label,
         image.hu,
-        onto.bits,
-        onto.names,
-        onto.presence,
+        bits,
+        rois,
+        tuple(presence.get(roi, False) for roi in rois),
         (spacing[0], spacing[1], spacing[2]),
         tuple(note for note in notes if code_of(note) not in IN_FACTS),
-        {roi: _facts(named.mask(roi), structure_set, name, ct, image) for roi, name in names.items()},
+        facts,
     )
-    return case.select(rois).without_empty()
+    return case.without_empty()
 
 
 def _facts(mask: np.ndarray, structure_set: StructureSet, name: str, ct: CTSeries, image: Image) -> RoiFacts:

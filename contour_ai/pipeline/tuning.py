@@ -94,7 +94,13 @@ def tune(
         OutputError: the bundle cannot be written.
     """
     options = options or CalibrationOptions()
-    sources = find_sources(data_dir, options.roi_map, on_progress, wanted=bundle.roi_names)
+    sources = find_sources(
+        data_dir,
+        options.roi_map,
+        on_progress,
+        wanted=bundle.roi_names,
+        structure_set=options.structure_set,
+    )
     with tempfile.TemporaryDirectory() as temporary:
         _, held_back = prepared_sides(bundle, sources, options, Path(temporary), on_progress)
         if not held_back:

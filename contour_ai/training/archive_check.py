@@ -31,6 +31,9 @@ Kind = Literal[
     "cross-section",
     "absent",
     "blank slices",
+    "structure sets",
+    "excluded",
+    "same image",
     "note",
 ]
 

@@ -7,20 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from contour_ai.errors import ConfigError
 from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.settings import commented_yaml, from_mapping
-from contour_ai.training.synthetic import SyntheticConfig
+from contour_ai.training.data_config import DataConfig
+from contour_ai.training.values import check_value
 from contour_ai.yaml_files import read_yaml
 
 Triple = tuple[int, int, int]
 Range = tuple[float, float]
-
-
-def _check(ok: bool, key: str, found: object, expected: str) -> None:
-    if not ok:
-        raise ConfigError(f"The value of {key} makes no sense.", found=found, expected=expected)
 
 
 @dataclass(frozen=True)
@@ -43,52 +38,6 @@ class ModelConfig:
     """Shell commands that make the model again, for its card."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Further chapters of its card: heading and Markdown."""
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which ROIs and patients are used."""
-
-    rois: tuple[str, ...] | None = None
-    """ROIs to learn, by their names after the ROI map; null for all organs (not targets, not the body)."""
-    flip_pairs: tuple[tuple[str, str], ...] | None = None
-    """ROIs that change places in a left-right mirror; null for those whose names differ in the side alone."""
-    min_patients: int | None = None
-    """ROIs contoured in fewer patients are left out, and named; null for a twentieth of the patients, at least one."""
-    validation_share: float = 0.15
-    """Share of the patients held out for validation, chosen by a fixed hash of the patient ID."""
-    fold: tuple[int, int] | None = None
-    """Cross-validation instead: (2, 5) holds out the second of five parts of the patients; null for none."""
-    public: bool = False
-    """Whether anyone may know the patient IDs, as those of a published data set (OpenKBP) or of phantoms. Otherwise the
-    model and its card name patients by pseudonyms; who is who stands in pseudonyms.json of the run folder alone."""
-    blank_slices: Literal["cut", "keep"] = "cut"
-    """What becomes of the ends of a scan that are blank but around contours, where the image gives the answer away:
-    they are cut off, or kept as if they were true."""
-    fill_at: float | None = None
-    """After this share of the training (as 0.6) the network itself fills in ROIs that training patients lack, where
-    their volume is usual; from there on they are learnt from with loss.filled_weight. Null for never."""
-    synthetic: SyntheticConfig | None = None
-    """Synthetic patients to train on, too: label_maps, count, share, first_seed and recipe; null for none."""
-
-    def __post_init__(self) -> None:
-        _check(
-            0 < self.validation_share < 1, "data.validation_share", self.validation_share, "between 0 and 1"
-        )
-        _check(
-            self.fold is None or (self.fold[1] >= 2 and 1 <= self.fold[0] <= self.fold[1]),
-            "data.fold",
-            self.fold,
-            "k, n with 1 <= k <= n and n at least 2",
-        )
-        _check(
-            self.fill_at is None or 0 < self.fill_at < 1,
-            "data.fill_at",
-            self.fill_at,
-            "null or between 0 and 1",
-        )
-        _check(self.blank_slices in ("cut", "keep"), "data.blank_slices", self.blank_slices, "cut or keep")
-        _check(self.rois is None or len(self.rois) > 0, "data.rois", self.rois, "null or a list of names")
 
 
 @dataclass(frozen=True)
@@ -135,9 +84,9 @@ class NetworkChoice:
     """Coarser decoder levels that get a loss of their own."""
 
     def __post_init__(self) -> None:
-        _check(self.base_filters >= 1, "network.base_filters", self.base_filters, "at least 1")
-        _check(0 <= self.dropout < 1, "network.dropout", self.dropout, "0 or more, below 1")
-        _check(self.levels - 2 >= self.deep_supervision >= 0, "network.deep_supervision", self.deep_supervision,
+        check_value(self.base_filters >= 1, "network.base_filters", self.base_filters, "at least 1")
+        check_value(0 <= self.dropout < 1, "network.dropout", self.dropout, "0 or more, below 1")
+        check_value(self.levels - 2 >= self.deep_supervision >= 0, "network.deep_supervision", self.deep_supervision,
                f"0 to {self.levels - 2}")  # fmt: skip
 
     @property
@@ -158,11 +107,11 @@ class InputConfig:
     """Share of the patches centred on a ROI, each contoured ROI equally often; no matter for whole bodies."""
 
     def __post_init__(self) -> None:
-        _check(
+        check_value(
             self.batch_size is None or self.batch_size >= 1, "input.batch_size", self.batch_size, "1 or more"
         )
-        _check(0 <= self.roi_share <= 1, "input.roi_share", self.roi_share, "0 to 1")
-        _check(
+        check_value(0 <= self.roi_share <= 1, "input.roi_share", self.roi_share, "0 to 1")
+        check_value(
             self.patch_kij is None or min(self.patch_kij) >= 8,
             "input.patch_kij",
             self.patch_kij,
@@ -223,12 +172,12 @@ class AugmentationConfig:
     def __post_init__(self) -> None:
         for key, value in vars(self).items():
             if key.endswith("_probability"):
-                _check(0 <= value <= 1, f"augmentation.{key}", value, "0 to 1")
+                check_value(0 <= value <= 1, f"augmentation.{key}", value, "0 to 1")
             if isinstance(value, tuple):
-                _check(
+                check_value(
                     0 < value[0] <= value[1], f"augmentation.{key}", value, "low, high with 0 < low <= high"
                 )
-        _check(0 <= self.cut_share <= 0.45, "augmentation.cut_share", self.cut_share, "0 to 0.45")
+        check_value(0 <= self.cut_share <= 0.45, "augmentation.cut_share", self.cut_share, "0 to 0.45")
 
 
 @dataclass(frozen=True)
@@ -248,7 +197,9 @@ class LossConfig:
     """Pairs of ROIs that may overlap although they do not in the training patients, as in [[Brain, Brainstem]]."""
 
     def __post_init__(self) -> None:
-        _check(0 < self.filled_weight <= 1, "loss.filled_weight", self.filled_weight, "above 0, at most 1")
+        check_value(
+            0 < self.filled_weight <= 1, "loss.filled_weight", self.filled_weight, "above 0, at most 1"
+        )
 
 
 @dataclass(frozen=True)
@@ -271,15 +222,17 @@ class OptimiserConfig:
     """Averaging of the weights that are validated and shipped; 0 takes them as they are."""
 
     def __post_init__(self) -> None:
-        _check(self.learning_rate > 0, "optimiser.learning_rate", self.learning_rate, "above 0")
-        _check(
+        check_value(self.learning_rate > 0, "optimiser.learning_rate", self.learning_rate, "above 0")
+        check_value(
             self.momentum is None or 0 <= self.momentum < 1,
             "optimiser.momentum",
             self.momentum,
             "0 or more, below 1",
         )
-        _check(0 <= self.ema_decay < 1, "optimiser.ema_decay", self.ema_decay, "0 or more, below 1")
-        _check(self.clip_norm is None or self.clip_norm > 0, "optimiser.clip_norm", self.clip_norm, "above 0")
+        check_value(0 <= self.ema_decay < 1, "optimiser.ema_decay", self.ema_decay, "0 or more, below 1")
+        check_value(
+            self.clip_norm is None or self.clip_norm > 0, "optimiser.clip_norm", self.clip_norm, "above 0"
+        )
 
 
 @dataclass(frozen=True)
@@ -304,11 +257,11 @@ class ScheduleConfig:
     """What multi-step lowers it by."""
 
     def __post_init__(self) -> None:
-        _check(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "0 or more")
-        _check(0 < self.rise_share < 1, "schedule.rise_share", self.rise_share, "between 0 and 1")
-        _check(0 < self.final_share <= 1, "schedule.final_share", self.final_share, "above 0, at most 1")
-        _check(0 < self.start_share <= 1, "schedule.start_share", self.start_share, "above 0, at most 1")
-        _check(
+        check_value(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "0 or more")
+        check_value(0 < self.rise_share < 1, "schedule.rise_share", self.rise_share, "between 0 and 1")
+        check_value(0 < self.final_share <= 1, "schedule.final_share", self.final_share, "above 0, at most 1")
+        check_value(0 < self.start_share <= 1, "schedule.start_share", self.start_share, "above 0, at most 1")
+        check_value(
             all(0 < m < 1 for m in self.milestones), "schedule.milestones", self.milestones, "between 0 and 1"
         )
 
@@ -337,10 +290,10 @@ class RunConfig:
     """Fixes the weights at the start and every random choice."""
 
     def __post_init__(self) -> None:
-        _check(self.steps >= 1, "run.steps", self.steps, "1 or more")
-        _check(self.validate_every >= 1, "run.validate_every", self.validate_every, "1 or more")
-        _check(self.threads is None or self.threads >= 1, "run.threads", self.threads, "1 or more")
-        _check(self.seed >= 0, "run.seed", self.seed, "0 or more")
+        check_value(self.steps >= 1, "run.steps", self.steps, "1 or more")
+        check_value(self.validate_every >= 1, "run.validate_every", self.validate_every, "1 or more")
+        check_value(self.threads is None or self.threads >= 1, "run.threads", self.threads, "1 or more")
+        check_value(self.seed >= 0, "run.seed", self.seed, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -369,7 +322,7 @@ class TrainConfig:
     """How long, and how often to look."""
 
     def __post_init__(self) -> None:
-        _check(
+        check_value(
             self.augmentation.flip or not self.model.mirror,
             "model.mirror",
             self.model.mirror,

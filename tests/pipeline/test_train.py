@@ -20,8 +20,8 @@ from contour_ai.pipeline._train import TrainOptions, train
 from contour_ai.pipeline.archive import (
     choose_rois,
     find_sources,
-    split,
 )
+from contour_ai.pipeline.splitting import split
 from contour_ai.training.config import (
     DataConfig,
     InputConfig,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
 from contour_ai.dicom.scan import PatientFiles, find_patient
+from contour_ai.dicom.structure_set_choice import choose_structure_set
 from contour_ai.errors import InputError
 from contour_ai.files import content_sha256
 from contour_ai.pipeline._predict.options import PredictOptions
@@ -62,7 +63,8 @@ def open_patient(
     with clock.stage("finding") as within:
         files = patient
         if not isinstance(files, PatientFiles):
-            files = find_patient(files, series_uid=options.series_uid, on_progress=within)
+            files = find_patient(files, series_uid=options.series_uid, keep_all=True, on_progress=within)
+        files = choose_structure_set(files.structure_sets, options.structure_set).of(files)
         check(files)
     with clock.stage("reading") as within:
         ct = read_ct(files.ct, acquisition=options.acquisition, on_progress=within)

@@ -45,6 +45,8 @@ class PredictOptions:
     """Text that fixes the UIDs of the structure set, for a caller that must know them before; empty for new ones."""
     series_uid: str | None = None
     """The CT series to take where the folder has several."""
+    structure_set: str = "only"
+    """Which of several structure sets of the patient the prediction is compared with (see `choose_structure_set`)."""
     acquisition: int | None = None
     """The acquisition to take where several overlap in the series."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,9 +15,10 @@ from contour_ai.files import update_manifest
 from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.pipeline._train.options import CHECK_FILE, TrainOptions
 from contour_ai.pipeline._train.run_folder import refuse_strange_files
-from contour_ai.pipeline.archive import Sources, choose_rois, find_sources, split, typical_grids
+from contour_ai.pipeline.archive import Sources, choose_rois, find_sources, typical_grids
 from contour_ai.pipeline.cases import PreparedCases, check_cases, checked, prepare_cases
 from contour_ai.pipeline.naming import NAMES_FILE, least_patients
+from contour_ai.pipeline.splitting import Split, held_out, same_images, split_patients
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.settings import to_mapping
@@ -46,23 +47,15 @@ def prepared_job(
     device = choose_device(options.device)
     least = least_patients(config.data.min_patients, len(sources.own.patients))
     rois, rois_left_out = choose_rois(sources.counts(), config.data.rois, least)
-    settings, prepared = _usable(config, sources, rois, run_dir, options, on_progress)
-    cases = prepared.cases
+    settings, prepared, same = _usable(config, sources, rois, run_dir, options, on_progress)
+    shared, cases = _split(config, sources, prepared, same)
     if config.preprocess.windows_hu is None:
         settings = replace(settings, windows_hu=plan_windows([case for _, case in cases.values()]))
     network = plan_network(config.network, settings, len(rois))
     shapes = [case.hu.shape for _, case in cases.values()]
     plan = plan_input(config, rois, settings, network, shapes, device.type, free_bytes(device))
     resolved = _resolved(config, plan)
-    ids = {patient.label: patient.patient_id for patient in sources.own.patients if patient.label in cases}
-    if not ids:
-        raise InputError(
-            "No patient of the archive can be used for training; synthetic patients alone have nothing to validate on.",
-            found="; ".join(f"{label}: {reason}" for label, reason in prepared.left_out.items()),
-            fix=f"look at {CHECK_FILE}; or write synthetic patients with `contour-ai synthesize`, and train on those",
-        )
-    training, validation = split(ids, config.data.validation_share, config.data.fold)
-    learnt = [cases[label][1] for label in training]
+    learnt = [cases[label][1] for label in shared.training]
     exclusive = None
     if config.loss.certain_negatives:
         exclusive = exclusive_pairs(learnt, plan.mirror, config.loss.may_overlap)
@@ -72,7 +65,7 @@ def prepared_job(
         resolved,
         plan,
         [*learnt, *drawn],
-        [cases[label][1] for label in validation],
+        [cases[label][1] for label in shared.validation],
         run_dir,
         device,
         _fingerprint(resolved, cases),
@@ -82,7 +75,32 @@ def prepared_job(
         synthetic=len(drawn),
         exclusive=exclusive,
     )
-    return job, rois_left_out, {**sources.left_out, **prepared.left_out}
+    return job, rois_left_out, {**sources.left_out, **prepared.left_out, **shared.left_out}
+
+
+def _split(
+    config: TrainConfig, sources: Sources, prepared: PreparedCases, same: Sequence[Sequence[str]]
+) -> tuple[Split, Mapping[str, tuple[str, Case]]]:
+    """Who is trained on and who validates; and the prepared patients that may be used.
+
+    Raises:
+        InputError: no patient of the archive is left.
+        ConfigError: the configuration's choice of validation patients does not fit the archive.
+    """
+    cases = prepared.cases
+    own = [patient for patient in sources.own.patients if patient.label in cases]
+    ids = {p.label: p.patient_id for p in [*own, *sources.excluded]}
+    excluded = {p.label: sources.left_out[p.label] for p in sources.excluded}
+    shared = split_patients(ids, held_out(config.data, own), same, excluded)
+    if not shared.training:
+        raise InputError(
+            "No patient of the archive can be used for training; synthetic patients alone have nothing to validate on.",
+            found="; ".join(
+                f"{label}: {reason}" for label, reason in {**prepared.left_out, **shared.left_out}.items()
+            ),
+            fix=f"look at {CHECK_FILE}; or write synthetic patients with `contour-ai synthesize`, and train on those",
+        )
+    return shared, {label: case for label, case in cases.items() if label not in shared.left_out}
 
 
 def named_sources(
@@ -101,6 +119,8 @@ def named_sources(
         on_progress,
         wanted=config.data.rois,
         min_patients=config.data.min_patients,
+        structure_set=config.data.structure_set,
+        exclude=config.data.exclude,
     )
     refuse_strange_files(run_dir, (NAMES_FILE,))
     sources.naming.save(run_dir / NAMES_FILE)
@@ -127,8 +147,8 @@ def check_archive(
     sources = named_sources(config, data_dir, run_dir, options, on_progress)
     least = least_patients(config.data.min_patients, len(sources.patients))
     rois, _ = choose_rois(sources.counts(), config.data.rois, least)
-    _, prepared = _prepare(config, sources, rois, run_dir, options, on_progress)
-    check = check_cases(sources, prepared)
+    _, prepared, same = _prepare(config, sources, rois, run_dir, options, on_progress)
+    check = check_cases(sources, prepared, same)
     check.save(run_dir / CHECK_FILE)
     return check
 
@@ -140,15 +160,16 @@ def _usable(
     run_dir: Path,
     options: TrainOptions,
     on_progress: OnProgress,
-) -> tuple[PreprocessSettings, PreparedCases]:
-    """The patients on the model grid, checked; what was drawn is right, and nothing to compare patients with."""
-    settings, prepared = _prepare(config, sources, rois, run_dir, options, on_progress)
+) -> tuple[PreprocessSettings, PreparedCases, list[tuple[str, ...]]]:
+    """The patients on the model grid, checked, and groups of them with equal images; what was drawn is right, and
+    nothing to compare patients with."""
+    settings, prepared, same = _prepare(config, sources, rois, run_dir, options, on_progress)
     own = sources.own
-    check = check_cases(own, prepared.of({patient.label for patient in own.patients}))
+    check = check_cases(own, prepared.of({patient.label for patient in own.patients}), same)
     check.save(run_dir / CHECK_FILE)
     options.on_check(check)
     refuse_faults(check, run_dir, options)
-    return settings, checked(sources, prepared, check)
+    return settings, checked(sources, prepared, check), same
 
 
 def refuse_faults(check: ArchiveCheck, run_dir: Path, options: TrainOptions) -> None:
@@ -175,12 +196,15 @@ def _prepare(
     run_dir: Path,
     options: TrainOptions,
     on_progress: OnProgress,
-) -> tuple[PreprocessSettings, PreparedCases]:
+) -> tuple[PreprocessSettings, PreparedCases, list[tuple[str, ...]]]:
+    """The patients of `sources` on the model grid, and groups of labels with equal images, those excluded included."""
     fixed = config.preprocess.spacing_mm_kij is not None
     settings = plan_settings(config, [] if fixed else typical_grids(sources.own.patients, on_progress))
     cache = options.cache_dir or run_dir / "cache"
-    prepared = prepare_cases(sources.patients, rois, settings, cache, on_progress)
-    return settings, prepared.with_blank_slices() if config.data.blank_slices == "keep" else prepared
+    every = prepare_cases((*sources.patients, *sources.excluded), rois, settings, cache, on_progress)
+    same = same_images({label: case for label, (_, case) in every.cases.items()})
+    prepared = every.of({patient.label for patient in sources.patients})
+    return settings, prepared.with_blank_slices() if config.data.blank_slices == "keep" else prepared, same
 
 
 def _resolved(config: TrainConfig, plan: Plan) -> TrainConfig:
@@ -216,6 +240,10 @@ def _fingerprint(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> 
     keys = {label: (key, case.states) for label, (key, case) in cases.items()}
     mapping = to_mapping(config)
     del mapping["data"]["public"]  # decides how patients are named, not what is learnt
+    del mapping["data"]["structure_set"], mapping["data"]["exclude"]  # seen in the cases
+    for key in ("validation_patients", "validation_from"):
+        if mapping["data"][key] is None:  # as it was before there were such keys
+            del mapping["data"][key]
     mapping["run"] = {k: v for k, v in mapping["run"].items() if k not in DONE_KEYS}
     text = json.dumps([_with_floats(mapping), sorted(keys.items())], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
