@@ -16,7 +16,7 @@ from contour_ai.dicom.scan import CTSeriesFiles, scan
 from contour_ai.dicom.values import text
 from contour_ai.errors import ContourAIError, InputError
 from contour_ai.monitoring.records import ApprovedPair
-from contour_ai.pipeline._evaluate import find_pairs
+from contour_ai.pipeline.pairing import find_pairs
 from contour_ai.pipeline.summary import SUMMARY
 
 DATABASE = "node.sqlite"

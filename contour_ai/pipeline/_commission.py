@@ -23,9 +23,10 @@ from contour_ai.evaluation.report import plain, write_report
 from contour_ai.evaluation.tolerances import Tolerances
 from contour_ai.faults import patient_boundary
 from contour_ai.files import atomic_folder, write_text
-from contour_ai.pipeline._evaluate import Evaluation, evaluate, labels_of
+from contour_ai.pipeline._evaluate import Evaluation, evaluate
 from contour_ai.pipeline._predict import LoadedModel, PredictOptions, bundle_of, load_model, predict
 from contour_ai.pipeline.installation_test import self_test
+from contour_ai.pipeline.pairing import labels_of
 from contour_ai.pipeline.places import without_folders
 from contour_ai.pipeline.report import COHORT, PATIENTS, reports_of_evaluation
 from contour_ai.pipeline.result import Prediction
