@@ -111,8 +111,14 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that takes the write lock at once, so that what it reads is what it changes."""
+        """A transaction that takes the write lock at once, so that what it reads is what it changes.
+
+        Inside another one of the same thread it is a part of that: both are kept, or neither.
+        """
         with self._lock:
+            if self._connection.in_transaction:
+                yield self._connection
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

@@ -64,6 +64,8 @@ class Intake:
         )
         if found.ready:
             self._set(row, "complete", "")
+        elif not found.counts:
+            self._set(row, "set aside", found.reason)
         elif not found.waits:
             self._set(row, "incomplete", found.reason)
             self.audit.write("node", "series incomplete", series=uid, reason=found.reason)
@@ -107,10 +109,11 @@ class Intake:
     def contour(self, row: Row, rule: Rule, name: str, *, again: str = "", by: str = "node") -> int:
         """Makes the job of a series; 0 where there is one for the same images and settings."""
         settings = JobSettings.of(rule, self._config())
-        content = self.store.content_of(row["series_uid"])
-        if not again and not self._set(row, "contoured", ""):
-            return 0
-        job = self.book.make(row["series_uid"], content, name, settings, again=again)
+        with self.database.transaction():  # a series never counts as contoured without its job
+            content = self.store.content_of(row["series_uid"])
+            if not again and not self._set(row, "contoured", ""):
+                return 0
+            job = self.book.make(row["series_uid"], content, name, settings, again=again)
         if job is None:
             return 0
         self.audit.write(by, "job made", series=row["series_uid"], job=job, rule=name)

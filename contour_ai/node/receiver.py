@@ -38,7 +38,6 @@ STORAGE_CLASSES = (
     LegacyConvertedEnhancedCTImageStorage,
     RTStructureSetStorage,
 )
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSE = "UPDATE associations SET state = ?, closed_at = ?, last_opened = (SELECT MAX(id) FROM associations)"
 """Which association was opened last when one is closed: the order of events does not depend on the clock."""
 NETWORK_TIMEOUT_S = 60
@@ -161,6 +160,10 @@ class Receiver:
     def _store(self, event: Any) -> int:
         """Answers with success only when the instance is on disk."""
         number = self._numbers.get(event.assoc)
+        if (
+            number is None
+        ):  # the database was locked when the connection was opened: its end would not be seen
+            return OUT_OF_RESOURCES
         request = event.assoc.requestor
         arrival = Arrival(
             association=number,
@@ -195,8 +198,21 @@ def server_context(tls: Tls) -> ssl.SSLContext:
     Raises:
         ConfigError: a file is missing or does not fit.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
     return _with_certificates(context, tls)
+
+
+class _ServerContext(ssl.SSLContext):
+    """Leaves the handshake to the first read.
+
+    pynetdicom 3.0 wraps a connection in the thread that accepts all of them: a peer that connects and says nothing
+    would keep everybody else out.
+    """
+
+    def wrap_socket(self, sock: Any, *args: Any, **options: Any) -> ssl.SSLSocket:
+        """A socket that makes its handshake when its own thread reads from it, and gives up after a while."""
+        sock.settimeout(NETWORK_TIMEOUT_S)
+        return super().wrap_socket(sock, *args, **{**options, "do_handshake_on_connect": False})
 
 
 def client_context(tls: Tls) -> ssl.SSLContext:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from contour_ai.dicom.classify import LOCALIZER
 from contour_ai.dicom.ct import read_ct, refuse_missing_slices
+from contour_ai.dicom.scan import scan
 from contour_ai.errors import ContourAIError
 from contour_ai.node.database import Database
 from contour_ai.node.store import ImageStore
@@ -17,11 +19,17 @@ FEWEST_SLICES = 3
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether a series can be taken up, and if not, why, in a sentence. `waits` is True where time may change it."""
+    """Whether a series can be taken up, and if not, why, in a sentence.
+
+    Args:
+        waits: whether time may change it.
+        counts: False for overviews, which are no CT that anybody waits for.
+    """
 
     ready: bool
     reason: str = ""
     waits: bool = True
+    counts: bool = True
 
 
 def readiness(
@@ -49,6 +57,9 @@ def check_slices(series_uid: str, store: ImageStore) -> Readiness:
 
 def check_files(paths: Sequence[Path]) -> Readiness:
     """Whether files form one stack of slices without a gap."""
+    archive = scan(list(paths))
+    if not archive.ct_series and archive.others and all(o.kind == LOCALIZER for o in archive.others):
+        return Readiness(False, "a localiser: it is never contoured", waits=False, counts=False)
     try:
         ct = read_ct(list(paths), with_pixels=False)
         slices = ct.grid.shape_kij[0]

@@ -20,6 +20,7 @@ from contour_ai.dicom.header import UNREADABLE
 from contour_ai.dicom.values import text
 from contour_ai.errors import InputError
 from contour_ai.node.database import Database, now, to_json
+from contour_ai.node.equal_instances import same_instance
 
 TEMPORARY = "incoming"
 FACT_KEYWORDS = (
@@ -117,18 +118,21 @@ class ImageStore:
             return self._add_structure_set(content, header, digest)
         known = self.database.row("SELECT sha256, path FROM instances WHERE sop_uid = ?", sop_uid)
         if known is not None and (self.root / known["path"]).exists():
-            return self._add_known(content, header, digest, known["sha256"], arrival)
+            same = digest == known["sha256"] or same_instance(
+                content, (self.root / known["path"]).read_bytes()
+            )
+            return self._add_known(content, header, digest, same, arrival)
         path = self.series_folder(series_uid) / f"{_digest(sop_uid)}.dcm"
         self._write(path, content)
         self._register(header, path, digest, arrival)
         return Receipt(Stored.NEW, series_uid)
 
     def _add_known(
-        self, content: bytes, header: Dataset, digest: str, known_digest: str, arrival: Arrival
+        self, content: bytes, header: Dataset, digest: str, same: bool, arrival: Arrival
     ) -> Receipt:
         sop_uid, series_uid = text(header, "SOPInstanceUID"), text(header, "SeriesInstanceUID")
         self._touch(series_uid, arrival)
-        if digest == known_digest:
+        if same:
             return Receipt(Stored.KNOWN, series_uid)
         self._aside(content, sop_uid, digest, "another image has this SOPInstanceUID")
         return Receipt(Stored.ASIDE, series_uid)
@@ -138,7 +142,8 @@ class ImageStore:
         sop_uid = text(header, "SOPInstanceUID")
         known = self.database.row("SELECT sha256, path FROM returned WHERE sop_uid = ?", sop_uid)
         if known is not None:
-            if known["sha256"] == digest:
+            here = self.root / known["path"]
+            if known["sha256"] == digest or (here.exists() and same_instance(content, here.read_bytes())):
                 return Receipt(Stored.KNOWN, "", is_structure_set=True)
             self._aside(content, sop_uid, digest, "another structure set has this SOPInstanceUID")
             return Receipt(Stored.ASIDE, "", is_structure_set=True)

@@ -7,9 +7,13 @@ error, which the node keeps with the job. A worker that ends, for whatever reaso
 from __future__ import annotations
 
 import json
+import os
+import queue
 import sys
+import threading
 import traceback
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -162,7 +166,7 @@ def _result(out_dir: Path, order: Order) -> Answer | None:
     return None
 
 
-def serve(device: str, orders: TextIO, answers: TextIO) -> None:
+def serve(device: str, orders: Iterable[str], answers: TextIO) -> None:
     """Carries out orders until the input ends."""
     models = Models(device)
     _say(answers, {"ready": True})
@@ -202,7 +206,22 @@ def main() -> None:
     """Entry point of `python -m contour_ai.node.worker DEVICE`."""
     answers = sys.stdout
     sys.stdout = sys.stderr  # what a library prints must not stand among the answers
-    serve(sys.argv[1], sys.stdin, answers)
+    serve(sys.argv[1], _orders(sys.stdin), answers)
+
+
+def _orders(source: TextIO) -> Iterator[str]:
+    """The lines of the input. When it ends, so does the process, at once: the node is gone, and the next node's worker
+    must not meet this one at the same patient's files."""
+    lines: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        for line in source:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, name="orders", daemon=True).start()
+    while True:
+        yield lines.get()
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ from pathlib import Path
 import pydicom
 import pytest
 from nodes import CALLER, config_for, peer, quick_workers, running, send, states, wait_for
+from synthetic import axial, write_stack
 
 from contour_ai.dicom.rtstruct_header import structure_set_uid
 from contour_ai.node.config import Caller
 
-SAMPLE = Path(__file__).parents[2] / "sample_data" / "phantom-headneck-01" / "ct"
+PHANTOM = Path(__file__).parents[2] / "sample_data" / "phantom-headneck-01" / "ct"
 
 
 @pytest.fixture
@@ -20,11 +21,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def slices() -> list[Path]:
-    return sorted(SAMPLE.iterdir())
+def slices(tmp_path: Path) -> list[Path]:
+    """Ten small slices."""
+    return write_stack(tmp_path / "ct", axial(10))
 
 
-def test_a_series_becomes_a_structure_set_at_the_destination(tmp_path: Path, slices: list[Path]) -> None:
+def test_a_series_becomes_a_structure_set_at_the_destination(tmp_path: Path) -> None:
+    slices = sorted(PHANTOM.iterdir())
     with peer() as tps, running(config_for(tmp_path, tps)) as node:
         assert set(send(node, slices)) == {0}
         wait_for(lambda: states(node) == ["sent"])
@@ -59,12 +62,12 @@ def test_an_incomplete_series_waits_and_is_taken_up_when_the_rest_arrives(
     tmp_path: Path, slices: list[Path]
 ) -> None:
     with peer() as tps, running(config_for(tmp_path, tps)) as node:
-        send(node, [*slices[:20], *slices[23:]])
+        send(node, [*slices[:4], *slices[7:]])
         wait_for(lambda: states(node, "series") == ["incomplete"])
         row = node.database.row("SELECT reason FROM series")
         assert row is not None and "3 slice(s) of this CT series are missing" in row["reason"]
         assert states(node) == []
-        send(node, slices[20:23])
+        send(node, slices[4:7])
         wait_for(lambda: states(node) == ["sent"])
         assert len(tps.received) == 1
 
@@ -74,10 +77,10 @@ def test_half_a_series_of_a_connection_that_was_cut_off_is_not_contoured(
     tmp_path: Path, slices: list[Path]
 ) -> None:
     with running(config_for(tmp_path, quiet_s=0.2)) as node:
-        send(node, slices[:30], abort=True)
+        send(node, slices[:6], abort=True)
         wait_for(lambda: "cut off" in node.database.rows("SELECT reason FROM series")[0]["reason"])
         assert states(node) == [] and states(node, "series") == ["receiving"]
-        send(node, slices[:30], abort=True)
+        send(node, slices[:6], abort=True)
         wait_for(lambda: node.intake.quiet_for_s(_series(slices)) > 1.0)
         assert states(node) == []
         send(node, slices)
@@ -89,7 +92,7 @@ def test_a_new_start_does_not_take_half_a_series_for_a_whole_one(tmp_path: Path,
     config = config_for(tmp_path)
     with running(config) as node:
         node.intake.look = lambda: 0  # type: ignore[method-assign]
-        send(node, slices[:30])
+        send(node, slices[:6])
         # As a node that is killed leaves it: the connection was open.
         wait_for(lambda: states(node, "associations") == ["released"])
         node.database.execute("UPDATE associations SET state = 'open', last_opened = 0")
@@ -125,9 +128,11 @@ def test_a_result_is_sent_again_until_the_destination_takes_it(
         assert len(tps.received) == 1
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_worker_that_dies_is_replaced_and_its_job_tried_once_more(
-    tmp_path: Path, slices: list[Path]
+    tmp_path: Path, slices: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CONTOUR_AI_TEST_WORK_S", "1.0")
     with running(config_for(tmp_path)) as node:
         worker = node.workers[0]
         wait_for(lambda: worker.process_id)
@@ -222,6 +227,7 @@ def test_a_held_result_waits_for_a_confirmation(tmp_path: Path, slices: list[Pat
         assert node.database.rows("SELECT confirmed_by FROM jobs")[0]["confirmed_by"] == "anna"
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_structure_set_that_comes_back_is_paired_with_its_job(tmp_path: Path, slices: list[Path]) -> None:
     with running(config_for(tmp_path)) as node:
         send(node, slices)
@@ -256,8 +262,9 @@ def test_files_of_a_watched_folder_are_taken_when_they_stop_growing_and_stay(
         for path in slices[1:]:
             (share / "export" / path.name).write_bytes(path.read_bytes())
         growing.write_bytes(slices[0].read_bytes())
-        wait_for(lambda: states(node) == ["done"])
-        assert len(node.store.paths(_series(slices))) == len(slices)
+        wait_for(
+            lambda: len(node.store.paths(_series(slices))) == len(slices) and states(node)[-1:] == ["done"]
+        )
         assert len(list(share.rglob("*.dcm"))) == len(slices) + 1
 
 

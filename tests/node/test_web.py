@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from nodes import config_for, peer, quick_workers, running, send, states, wait_for
 from starlette.testclient import TestClient
+from synthetic import axial, write_stack
 
 from contour_ai.errors import ConfigError
 from contour_ai.node.config import Rule, Web
@@ -18,13 +19,12 @@ from contour_ai.node.service import Node
 from contour_ai.node.web import security
 from contour_ai.node.web.app import Page, PageServer
 
-SAMPLE = Path(__file__).parents[2] / "sample_data" / "phantom-headneck-01" / "ct"
 TOKEN = re.compile(r'name="token" value="([^"]+)"')
 
 
 @pytest.fixture
-def slices() -> list[Path]:
-    return sorted(SAMPLE.iterdir())
+def slices(tmp_path: Path) -> list[Path]:
+    return write_stack(tmp_path / "ct", axial(6, patient_id="phantom-headneck-01"))
 
 
 @pytest.fixture

@@ -1,0 +1,270 @@
+"""Kills a node and its workers at random moments while studies are sent to it, and counts what was lost.
+
+Used by the tests for a few kills and by benchmarks/node.py for many.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from nodes import CALLER, Peer, wait_for
+from programs import answers, free_port
+from pydicom.uid import CTImageStorage
+from pynetdicom import AE
+from synthetic import axial, write_stack
+
+from contour_ai.files import is_temporary
+from contour_ai.node.sending import settle
+from contour_ai.settings import to_yaml
+
+HERE = Path(__file__).parent
+RESEND_S = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What became of the studies.
+
+    Args:
+        node_kills, worker_kills: signals that hit a living process.
+        lost: studies without a structure set at the destination.
+        twice: studies with more than one.
+        changed: structure sets that came again with other content.
+        half: files in the storage that are not what the database says, or unfinished.
+        failed: jobs that were set aside because both of their workers were killed; they were taken up again.
+    """
+
+    studies: int
+    node_kills: int
+    worker_kills: int
+    lost: int
+    twice: int
+    changed: int
+    half: int
+    failed: int
+
+
+class KilledNode:
+    """A node as a process, started again whenever it is killed."""
+
+    def __init__(self, folder: Path, tps_port: int, command: Sequence[str], extra: dict[str, object]) -> None:
+        self.storage, self.port = folder / "storage", free_port()
+        self.log = (folder / "node.log").open("ab")
+        config = {
+            "port": self.port,
+            "storage": str(self.storage),
+            "quiet_s": 0.5,
+            "callers": [{"ae_title": CALLER}],
+            "rules": [{"model": "phantom-headneck", "send_to": ["TPS"]}],
+            "destinations": {"TPS": {"ae_title": "TPS", "host": "127.0.0.1", "port": tps_port}},
+            "devices": ["cpu"],
+            "web": {"port": 0},
+            **extra,
+        }
+        (folder / "node.yaml").write_text(to_yaml(config), encoding="utf-8")
+        self.command = [*command, str(folder / "node.yaml")]
+        self.start()
+
+    def start(self) -> None:
+        """Starts it and waits until it listens."""
+        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
+        wait_for(lambda: answers(self.port) or self.process.poll() is not None, 120)
+        assert self.process.poll() is None, "the node did not start"
+
+    def worker_ids(self) -> list[int]:
+        """Process numbers of its workers (Linux)."""
+        pid = self.process.pid
+        children: set[int] = set()
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            try:
+                children.update(map(int, task.read_text().split()))
+            except OSError:
+                continue
+        return sorted(children)
+
+    def kill(self) -> None:
+        """kill -9, and a new start."""
+        self.process.kill()
+        self.process.wait()
+        self.start()
+
+    def end(self) -> None:
+        """Ends it in order."""
+        self.process.terminate()
+        self.process.wait(60)
+        self.log.close()
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        """Of its database."""
+        connection = sqlite3.connect(self.storage / "node.sqlite", timeout=60)
+        try:
+            found = connection.execute(sql).fetchall()
+            connection.commit()
+            return found
+        finally:
+            connection.close()
+
+
+def make_studies(folder: Path, count: int, slices: int = 5) -> list[list[Path]]:
+    """Patients of small slices, each with a study of its own."""
+    return [
+        write_stack(
+            folder / f"S{n}",
+            axial(slices, patient_id=f"S{n}", series=f"kill {n}", study=f"kill {n}", frame=f"kill {n}"),
+        )
+        for n in range(count)
+    ]
+
+
+def send_until_taken(port: int, paths: Sequence[Path]) -> float:
+    """As a scanner does: the whole study again until every slice was taken; when the last slice was."""
+    while True:
+        ae = AE(ae_title=CALLER)
+        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
+        ae.add_requested_context(CTImageStorage)
+        association = ae.associate("127.0.0.1", port, ae_title="CONTOURAI")
+        try:
+            if association.is_established and all(_store(association, path) for path in paths):
+                at = time.time()
+                association.release()
+                if association.is_released:
+                    return at
+        finally:
+            if association.is_established:
+                association.abort()
+        time.sleep(RESEND_S)
+
+
+def _store(association: object, path: Path) -> bool:
+    settle(association)
+    if not association.is_established:  # type: ignore[attr-defined]
+        return False
+    try:
+        status = association.send_c_store(path)  # type: ignore[attr-defined]
+    except (RuntimeError, ValueError):
+        return False
+    return bool(status) and status.Status == 0
+
+
+def send_all(port: int, studies: Sequence[Sequence[Path]], senders: int) -> tuple[threading.Thread, ...]:
+    """Threads that share the studies among them."""
+    waiting: queue.Queue[Sequence[Path]] = queue.Queue()
+    for study in studies:
+        waiting.put(study)
+
+    def work() -> None:
+        while True:
+            try:
+                study = waiting.get_nowait()
+            except queue.Empty:
+                return
+            send_until_taken(port, study)
+
+    threads = tuple(threading.Thread(target=work, daemon=True) for _ in range(senders))
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def kill_while_sending(
+    folder: Path, *, studies: int, senders: int, kills: int, pause_s: tuple[float, float], seed: int = 1
+) -> Tally:
+    """Sends studies and kills meanwhile; waits until everything is done, then counts."""
+    rng = random.Random(seed)
+    cts = make_studies(folder / "cts", studies)
+    tps = Peer()
+    node = KilledNode(folder, tps.port, (sys.executable, str(HERE / "killed_node.py")), {})
+    hits: Counter[str] = Counter()
+    try:
+        threads = send_all(node.port, cts, senders)
+        for number in range(kills):
+            time.sleep(rng.uniform(*pause_s))
+            workers = node.worker_ids()
+            if number % 2 and workers:
+                _kill(rng.choice(workers))
+                hits["worker"] += 1
+            else:
+                node.kill()
+                hits["node"] += 1
+        for thread in threads:
+            thread.join(300)
+        failed = _finish(node)
+        wait_for(lambda: len(set(tps.uids)) >= len(node.rows("SELECT id FROM jobs WHERE state = 'sent'")), 60)
+        node.end()
+        return _tally(node, tps, studies, hits, failed)
+    finally:
+        if node.process.poll() is None:
+            node.process.kill()
+        tps.close()
+
+
+def _kill(process: int) -> None:
+    import os
+
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _finish(node: KilledNode) -> int:
+    """Waits until nothing is to be done any more; how many jobs had been set aside."""
+    failed = 0
+
+    def done() -> bool:
+        nonlocal failed
+        again = node.rows(
+            "UPDATE jobs SET state = 'waiting', attempts = 0 WHERE state = 'failed' RETURNING id"
+        )
+        failed += len(again)
+        series = {str(r[0]) for r in node.rows("SELECT DISTINCT state FROM series")}
+        jobs = {str(r[0]) for r in node.rows("SELECT DISTINCT state FROM jobs")}
+        return series == {"contoured"} and jobs <= {"sent", "superseded"}
+
+    wait_for(done, 300)
+    return failed
+
+
+def _tally(node: KilledNode, tps: Peer, studies: int, hits: Counter[str], failed: int) -> Tally:
+    at_destination: dict[str, set[str]] = {}
+    contents: dict[str, set[str]] = {}
+    for one in tps.received:
+        at_destination.setdefault(str(one.StudyInstanceUID), set()).add(str(one.SOPInstanceUID))
+        contents.setdefault(str(one.SOPInstanceUID), set()).add(one.to_json())
+    return Tally(
+        studies=studies,
+        node_kills=hits["node"],
+        worker_kills=hits["worker"],
+        lost=studies - len(at_destination),
+        twice=sum(len(uids) > 1 for uids in at_destination.values()),
+        changed=sum(len(texts) > 1 for texts in contents.values()),
+        half=_half_files(node),
+        failed=failed,
+    )
+
+
+def _half_files(node: KilledNode) -> int:
+    """Files that are not what the database says of them, that cannot be read, or that are unfinished."""
+    storage, bad = node.storage, 0
+    known = dict(node.rows("SELECT path, sha256 FROM instances"))
+    for path in (p for p in storage.rglob("*") if p.is_file()):
+        name = path.relative_to(storage).as_posix()
+        if name.startswith("images/"):
+            bad += hashlib.sha256(path.read_bytes()[132:]).hexdigest() != known.get(name)
+        elif path.suffix == ".dcm":
+            bad += not pydicom.dcmread(path).get("SOPInstanceUID")
+        bad += any(is_temporary(part) or part == "incoming" for part in path.relative_to(storage).parts)
+    return bad + sum(not (storage / str(name)).is_file() for name in known)
