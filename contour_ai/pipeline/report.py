@@ -26,6 +26,7 @@ from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.report.cohort import CohortPage, write_cohort_report
 from contour_ai.report.patient import PatientPage, ShownFlag, ShownRoi, Slices, write_patient_report
 from contour_ai.structures import RoiInfo, roi_info
+from contour_ai.surfaces import Mesh, reduced_mesh
 
 logger = logging.getLogger(__name__)
 COHORT = "cohort.html"
@@ -153,7 +154,8 @@ def _write(
         contours = [_slices(side, name, ct) for side, name in zip(sides, both.sides, strict=True)]
         volume = volumes.get(roi, metrics[roi].predicted_cm3 if roi in metrics else None)
         info = _info(roi, both.predicted, sides[0])
-        rois.append(ShownRoi(info, contours[0], contours[1], metrics.get(roi), volume))
+        surface = _surface(sides[0], both.predicted, ct)
+        rois.append(ShownRoi(info, contours[0], contours[1], metrics.get(roi), volume, surface))
     spacing = " x ".join(f"{mm:.3g}" for mm in ct.grid.spacing_mm)
     model = summary.get("model", {})
     said = " ".join(str(model[key]) for key in ("name", "version") if key in model)
@@ -195,6 +197,14 @@ def _slices(structure_set: StructureSet | None, name: str | None, ct: CTSeries) 
         return None
     roi = structure_set.rois[structure_set.names.index(name)]
     return contours_on_slices(roi, ct, _ignored)
+
+
+def _surface(structure_set: StructureSet, name: str | None, ct: CTSeries) -> Mesh | None:
+    """A small surface of a predicted ROI."""
+    if name is None or name not in structure_set.names:
+        return None
+    _, mask = next(iter_masks(structure_set, ct, [name], on_note=_ignored))
+    return reduced_mesh(mask, ct.grid)
 
 
 def _noted_before(summary: Mapping[str, Any], notes: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""CT and contours packed for a web page: small, quick to unpack in a browser, with a stated error."""
+"""CT, contours and surfaces packed for a web page: small, quick to unpack in a browser, with a stated error."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.polygons import Polygon
+from contour_ai.surfaces import Mesh
 
 UInt8 = NDArray[np.uint8]
 
@@ -35,6 +36,8 @@ STREAM_VOXELS = 1_000_000
 INT16 = 32767
 SUBPIXELS = 16
 """Contour points are rounded to this part of a pixel: a sixteenth is far finer than a screen shows."""
+SURFACE_STEP_MM = 0.25
+"""Corners of surfaces are rounded to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +156,31 @@ def pack_contours(slices: Mapping[int, Sequence[Polygon]]) -> dict[str, Any]:
         "subpixels": subpixels,
         "points": [[len(p) for p in slices[k]] for k in order],
         "data": base64.b64encode(stream).decode("ascii"),
+    }
+
+
+def pack_surface(mesh: Mesh) -> dict[str, Any] | None:
+    """A surface as one zlib stream of 32-bit steps: x of all corners in `SURFACE_STEP_MM`, y, z, then the triangles'
+    corners; None where there is no triangle.
+    """
+    if not len(mesh.faces):
+        return None
+    # Corners in the order of the triangles that use them: steps from one to the next are small.
+    order = np.full(len(mesh.vertices_lps), -1, np.int64)
+    flat = mesh.faces.ravel()
+    used, first = np.unique(flat, return_index=True)
+    used = used[np.argsort(first)]
+    order[used] = np.arange(len(used))
+    origin = np.floor(mesh.vertices_lps.min(axis=0))
+    places = np.rint((mesh.vertices_lps[used] - origin) / SURFACE_STEP_MM).astype(np.int64)
+    parts = [*places.T, order[flat]]
+    stream = np.concatenate([np.diff(part, prepend=0) for part in parts]).astype("<i4")
+    return {
+        "vertices": len(used),
+        "faces": len(mesh.faces),
+        "origin": origin.tolist(),
+        "step": SURFACE_STEP_MM,
+        "data": base64.b64encode(zlib.compress(stream.tobytes(), 9)).decode("ascii"),
     }
 
 

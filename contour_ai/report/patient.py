@@ -16,14 +16,24 @@ from contour_ai.grid import Grid
 from contour_ai.polygons import Polygon
 from contour_ai.render import CAUTION, direction_letters
 from contour_ai.report.figures import cells, shown, table_head, without_reference
-from contour_ai.report.packing import BUDGET_BYTES, PackedVolume, pack_contours, pack_volume
+from contour_ai.report.packing import BUDGET_BYTES, PackedVolume, pack_contours, pack_surface, pack_volume
 from contour_ai.report.page import asset, embedded_json, fill
 from contour_ai.structures import RoiInfo
+from contour_ai.surfaces import Mesh
 from contour_ai.volume import Volume
 
 BODY_HU = -300.0
 """What is denser counts as patient or couch when the views choose what to show at first."""
 MARGIN_MM = 12.0
+SCRIPTS = (
+    "viewer_unpacking.js",
+    "viewer_view.js",
+    "viewer_contours.js",
+    "viewer_surfaces.js",
+    "viewer_paper.js",
+    "viewer.js",
+)
+"""The viewer's parts, in the order in which they are put into the page."""
 
 Slices = Mapping[int, Sequence[Polygon]]
 """Polygons in (row, column) by slice number from 0."""
@@ -31,13 +41,18 @@ Slices = Mapping[int, Sequence[Polygon]]
 
 @dataclass(frozen=True, eq=False)
 class ShownRoi:
-    """One ROI: contours of the prediction and of the reference (None where a side has no such ROI), and its figures."""
+    """One ROI: contours of the prediction and of the reference (None where a side has no such ROI), and its figures.
+
+    Args:
+        surface: of the prediction, in few triangles, for the picture in three dimensions.
+    """
 
     info: RoiInfo
     predicted: Slices | None
     reference: Slices | None = None
     metrics: RoiMetrics | None = None
     volume_cm3: float | None = None
+    surface: Mesh | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,7 @@ def write_patient_report(
         texts={"title": f"{page.title} – contour-ai", "caution": CAUTION},
         raw={
             "style": asset("viewer.css"),
-            "script": asset("viewer.js"),
+            "script": "\n".join(asset(name) for name in SCRIPTS),
             "data": embedded_json(content),
             "ct": packed.to_base64(),
         },
@@ -137,6 +152,8 @@ def _roi(roi: ShownRoi, scored: bool) -> dict[str, Any]:
         "name": roi.info.name,
         "color": "#{:02x}{:02x}{:02x}".format(*roi.info.color),
         "figure": figure,
+        "external": roi.info.interpreted_type == "EXTERNAL",
+        "surface": None if roi.surface is None else pack_surface(roi.surface),
         "predicted": None if roi.predicted is None else pack_contours(roi.predicted),
         "reference": None if roi.reference is None else pack_contours(roi.reference),
     }

@@ -191,7 +191,7 @@ def test_the_page_is_quiet_and_asks_for_nothing(tab: Tab, report: Path) -> None:
 @needs_browser
 def test_windows_show_hu(tab: Tab) -> None:
     tab.run(
-        "goTo({k: 5, i: 2, j: 2}), state.cross = false, state.sides = {predicted: false, reference: false}"
+        "goTo({k: 5, i: 2, j: 2}), state.cross = false, state.names = false, state.sides = {predicted: false, reference: false}"
     )
     for level, width in ((40, 400), (400, 2000), (800, 100)):
         tab.run(f"setWindow({level}, {width})")
@@ -227,7 +227,9 @@ def test_wheel_keys_and_slider_scroll(tab: Tab) -> None:
     tab.key("ArrowUp")
     tab.wait("views[0].index === 5")
     tab.key("End")
-    tab.wait("views[0].index === 0")
+    tab.wait("views[0].index === 11")
+    tab.key("Home")
+    tab.wait("views[0].index === 0")  # the first slice, wherever it lies
     assert indices(tab) == [0, 25, 15]
     where = at(tab, "i", 5, 25, 30)
     tab.mouse("mouseMoved", where["x"], where["y"])
@@ -259,7 +261,7 @@ def test_a_click_moves_the_other_views_and_a_right_drag_the_window(tab: Tab) -> 
 def test_flags_come_first_and_lead_to_their_slices(tab: Tab) -> None:
     assert tab.run("document.querySelector('aside section h2').textContent").startswith("Flags")
     cards = tab.run("[...document.querySelectorAll('.flag')].map((c) => c.textContent)")
-    assert cards[0] == "Glandtwo separate parts2 (at most 1) · slices 7, 8"
+    assert cards[0] == "Glandtwo separate parts2 (at most 1) · slices 7, 8 (z +118.0 to +121.0 mm)"
     assert cards[1].startswith("whole scan")
     tab.run("goTo({k: 0, i: 0, j: 0}), document.querySelector('.flag').click()")
     assert indices(tab) == [6, 25, 15]
@@ -312,7 +314,7 @@ def test_uneven_slices_from_head_to_feet(tmp_path: Path) -> None:
         assert tab.run(letters) == "LRSI"
         assert tab.run("document.getElementById('flag-count').textContent") == "not looked for"
         tab.run(
-            "state.cross = false, state.sides.predicted = false, setWindow(400, 2000), goTo({k: 5, i: 25, j: 15})"
+            "state.cross = false, state.names = false, state.sides.predicted = false, setWindow(400, 2000), goTo({k: 5, i: 25, j: 15})"
         )
         tab.settle()
         shown = [at(tab, "i", k, 25, 15) for k in range(SHAPE[0])]
