@@ -191,7 +191,8 @@ def test_the_page_is_quiet_and_asks_for_nothing(tab: Tab, report: Path) -> None:
 @needs_browser
 def test_windows_show_hu(tab: Tab) -> None:
     tab.run(
-        "goTo({k: 5, i: 2, j: 2}), state.cross = false, state.names = false, state.sides = {predicted: false, reference: false}"
+        "goTo({k: 5, i: 2, j: 2}), state.cross = state.names = false, "
+        "state.sides = {predicted: false, reference: false}"
     )
     for level, width in ((40, 400), (400, 2000), (800, 100)):
         tab.run(f"setWindow({level}, {width})")
@@ -314,7 +315,8 @@ def test_uneven_slices_from_head_to_feet(tmp_path: Path) -> None:
         assert tab.run(letters) == "LRSI"
         assert tab.run("document.getElementById('flag-count').textContent") == "not looked for"
         tab.run(
-            "state.cross = false, state.names = false, state.sides.predicted = false, setWindow(400, 2000), goTo({k: 5, i: 25, j: 15})"
+            "state.cross = state.names = state.sides.predicted = false, setWindow(400, 2000), "
+            "goTo({k: 5, i: 25, j: 15})"
         )
         tab.settle()
         shown = [at(tab, "i", k, 25, 15) for k in range(SHAPE[0])]
