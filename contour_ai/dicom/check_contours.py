@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 LONGEST_NUMBER = 16
 """Bytes of a DS value."""
 LONGEST_EXPLICIT_BYTES = 65534
-COPLANAR_TOL_MM = 0.01
-"""Planning systems compare plane positions to about a hundredth of a millimetre."""
+COPLANAR_TOL_MM = 0.02
+"""Planning systems compare plane positions to about a hundredth of a millimetre; on an oblique plane, coordinates that
+are rounded to that lie up to 0.017 mm apart along the normal."""
 ON_PLANE_TOL_MM = 0.05
 SAME_PLANE_DECIMALS = 2
 SHOWN = 3
@@ -177,7 +178,9 @@ def _shape(points: Points, contour: Dataset, ct: CTSeries | None) -> Iterator[Fa
     if sizes.max() <= 1e-6:
         yield "standard", "line", DATA, "lie on a straight line and enclose no area", f"{distinct} points"
         return
-    off = float(np.ptp(points @ (normal / sizes.max())))
+    # Of the plane that fits all points: one triangle of a small contour makes much of the rounding of its corners.
+    fitted = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)[2][-1]
+    off = float(np.ptp(points @ fitted))
     if off > COPLANAR_TOL_MM:
         yield "standard", "coplanar", DATA, "do not lie in a plane", f"{off:.3f} mm"
     count = count_self_intersections(np.delete(points, int(np.abs(normal).argmax()), axis=1))

@@ -263,7 +263,6 @@ def _write_scores(job: Job, stepper: Stepper, at: Progress) -> None:
 
 def _start_torch(config: TrainConfig, processes: Processes) -> torch.dtype | None:
     """Sets threads and number formats; gives what the network computes in, None for fp32."""
-    torch.set_flush_denormal(True)  # a vanishing gradient must not slow the CPU down a hundredfold
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     if processes.device.type == "cuda":

@@ -96,7 +96,7 @@ def test_a_roi_may_have_its_own_counts(tmp_path: Path) -> None:
         ("rois: {Gland: {dcs: {median_at_least: 1}}}", "did you mean 'rois.Gland.dsc'"),
         ("rois: {Gland: {dsc: {median_atleast: 1}}}", "Unknown key"),
         ("rois: {Gland: {dsc: {median_at_least: high}}}", "does not fit"),
-        ("rois: [", "not YAML"),
+        ("rois: [", "not valid YAML"),
     ],
 )
 def test_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -12,6 +12,7 @@ from contour_ai.cli.main import cli
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.errors import InputError, VerificationError
+from contour_ai.files import MANIFEST
 from contour_ai.sample import openkbp
 from contour_ai.sample.openkbp import convert_patient, find_openkbp_patients, import_openkbp, read_openkbp
 
@@ -101,7 +102,7 @@ def test_command_imports_then_skips(source: Path, tmp_path: Path) -> None:
     assert first.exit_code == 0, first.output
     assert "1 patients imported" in first.output
     assert "0 wrong voxels" in first.output
-    assert sorted(p.name for p in (tmp_path / "out" / "pt_7").iterdir()) == ["RS.dcm", "ct"]
+    assert sorted(p.name for p in (tmp_path / "out" / "pt_7").iterdir()) == [MANIFEST, "RS.dcm", "ct"]
     second = CliRunner().invoke(cli, arguments)
     assert second.exit_code == 0
     assert "0 patients imported" in second.output

@@ -76,7 +76,10 @@ def train(
     from contour_ai.training.distributed import join
 
     processes = join(options.device)
-    with processes.until_done(), ExitStack() as held:
+    from contour_ai.training.denormals import denormals_flushed
+
+    # Before torch starts threads, which take this from the one that starts them: half of a tensor would keep denormals.
+    with processes.until_done(), denormals_flushed(), ExitStack() as held:
 
         def begin() -> None:
             private_folder(Path(run_dir))
@@ -120,8 +123,6 @@ def _train_with(
 
     begun = processes.from_first(lambda: _begin(config, data_dir, run_dir, on_progress, options, processes))
     job = replace(begun.job, device=processes.device)
-    # Before torch starts threads, which take this from the one that starts them: half of a tensor would keep denormals.
-    torch.set_flush_denormal(True)
     torch.manual_seed(job.config.run.seed)
     network = build_network(job.plan.network)
     if options.init is not None and not options.resume:
