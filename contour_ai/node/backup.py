@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 from pathlib import Path
@@ -10,7 +11,7 @@ from contour_ai.errors import InputError, OutputError
 from contour_ai.files import atomic_folder
 
 DATABASE = "node.sqlite"
-LEFT_OUT = shutil.ignore_patterns("node.sqlite*", "node.lock", "incoming")
+LEFT_OUT = shutil.ignore_patterns("node.sqlite*", "node.lock", "incoming", ".tmp-*")
 
 
 def back_up(storage: Path, target: Path) -> None:
@@ -29,7 +30,13 @@ def back_up(storage: Path, target: Path) -> None:
         finally:
             source.close()
             copy.close()
-        shutil.copytree(storage, temporary, ignore=LEFT_OUT, dirs_exist_ok=True)
+        shutil.copytree(storage, temporary, ignore=LEFT_OUT, dirs_exist_ok=True, copy_function=_copy)
+
+
+def _copy(source: str, target: str) -> None:
+    """A file; one that a node which runs removed meanwhile is left out."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(source, target)
 
 
 def bring_back(backup: Path, storage: Path) -> None:

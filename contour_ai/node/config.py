@@ -95,8 +95,6 @@ class Rule:
     """Names of destinations; none: the result stays on the page."""
     hold: bool | None = None
     """Whether results wait for a confirmation; null for as the node's `hold` says."""
-    require: Literal["commissioned"] | None = None
-    """`commissioned`: only with a model that was commissioned here."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,6 @@ class JobSettings:
         model: name or folder; empty for the default one.
         send_to: names of destinations.
         hold: whether the result waits for a confirmation.
-        commissioned: whether the model must have been commissioned here.
     """
 
     model: str
@@ -38,7 +37,6 @@ class JobSettings:
     template: str | None
     send_to: tuple[str, ...]
     hold: bool
-    commissioned: bool
 
     @classmethod
     def of(cls, rule: Rule, config: NodeConfig) -> JobSettings:
@@ -52,7 +50,6 @@ class JobSettings:
             template=rule.template,
             send_to=rule.send_to,
             hold=hold or any(config.destinations[name].hold for name in rule.send_to),
-            commissioned=rule.require == "commissioned",
         )
 
     @classmethod

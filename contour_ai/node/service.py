@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -81,6 +82,7 @@ class Node:
                 self.store.series_folder,
                 warm=models,
                 job_limit_s=60 * self.config.job_limit_min,
+                threads=_threads_each(self.config.devices),
                 on_finished=self._finished,
             )
             worker.start()
@@ -247,6 +249,12 @@ class Node:
             "workers": workers,
             "time": now(),
         }
+
+
+def _threads_each(devices: tuple[str, ...]) -> int | None:
+    """Processor threads of each worker where several share this machine; None for one, which may take all."""
+    cores = os.cpu_count() or 1
+    return None if len(devices) < 2 else max(1, cores // len(devices))
 
 
 class _StorageLock:

@@ -47,7 +47,6 @@ class Order:
     profile: str
     derive: str | None
     template: str | None
-    commissioned: bool
     uids_from: str
 
 

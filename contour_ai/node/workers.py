@@ -36,6 +36,7 @@ class Worker(threading.Thread):
         book: the jobs.
         images: gives the folder of a series' images.
         warm: models to load at the start.
+        threads: of the processor; None for as many as the system and OMP_NUM_THREADS give.
         on_finished: told the job when something became of it.
     """
 
@@ -47,11 +48,16 @@ class Worker(threading.Thread):
         *,
         warm: Sequence[str] = (),
         job_limit_s: float = 3600,
+        threads: int | None = None,
         on_finished: Callable[[int], None] = lambda job: None,
     ) -> None:
         super().__init__(name=f"worker {device}", daemon=True)
         self.device, self.book, self.images = device, book, images
         self.warm, self.job_limit_s, self.on_finished = tuple(warm), job_limit_s, on_finished
+        # PASSIVE: threads that wait give the processor away, as receiving and other workers need it, too.
+        self.environment = {"PYTHONUTF8": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        if threads is not None and "OMP_NUM_THREADS" not in os.environ:
+            self.environment["OMP_NUM_THREADS"] = str(threads)
         self.wake = threading.Event()
         self._ending = threading.Event()
         self._process: subprocess.Popen[str] | None = None
@@ -130,7 +136,7 @@ class Worker(threading.Thread):
             text=True,
             encoding="utf-8",
             bufsize=1,
-            env={**os.environ, "PYTHONUTF8": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+            env={**os.environ, **self.environment},
         )
         self._process = process
         threading.Thread(target=_read, args=(process, self._answers), daemon=True).start()
@@ -210,7 +216,6 @@ def _order(job: Row, book: JobBook, images: Callable[[str], Path]) -> Order:
         profile=settings.profile,
         derive=settings.derive,
         template=settings.template,
-        commissioned=settings.commissioned,
         uids_from=job["uid_seed"],
     )
 

@@ -49,7 +49,9 @@ class Peer:
         return [str(d.SOPInstanceUID) for d in self.received]
 
     def close(self) -> None:
-        self._server.shutdown()
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
 
 
 @contextmanager

@@ -38,7 +38,6 @@ def test_a_job_derives_and_styles_as_its_rule_says(tmp_path: Path, monkeypatch: 
         profile="generic",
         derive="headneck",
         template=str(tmp_path / "t.csv"),
-        commissioned=False,
         uids_from="x",
     )
     carry_out(order, Models("cpu"))
