@@ -209,6 +209,8 @@ def _predict_all(
     if mine.done:
         console.err().print(f"{len(mine.done)} patients done already")
     if not patient_dirs:
+        if len(cohort) > 1:
+            _write_table(out_dir, [])
         return 0
     model = begin_ensemble(bundles, options.device)
     bar = console.ClosableBar()
@@ -221,11 +223,28 @@ def _predict_all(
                     _show(outcome.prediction)
                 if outcome.error is not None:
                     failures.append((outcome.patient_dir, outcome.error))
+    if len(cohort) > 1:
+        _write_table(out_dir, failures)
     for patient_dir, failure in failures:
         console.err().print(console.styled(("error", "red"), f" in {patient_dir}: {failure}"))
     if len(cohort) > 1:
         console.err().print(f"{len(patient_dirs) - len(failures)} of {len(patient_dirs)} patients contoured")
     return worst_status(failure for _, failure in failures)
+
+
+def _write_table(out_dir: Path, failures: list[tuple[Path, ContourAIError]]) -> None:
+    """The page and table of all patients in the folder; where they cannot be written, the patients stay."""
+    from contour_ai.errors import OutputError
+    from contour_ai.pipeline.predicted_cohort import write_patients
+
+    if not out_dir.is_dir():
+        return
+    try:
+        page, table = write_patients(out_dir, [(path.name, str(error)) for path, error in failures])
+    except OutputError as error:
+        console.print_warning(f"no table of all patients: {error}")
+        return
+    console.out().print(f"all patients: {page}, {table.name}")
 
 
 def _show(prediction: Prediction) -> None:

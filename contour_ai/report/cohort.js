@@ -61,7 +61,7 @@ function ticks(low, high) {
 }
 
 function plot() {
-  const wide = 1180, left = 60, top = 14, high = 330, pitch = (wide - left) / Math.max(1, data.rois.length);
+  const wide = 1180, left = 76, top = 14, high = 330, pitch = (wide - left) / Math.max(1, data.rois.length);
   const slanted = pitch < 90, bottom = slanted ? 90 : 30;
   const groups = data.rois.map((roi) => SIDES.map((side) => valuesOf(roi, side)));
   const finite = groups.flat(2).map((v) => v.value).filter(Number.isFinite);
@@ -70,6 +70,7 @@ function plot() {
   const anyInfinite = groups.flat(2).some((v) => v.value === Infinity), room = anyInfinite ? 22 : 0;
   const y = (v) => (v === Infinity ? top + 6 : top + room + ((most - v) / (most - low)) * (high - room));
   const svg = drawn("svg", { viewBox: `0 0 ${wide} ${top + high + bottom}`, role: "img" });
+  svg.append(drawn("text", { x: 12, y: top + high / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${top + high / 2})` }, figure.label));
   for (const tick of ticks(low, most)) {
     svg.append(drawn("line", { class: "grid-line", x1: left, x2: wide, y1: y(tick), y2: y(tick) }), drawn("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, String(tick)));
   }
@@ -95,7 +96,7 @@ function boxPlot(values, roi, side, x, width, y) {
   group.append(drawn("line", { class: "median", x1: x - half, x2: x + half, y1: y(box.median), y2: y(box.median) }));
   values.forEach((v, n) => {
     const outlier = box.isOutlier(v.value) || v.value === Infinity;
-    const dot = drawn("circle", { class: outlier ? "outlier" : "point", cx: x + (((n * 7) % 11) / 11 - 0.5) * half, cy: y(v.value), r: outlier ? 4.5 : 2.5 }, drawn("title", {}, `${v.patient}, ${roi}: ${shown(v.value)}`));
+    const dot = drawn("circle", { class: outlier ? "outlier" : "point", cx: x + (((n * 7) % 11) / 11 - 0.5) * half, cy: y(v.value), r: outlier ? 4.5 : 2.5 }, drawn("title", {}, `${v.patient}, ${roi}: ${figure.label} ${shown(v.value)}`));
     group.append(data.links[v.patient] ? drawn("a", { href: data.links[v.patient] }, dot) : dot);
   });
   return group;
@@ -103,7 +104,7 @@ function boxPlot(values, roi, side, x, width, y) {
 
 // -- tables ------------------------------------------------------------------------------------------------------
 
-const headOf = (...names) => element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { className: name === "worst three" ? "words" : "" }, name))));
+const headOf = (...names) => element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { className: name.startsWith("worst three") ? "words" : "" }, name))));
 
 const interval = (low, high) => (low === null && high === null ? "–" : `${shown(low)} – ${shown(high)}`);
 
@@ -116,28 +117,41 @@ function summary() {
       `${shown(spread.median)} [${shown(spread.q1)}, ${shown(spread.q3)}]`, interval(spread.median_low, spread.median_high),
       shown(spread.mean), interval(spread.mean_low, spread.mean_high)].map((text) => element("td", {}, String(text))), element("td", { className: "words" }, ...worst));
   });
-  byId("summary").replaceChildren(headOf("ROI", "n", "no prediction", "no reference", `${figure.label}: median [quartiles]`, "95 % interval", "mean", "95 % interval", "worst three"), element("tbody", {}, ...lines));
+  byId("summary").replaceChildren(headOf("ROI", "n", "no prediction", "no reference", `${figure.label}: median [first, third quartile]`, "95 % interval of the median", `mean ${figure.label}`, "95 % interval of the mean", `worst three, ${figure.label}`), element("tbody", {}, ...lines));
 }
 
 function comparison() {
   byId("comparison-section").hidden = !data.comparison.length;
   byId("comparison-text").textContent = data.comparisonText;
   const lines = data.comparison.filter((c) => c.figure === figure.name).map((c) => element("tr", {}, ...[c.roi, c.n, shown(c.first_median), shown(c.second_median), shown(c.median_difference), c.first_better, c.second_better, c.equal, probability(c.p), probability(c.p_holm)].map((text) => element("td", {}, String(text)))));
-  const names = ["ROI", "n", ...data.labels.map((l) => `median ${l}`), "median difference", ...data.labels.map((l) => `better: ${l}`), "equal", "p", "p (Holm)"];
+  const names = ["ROI", "n", ...data.labels.map((l) => `median ${figure.label}, ${l}`), `median difference of ${figure.label}`, ...data.labels.map((l) => `better: ${l}`), "equal", "p", "p (Holm)"];
   byId("comparison").replaceChildren(headOf(...names), element("tbody", {}, ...(lines.length ? lines : [element("tr", {}, element("td", { colSpan: names.length }, `${figure.label} is not compared`))])));
 }
 
-// Every patient and ROI, coloured from the worst to the best of the ROI.
+// From orange (poor) over white to blue (good): also told apart without red and green.
+function heat(value) {
+  const [poor, good] = figure.colored, share = Math.max(0, Math.min(1, (value - poor) / (good - poor)));
+  const mix = (color, much) => color.map((c) => Math.round(255 + (c - 255) * much));
+  const [red, green, blue] = share < 0.5 ? mix([240, 140, 40], 1 - 2 * share) : mix([120, 180, 235], 2 * share - 1);
+  return `rgb(${red} ${green} ${blue})`;
+}
+
+// Every patient and ROI: coloured by what the figure is, or, where that says nothing by itself, outliers alone.
 function patients() {
   const names = [...new Set(data.rows.map((row) => row.patient))];
+  const boxes = Object.fromEntries(data.rois.map((roi) => [roi, valuesOf(roi, "first")]).filter(([, values]) => values.length).map(([roi, values]) => [roi, boxOf(values)]));
+  byId("colors").textContent = (figure.colored
+    ? `${figure.label} in the cells. Colours: ${figure.colored[0]} and ${figure.higherIsBetter ? "less" : "more"} orange, ${figure.colored[1]} and ${figure.higherIsBetter ? "more" : "less"} blue, whatever other patients have`
+    : `${figure.label} in the cells. Orange: outliers, more than 1.5 box heights from the box of their ROI`) + "; –: no reference.";
   const lines = names.map((patient) => element("tr", {}, element("td", {}, linked(patient, patient)), ...data.rois.map((roi) => {
     const row = data.rows.find((r) => r.patient === patient && r.roi === roi && r.side === "first");
     const cell = element("td", {}, row?.scored ? shown(row.values[figure.name]) : "–");
     if (!row?.scored) return cell;
-    if (row.status !== "both") cell.title = row.status;
-    const worse = valuesOf(roi, "first").filter((v) => worseFirst(v, { value: number(row.values[figure.name]) }) < 0).length;
-    const share = worse / Math.max(1, valuesOf(roi, "first").length - 1);
-    cell.style.background = `hsl(${Math.round(8 + 140 * share)} 70% ${Math.round(84 + 10 * Math.abs(share - 0.5))}%)`;
+    const value = number(row.values[figure.name]);
+    cell.title = `${patient}, ${roi}: ${figure.label} ${shown(value)}${row.status === "both" ? "" : `, ${row.status}`}`;
+    if (value === null) return cell;
+    if (figure.colored) cell.style.background = heat(value);
+    else if (boxes[roi].isOutlier(value) || value === Infinity) cell.style.background = "rgb(240 140 40)";
     return cell;
   })));
   byId("patients").replaceChildren(headOf("patient", ...data.rois), element("tbody", {}, ...lines));

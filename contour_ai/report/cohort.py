@@ -17,6 +17,17 @@ from contour_ai.report.page import asset, embedded_json, fill
 
 BETTER_WHEN_HIGHER = {name for name, higher in HIGHER_IS_BETTER.items() if higher}
 
+COLORED_FROM_TO = {
+    "dsc": (0.5, 0.9),
+    "surface_dsc": (0.5, 0.95),
+    "hd95_mm": (15.0, 3.0),
+    "hd100_mm": (30.0, 6.0),
+    "masd_mm": (4.0, 1.0),
+    "assd_mm": (4.0, 1.0),
+}
+"""Figures at which the table of patients is wholly orange (poor) and wholly blue (good), whatever other patients have:
+a good figure is not alarming because others are better. Of other figures, only outliers are coloured."""
+
 
 @dataclass(frozen=True)
 class CohortPage:
@@ -75,6 +86,7 @@ def cohort_content(page: CohortPage) -> dict[str, Any]:
                 "decimals": labels[name].decimals,
                 "definition": labels[name].definition,
                 "higherIsBetter": name in BETTER_WHEN_HIGHER,
+                "colored": COLORED_FROM_TO.get(name),
             }
             for name in SUMMARISED
         ],

@@ -158,7 +158,7 @@ def _figures(rows: Sequence[Row], cohort: str) -> str:
             cells.append(f"<td>{median}<br><small>[{q1}, {q3}]</small></td>" if s.n else _cell("–"))
         cells.insert(-(len(SUMMARISED) - SUMMARISED.index("surface_dsc") - 1), _cell(f"{taus_mm[s.roi]:g}"))
         lines.append(cells)
-    labels = [columns[name].label for name in SUMMARISED]
+    labels = [f"{columns[name].label}: median [quartiles]" for name in SUMMARISED]
     labels.insert(SUMMARISED.index("surface_dsc") + 1, columns["tau_mm"].label)
     said = "Median and [quartiles] over the patients with a reference, those without a prediction among them."
     if cohort:

@@ -84,7 +84,7 @@ def test_in_a_browser(tmp_path: Path) -> None:
         outliers = tab.run(
             "[...document.querySelectorAll('g.first[data-roi=Gland] .outlier title')].map((t) => t.textContent)"
         )
-        assert outliers == ["p7, Gland: 0.400", "lost, Gland: 0.000"]
+        assert outliers == ["p7, Gland: DSC 0.400", "lost, Gland: DSC 0.000"]
         link = "document.querySelector('g.first[data-roi=Gland] a:has(.outlier)').getAttribute('href')"
         assert tab.run(link) == "patients/p7.html"
         box = tab.run("boxOf(valuesOf('Gland', 'first'))")
@@ -97,3 +97,30 @@ def test_in_a_browser(tmp_path: Path) -> None:
         worst = tab.run("document.querySelector('#summary tbody tr').lastChild.textContent")
         assert worst == "lost ∞, p7 0.6, p0 0.2"
         tab.screenshot(tmp_path / "cohort.png")
+
+
+@needs_browser
+def test_a_good_dice_is_not_alarming_because_others_are_better(tmp_path: Path) -> None:
+    values = {"best": 0.97, "worst": 0.93, "poor": 0.30}
+    found = [
+        Row.of(
+            name,
+            RoiMetrics(roi="Gland", status=BOTH, reference_cm3=1, predicted_cm3=v, dsc=v, volume_ratio=1.0),
+        )
+        for name, v in values.items()
+    ]
+    write_cohort_report(tmp_path / "cohort.html", CohortPage("t", "s", found))
+    with browser(tmp_path / "profile") as tab:
+        tab.open(tmp_path / "cohort.html")
+        tab.wait("document.body?.dataset.ready")
+        cells = "[...document.querySelectorAll('#patients tbody td:nth-child(2)')]"
+        colors = tab.run(f"{cells}.map((c) => c.style.background.match(/\\d+/g).map(Number))")
+        assert colors[0] == colors[1], "0.93 and 0.97 are both good"
+        assert colors[0][2] > colors[0][0] + 50, "blue"
+        assert colors[2][0] > colors[2][2] + 50, "orange"
+        assert "0.9 and more blue" in tab.run("document.getElementById('colors').textContent")
+        assert tab.run(f"{cells}[1].title") == "worst, Gland: DSC 0.930"
+        tab.run("choose(data.figures.find((f) => f.name === 'volume_ratio'))")
+        assert tab.run(f"{cells}.map((c) => c.style.background)") == ["", "", ""], "no outlier, no colour"
+        head = tab.run("document.querySelector('#summary thead').textContent")
+        assert "volume ratio: median [first, third quartile]" in head and "95 % interval of the mean" in head
