@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from contour_ai.csv_files import harmless, original, write_csv
+from contour_ai.pipeline.places import without_paths
+from contour_ai.report.page import embedded_json, fill
 from contour_ai.visible_text import visible
 
 
@@ -58,3 +60,23 @@ def test_a_table_comes_back(tmp_path: Path) -> None:
     assert header == ["patient", "'=x"]
     assert [original(name) for name, _ in rows] == [*names[:-1], r"pat\udcff"]
     assert {value for _, value in rows} == {"-1.5"}
+
+
+def test_pages_show_names_as_they_are_written() -> None:
+    page = fill("<p>$name</p>", texts={"name": "left\u202ethgir <b>"}, raw={})
+    assert page == r"<p>left\u202ethgir &lt;b&gt;</p>"
+    assert embedded_json({"a\u202e": ["\u2066x", 1.5, [1, 2]]}) == r'{"a\\u202e":["\\u2066x",1.5,[1,2]]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "shortened"),
+    [
+        ("where: /mnt/store/P1/ct/1.dcm and /mnt/store/P1/rs.dcm", "where: 1.dcm and rs.dcm"),
+        (r"C:\Users\anna\P1\rs.dcm: cut short", "rs.dcm: cut short"),
+        (r"\\server\share\P1\rs.dcm", "rs.dcm"),
+        ("with /tmp/contour-ai-errors-1.log.", "with contour-ai-errors-1.log."),
+        ("3 mm / 2 mm, cm3/h, left/right, 12/03, P1/ct", "3 mm / 2 mm, cm3/h, left/right, 12/03, P1/ct"),
+    ],
+)
+def test_pages_name_no_folders(text: str, shortened: str) -> None:
+    assert without_paths([text]) == [shortened]

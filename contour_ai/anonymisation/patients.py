@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -17,7 +17,8 @@ from contour_ai.anonymisation.proof import Copied, prove
 from contour_ai.dicom.archive import Archive, scan
 from contour_ai.dicom.header import UNREADABLE, damaged, read_data_set, read_header
 from contour_ai.dicom.values import text
-from contour_ai.errors import InputError, OutputError
+from contour_ai.errors import ContourAIError, InputError, OutputError
+from contour_ai.faults import patient_boundary
 from contour_ai.files import atomic_folder
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 
@@ -62,6 +63,21 @@ class AnonymisedPatient:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Anonymised:
+    """What became of all patients.
+
+    Args:
+        copies: the patients that were copied.
+        not_copied: sentences on files that were not.
+        failed: {PatientID: why there is no copy}.
+    """
+
+    copies: tuple[AnonymisedPatient, ...]
+    not_copied: tuple[str, ...] = ()
+    failed: Mapping[str, ContourAIError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Patient:
     """The files of one patient, by what they are."""
 
@@ -80,16 +96,16 @@ def anonymise_patients(
     out_dir: Path,
     options: AnonymiseOptions,
     on_progress: OnProgress = no_progress,
-) -> tuple[list[AnonymisedPatient], list[str]]:
+) -> Anonymised:
     """Copies every CT, RTSTRUCT and SEG below `paths` to `out_dir`/<pseudonym>/, without identity.
 
-    Returns:
-        The copies, and sentences on what was not copied.
+    A patient that cannot be copied does not end the run: of several, the others are copied, and it is in `failed`.
 
     Raises:
-        InputError: nothing to copy, burned-in annotation, or a file that cannot be read.
-        OutputError: the key would lie with the copies, or a folder exists or cannot be written.
-        VerificationError: a copy is not equal to its original, or still names the patient; it is not left behind.
+        InputError: nothing to copy.
+        OutputError: the key would lie with the copies.
+        ContourAIError: the only patient cannot be copied: burned-in annotation, a file that cannot be read, a folder
+            that exists, or a copy that differs from its original or still names the patient, and is not left behind.
     """
     out_dir = Path(out_dir)
     if out_dir.resolve() in options.key_path.resolve().parents:
@@ -105,8 +121,17 @@ def anonymise_patients(
             "There is nothing to anonymise here.", found=str(archive), expected="CT, RTSTRUCT or SEG"
         )
     key = read_key(options.key_path) if options.key_path.exists() else Key(prefix=options.prefix)
-    copies = [_anonymise(patient, out_dir, key, options, on_progress) for patient in patients]
-    return copies, _not_copied(archive)
+    copies: list[AnonymisedPatient] = []
+    failed: dict[str, ContourAIError] = {}
+    for patient in patients:
+        try:
+            with patient_boundary(f"anonymising patient {patient.name}"):
+                copies.append(_anonymise(patient, out_dir, key, options, on_progress))
+        except ContourAIError as error:
+            if len(patients) == 1:
+                raise
+            failed[patient.name] = error
+    return Anonymised(copies=tuple(copies), not_copied=tuple(_not_copied(archive)), failed=failed)
 
 
 def _patients(archive: Archive) -> list[_Patient]:

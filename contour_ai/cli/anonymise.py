@@ -42,7 +42,7 @@ def command(
     keep: tuple[str, ...],
     prefix: str,
     overwrite: bool,
-) -> None:
+) -> int:
     """Copy CT, RTSTRUCT and SEG of patients to OUT/<pseudonym>/ without their identity.
 
     After the Basic Profile of DICOM PS3.15: new UIDs that still belong together, dates moved back by the same number of
@@ -56,6 +56,7 @@ def command(
 
     from contour_ai.anonymisation.options import Keep
     from contour_ai.cli.extras import needs_extra
+    from contour_ai.cli.main import worst_status
 
     with needs_extra("anonymise", "dicognito"):
         from contour_ai.anonymisation.patients import AnonymiseOptions, anonymise_patients
@@ -67,14 +68,21 @@ def command(
         overwrite=overwrite,
     )
     with console.progress_bar() as on_progress:
-        copies, not_copied = anonymise_patients(list(patient_dirs), out_dir, options, on_progress)
-    for copy in copies:
+        done = anonymise_patients(list(patient_dirs), out_dir, options, on_progress)
+    for copy in done.copies:
         console.out().print(
             f"{copy.folder}: {copy.ct_files} CT, {copy.structure_sets} RTSTRUCT, "
             f"{copy.segmentations} SEG files; {copy.rois_compared} ROIs equal to the original's"
         )
         for note in copy.notes:
             console.print_note(note)
-    for sentence in not_copied:
+    for sentence in done.not_copied:
         console.print_note(sentence)
+    for name, error in done.failed.items():
+        console.err().print(console.styled(("error", "red"), f" in patient {name}: {error}"))
+    if done.failed:
+        console.err().print(
+            f"{len(done.failed)} of {len(done.failed) + len(done.copies)} patients not copied"
+        )
     console.err().print(f"key: {options.key_path} (keep it apart from the copies)")
+    return worst_status(done.failed.values())

@@ -24,7 +24,7 @@ def command(src: Path, out_dir: Path, patients: str | None, limit: int | None, w
     OUT_DIR already are skipped, so an interrupted import goes on where it stopped.
     """
 
-    from contour_ai.cli.main import exit_status
+    from contour_ai.cli.main import worst_status
     from contour_ai.sample.openkbp import import_openkbp
 
     names = [name.strip() for name in patients.split(",") if name.strip()] if patients else None
@@ -38,4 +38,4 @@ def command(src: Path, out_dir: Path, patients: str | None, limit: int | None, w
     )
     for name, error in report.failed.items():
         console.err().print(console.styled((name, "red"), f": {error}"))
-    return max((exit_status(error) for error in report.failed.values()), default=0)
+    return worst_status(report.failed.values())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from contour_ai.dicom.notes import Level
 from contour_ai.dicom.refusals import Refusal, known_refusal
+from contour_ai.dicom.values import on_one_line
 
 LEVELS: dict[Level, str] = {
     "refused": "known to be refused",
@@ -40,7 +41,7 @@ class Finding:
         if self.refusal is not None:
             level += f" by {self.refusal.systems} ({self.refusal.source})"
         place = "" if self.message.startswith(self.where) else f"{self.where}: "
-        return f"{level}: {place}{self.message} [{self.rule}]"
+        return on_one_line(f"{level}: {place}{self.message} [{self.rule}]")
 
 
 Findings = Iterator[Finding]

@@ -258,9 +258,10 @@ def roi_not_used(name: str, number: int | None) -> Note:
 
 
 def roi_renamed(original: str, number: int, name: str) -> Note:
-    """A ROI without a name of its own."""
+    """A ROI without a name of its own, or with line ends in it."""
+    shown = original if original.isprintable() else repr(original)
     return Note(
-        f"ROI {original or 'without name'} (number {number}) is called {name} here", "roi-name", roi=name
+        f"ROI {shown or 'without name'} (number {number}) is called {name} here", "roi-name", roi=name
     )
 
 

@@ -28,6 +28,7 @@ from contour_ai.dicom.contour_items import (
 )
 from contour_ai.dicom.header import UNREADABLE
 from contour_ai.dicom.structure_set import ContourRead, ReferencedFrame, RoiContoursRead, StructureSet
+from contour_ai.dicom.values import on_one_line
 from contour_ai.errors import InputError
 
 CONTOUR_SEQUENCE = 0x30060040
@@ -272,7 +273,7 @@ def _rois(
             notes.append(note.roi_not_used(original, number))
             continue
         seen.add(number)
-        name = _unique_name(original or f"ROI_{number}", taken)
+        name = _unique_name(on_one_line(original) or f"ROI_{number}", taken)
         if name != original:
             notes.append(note.roi_renamed(original, number, name))
         read, unreadable = _contours(contours.get(number, ()), name, notes)

@@ -27,6 +27,7 @@ VALID_VR = frozenset(str(vr.value) for vr in STANDARD_VR)
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 """What may be a decimal comma or a separator of thousands: "-1,024"."""
+LINE_ENDS = re.compile("[\t\n\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029]+")
 
 CONVERSION_ERRORS = (
     InvalidDicomError,
@@ -78,14 +79,20 @@ def text(data_set: Dataset, keyword: str) -> str:
     """An element as text in the file's character set, without padding; empty where it is missing or empty.
 
     Several values are joined by backslashes, as they are written. What cannot be converted is given as it is written.
+    Line ends and tabs, which no name may hold, become spaces.
     """
     try:
         value = data_set.get(keyword)
     except CONVERSION_ERRORS:
-        return "\\".join(words(data_set, keyword))
+        return on_one_line("\\".join(words(data_set, keyword)))
     if isinstance(value, MultiValue | list):
-        return "\\".join(str(v).strip("\0 ") for v in value)
-    return "" if value is None else str(value).strip("\0 ")
+        return on_one_line("\\".join(str(v).strip("\0 ") for v in value))
+    return "" if value is None else on_one_line(str(value)).strip("\0 ")
+
+
+def on_one_line(value: str) -> str:
+    """A name without line ends and tabs: it would pass for several names, or for a line of the program's own."""
+    return LINE_ENDS.sub(" ", value)
 
 
 def convertible(header: Dataset, keep: Collection[str] = ()) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from contour_ai.monitoring.charts import FALSE_ALARM_EVERY
 from contour_ai.monitoring.records import COMPARED, Edit
 from contour_ai.monitoring.summary import Group, RoiChart, Unlooked, groups, unlooked
 from contour_ai.render import CAUTION
-from contour_ai.report.page import asset
+from contour_ai.report.page import asset, escaped_text
 
 WIDTH, HEIGHT, MARGIN = 640, 150, 44
 LABELS = {
@@ -77,7 +76,7 @@ def page_text(page: MonitorPage) -> str:
 
 
 def _e(text: object) -> str:
-    return html.escape(str(text))
+    return escaped_text(text)
 
 
 def _overview(page: MonitorPage) -> str:

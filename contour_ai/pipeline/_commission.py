@@ -17,7 +17,7 @@ from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.dicom.structure_set_choice import ONLY, choose_structure_set
 from contour_ai.dicom.values import text
-from contour_ai.errors import ContourAIError, InputError, OutputError
+from contour_ai.errors import ContourAIError, InputError
 from contour_ai.evaluation.limits import Check, Limits, check_limits, load_limits
 from contour_ai.evaluation.report import plain, write_report
 from contour_ai.evaluation.tolerances import Tolerances
@@ -27,7 +27,7 @@ from contour_ai.pipeline._evaluate import Evaluation, evaluate
 from contour_ai.pipeline._predict import LoadedModel, PredictOptions, bundle_of, load_model, predict
 from contour_ai.pipeline.installation_test import self_test
 from contour_ai.pipeline.pairing import labels_of
-from contour_ai.pipeline.places import without_folders
+from contour_ai.pipeline.places import without_folders, without_paths
 from contour_ai.pipeline.report import COHORT, PATIENTS, reports_of_evaluation
 from contour_ai.pipeline.result import Prediction
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -121,7 +121,7 @@ def commission(
         InputError: no patient with a CT and one structure set, or not one that could be compared.
         ConfigError: the file of limits cannot be used.
         ModelError: the model cannot be used.
-        OutputError: `out_dir` exists and must not be replaced, lies in `data_dir`, or cannot be written.
+        OutputError: `out_dir` exists and must not be replaced, or cannot be written.
     """
     options = options or CommissionOptions()
     data_dir, out_dir = Path(data_dir), Path(out_dir)
@@ -130,12 +130,6 @@ def commission(
         limits = load_limits(path)
         limits_text = limits_text or path.read_text(encoding="utf-8")
     bundle = bundle_of(model)
-    if out_dir.resolve().is_relative_to(data_dir.resolve()):
-        raise OutputError(
-            "The output would lie among the patients it is compared with.",
-            where=out_dir,
-            fix="choose another --out",
-        )
     started = datetime.now(timezone.utc)
     patients, notes = _with_contours(data_dir, options.structure_set, on_progress)
     if bundle.kind == "research":
@@ -169,7 +163,8 @@ def commission(
             not_judged=[roi for roi in bundle.roi_names if roi not in limits.rois],
             cohort=COHORT if (folder / COHORT).exists() else "",
         )
-        page = without_folders(page, [data_dir, out_dir, folder])
+        page = without_paths(without_folders(page, [data_dir, out_dir, folder]))
+        page = replace(page, limits_text=limits_text)  # word for word
         write_report(folder, result.rows, result.notes, (), result.tolerances)
         write_commissioning_report(folder / REPORT, page)
         _write_record(folder / RECORD, page, started)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+ABSOLUTE = re.compile(
+    r"""(?<![^\s("'=:;,])(?:/(?:[^/\s:;,"'()]+/)+|(?:[A-Za-z]:[\\/]|\\\\)(?:[^\\/\s:;,"'()]+[\\/])*)"""
+)
+"""The folders of an absolute path, on Linux and macOS or on Windows, where a word begins."""
 
 
 def without_folders(value: T, folders: Sequence[Path]) -> T:
@@ -23,19 +29,33 @@ def without_folders(value: T, folders: Sequence[Path]) -> T:
         if len(form) > 1 and os.sep in form
     }
     ordered = sorted(forms.items(), key=lambda item: -len(item[0]))
-    return _shortened(value, ordered)
+
+    def shortened(text: str) -> str:
+        for form, name in ordered:
+            text = text.replace(form + os.sep, "").replace(form, name)
+        return text
+
+    result: T = _with_texts(value, shortened)
+    return result
 
 
-def _shortened(value: Any, forms: Sequence[tuple[str, str]]) -> Any:
+def without_paths(value: T) -> T:
+    """A text, or the texts in lists, mappings and dataclasses, with every absolute path shortened to its last part.
+
+    For messages of other origin, whose folders are not known. Of a folder name with spaces, a part may stay.
+    """
+    result: T = _with_texts(value, lambda text: ABSOLUTE.sub("", text))
+    return result
+
+
+def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        for form, name in forms:
-            value = value.replace(form + os.sep, "").replace(form, name)
-        return value
+        return change(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [f.name for f in dataclasses.fields(value) if f.init]
-        return dataclasses.replace(value, **{n: _shortened(getattr(value, n), forms) for n in fields})
+        return dataclasses.replace(value, **{n: _with_texts(getattr(value, n), change) for n in fields})
     if isinstance(value, Mapping):
-        return {key: _shortened(item, forms) for key, item in value.items()}
+        return {key: _with_texts(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)(_shortened(item, forms) for item in value)
+        return type(value)(_with_texts(item, change) for item in value)
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 import platform
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,11 @@ from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
 from contour_ai.faults import patient_boundary
 from contour_ai.files import private_file, private_folder, safe_name, write_text
 from contour_ai.pipeline._evaluate import EvaluatedPair, Evaluation, summary_beside
+from contour_ai.pipeline.places import without_paths
 from contour_ai.pipeline.roi_matching import RoiNames, match_in
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.report.cohort import CohortPage, write_cohort_report
+from contour_ai.report.page import escaped_text
 from contour_ai.report.patient import PatientPage, ShownFlag, ShownRoi, Slices, write_patient_report
 from contour_ai.structures import RoiInfo, roi_info
 from contour_ai.surfaces import Mesh, reduced_mesh
@@ -96,12 +97,13 @@ def reports_of_evaluation(
         notes = [n.removeprefix(mine) for n in evaluation.notes if n.startswith(mine)]
         try:
             with patient_boundary(f"writing the page of patient {pair.patient}"):
-                report_of_pair(path, pair, metrics, [*notes, *_tolerance_notes(evaluation.tolerances)])
+                every = without_paths([*notes, *_tolerance_notes(evaluation.tolerances)])
+                report_of_pair(path, pair, metrics, every)
         except (InputError, UnforeseenError) as error:
             logger.warning("no page of patient %s: %s", pair.patient, error)
             write_text(
                 private_file(path),
-                f"<!doctype html><title>No page</title><pre>{html.escape(str(error))}</pre>\n",
+                f"<!doctype html><title>No page</title><pre>{escaped_text(without_paths(str(error)))}</pre>\n",
             )
         links.setdefault(pair.patient, f"{PATIENTS}/{name}")
         paths.append(path)
@@ -117,7 +119,7 @@ def reports_of_evaluation(
         labels=labels,
         comparison=comparison,
         links=links,
-        notes=[*evaluation.notes, *failures, *_tolerance_notes(evaluation.tolerances)],
+        notes=without_paths([*evaluation.notes, *failures, *_tolerance_notes(evaluation.tolerances)]),
         provenance=provenance or {},
     )
     write_cohort_report(folder / COHORT, page)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from contour_ai.evaluation.report import SPREAD, SUMMARISED, summarise
 from contour_ai.files import atomic_file, write_text
 from contour_ai.render import CAUTION
 from contour_ai.report.figures import COLUMNS, shown
-from contour_ai.report.page import asset, fill
+from contour_ai.report.page import asset, escaped_text, fill
 
 
 @dataclass(frozen=True)
@@ -119,15 +118,17 @@ def _sections(page: CommissioningPage) -> Iterable[str]:
     yield "<h2>DSC of every patient</h2>" + _every_patient(page.rows)
     yield "<h2>Patients</h2>" + _patients(page.patients)
     if page.notes:
-        yield "<h2>Notes</h2><ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in page.notes) + "</ul>"
+        yield (
+            "<h2>Notes</h2><ul>" + "".join(f"<li>{escaped_text(note)}</li>" for note in page.notes) + "</ul>"
+        )
     passed = sum(check.passed for check in page.self_test)
     yield f"<h2>Self-test of this installation: {passed} of {len(page.self_test)} passed</h2>" + _checks(
         page.self_test
     )
     yield "<h2>Environment</h2>"
     for heading, entries in page.environment.items():
-        yield f"<h3>{html.escape(heading)}</h3>" + _definitions(entries)
-    yield f"<h2>File of limits</h2><pre>{html.escape(page.limits_text)}</pre>"
+        yield f"<h3>{escaped_text(heading)}</h3>" + _definitions(entries)
+    yield f"<h2>File of limits</h2><pre>{escaped_text(page.limits_text)}</pre>"
     yield "<h2>Definitions</h2>" + _definitions({**DEFINITIONS, "summary": SPREAD})
 
 
@@ -163,7 +164,7 @@ def _figures(rows: Sequence[Row], cohort: str) -> str:
     said = "Median and [quartiles] over the patients with a reference, those without a prediction among them."
     if cohort:
         said += (
-            f' Box plots, intervals and outliers: <a href="{html.escape(cohort)}">{html.escape(cohort)}</a>'
+            f' Box plots, intervals and outliers: <a href="{escaped_text(cohort)}">{escaped_text(cohort)}</a>'
         )
     head = ["ROI", "n", "no prediction", "no reference", *labels]
     return f"<p class='faint'>{said}</p>" + _table(head, lines)
@@ -188,8 +189,8 @@ def _every_patient(rows: Sequence[Row]) -> str:
 def _patients(patients: Sequence[CommissionedPatient]) -> str:
     lines = []
     for p in patients:
-        name = html.escape(p.patient)
-        linked = f'<a href="{html.escape(p.link)}">{name}</a>' if p.link else name
+        name = escaped_text(p.patient)
+        linked = f'<a href="{escaped_text(p.link)}">{name}</a>' if p.link else name
         lines.append(
             [
                 f"<td>{linked}</td>",
@@ -204,15 +205,15 @@ def _patients(patients: Sequence[CommissionedPatient]) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     words = {"limit", "concerned", "CT", "flags", "problem"}
-    names = "".join(f"<th{' class=words' if n in words else ''}>{html.escape(n)}</th>" for n in head)
+    names = "".join(f"<th{' class=words' if n in words else ''}>{escaped_text(n)}</th>" for n in head)
     body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
     return f'<div class="scroll"><table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _cell(text: str, kind: str = "") -> str:
-    return f"<td{f' class={kind}' if kind else ''}>{html.escape(text)}</td>"
+    return f"<td{f' class={kind}' if kind else ''}>{escaped_text(text)}</td>"
 
 
 def _definitions(entries: Mapping[str, str]) -> str:
-    lines = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in entries.items())
+    lines = (f"<dt>{escaped_text(name)}</dt><dd>{escaped_text(text)}</dd>" for name, text in entries.items())
     return f"<dl>{''.join(lines)}</dl>"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Mapping
 from importlib import resources
 from string import Template
 from typing import Any
+
+from contour_ai.visible_text import visible
 
 
 def asset(name: str) -> str:
@@ -16,8 +19,13 @@ def asset(name: str) -> str:
 
 def fill(template: str, *, texts: dict[str, str], raw: dict[str, str]) -> str:
     """The template with every $name replaced; `texts` are escaped, `raw` are put in as they are."""
-    escaped = {name: html.escape(text) for name, text in texts.items()}
+    escaped = {name: escaped_text(text) for name, text in texts.items()}
     return Template(template).substitute(escaped | raw)
+
+
+def escaped_text(text: object) -> str:
+    """Text of any origin for a page: neither markup nor characters that show a name as another one."""
+    return html.escape(visible(str(text)))
 
 
 def embedded_json(value: Any) -> str:
@@ -26,5 +34,16 @@ def embedded_json(value: Any) -> str:
     Raises:
         ValueError: a number is not finite.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_visible(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
+
+
+def _visible(value: Any) -> Any:
+    """The same value with every text in it safe to show."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {visible(key) if isinstance(key, str) else key: _visible(item) for key, item in value.items()}
+    if isinstance(value, list | tuple) and any(not isinstance(item, int | float) for item in value):
+        return [_visible(item) for item in value]
+    return value

@@ -25,6 +25,7 @@ from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import ContourAIError, InputError, VerificationError
+from contour_ai.faults import as_known
 from contour_ai.files import atomic_folder
 from contour_ai.grid import Grid
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -245,8 +246,8 @@ def _convert_all(
         for done, future in enumerate(as_completed(futures), start=1):
             name = futures[future]
             error = future.exception()
-            if isinstance(error, ContourAIError):
-                failed[name] = error
+            if isinstance(error, Exception):
+                failed[name] = as_known(error, f"importing {name}")
             elif error is not None:
                 raise error
             facts = {"patient": name} | ({"failed": len(failed)} if failed else {})

@@ -254,7 +254,9 @@ def _item(indent: str, name: str, remarks: Mapping[str, str]) -> str:
 
 def _quoted(text: str) -> str:
     """`text` as a YAML scalar on one line, in quotes where it needs them."""
-    return yaml.safe_dump(text, allow_unicode=True, width=10**6).removesuffix("...\n").strip()
+    style = None if text.isprintable() else '"'  # line ends are escapes in double quotes only
+    dumped = yaml.safe_dump(text, allow_unicode=True, width=10**6, default_style=style)
+    return dumped.removesuffix("...\n").strip()
 
 
 def _names(path: Path, key: str, value: Any) -> tuple[str, ...]:

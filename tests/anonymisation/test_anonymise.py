@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from click.testing import CliRunner
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence as DicomSequence
 from synthetic import axial, box_contours, compress, structure_set, write_other, write_stack
@@ -15,6 +16,7 @@ from synthetic import axial, box_contours, compress, structure_set, write_other,
 from contour_ai.anonymisation import patients, proof
 from contour_ai.anonymisation.options import Keep
 from contour_ai.anonymisation.patients import AnonymiseOptions, anonymise_patients
+from contour_ai.cli.anonymise import command
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.scan import find_patient
 from contour_ai.errors import InputError, OutputError, VerificationError
@@ -75,7 +77,7 @@ def patient_folder(folder: Path, *, roi: str = "PTV Mustermann", syntax: str = "
 
 def anonymise(folder: Path, tmp_path: Path, **options: object) -> list[patients.AnonymisedPatient]:
     given = AnonymiseOptions(key_path=tmp_path / "key.json", **options)  # type: ignore[arg-type]
-    return anonymise_patients([folder], tmp_path / "out", given)[0]
+    return list(anonymise_patients([folder], tmp_path / "out", given).copies)
 
 
 def files(folder: Path) -> list[FileDataset]:
@@ -200,6 +202,23 @@ def test_burned_in_text_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     assert list((tmp_path / "out").rglob("*.dcm")) == []
 
 
+def test_one_patient_that_cannot_be_copied_does_not_end_the_run(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        stack = axial(4, patient_id=f"MRN-{number}", series=f"series {number}", study=f"study {number}")
+        paths = write_stack(tmp_path / "in" / str(number) / "ct", stack)
+        if number == 2:
+            burned = pydicom.dcmread(paths[1])
+            burned.BurnedInAnnotation = "YES"
+            burned.save_as(paths[1])
+    done = CliRunner().invoke(
+        command, [str(tmp_path / "in"), "--out", str(tmp_path / "out")], standalone_mode=False
+    )
+    assert done.return_value == 3
+    assert "error in patient MRN-2: This image has text burned into its pixels" in done.output
+    assert "1 of 3 patients not copied" in done.output
+    assert len([p for p in (tmp_path / "out").iterdir() if p.is_dir()]) == 2
+
+
 def test_a_file_without_its_class_or_with_a_type_of_value_that_is_none_is_refused(tmp_path: Path) -> None:
     folder = patient_folder(tmp_path / "in")
     structure_set_file = next(p for p in folder.rglob("*.dcm") if pydicom.dcmread(p).Modality == "RTSTRUCT")
@@ -215,8 +234,8 @@ def test_what_is_not_understood_is_not_copied_and_named(tmp_path: Path) -> None:
     folder = patient_folder(tmp_path / "in")
     write_other(folder / "dose.dcm", "RTDOSE", "1.2.840.10008.5.1.4.1.1.481.2", STACK)
     options = AnonymiseOptions(key_path=tmp_path / "key.json")
-    copies, not_copied = anonymise_patients([folder], tmp_path / "out", options)
-    assert len(copies) == 1 and len(not_copied) == 1 and "RT Dose" in not_copied[0]
+    done = anonymise_patients([folder], tmp_path / "out", options)
+    assert len(done.copies) == 1 and len(done.not_copied) == 1 and "RT Dose" in done.not_copied[0]
 
 
 def test_a_word_that_slips_through_is_found_and_nothing_is_left(

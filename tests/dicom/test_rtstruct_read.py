@@ -428,3 +428,9 @@ def test_overlaps_and_copies_are_said(read) -> None:
     masks, notes = read({"A": [box, box + np.array([4.0, 4.0, 0])]}, xor)
     assert masks["A"].tolist() == on({2: 2 * VOXELS - 8})
     assert notes == []
+
+
+def test_a_name_with_line_ends_stays_on_one_line(read):
+    masks, notes = read({"left\neye": box_contours(STACK, [2])})
+    assert list(masks) == ["left eye"]
+    assert notes == ["ROI 'left\\neye' (number 1) is called left eye here"]

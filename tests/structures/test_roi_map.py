@@ -153,3 +153,11 @@ def test_patterns_survive_saving(tmp_path: Path) -> None:
     roi_map.save(tmp_path / "map.yaml", comments={"*ring*": "12 names, 40 structure sets"})
     assert RoiMap.load(tmp_path / "map.yaml") == roi_map
     assert "- '*ring*'  # 12 names, 40 structure sets" in (tmp_path / "map.yaml").read_text(encoding="utf-8")
+
+
+def test_names_with_line_ends_stay_on_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "map.yaml"
+    RoiMap(rois={"Brainstem": ("stem\nstem",)}, ignore=("x\ty",)).save(path, undecided=["a\nb: c"])
+    lines = path.read_text().splitlines()
+    assert '#  - "a\\nb: c"' in lines
+    assert RoiMap.load(path).rois["Brainstem"] == ("stem\nstem",)
