@@ -1,8 +1,9 @@
-"""Imports go one way, and heavy packages stay in the rooms that need them."""
+"""Imports go one way, and heavy packages stay in the modules that need them."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,9 +39,9 @@ LAYERS = (
     ("cli",),
     ("__main__",),
 )
-"""From the ground up: a room may import its own layer and the layers before it."""
+"""From the ground up: a module may import its own layer and the layers before it."""
 
-LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 
 FORBIDDEN = {
     "torch": (
@@ -72,12 +73,12 @@ FORBIDDEN = {
         "bundle",
         "derived",
     ),
-    "rich": tuple(room for room in LEVEL if room != "cli"),
-    "click": tuple(room for room in LEVEL if room != "cli"),
+    "rich": tuple(module for module in LEVEL if module != "cli"),
+    "click": tuple(module for module in LEVEL if module != "cli"),
 }
 
 
-def room_of(path: Path) -> str:
+def module_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -101,14 +102,25 @@ def imported_names(path: Path) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_one_way(path: Path) -> None:
-    room = room_of(path)
-    assert room in LEVEL, f"{room} has no layer: give it one in tests/test_layering.py and ARCHITECTURE.md"
+    module = module_of(path)
+    assert module in LEVEL, (
+        f"{module} has no layer: give it one in tests/test_layering.py and ARCHITECTURE.md"
+    )
     for name, line in imported_names(path):
         parts = name.split(".")
         if parts[0] == "contour_ai" and len(parts) > 1 and parts[1] in LEVEL:
-            assert LEVEL[parts[1]] <= LEVEL[room], f"{path}:{line}: {room} must not import {parts[1]}"
+            assert LEVEL[parts[1]] <= LEVEL[module], f"{path}:{line}: {module} must not import {parts[1]}"
         banned = FORBIDDEN.get(parts[0], ())
-        assert room not in banned, f"{path}:{line}: {room} must not import {parts[0]}"
+        assert module not in banned, f"{path}:{line}: {module} must not import {parts[0]}"
+
+
+def test_architecture_names_what_is_there() -> None:
+    text = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8").split("\n## Decisions")[0]
+    named = set(re.findall(r"`(\w+)`", text))
+    packages = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    assert packages - {"__init__", "__main__", "_models"} <= named
+    for path in re.findall(r"`(\w+/\w+\.py)`", text):
+        assert (PACKAGE / path).is_file(), f"ARCHITECTURE.md names {path}, which is not there"
 
 
 def test_one_file_imports_rt_utils() -> None:
