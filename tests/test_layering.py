@@ -120,7 +120,9 @@ def test_architecture_names_what_is_there() -> None:
     packages = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
     assert packages - {"__init__", "__main__", "_models"} <= named
     for path in re.findall(r"`(\w+/\w+\.py)`", text):
-        assert (PACKAGE / path).is_file(), f"ARCHITECTURE.md names {path}, which is not there"
+        assert path.startswith("tests/") or (PACKAGE / path).is_file(), (
+            f"ARCHITECTURE.md names {path}, which is not there"
+        )
 
 
 def test_one_file_imports_rt_utils() -> None:
