@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.2
 RETENTION_S = 3600.0
 DISK_LOOK_S = 60.0
+LATE_S = 3600.0
+"""A result that was not sent for so long is a problem."""
 LOCK = "node.lock"
 
 FIXED = ("ae_title", "host", "port", "storage", "devices", "tls", "web", "max_associations", "watch")
@@ -231,12 +234,19 @@ class Node:
             r["state"]: r["n"]
             for r in self.database.rows("SELECT state, COUNT(*) n FROM series GROUP BY state")
         }
-        late = self.database.row("SELECT MIN(next_at) at, COUNT(*) n FROM deliveries WHERE state = 'waiting'")
+        late = self.database.row(
+            "SELECT MIN(jobs.finished_at) oldest, COUNT(*) n FROM deliveries JOIN jobs ON jobs.id = job"
+            " WHERE deliveries.state = 'waiting'"
+        )
         free = self.store.free_gb()
         workers = [{"device": w.device, "alive": w.process_id is not None} for w in self.workers]
         problems = []
         if free < self.config.keep.free_gb:
             problems.append("disk")
+        if not all(worker["alive"] for worker in workers):
+            problems.append("worker")
+        if late is not None and late["n"] and now() - (late["oldest"] or now()) > LATE_S:
+            problems.append("sending")
         if self.reload_error:
             problems.append("configuration")
         return {
@@ -246,6 +256,7 @@ class Node:
             "series": series,
             "deliveries_waiting": 0 if late is None else late["n"],
             "free_gb": round(free, 1),
+            "disk_gb": round(shutil.disk_usage(self.storage).total / 1e9, 1),
             "workers": workers,
             "time": now(),
         }

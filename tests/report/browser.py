@@ -68,8 +68,8 @@ class Tab:
         one, _, self._unread = self._unread.partition(b"\0")
         return dict(json.loads(one))
 
-    def open(self, path: Path) -> None:
-        """Loads a file and waits until the page says that it is ready."""
+    def open(self, page: Path | str) -> None:
+        """Loads a file or an address."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
@@ -77,7 +77,7 @@ class Tab:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=1500, height=950, deviceScaleFactor=1, mobile=False
         )
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
 
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression; a promise is waited for."""

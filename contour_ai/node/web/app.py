@@ -25,7 +25,7 @@ from contour_ai.node.database import Row
 from contour_ai.node.service import Node
 from contour_ai.node.web import security
 from contour_ai.node.web.actions import ACTIONS, RefusedError
-from contour_ai.node.web.job_lists import GROUPS, roi_lines, today, when, worklist
+from contour_ai.node.web.job_lists import GROUPS, Line, is_phantom, roi_lines, today, when, worklist
 
 HERE = Path(__file__).parent
 RATINGS = ("none", "minor", "major", "not usable")
@@ -39,6 +39,7 @@ class Page:
         self.node = node
         self.templates = Jinja2Templates(HERE / "templates")
         self.logins = security.Logins(node.config.web)
+        self._seen: dict[str, set[str]] = {}
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -94,7 +95,7 @@ class Page:
         group = request.query_params.get("show", "all")
         search = request.query_params.get("search", "")[:100]
         lines = worklist(self.node.database, group, search)
-        self.node.audit.write(self._user(request), "saw worklist", show=group, lines=len(lines))
+        self._audit_worklist(request, group, lines)
         return self._show(
             request,
             "worklist.html",
@@ -105,6 +106,16 @@ class Page:
             today=today(self.node.database),
             health=self.node.health(),
         )
+
+    def _audit_worklist(self, request: Request, group: str, lines: list[Line]) -> None:
+        """Whose lines a user saw. The list is read anew every few seconds: then only those that are new to the user."""
+        user = self._user(request)
+        patients = {line.patient_id for line in lines}
+        again = request.headers.get("X-Refresh") == "1"
+        fresh = patients - self._seen.get(user, set()) if again else patients
+        if fresh or not again:
+            self.node.audit.write(user, "saw worklist", show=group, patients=sorted(fresh))
+        self._seen[user] = patients
 
     def _health(self, request: Request) -> Response:
         health = self.node.health()
@@ -127,6 +138,10 @@ class Page:
             facts={k: v for k, v in json.loads(row["facts"]).items() if v},
             slices=len(self.node.store.paths(row["series_uid"])),
             jobs=jobs,
+            aside=self.node.database.rows(
+                "SELECT aside.* FROM aside JOIN instances USING (sop_uid) WHERE series_uid = ?",
+                row["series_uid"],
+            ),
             models=_models(),
         )
 
@@ -148,6 +163,7 @@ class Page:
             series=series,
             settings=json.loads(job["settings"]),
             rois=roi_lines(job, database),
+            phantom=is_phantom(job),
             ratings=RATINGS,
             deliveries=database.rows(
                 "SELECT * FROM deliveries WHERE job = ? ORDER BY destination", job["id"]
@@ -174,8 +190,15 @@ class Page:
         path = None if job is None or not job["folder"] else self.node.book.results / job["folder"] / name
         if job is None or path is None or not path.is_file():
             return PlainTextResponse("no such file", status_code=404)
-        self.node.audit.write(self._user(request), f"saw {name}", job=job["id"])
+        self._audit_file(request, job["id"], name)
         return FileResponse(path, media_type=media_type)
+
+    def _audit_file(self, request: Request, job: int, name: str) -> None:
+        row = self.node.database.row(
+            "SELECT patient_id FROM jobs JOIN series USING (series_uid) WHERE id = ?", job
+        )
+        patient = "" if row is None else row["patient_id"]
+        self.node.audit.write(self._user(request), f"saw {name}", job=job, patient=patient)
 
     def _log_path(self, job: int) -> Path:
         return self.node.book.results / f"job-{job:06d}.log"
@@ -184,7 +207,7 @@ class Page:
         path = self._log_path(request.path_params["number"])
         if not path.is_file():
             return PlainTextResponse("no log", status_code=404)
-        self.node.audit.write(self._user(request), "saw log", job=request.path_params["number"])
+        self._audit_file(request, request.path_params["number"], "log")
         return PlainTextResponse(path.read_text(encoding="utf-8", errors="replace"))
 
     # -- actions --------------------------------------------------------------------------------------------

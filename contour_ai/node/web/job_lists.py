@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -63,6 +64,7 @@ class Line:
     state: str
     state_word: str
     message: str
+    phantom: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,14 @@ class RoiLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Today:
-    """Counts and times of the last 24 hours."""
+    """Counts and times of the last 24 hours.
+
+    Args:
+        waiting: jobs that wait or are worked on; `oldest_wait_s` is since when the first of them waits.
+        unsent: deliveries that wait; `failing` of them failed before.
+        median_s, p95_s: from the last slice to the destination.
+        hours: series that arrived in each hour of the day, local time, from 0.
+    """
 
     arrived: int = 0
     contoured: int = 0
@@ -88,7 +97,12 @@ class Today:
     stopped: int = 0
     failed: int = 0
     waiting: int = 0
+    oldest_wait_s: float = 0.0
+    unsent: int = 0
+    failing: int = 0
     median_s: float | None = None
+    p95_s: float | None = None
+    hours: tuple[int, ...] = (0,) * 24
     rules: dict[str, int] = field(default_factory=dict)
 
 
@@ -102,7 +116,9 @@ def worklist(database: Database, group: str = "all", search: str = "") -> list[L
     rows = database.rows(
         "SELECT series.rowid AS number, series.*, jobs.id AS job, jobs.rule AS rule, jobs.settings AS settings,"
         " jobs.verdict AS verdict, jobs.state AS job_state, jobs.message AS message,"
-        " (SELECT COUNT(*) FROM instances WHERE instances.series_uid = series.series_uid) AS slices"
+        " (SELECT COUNT(*) FROM instances WHERE instances.series_uid = series.series_uid) AS slices,"
+        " (SELECT COUNT(*) FROM aside JOIN instances USING (sop_uid) WHERE instances.series_uid = series.series_uid)"
+        " AS aside, CASE WHEN json_valid(jobs.summary) THEN json_extract(jobs.summary, '$.model.kind') END AS kind"
         " FROM series LEFT JOIN jobs ON jobs.id ="
         " (SELECT MAX(id) FROM jobs WHERE jobs.series_uid = series.series_uid) ORDER BY last_at DESC"
     )
@@ -123,6 +139,7 @@ def _line(row: Row) -> Line:
         row["job_state"] if row["state"] in ("contoured", "deleted") and row["job_state"] else row["state"]
     )
     settings = json.loads(row["settings"]) if row["settings"] else {}
+    aside = f"{row['aside']} other image(s) of the same UID kept aside" if row["aside"] else ""
     return Line(
         series=row["number"],
         job=row["job"],
@@ -136,7 +153,8 @@ def _line(row: Row) -> Line:
         verdict=row["verdict"] or "",
         state=state,
         state_word=STATES.get(state, state),
-        message=row["message"] or row["reason"],
+        message="; ".join(part for part in (row["message"] or row["reason"], aside) if part),
+        phantom=row["kind"] == "phantom",
     )
 
 
@@ -159,17 +177,40 @@ def today(database: Database) -> Today:
     rules = database.rows(
         "SELECT rule, COUNT(*) n FROM jobs WHERE created_at > ? GROUP BY rule ORDER BY n DESC", since
     )
-    waiting = database.row("SELECT COUNT(*) FROM jobs WHERE state IN ('waiting', 'working')")
+    waiting = database.row(
+        "SELECT COUNT(*) n, MIN(created_at) at FROM jobs WHERE state IN ('waiting', 'working')"
+    )
+    unsent = database.row(
+        "SELECT COUNT(*) n, COALESCE(SUM(attempts > 0), 0) failing FROM deliveries WHERE state = 'waiting'"
+    )
+    assert waiting is not None and unsent is not None
+    arrivals = Counter(
+        datetime.fromtimestamp(row["first_at"]).hour
+        for row in database.rows("SELECT first_at FROM series WHERE first_at > ?", since)
+    )
     return Today(
         arrived=count("SELECT COUNT(*) FROM series WHERE first_at > ?"),
         contoured=count("SELECT COUNT(*) FROM jobs WHERE structure_set != '' AND finished_at > ?"),
         sent=count("SELECT COUNT(*) FROM jobs WHERE sent_at > ?"),
         stopped=count("SELECT COUNT(*) FROM jobs WHERE state = 'stopped' AND finished_at > ?"),
         failed=count("SELECT COUNT(*) FROM jobs WHERE state = 'failed' AND finished_at > ?"),
-        waiting=0 if waiting is None else int(waiting[0]),
+        waiting=int(waiting["n"]),
+        oldest_wait_s=max(0.0, time.time() - waiting["at"]) if waiting["n"] else 0.0,
+        unsent=int(unsent["n"]),
+        failing=int(unsent["failing"]),
         median_s=statistics.median(times) if times else None,
+        p95_s=sorted(times)[round(0.95 * (len(times) - 1))] if times else None,
+        hours=tuple(arrivals[hour] for hour in range(24)),
         rules={row["rule"]: row["n"] for row in rules},
     )
+
+
+def is_phantom(job: Row) -> bool:
+    """Whether a phantom model made a result."""
+    try:
+        return bool(json.loads(job["summary"] or "{}").get("model", {}).get("kind") == "phantom")
+    except (ValueError, AttributeError):
+        return False
 
 
 def roi_lines(job: Row, database: Database) -> list[RoiLine]:

@@ -92,10 +92,11 @@ def write_prediction(
         ]
         contours = [c for c in contours if c.info.name not in again] + more
         expected.update(masks)
+    phantom = "A phantom model: never for a patient. " if bundle.kind == "phantom" else ""
     provenance = Provenance(
         label=bundle.name,
-        series_description=f"contour-ai {bundle.name}: needs review",
-        description=f"Automatic contours of {bundle.name} {bundle.version}. Needs review before use.",
+        series_description=f"contour-ai {bundle.name}: {'not for patients' if phantom else 'needs review'}",
+        description=f"Automatic contours of {bundle.name} {bundle.version}. {phantom}Needs review before use.",
         model=bundle.name,
         model_version=bundle.version,
         weights_sha256=bundle.weights_sha256,

@@ -6,7 +6,7 @@ if (table) {
     const busy = document.hidden || document.activeElement?.matches("input, select") || String(getSelection());
     if (busy) return;
     try {
-      const answer = await fetch(location.href, { credentials: "same-origin" });
+      const answer = await fetch(location.href, { credentials: "same-origin", headers: { "X-Refresh": "1" } });
       if (!answer.ok || answer.redirected) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const selector of [".figures", "table[data-refresh] tbody"]) {
