@@ -102,7 +102,7 @@ def test_what_the_structure_set_says_comes_from_the_bundle(tmp_path: Path, model
     result = predict(make_patient(tmp_path / "in"), bundle, tmp_path / "out", options)
     file = pydicom.dcmread(result.path)
     assert file.StructureSetLabel == file.StructureSetName == "bright"
-    assert file.SeriesDescription == "contour-ai bright: needs review"
+    assert file.SeriesDescription == "contour-ai bright: not for patients"
     names = [roi.ROIName for roi in file.StructureSetROISequence]
     assert names == ["Brigh", "Bri~2", "Body"]
     for roi, asked in zip(file.StructureSetROISequence, ("Bright", "Brighter"), strict=False):
