@@ -23,9 +23,12 @@ RUN pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH"
 COPY pyproject.toml README.md LICENSE /src/
 COPY contour_ai /src/contour_ai
 COPY models /src/models
-RUN pip install /src && rm -rf /src
+# Extras, such as node (deploy/compose.yaml) or node,seg.
+ARG EXTRAS=
+RUN pip install "/src${EXTRAS:+[$EXTRAS]}" && rm -rf /src
 
-RUN useradd --create-home --uid 1000 contour
+# /var/lib/contour-ai: the node's storage, for a volume.
+RUN useradd --create-home --uid 1000 contour && install -d -o contour -g contour -m 700 /var/lib/contour-ai
 USER contour
 WORKDIR /data
 ENTRYPOINT ["contour-ai"]
