@@ -32,6 +32,7 @@ from contour_ai.surfaces import Mesh, reduced_mesh
 logger = logging.getLogger(__name__)
 COHORT = "cohort.html"
 PATIENTS = "patients"
+GRAVE_FIRST = {"stop": 0, "look": 1, "clear": 2}
 
 Names = Mapping[str, RoiNames]
 
@@ -157,7 +158,8 @@ def _write(
         volume = volumes.get(roi, metrics[roi].predicted_cm3 if roi in metrics else None)
         info = _info(roi, both.predicted, sides[0])
         surface = _surface(sides[0], both.predicted, ct)
-        rois.append(ShownRoi(info, contours[0], contours[1], metrics.get(roi), volume, surface))
+        verdict = str(summary.get("rois", {}).get(roi, {}).get("verdict", ""))
+        rois.append(ShownRoi(info, contours[0], contours[1], metrics.get(roi), volume, surface, verdict))
     spacing = " x ".join(f"{mm:.3g}" for mm in ct.grid.spacing_mm)
     model = summary.get("model", {})
     said = " ".join(str(model[key]) for key in ("name", "version") if key in model)
@@ -168,6 +170,7 @@ def _write(
         rois=rois,
         flags=shown_flags(summary) if summary else None,
         provenance=_provenance(ct, sides, summary),
+        verdict=str(summary.get("verdict", "")),
         notes=[*_noted_before(summary, notes), *_about_flags(summary), *notes],
     )
     write_patient_report(path, page)
@@ -239,9 +242,14 @@ def _info(roi: str, name: str | None, structure_set: StructureSet) -> RoiInfo:
 
 
 def shown_flags(summary: Mapping[str, Any]) -> list[ShownFlag]:
-    """The flags of a `summary.json`: those of the whole scan first."""
-    found = [("", flag) for flag in summary.get("flags", ())]
-    found += [(roi, flag) for roi, facts in summary.get("rois", {}).items() for flag in facts["flags"]]
+    """The flags of a `summary.json`: those of the whole scan first; where it has verdicts, the reasons for these,
+    those of the gravest first.
+    """
+    key = "findings" if summary.get("verdict") else "flags"
+    rois = summary.get("rois", {})
+    order = sorted(rois, key=lambda roi: GRAVE_FIRST.get(rois[roi].get("verdict", ""), len(GRAVE_FIRST)))
+    found = [("", flag) for flag in summary.get(key, ())]
+    found += [(roi, flag) for roi in order for flag in rois[roi].get(key, ())]
     return [
         ShownFlag(
             roi,

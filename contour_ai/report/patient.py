@@ -45,6 +45,7 @@ class ShownRoi:
 
     Args:
         surface: of the prediction, in few triangles, for the picture in three dimensions.
+        verdict: `clear`, `look` or `stop`; "" where nobody judged it.
     """
 
     info: RoiInfo
@@ -53,6 +54,7 @@ class ShownRoi:
     metrics: RoiMetrics | None = None
     volume_cm3: float | None = None
     surface: Mesh | None = None
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class PatientPage:
         flags: None where nobody looked for any, which the page says.
         provenance: {heading: {name: value}}.
         labels: what the two sides are called.
+        verdict: on the patient, `clear`, `look` or `stop`; "" where nobody judged it.
     """
 
     title: str
@@ -84,6 +87,7 @@ class PatientPage:
     provenance: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     labels: tuple[str, str] = ("prediction", "reference")
+    verdict: str = ""
 
 
 def write_patient_report(
@@ -138,6 +142,7 @@ def _content(page: PatientPage, packed: PackedVolume) -> dict[str, Any]:
             }
             for flag in page.flags or ()
         ],
+        "verdict": page.verdict,
         "flagsKnown": page.flags is not None,
         "metrics": _table(page.rois, scored),
         "definitions": DEFINITIONS if scored else {"volume": DEFINITIONS["volume"]},
@@ -152,6 +157,7 @@ def _roi(roi: ShownRoi, scored: bool) -> dict[str, Any]:
         "name": roi.info.name,
         "color": "#{:02x}{:02x}{:02x}".format(*roi.info.color),
         "figure": figure,
+        "verdict": roi.verdict,
         "external": roi.info.interpreted_type == "EXTERNAL",
         "surface": None if roi.surface is None else pack_surface(roi.surface),
         "predicted": None if roi.predicted is None else pack_contours(roi.predicted),

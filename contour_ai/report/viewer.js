@@ -192,7 +192,7 @@ function listRois() {
   byId("rois").replaceChildren(...rois.map((roi) => {
     const swatch = element("span", { className: "swatch" });
     swatch.style.background = roi.color;
-    const name = element("button", { className: "name", title: "go to its middle", onclick: () => goToRoi(roi) }, swatch, element("span", { className: roi.flagged ? "flagged" : "" }, roi.name));
+    const name = element("button", { className: "name", title: "go to its middle", onclick: () => goToRoi(roi) }, swatch, element("span", { className: roi.flagged && !roi.verdict ? "flagged" : "" }, roi.name), ...(roi.verdict && roi.verdict !== "clear" ? [element("b", { className: `verdict ${roi.verdict}` }, roi.verdict)] : []));
     const switches = SIDES.map((side) => toggle(side, `${label[side]} of ${roi.name}`, roi.color, roi.shown[side] && state.sides[side], !roi.contours[side], () => {
       roi.shown[side] = !roi.shown[side];
       listRois();
@@ -222,6 +222,8 @@ function listFlags() {
 function listTables() {
   byId("patient").textContent = data.title;
   byId("subtitle").textContent = data.subtitle;
+  byId("verdict").textContent = data.verdict;
+  byId("verdict").className = `verdict ${data.verdict}`;
   const head = element("tr", {}, ...data.metrics.columns.map((c) => element("th", c.definition ? { title: c.definition } : {}, c.label)));
   const body = data.metrics.rows.map((row) => element("tr", {}, ...row.map((cell) => element("td", {}, cell))));
   byId("metrics").replaceChildren(element("thead", {}, head), element("tbody", {}, ...body));
@@ -251,7 +253,7 @@ async function start() {
     const contours = {};
     for (const side of SIDES) contours[side] = roi[side] && (await unpackContours(roi[side]));
     const surface = await unpackSurface(roi.surface);
-    return { number, name: roi.name, color: roi.color, external: roi.external, surface, figure: roi.figure, flagged: flagged.has(roi.name), contours, shown: { predicted: true, reference: true } };
+    return { number, name: roi.name, color: roi.color, external: roi.external, surface, figure: roi.figure, verdict: roi.verdict, flagged: flagged.has(roi.name), contours, shown: { predicted: true, reference: true } };
   }));
   listRois();
   redraw();

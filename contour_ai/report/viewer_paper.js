@@ -34,9 +34,9 @@ function preparePrint() {
   const lines = rois.map((roi) => {
     const swatch = element("span", { className: "swatch" });
     swatch.style.background = roi.color;
-    return element("tr", {}, element("td", {}, swatch, roi.name), element("td", {}, roi.figure));
+    return element("tr", {}, element("td", {}, swatch, roi.name), element("td", {}, roi.verdict), element("td", {}, roi.figure));
   });
-  byId("paper-rois").replaceChildren(element("thead", {}, element("tr", {}, element("th", {}, "ROI"), element("th", {}, data.figure))), element("tbody", {}, ...lines));
+  byId("paper-rois").replaceChildren(element("thead", {}, element("tr", {}, element("th", {}, "ROI"), element("th", {}, rois.some((roi) => roi.verdict) ? "verdict" : ""), element("th", {}, data.figure))), element("tbody", {}, ...lines));
 }
 
 window.addEventListener("beforeprint", preparePrint);

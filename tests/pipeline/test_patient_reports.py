@@ -153,3 +153,22 @@ def test_flags_of_a_summary_without_figures() -> None:
         {"flags": [{"code": "c", "reason": "r", "value": 1.5, "low": 2, "high": 3, "unit": "mm"}]}
     )
     assert flag.figure == "1.5 mm (at least 2, at most 3)"
+
+
+def test_reasons_of_verdicts_come_before_flags_the_gravest_first() -> None:
+    def one(reason: str) -> list[dict[str, object]]:
+        return [{"code": "x", "reason": reason, "slices_from_1": [3]}]
+
+    rois = {
+        "A": {"verdict": "clear", "flags": one("a flag"), "findings": []},
+        "B": {"verdict": "look", "flags": one("another"), "findings": one("small")},
+        "C": {"verdict": "stop", "flags": [], "findings": one("absurd")},
+    }
+    judged = shown_flags(
+        {"verdict": "look", "findings": one("of the scan"), "flags": one("image"), "rois": rois}
+    )
+    assert [(f.roi, f.reason) for f in judged] == [("", "of the scan"), ("C", "absurd"), ("B", "small")]
+    assert judged[0].slices == (2,)
+    earlier = {name: {"flags": facts["flags"]} for name, facts in rois.items()}
+    before = shown_flags({"flags": one("image"), "rois": earlier})
+    assert [f.reason for f in before] == ["image", "a flag", "another"]

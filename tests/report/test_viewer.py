@@ -31,7 +31,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         RoiInfo("Body", (0, 0, 255), "EXTERNAL"), stack_to_polygons(BODY), surface=reduced_mesh(BODY, GRID)
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_patient_report(path, page(rois=[replace(gland, surface=surface), cord, body]))
+    write_patient_report(
+        path,
+        page(
+            rois=[replace(gland, surface=surface, verdict="look"), replace(cord, verdict="clear"), body],
+            verdict="look",
+        ),
+    )
     return path
 
 
@@ -277,3 +283,9 @@ def test_a_packed_surface_is_small(report: Path) -> None:
     assert roi["surface"]["faces"] > 100
     assert len(roi["surface"]["data"]) < 40_000
     assert pack_surface(mesh_of_mask(np.zeros(SHAPE, bool), GRID)) is None
+
+
+def test_verdicts_are_written_in_words(tab: Tab) -> None:
+    assert tab.run("byId('verdict').textContent") == "look"
+    badges = "[...document.querySelectorAll('#rois .roi')].map((r) => r.querySelector('.verdict')?.textContent || '')"
+    assert tab.run(badges) == ["look", "", ""]
