@@ -19,6 +19,7 @@ from contour_ai.render import (
     slice_plane,
     view_of,
 )
+from contour_ai.render.drawing import draw_names
 from contour_ai.structures import RoiInfo
 from contour_ai.volume import Volume
 
@@ -54,6 +55,7 @@ def test_panels_are_true_to_millimetres_and_contours_lie_where_the_mask_is() -> 
     assert picture.width == 3 * 300 + 2 * 4
     overlay = picture.crop((608, 24, 908, 424))
     line = colored(overlay, RED.color)
+    line[:96] = False  # the name, above the contour
     rows, columns = np.flatnonzero(line.any(axis=1)), np.flatnonzero(line.any(axis=0))
     assert (rows[0], rows[-1]) == pytest.approx((10 * 10, 20 * 10), abs=3)
     assert (columns[0], columns[-1]) == pytest.approx((30 * 5, 50 * 5), abs=3)
@@ -91,6 +93,25 @@ def test_holes_stay_open_and_the_body_is_not_filled() -> None:
     assert prediction[125, 150, 0] > 160, "ring"
     assert prediction[350, 40].tolist() == [127] * 3, "body"
     assert colored(picture.crop((304, 24, 604, 424)), BODY.color).any()
+
+
+def test_names_stand_beside_their_contours_and_cover_no_other() -> None:
+    masks = {"Red": (slice(10, 14), slice(20, 30)), "Blue": (slice(15, 19), slice(20, 30)), "Empty": None}
+    contours = {
+        name: mask_to_polygons(box_mask(*at), holes="separate")
+        for name, at in masks.items()
+        if at is not None
+    }
+    rois = [RED, BLUE, RoiInfo("Empty", (1, 2, 3)), BODY]
+    contours["Body"] = mask_to_polygons(box_mask(slice(0, 40), slice(0, 60)), holes="separate")
+    panel = Image.new("RGB", (300, 400))
+    boxes = draw_names(panel, contours, rois, View(0, 40, 0, 60))
+    assert len(boxes) == 3, "nothing is written where there is no contour"
+    for n, (a, b, c, d) in enumerate(boxes):
+        assert 0 <= a < c <= 300 and 0 <= b < d <= 400
+        assert all(a >= g or c <= e or b >= h or d <= f for e, f, g, h in boxes[:n])
+    assert boxes[0][3] <= 100 and boxes[0][1] > 70, "above the contour"
+    assert colored(panel.crop(boxes[0]), RED.color).any() and colored(panel.crop(boxes[1]), BLUE.color).any()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The parts of a picture: tissue, contours, letters, legend."""
+"""The parts of a picture: tissue, contours, names, letters, legend."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ FILL_OPACITY = 90
 OPACITY_OF = [0] + [FILL_OPACITY] * 255
 """Of a pixel that is 0 outside."""
 LETTER = (255, 255, 160)
+NAME_GAP_PX = 3
+FARTHEST_LINES = 9
+"""How many lines of text a name may be moved away from its contour."""
 DASH_PX = (6.0, 5.0)
 """Length of dashes and gaps of the ground truth's outline."""
 
@@ -125,6 +128,59 @@ def draw_letters(panel: Image.Image, letters: tuple[str, str, str, str], size_px
         corner = x + stamp.left, y + stamp.top
         panel.paste((0, 0, 0), corner, stamp.edged)
         panel.paste(LETTER, corner, stamp.letter)
+
+
+def draw_names(
+    panel: Image.Image, contours: Contours, rois: Sequence[RoiInfo], view: View, size_px: int = 12
+) -> list[tuple[int, int, int, int]]:
+    """Writes every ROI's name beside its contour, in its colour, where it covers no other name.
+
+    Above, below, right or left of the contour, or farther away where these are taken.
+
+    Returns:
+        (left, top, right, bottom) of every name, in pixels.
+    """
+    taken: list[tuple[int, int, int, int]] = []
+    for roi in rois:
+        polygons = contours.get(roi.name, ())
+        if not polygons:
+            continue
+        points = np.concatenate([_to_screen(polygon, view, panel.size) for polygon in polygons])
+        stamp = _stamp(roi.name, size_px, "la")
+        size = stamp.letter.width, stamp.letter.height
+        box = _free_place((points.min(axis=0), points.max(axis=0)), size, panel.size, taken)
+        taken.append(box)
+        panel.paste((0, 0, 0), box[:2], stamp.edged)
+        panel.paste(roi.color, box[:2], stamp.letter)
+    return taken
+
+
+def _free_place(
+    around: tuple[NDArray[np.float64], NDArray[np.float64]],
+    size: tuple[int, int],
+    panel: tuple[int, int],
+    taken: Sequence[tuple[int, int, int, int]],
+) -> tuple[int, int, int, int]:
+    """The first place for a name beside a box that is free, kept on the panel; the first of all where none is."""
+    (left, top), (right, bottom) = around
+    wide, high = size
+    middle, beside = (left + right - wide) / 2, (top + bottom - high) / 2
+    places = [
+        (middle, top - high - NAME_GAP_PX),
+        (middle, bottom + NAME_GAP_PX),
+        (right + NAME_GAP_PX, beside),
+        (left - wide - NAME_GAP_PX, beside),
+    ]
+    for away in range(1, FARTHEST_LINES):
+        places += [(right + NAME_GAP_PX, beside + sign * away * high) for sign in (-1, 1)]
+    boxes = []
+    for x, y in places:
+        x, y = round(max(0, min(panel[0] - wide, x))), round(max(0, min(panel[1] - high, y)))
+        boxes.append((x, y, x + wide, y + high))
+    free = (
+        b for b in boxes if all(b[0] >= t[2] or b[2] <= t[0] or b[1] >= t[3] or b[3] <= t[1] for t in taken)
+    )
+    return next(free, boxes[0])
 
 
 @dataclass(frozen=True, eq=False)

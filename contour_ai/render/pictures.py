@@ -11,6 +11,7 @@ from contour_ai.render.drawing import (
     FAINT,
     TEXT,
     draw_letters,
+    draw_names,
     draw_outlines,
     legend_of,
     panel_size,
@@ -51,6 +52,7 @@ def overlay_panels(
         panels.append((overlay, "contours (ground truth dashed)"))
     else:
         panels.append((overlay, "contours"))
+    draw_names(overlay, plane.predicted, rois, view)
     gap, top = 4, 24
     width = len(panels) * (size[0] + gap) - gap
     legend = legend_of(tuple(rois), width)
@@ -129,6 +131,7 @@ def _tile(plane: Plane, view: View, rois: Sequence[RoiInfo], tile_px: int) -> Im
     draw_outlines(base, plane.predicted, rois, view)
     if plane.reference is not None:
         draw_outlines(base, plane.reference, rois, view, dashed=True)
+    draw_names(base, plane.predicted, rois, view, 10)
     draw_letters(base, plane.letters, 11)
     tile = Image.new("RGB", (tile_px - 4, size[1] + 20), BACKGROUND)
     tile.paste(base, ((tile.width - size[0]) // 2, 16))
