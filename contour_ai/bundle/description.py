@@ -128,6 +128,8 @@ class ModelBundle:
     provenance: MadeFrom = field(default_factory=MadeFrom)
     ranges: Ranges | None = None
     """What is usual in the training patients, for the flags of a prediction; None where it was not measured."""
+    region: str = ""
+    """The part of the body that it knows, in words ("head and neck"), for the verdict on a scan that shows another."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Chapters of the card that a person wrote: heading and Markdown."""
     weights_sha256: str = ""

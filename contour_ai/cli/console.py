@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
@@ -47,6 +47,26 @@ def styled(*parts: str | tuple[str, str]) -> Text:
     from rich.text import Text
 
     return Text.assemble(*parts)
+
+
+VERDICT_STYLES = {"clear": "green", "look": "yellow", "stop": "bold red"}
+
+
+def verdict_part(verdict: str) -> tuple[str, str]:
+    """A verdict as a part of a `styled` line."""
+    return verdict, VERDICT_STYLES.get(verdict, "")
+
+
+def styled_verdict(verdict: str) -> Text:
+    """A verdict in its colour."""
+    return styled(verdict_part(verdict))
+
+
+def reasons_text(reasons: Sequence[str], *, every: bool) -> str:
+    """The first of several reasons with the number of the others, or every one of them."""
+    if every or len(reasons) < 2:
+        return "; ".join(reasons)
+    return f"{reasons[0]} (+{len(reasons) - 1})"
 
 
 def print_note(sentence: object) -> None:

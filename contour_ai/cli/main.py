@@ -77,9 +77,17 @@ def exit_status(error: BaseException) -> int:
     return 1
 
 
-def worst_status(errors: Iterable[BaseException]) -> int:
-    """The exit status of a command that went on after errors: 1 is worse than all others, 0 means there was none."""
-    statuses = {exit_status(error) for error in errors}
+STOPPED = 7
+"""At least one patient's contours are not fit to be used."""
+
+
+def worst_status(errors: Iterable[BaseException], *, stopped: bool = False) -> int:
+    """The exit status of a command that went on after errors: 1 is worse than all others, 0 means there was none.
+
+    Args:
+        stopped: whether the verdict on a patient is `stop`.
+    """
+    statuses = {exit_status(error) for error in errors} | ({STOPPED} if stopped else set())
     return 1 if 1 in statuses else max(statuses, default=0)
 
 

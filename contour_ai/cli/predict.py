@@ -79,6 +79,14 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Add the contours to a copy of this structure set (one patient), whose own contours stay byte for byte.",
 )
+@click.option(
+    "--keep-stopped",
+    is_flag=True,
+    help="Write contours whose verdict is `stop` (grossly wrong), too; the exit status stays 7 for such a patient.",
+)
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Print every finding of a ROI, not only the most important one."
+)
 @click.option("--overwrite", is_flag=True, help="Replace earlier predictions of the same patients.")
 @click.option(
     "--skip-done",
@@ -109,6 +117,8 @@ def command(
     derive: str | None,
     template: Path | None,
     into: Path | None,
+    keep_stopped: bool,
+    verbose: bool,
     overwrite: bool,
     skip_done: bool,
     series_uid: str | None,
@@ -116,6 +126,9 @@ def command(
     structure_set: str,
 ) -> int:
     """Contour the CT in each PATIENT_DIR and write the structure set, pictures and a summary.
+
+    Every ROI and every patient gets a verdict: `clear` (nothing found), `look`, or `stop` (grossly wrong). A ROI
+    that is `stop` is not written; a patient that is `stop` gets no structure set, and exit status 7.
 
     Results go to OUT/<PatientID>/. A structure set that does not read back exactly as it was meant is not kept. Where
     the patient has an RTSTRUCT with the same ROIs, the pictures show both and the Dice is given.
@@ -146,6 +159,7 @@ def command(
         derive=derive,
         template=template,
         into=into,
+        keep_stopped=keep_stopped,
         overwrite=overwrite,
         series_uid=series_uid,
         structure_set=structure_set,
@@ -156,7 +170,7 @@ def command(
         warn_of_mirror(bundle, tta)
     skip_done = skip_done or (here.size > 1 and not overwrite)
     try:
-        return _predict_all(patient_dirs, bundles, out_dir, options, here, skip_done)
+        return _predict_all(patient_dirs, bundles, out_dir, options, here, skip_done, verbose)
     except KeyboardInterrupt:
         if len(patient_dirs) == 1 or skip_done or overwrite:
             raise
@@ -195,6 +209,7 @@ def _predict_all(
     options: PredictOptions,
     here: Place,
     skip_done: bool,
+    verbose: bool,
 ) -> int:
     """Tries every patient of this process; prints what was found, then what failed. Returns the worst exit status."""
     from contour_ai.cli.main import worst_status
@@ -207,11 +222,13 @@ def _predict_all(
     mine = share(cohort, out_dir, as_one(bundles), options, here, skip_done=skip_done)
     patient_dirs = mine.patient_dirs
     if mine.done:
-        console.err().print(f"{len(mine.done)} patients done already")
+        earlier = f", of whom {mine.stopped} stopped" if mine.stopped else ""
+        console.err().print(f"{len(mine.done)} patients done already{earlier}")
+    stopped = mine.stopped
     if not patient_dirs:
         if len(cohort) > 1:
             _write_table(out_dir, [])
-        return 0
+        return worst_status((), stopped=bool(stopped))
     model = begin_ensemble(bundles, options.device)
     bar = console.ClosableBar()
     with bar:
@@ -220,7 +237,8 @@ def _predict_all(
         for outcome in predict_patients(patient_dirs, model, out_dir, options, on_progress):
             with bar.closed():
                 if outcome.prediction is not None:
-                    _show(outcome.prediction)
+                    _show(outcome.prediction, verbose=verbose)
+                    stopped += outcome.prediction.verdict == "stop"
                 if outcome.error is not None:
                     failures.append((outcome.patient_dir, outcome.error))
     if len(cohort) > 1:
@@ -228,8 +246,9 @@ def _predict_all(
     for patient_dir, failure in failures:
         console.err().print(console.styled(("error", "red"), f" in {patient_dir}: {failure}"))
     if len(cohort) > 1:
-        console.err().print(f"{len(patient_dirs) - len(failures)} of {len(patient_dirs)} patients contoured")
-    return worst_status(failure for _, failure in failures)
+        what = "patients contoured" + (f", {stopped} stopped" if stopped else "")
+        console.err().print(f"{len(patient_dirs) - len(failures)} of {len(patient_dirs)} {what}")
+    return worst_status((failure for _, failure in failures), stopped=bool(stopped))
 
 
 def _write_table(out_dir: Path, failures: list[tuple[Path, ContourAIError]]) -> None:
@@ -247,8 +266,8 @@ def _write_table(out_dir: Path, failures: list[tuple[Path, ContourAIError]]) -> 
     console.out().print(f"all patients: {page}, {table.name}")
 
 
-def _show(prediction: Prediction) -> None:
-    """One patient's ROIs as a table, and where the files are."""
+def _show(prediction: Prediction, *, verbose: bool = False) -> None:
+    """One patient's ROIs as a table, the verdict on the patient, and where the files are."""
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -257,17 +276,28 @@ def _show(prediction: Prediction) -> None:
     table.add_column("ROI")
     for column in ("volume cm3", "slices", *(["Dice"] if scored else [])):
         table.add_column(column, justify="right")
-    table.add_column("look at")
+    table.add_column("verdict")
+    table.add_column("reason")
     for roi in prediction.rois:
         slices = "-" if roi.slice_numbers is None else f"{roi.slice_numbers[0]}-{roi.slice_numbers[1]}"
         dice = ["-" if roi.dice is None else f"{roi.dice:.3f}"] if scored else []
-        flags = "; ".join(flag.reason for flag in roi.flags)
-        yellow = console.styled((flags, "yellow"))
-        table.add_row(roi.name, f"{roi.volume_cm3:.1f}", slices, *dice, yellow)
+        reasons = console.reasons_text([flag.reason for flag in roi.findings], every=verbose)
+        table.add_row(
+            roi.name,
+            f"{roi.volume_cm3:.1f}",
+            slices,
+            *dice,
+            console.styled_verdict(roi.verdict or "-"),
+            reasons,
+        )
     out = console.out()
     out.print(table)
-    for flag in prediction.flags:
-        out.print(console.styled((f"image: {flag.reason}", "yellow")))
+    if prediction.verdict is not None:
+        reasons = console.reasons_text([flag.reason for flag in prediction.findings], every=verbose)
+        said = f": {reasons}" if reasons else ""
+        out.print(console.styled("patient: ", console.verdict_part(prediction.verdict), said))
+    if prediction.path is None:
+        out.print("no structure set was written; --keep-stopped writes it all the same")
     if prediction.mean_dice is not None:
         out.print(f"mean Dice of the organs {prediction.mean_dice:.3f}")
     for note in prediction.notes:

@@ -27,6 +27,8 @@ class Share:
     patient_dirs: tuple[Path, ...]
     done: tuple[Path, ...] = ()
     """Patients of this part that the same model has contoured before."""
+    stopped: int = 0
+    """Of these, patients whose verdict was `stop`: they have no structure set."""
 
 
 def share(
@@ -57,8 +59,13 @@ def share(
     if not skip_done:
         return Share(tuple(mine))
     results = _results(out_dir, bundle.inference_fingerprint, options_record(options, bundle))
-    done = [patient_dir for patient_dir in mine if results and _is_done(patient_dir, results, options)]
-    return Share(tuple(patient_dir for patient_dir in mine if patient_dir not in done), tuple(done))
+    found = {patient_dir: _done(patient_dir, results, options) for patient_dir in mine if results}
+    done = {patient_dir: result for patient_dir, result in found.items() if result is not None}
+    return Share(
+        tuple(patient_dir for patient_dir in mine if patient_dir not in done),
+        tuple(done),
+        sum(not result.structure_set for result in done.values()),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +82,8 @@ class _Result:
         manifest = Manifest.load(self.folder)
         if manifest is None:
             return False
+        if not self.structure_set:  # the verdict was `stop`: there is nothing else to be had
+            return is_whole(self.folder, SUMMARY)
         wanted = [REPORT] if options.report else []
         wanted += [next((n for n in manifest.files if n.startswith("SEG.")), "SEG")] if options.seg else []
         if options.surfaces:
@@ -107,12 +116,12 @@ def _results(out_dir: Path, contouring_sha256: str, options: Mapping[str, Any]) 
     return found
 
 
-def _is_done(patient_dir: Path, results: Sequence[_Result], options: PredictOptions) -> bool:
-    """Whether there is a whole prediction of the very images that lie in the folder now."""
+def _done(patient_dir: Path, results: Sequence[_Result], options: PredictOptions) -> _Result | None:
+    """The whole prediction of the very images that lie in the folder now; None where there is none."""
     try:
         ct = find_patient(patient_dir, series_uid=options.series_uid).ct
         of_series = [r for r in results if r.series_uid == ct.series_instance_uid]
         images = content_sha256(ct.paths) if of_series else ""
     except Exception:  # noqa: BLE001 - it is said when the patient's turn comes
-        return False
-    return any(r.images_sha256 == images and r.is_whole(options) for r in of_series)
+        return None
+    return next((r for r in of_series if r.images_sha256 == images and r.is_whole(options)), None)

@@ -32,7 +32,7 @@ from contour_ai.pipeline.summary import (
 )
 from contour_ai.quality.figures import ct_figures
 from contour_ai.quality.flag import EXTERNAL, Evidence, Flag
-from contour_ai.quality.verdict import Verdict
+from contour_ai.quality.verdict import RoiVerdict, Verdict
 from contour_ai.render import CAUTION
 from contour_ai.structures import RoiInfo
 
@@ -83,7 +83,8 @@ class RoiResult:
         dice: against the patient's own structure set; None where that has no such ROI.
         flags: quality findings.
         probability: at which the contour runs; None where empty, or drawn by rule.
-        verdict: None where it was not judged.
+        verdict: None where it was not judged. A ROI that is `stop` is neither written nor in `Prediction.masks`.
+        findings: why, the most important first.
     """
 
     name: str
@@ -97,6 +98,7 @@ class RoiResult:
     flags: tuple[Flag, ...] = ()
     probability: float | None = None
     verdict: Verdict | None = None
+    findings: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +131,9 @@ class Prediction:
     reference: Path | None = None
     """The structure set beside the CT that `dice` compares with."""
     verdict: Verdict | None = None
-    """On the patient; None where it was not judged."""
+    """On the patient; None where it was not judged. No structure set is written of one that is `stop`."""
+    findings: tuple[Flag, ...] = ()
+    """Why, as far as it concerns the patient as a whole, the most important first."""
     in_memory: InMemory | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -139,10 +143,14 @@ class Prediction:
 
     @cached_property
     def masks(self) -> dict[str, NDArray[np.bool_]]:
-        """{ROI: mask (k, i, j) on the CT's grid}, k ascending along the slice normal; ROIs not found are left out."""
+        """{ROI: mask (k, i, j) on the CT's grid}, k ascending along the slice normal.
+
+        ROIs that were not found, and those whose verdict is `stop`, are left out.
+        """
         found = {}
+        stopped = {roi.name for roi in self.rois if roi.verdict == "stop"}
         for roi in self._held.rois:
-            if roi.box is None or roi.inside is None:
+            if roi.box is None or roi.inside is None or roi.info.name in stopped:
                 continue
             mask = np.zeros(self.ct.grid.shape_kij, bool)
             mask[roi.box] = roi.inside
@@ -185,8 +193,20 @@ def measure(
     reference: NDArray[np.bool_] | None,
     written_name: str,
     flags: tuple[Flag, ...] = (),
+    verdict: RoiVerdict | None = None,
 ) -> RoiResult:
-    """Volume, position and, where there is a reference mask, Dice of one ROI; its flags are taken along."""
+    """Volume, position and, where there is a reference mask, Dice of one ROI; flags and verdict are taken along."""
+    result = _measured(roi, ct, reference, written_name, flags)
+    return result if verdict is None else replace(result, verdict=verdict.verdict, findings=verdict.findings)
+
+
+def _measured(
+    roi: PredictedRoi,
+    ct: CTSeries,
+    reference: NDArray[np.bool_] | None,
+    written_name: str,
+    flags: tuple[Flag, ...],
+) -> RoiResult:
     name, kind = roi.info.name, roi.info.interpreted_type
     hu = None if ct.volume is None else ct.volume.hu
     figures = None
@@ -233,8 +253,8 @@ class Context:
     """Of the CT's files, whatever their names and order."""
 
 
-def summary(prediction: Prediction, written: WrittenStructureSet, context: Context) -> Summary:
-    """What `summary.json` says of a prediction."""
+def summary(prediction: Prediction, written: WrittenStructureSet | None, context: Context) -> Summary:
+    """What `summary.json` says of a prediction; `written` is None where no structure set was."""
     ct, bundle = context.ct, context.bundle
     return Summary(
         caution=CAUTION,
@@ -268,7 +288,11 @@ def summary(prediction: Prediction, written: WrittenStructureSet, context: Conte
         },
         device=context.device,
         options=dict(context.options),
-        structure_set=SummaryFile(file=written.path.name, sop_instance_uid=written.sop_instance_uid),
+        structure_set=SummaryFile()
+        if written is None
+        else SummaryFile(file=written.path.name, sop_instance_uid=written.sop_instance_uid),
+        verdict=prediction.verdict or "",
+        findings=_flags(prediction.findings),
         flags=_flags(prediction.flags),
         compared_with_training_patients=0 if bundle.ranges is None else bundle.ranges.patients,
         rois={roi.name: _roi_summary(roi) for roi in prediction.rois},
@@ -298,6 +322,8 @@ def _roi_summary(roi: RoiResult) -> SummaryRoi:
         mean_hu=None if roi.mean_hu is None else round(roi.mean_hu, 1),
         contour_at_probability=None if roi.probability is None else round(roi.probability, 3),
         flags=_flags(roi.flags),
+        verdict=roi.verdict or "",
+        findings=_flags(roi.findings),
     )
 
 

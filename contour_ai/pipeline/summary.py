@@ -47,6 +47,10 @@ class SummaryRoi:
     mean_hu: float | None = None
     contour_at_probability: float | None = None
     flags: tuple[SummaryFlag, ...] = ()
+    verdict: str = ""
+    """`clear`, `look` or `stop`: a ROI that is `stop` is not in the structure set. "" in summaries of version 0.1."""
+    findings: tuple[SummaryFlag, ...] = ()
+    """Why, the most important first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +129,11 @@ class Summary:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Those that decide what is contoured, and under which names."""
     structure_set: SummaryFile = field(default_factory=SummaryFile)
+    """With empty names where the verdict is `stop` and none was written."""
+    verdict: str = ""
+    """On the patient: `clear`, `look` or `stop`. "" in summaries of version 0.1."""
+    findings: tuple[SummaryFlag, ...] = ()
+    """Why, as far as it concerns the patient as a whole, the most important first."""
     flags: tuple[SummaryFlag, ...] = ()
     """Of the image, which concern all ROIs."""
     compared_with_training_patients: int = 0

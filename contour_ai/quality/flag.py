@@ -46,6 +46,10 @@ CODES: Mapping[str, str] = {
     "input_air": "share of air in the body outside the training range",
     "input_bone": "share of bone in the body outside the training range",
     "input_metal": "more metal than in training",
+    "other_region": "most of the model's ROIs are empty or grossly wrong: another region of the body, or another body",
+    "needs_correction": "the model's figures together make it probable that the contour needs correction",
+    "duplicate": "the same voxels as another ROI",
+    "outside_body": "outside the body",
 }
 """Every code that there is. Those that begin with `input_` concern the image as a whole, the others one ROI."""
 DECIMALS = {"cm3": 3, "HU": 1}

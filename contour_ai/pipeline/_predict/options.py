@@ -39,6 +39,8 @@ class PredictOptions:
     """A structure template: names, colours, types and order of the structure set."""
     into: Path | None = None
     """A structure set: the output is a copy of it, to which the contours are added."""
+    keep_stopped: bool = False
+    """Write ROIs and patients whose verdict is `stop`, too."""
     overwrite: bool = False
     """Replace what an earlier prediction of the same patient left."""
     uids_from: str = ""
@@ -59,6 +61,7 @@ def options_record(options: PredictOptions, bundle: ModelBundle) -> Mapping[str,
         "profile": str(options.profile),
         **_profile_rules(options.profile),
         "series_uid": options.series_uid,
+        **({"keep_stopped": True} if options.keep_stopped else {}),
         **({} if options.acquisition is None else {"acquisition": options.acquisition}),
         **_file_rules(options),
     }

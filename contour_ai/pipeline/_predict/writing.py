@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from contour_ai.dicom.rtstruct_write import (
 )
 from contour_ai.errors import InputError
 from contour_ai.files import atomic_folder, private_file, write_text
+from contour_ai.grid import Grid
 from contour_ai.pipeline._predict.contouring import flags_of, restore_rois
 from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
@@ -35,9 +36,36 @@ from contour_ai.pipeline.result import (
     summary,
 )
 from contour_ai.pipeline.summary import SUMMARY, SummaryDerived, summary_text
-from contour_ai.quality.flag import PatientFlags
+from contour_ai.quality.flag import EXTERNAL, PatientFlags
+from contour_ai.quality.judging import judge
+from contour_ai.quality.verdict import SEVERITY, PatientVerdict
 
 REPORT = "report.html"
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What the quality findings of a prediction come to.
+
+    Args:
+        withheld: {ROI that is not written: why}.
+        is_written: whether there is a structure set.
+    """
+
+    flags: PatientFlags
+    verdict: PatientVerdict
+    withheld: Mapping[str, str]
+    is_written: bool
+
+
+def _judged(
+    flags: PatientFlags, rois: Sequence[PredictedRoi], region: str, grid: Grid, *, keep_stopped: bool
+) -> Judged:
+    organs = [roi.info.name for roi in rois if roi.info.interpreted_type != EXTERNAL]
+    verdict = judge(flags, organs, region, scan_mm=float(np.ptp(grid.heights_mm)))
+    if keep_stopped:
+        return Judged(flags, verdict, {}, is_written=True)
+    return Judged(flags, verdict, verdict.stopped, is_written=verdict.verdict != "stop")
 
 
 def finish(
@@ -60,33 +88,39 @@ def finish(
         del logits
     with clock.stage("flags"):
         flags = flags_of(patient, rois, model.bundle)
+        judged = _judged(flags, rois, model.bundle.region, patient.ct.grid, keep_stopped=options.keep_stopped)
         rois = [replace(roi, logit=None, left_out=None) for roi in rois]
-    _refuse_nothing_found(rois, patient.ct)
+    if judged.is_written:
+        _refuse_nothing_found(rois, patient.ct)
     if out_dir is None:
         reference = _compared(patient, rois)
-        return _prediction(patient, rois, flags, model, reference, None)
+        return _prediction(patient, rois, judged, model, reference, None)
     folder = out_dir / folder_name(patient.files, taken)
     refuse_strangers(folder, patient.files, options.overwrite)
     inputs = inputs_of(patient.files, patient.source)
     with atomic_folder(folder, overwrite=options.overwrite, inputs=inputs) as temporary:
-        prediction = _write_all(patient, rois, flags, model, options, temporary)
+        prediction = _write_all(patient, rois, judged, model, options, temporary)
     return _moved(prediction, temporary, folder)
 
 
 def _write_all(
     patient: Opened,
     rois: Sequence[PredictedRoi],
-    flags: PatientFlags,
+    judged: Judged,
     model: LoadedModel,
     options: PredictOptions,
     folder: Path,
 ) -> Prediction:
-    """Structure set, pictures and summary, into `folder`."""
+    """Structure set, pictures and summary, into `folder`; no structure set of a patient whose verdict is `stop`."""
     ct, bundle, clock = patient.ct, model.bundle, patient.clock
     with clock.stage("structure set"):
-        output = write_prediction(rois, flags, ct, bundle, options, folder)
-        written = output.structure_set
-        if options.seg is not None:
+        output = None
+        if judged.is_written:
+            output = write_prediction(
+                rois, judged.flags, ct, bundle, options, folder, withheld=judged.withheld
+            )
+        written = None if output is None else output.structure_set
+        if options.seg is not None and written is not None:
             write_seg(rois, written.names, ct, bundle, folder, fractional=options.seg == "fractional")
         if options.surfaces is not None:
             write_roi_surfaces(rois, written.names, ct, folder, options.surfaces)
@@ -97,12 +131,12 @@ def _write_all(
             folder,
             overlays=options.overlays,
             title=f"{ct.patient_id or 'unknown patient'}   {bundle.name} {bundle.version}",
-            notes=_flags_in_words(flags),
+            notes=_in_words(judged),
             on_progress=within,
         )
     montage = folder / "montage.png"
     prediction = replace(
-        _prediction(patient, rois, flags, model, reference, written),
+        _prediction(patient, rois, judged, model, reference, written),
         folder=folder,
         montage=montage if montage.exists() else None,
         overlays=tuple(overlays),
@@ -117,14 +151,14 @@ def _write_all(
         patient.images_sha256,
     )
     content = summary(prediction, written, context)
-    if options.derive is not None or options.template is not None:
+    if output is not None and (options.derive is not None or options.template is not None):
         content = replace(
             content,
-            derived=derived_record(output.derived, written.names),
+            derived=derived_record(output.derived, output.structure_set.names),
             missing_of_template=tuple(output.missing),
         )
     write_text(private_file(folder / SUMMARY), summary_text(content.to_json()))
-    if options.report:
+    if options.report and written is not None:
         from contour_ai.pipeline.report import report_of_prediction  # and scipy.spatial, a fifth of a second
 
         report_of_prediction(folder / REPORT, ct, written.path, reference.path, content.to_json())
@@ -154,7 +188,7 @@ def _compared(patient: Opened, rois: Sequence[PredictedRoi]) -> Reference:
 def _prediction(
     patient: Opened,
     rois: Sequence[PredictedRoi],
-    flags: PatientFlags,
+    judged: Judged,
     model: LoadedModel,
     reference: Reference,
     written: WrittenStructureSet | None,
@@ -170,13 +204,16 @@ def _prediction(
                 ct,
                 reference.masks.get(roi.info.name),
                 names.get(roi.info.name, ""),
-                flags.rois[roi.info.name],
+                judged.flags.rois[roi.info.name],
+                judged.verdict.rois[roi.info.name],
             )
             for roi in rois
         ),
         path=None if written is None else written.path,
         timings_s=patient.clock.finished(),
-        flags=flags.image,
+        flags=judged.flags.image,
+        verdict=judged.verdict.verdict,
+        findings=judged.verdict.findings,
         notes=(
             *patient.files.problems,
             *ct.notes,
@@ -214,10 +251,12 @@ def _moved(prediction: Prediction, temporary: Path, folder: Path) -> Prediction:
     )
 
 
-def _flags_in_words(flags: PatientFlags) -> list[str]:
-    """All flags as lines for the montage: those of the image first."""
-    lines = [f"image: {flag.reason}" for flag in flags.image]
-    return lines + [f"{roi}: {flag.reason}" for roi, found in flags.rois.items() for flag in found]
+def _in_words(judged: Judged) -> list[str]:
+    """Lines for the montage: the verdict on the patient, then on every ROI that is not clear, the worst first."""
+    verdict = judged.verdict
+    lines = [f"verdict {verdict.verdict}", *(f"patient: {flag.reason}" for flag in verdict.findings)]
+    rois = sorted(verdict.rois.items(), key=lambda item: -SEVERITY[item[1].verdict])
+    return lines + [f"{name}, {roi.verdict}: {flag.reason}" for name, roi in rois for flag in roi.findings]
 
 
 def _software() -> dict[str, str]:
