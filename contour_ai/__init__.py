@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from contour_ai.pipeline._derive import Derivation, DeriveOptions, derive
     from contour_ai.pipeline._evaluate import Evaluation, evaluate
     from contour_ai.pipeline._predict import LoadedModel, PredictOptions, load_model, predict
+    from contour_ai.pipeline._review import Review, ReviewOptions, review
     from contour_ai.pipeline._train import TrainOptions, train
     from contour_ai.pipeline.result import Prediction
     from contour_ai.volume import Structures, Volume
@@ -52,6 +53,9 @@ _MODULE_OF = {
     "derive": "pipeline._derive",
     "DeriveOptions": "pipeline._derive",
     "Derivation": "pipeline._derive",
+    "review": "pipeline._review",
+    "ReviewOptions": "pipeline._review",
+    "Review": "pipeline._review",
     "read_ct": "dicom.ct",
     "CTSeries": "dicom.ct",
     "read_structures": "dicom.rtstruct_read",
@@ -89,6 +93,8 @@ __all__ = [
     "PredictOptions",
     "Prediction",
     "Provenance",
+    "Review",
+    "ReviewOptions",
     "Structures",
     "TrainOptions",
     "VerificationError",
@@ -100,6 +106,7 @@ __all__ = [
     "predict",
     "read_ct",
     "read_structures",
+    "review",
     "train",
     "write_structures",
 ]

@@ -15,6 +15,7 @@ from contour_ai.errors import ConfigError, ModelError
 from contour_ai.files import safe_name
 from contour_ai.network_config import NetworkConfig
 from contour_ai.preprocess import PreprocessSettings
+from contour_ai.quality.contour_verdict import POOLED, ContourModel
 from contour_ai.quality.ranges import Ranges
 from contour_ai.settings import to_mapping
 from contour_ai.structures import RoiInfo, flip_pairs
@@ -128,6 +129,8 @@ class ModelBundle:
     provenance: MadeFrom = field(default_factory=MadeFrom)
     ranges: Ranges | None = None
     """What is usual in the training patients, for the flags of a prediction; None where it was not measured."""
+    contour_model: ContourModel | None = None
+    """What makes a verdict of the figures of anybody's contours, for `review`; None where it was not fitted."""
     region: str = ""
     """The part of the body that it knows, in words ("head and neck"), for the verdict on a scan that shows another."""
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -160,6 +163,7 @@ class ModelBundle:
             ("Post-processing", frozenset(self.postprocess)),
             ("Calibration", frozenset(self.calibration)),
             ("Ranges", frozenset(ranges)),
+            ("The contour model", self._judged_rois),
             *roi_names_in(self.data, self.results),
         ):
             unknown = sorted(keys - set(names))
@@ -175,6 +179,12 @@ class ModelBundle:
     def roi_names(self) -> tuple[str, ...]:
         """ROI names in the order of the network's channels."""
         return tuple(roi.name for roi in self.rois)
+
+    @property
+    def _judged_rois(self) -> frozenset[str]:
+        """ROIs that the contour model has numbers of its own for."""
+        model = self.contour_model
+        return frozenset() if model is None else (frozenset(model.usual) | frozenset(model.limits)) - {POOLED}
 
     @property
     def weights_path(self) -> Path:

@@ -32,6 +32,7 @@ COMMANDS = {
     "train": "contour_ai.cli.train",
     "evaluate": "contour_ai.cli.evaluate",
     "commission": "contour_ai.cli.commission",
+    "review": "contour_ai.cli.review",
     "inspect": "contour_ai.cli.inspect",
     "rois": "contour_ai.cli.rois",
     "to-masks": "contour_ai.cli.to_masks",

@@ -292,8 +292,8 @@ def summary(prediction: Prediction, written: WrittenStructureSet | None, context
         if written is None
         else SummaryFile(file=written.path.name, sop_instance_uid=written.sop_instance_uid),
         verdict=prediction.verdict or "",
-        findings=_flags(prediction.findings),
-        flags=_flags(prediction.flags),
+        findings=summary_flags(prediction.findings),
+        flags=summary_flags(prediction.flags),
         compared_with_training_patients=0 if bundle.ranges is None else bundle.ranges.patients,
         rois={roi.name: _roi_summary(roi) for roi in prediction.rois},
         scores=_scores(prediction),
@@ -321,13 +321,14 @@ def _roi_summary(roi: RoiResult) -> SummaryRoi:
         centroid_lps_mm=None if roi.centroid_lps_mm is None else _rounded(roi.centroid_lps_mm, 2),
         mean_hu=None if roi.mean_hu is None else round(roi.mean_hu, 1),
         contour_at_probability=None if roi.probability is None else round(roi.probability, 3),
-        flags=_flags(roi.flags),
+        flags=summary_flags(roi.flags),
         verdict=roi.verdict or "",
-        findings=_flags(roi.findings),
+        findings=summary_flags(roi.findings),
     )
 
 
-def _flags(flags: Sequence[Flag]) -> tuple[SummaryFlag, ...]:
+def summary_flags(flags: Sequence[Flag]) -> tuple[SummaryFlag, ...]:
+    """Findings as they stand in `summary.json` and `review.json`."""
     return tuple(
         SummaryFlag(
             code=flag.code,

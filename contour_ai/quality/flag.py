@@ -48,6 +48,7 @@ CODES: Mapping[str, str] = {
     "input_metal": "more metal than in training",
     "other_region": "most of the model's ROIs are empty or grossly wrong: another region of the body, or another body",
     "needs_correction": "the model's figures together make it probable that the contour needs correction",
+    "other_organ": "the contour of another organ than its name says, by what the model finds",
     "duplicate": "the same voxels as another ROI",
     "outside_body": "outside the body",
 }

@@ -1,0 +1,298 @@
+"""`review`: a verdict on the contours of a structure set, whoever drew them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai import __version__
+from contour_ai.box import bounding_box
+from contour_ai.bundle import ModelBundle
+from contour_ai.dicom.frames import drawn_on
+from contour_ai.dicom.notes import prefixed
+from contour_ai.dicom.rtstruct_read import StructureSet, iter_masks, load_structure_set
+from contour_ai.dicom.scan import PatientFiles, find_patient
+from contour_ai.dicom.structure_set_choice import choose_structure_set
+from contour_ai.errors import InputError
+from contour_ai.files import atomic_folder, private_file, safe_name, write_text
+from contour_ai.pipeline._predict.contouring import run_network
+from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, bundle_of, load_model
+from contour_ai.pipeline._predict.opening import Opened, open_patient
+from contour_ai.pipeline._predict.options import PredictOptions
+from contour_ai.pipeline._predict.stages import StageClock
+from contour_ai.pipeline.places import without_folders
+from contour_ai.pipeline.result import summary_flags
+from contour_ai.pipeline.review_record import REVIEW, ReviewedRoi, ReviewRecord
+from contour_ai.pipeline.roi_matching import match_in
+from contour_ai.pipeline.summary import summary_text
+from contour_ai.postprocess import apply_rule
+from contour_ai.preprocess import resample_structures
+from contour_ai.preprocess.axes import patient_order
+from contour_ai.progress import OnProgress, no_progress
+from contour_ai.quality.agreement import Scene
+from contour_ai.quality.figures import body_of
+from contour_ai.quality.flag import EXTERNAL, Evidence, Flag, ImageEvidence
+from contour_ai.quality.flags import find_flags
+from contour_ai.quality.judging import MOST
+from contour_ai.quality.reviewing import Contoured, Judge, duplicates, judge_known, judge_unknown
+from contour_ai.quality.verdict import PatientVerdict, RoiVerdict, worst
+from contour_ai.render import CAUTION
+from contour_ai.report.review import REVIEW_PAGE, write_review_page
+from contour_ai.volume import Structures
+
+Bool = NDArray[np.bool_]
+SURE = np.float32(20.0)
+"""Logit of a voxel inside a contour: a person does not say how sure they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewOptions:
+    """What `review` can be told besides patient, model and output folder."""
+
+    device: str = "auto"
+    rtstruct: Path | None = None
+    """The structure set to review, where there are several or it lies elsewhere."""
+    structure_set: str = "only"
+    """Which of several structure sets is reviewed (see `choose_structure_set`)."""
+    series_uid: str | None = None
+    acquisition: int | None = None
+    overwrite: bool = False
+    """Replace an earlier review of the same patient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """What `review` found in one patient."""
+
+    patient_id: str
+    verdict: PatientVerdict
+    """On the patient and on every ROI, by its name in the structure set."""
+    record: ReviewRecord
+    """The content of `review.json`."""
+    folder: Path | None = None
+    """Where it was written; None where nothing was."""
+    notes: tuple[str, ...] = field(default=())
+
+
+def review(
+    patient: str | Path,
+    model: str | Path | ModelBundle | LoadedModel | LoadingModel | None = None,
+    out_dir: str | Path | None = None,
+    options: ReviewOptions | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Review:
+    """Judges the contours of a patient's structure set, and changes none.
+
+    Args:
+        patient: folder with the CT, and with the structure set unless the options name one.
+        model: name or folder of a model, a bundle, or a loaded one for several patients; None for the default model.
+        out_dir: `review.json` and `review.html` go to `out_dir`/<PatientID>/; None writes nothing.
+
+    Raises:
+        InputError: the CT cannot be used, or there is no structure set of it, or several to choose from.
+        ModelError: there is no such model, or it cannot be used.
+        OutputError: the patient's folder exists, or cannot be written.
+    """
+    options, patient = options or ReviewOptions(), Path(patient)
+    ready = model if isinstance(model, (LoadedModel, LoadingModel)) else None
+    if ready is None:
+        assert not isinstance(model, (LoadedModel, LoadingModel))
+        bundle = bundle_of(model)
+        ready = LoadingModel(bundle, lambda: load_model(bundle, options.device))
+    files = files_to_review(patient, options)
+    clock = StageClock(on_progress, patient.name)
+    told = PredictOptions(series_uid=options.series_uid, acquisition=options.acquisition)
+    opened = open_patient(files, ready.bundle, told, clock, resampler=lambda: ready.loaded().resampler)
+    notes: list[str] = [*files.problems, *opened.ct.notes]
+    structure_set = drawn_on(load_structure_set(files.structure_sets[0].path), opened.ct)
+    notes += [prefixed(note, structure_set.path.name) for note in structure_set.notes]
+    rois = [
+        Contoured(roi.name, mask, roi.interpreted_type)
+        for roi, (_, mask) in zip(
+            structure_set.rois, iter_masks(structure_set, opened.ct, on_note=notes.append), strict=True
+        )
+    ]
+    if not rois:
+        raise InputError("The structure set has no ROI.", where=structure_set.path)
+    known = _known_names(structure_set, ready.bundle, notes)
+    verdict = _judge(opened, rois, known, ready, clock)
+    record = _record(opened, structure_set, rois, known, verdict, ready.bundle, notes)
+    folder = None if out_dir is None else _write(record, Path(out_dir), patient, options)
+    return Review(
+        patient_id=opened.ct.patient_id, verdict=verdict, record=record, folder=folder, notes=tuple(notes)
+    )
+
+
+def files_to_review(patient: Path, options: ReviewOptions) -> PatientFiles:
+    """The CT of a patient and the one structure set to review.
+
+    Raises:
+        InputError: there is none, or there are several to choose from.
+    """
+    files = find_patient(patient, series_uid=options.series_uid, rtstruct=options.rtstruct, keep_all=True)
+    if len(files.structure_sets) > 1:
+        choice = choose_structure_set(files.structure_sets, options.structure_set)
+        if len(choice.taken) != 1:
+            raise InputError(
+                "There are several structure sets of this CT; which one is to be reviewed?",
+                where=patient,
+                found=choice.reason or "; ".join(map(str, files.structure_sets)),
+                fix="choose with --structure-set newest, approved or 'LABEL*', or name one with --rtstruct FILE",
+            )
+        files = choice.of(files)
+    if not files.structure_sets:
+        raise InputError(
+            "There is no structure set to review.",
+            where=patient,
+            found="; ".join(files.problems) or "a CT alone",
+            expected="an RTSTRUCT drawn on this CT",
+            fix="put it into the folder, or name it with --rtstruct FILE",
+        )
+    return files
+
+
+def _known_names(structure_set: StructureSet, bundle: ModelBundle, notes: list[str]) -> dict[str, str]:
+    """{name in the structure set: the model's name}, of the organs that the model knows."""
+    known: dict[str, str] = {}
+    for info in bundle.rois:
+        if info.interpreted_type == EXTERNAL:
+            continue
+        match = match_in(info.name, structure_set)
+        if match.remark:
+            notes.append(f"{match.remark} in {structure_set.path.name}")
+        if match.name is not None:
+            known[match.name] = info.name
+    return known
+
+
+def _judge(
+    opened: Opened,
+    rois: Sequence[Contoured],
+    known: Mapping[str, str],
+    model: LoadedModel | LoadingModel,
+    clock: StageClock,
+) -> PatientVerdict:
+    prepared, bundle = opened.prepared, model.bundle
+    outside = bundle.preprocess.outside_hu
+    image = ImageEvidence(opened.ct.grid, opened.body, prepared.hu, prepared.grid, outside, opened.volume.hu)
+    verdicts: dict[str, RoiVerdict] = {}
+    if known:
+        predicted = _predicted(opened, model, clock)
+        scene = Scene(prepared.hu, body_of(prepared.hu, outside, prepared.grid.spacing_mm), predicted)
+        verdicts = _judge_known(rois, known, Judge(scene, image, bundle.contour_model), bundle)
+    order, signs = patient_order(opened.ct.grid)
+    columns = opened.body.sum(axis=(0, 1))
+    middle = float(columns @ np.arange(len(columns)) / max(1, columns.sum())) if order[2] == 2 else None
+    for roi in rois:
+        if roi.name not in verdicts:
+            verdicts[roi.name] = judge_unknown(roi, image, middle, signs[2] > 0)
+    for name, flag in duplicates(rois).items():
+        mine = verdicts[name]
+        verdicts[name] = replace(mine, verdict=worst([mine.verdict, "look"]), findings=(*mine.findings, flag))
+    return _of_patient({roi.name: verdicts[roi.name] for roi in rois}, known)
+
+
+def _of_patient(verdicts: dict[str, RoiVerdict], known: Mapping[str, str]) -> PatientVerdict:
+    """`stop` where most of the organs that the model knows are; `look` where any ROI is not clear."""
+    stopped = [name for name in known if verdicts[name].verdict == "stop"]
+    findings: list[Flag] = []
+    verdict = worst(["clear" if v.verdict == "clear" else "look" for v in verdicts.values()])
+    if len(stopped) > MOST * len(known):
+        verdict = "stop"
+        reason = (
+            f"{len(stopped)} of the {len(known)} organs that the model knows are grossly wrong: "
+            f"{', '.join(stopped)}; the contours may belong to another CT"
+        )
+        findings.append(Flag("other_region", reason, round(len(stopped) / len(known), 4), None, MOST))
+    return PatientVerdict(verdict=verdict, findings=tuple(findings), rois=verdicts)
+
+
+def _predicted(opened: Opened, model: LoadedModel | LoadingModel, clock: StageClock) -> dict[str, Bool]:
+    """{ROI: what the network finds, (k, i, j) on the model's grid}."""
+    loaded, prepared = model.loaded(), opened.prepared
+    logits = run_network(prepared, loaded, None, clock)
+    voxel_cm3 = float(np.prod(prepared.grid.spacing_mm)) / 1000
+    found: dict[str, Bool] = {}
+    for said, name in zip(logits, loaded.bundle.roi_names, strict=True):
+        logit, threshold = apply_rule(said, loaded.bundle.postprocess_of(name), voxel_cm3, prepared.body)
+        found[name] = (logit > threshold) & prepared.body
+    return found
+
+
+def _judge_known(
+    rois: Sequence[Contoured], known: Mapping[str, str], judge: Judge, bundle: ModelBundle
+) -> dict[str, RoiVerdict]:
+    image, infos = judge.image, {info.name: info for info in bundle.rois}
+    mine = [roi for roi in rois if roi.name in known]
+    on_model: dict[str, Bool] = {}
+    evidence = []
+    for roi in mine:
+        box, name = bounding_box(roi.mask), known[roi.name]
+        structures = Structures.from_masks({name: roi.mask}, image.grid)
+        on_model[roi.name] = resample_structures(structures, image.model_grid).mask(name)
+        logit = np.where(on_model[roi.name], SURE, -SURE)
+        evidence.append(
+            Evidence(infos[name]) if box is None else Evidence(infos[name], box, roi.mask[box], logit)
+        )
+    flags = find_flags(evidence, image, bundle.ranges).rois
+    ranges = {} if bundle.ranges is None else bundle.ranges.rois
+    return {
+        roi.name: judge_known(
+            roi,
+            known[roi.name],
+            on_model[roi.name],
+            judge,
+            ranges.get(known[roi.name]),
+            flags[known[roi.name]],
+        )
+        for roi in mine
+    }
+
+
+def _record(
+    opened: Opened,
+    structure_set: StructureSet,
+    rois: Sequence[Contoured],
+    known: Mapping[str, str],
+    verdict: PatientVerdict,
+    bundle: ModelBundle,
+    notes: Sequence[str],
+) -> ReviewRecord:
+    ct = opened.ct
+    reviewed = {}
+    for roi in rois:
+        held = np.flatnonzero(roi.mask.any(axis=(1, 2)))
+        slices = (int(held[0]) + 1, int(held[-1]) + 1) if held.size else None
+        volume = float((roi.mask.sum(axis=(1, 2)) * ct.grid.voxel_volumes_cm3).sum())
+        reviewed[roi.name] = ReviewedRoi.of(verdict.rois[roi.name], known.get(roi.name), volume, slices)
+    organs = [info.name for info in bundle.rois if info.interpreted_type != EXTERNAL]
+    return ReviewRecord(
+        verdict=verdict.verdict,
+        findings=summary_flags(verdict.findings),
+        rois=reviewed,
+        caution=CAUTION,
+        contour_ai=__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        patient_id=ct.patient_id,
+        series_instance_uid=ct.series_instance_uid,
+        structure_set=structure_set.path.name,
+        sop_instance_uid=structure_set.sop_instance_uid,
+        model=f"{bundle.name} {bundle.version}",
+        limits="general" if bundle.contour_model is None else "calibrated",
+        not_in_file=tuple(name for name in organs if name not in known.values()),
+        notes=tuple(without_folders(list(notes), [opened.source])),
+    )
+
+
+def _write(record: ReviewRecord, out_dir: Path, patient: Path, options: ReviewOptions) -> Path:
+    folder = out_dir / safe_name(record.patient_id, fallback="unknown_patient")
+    inputs = [patient] if options.rtstruct is None else [patient, options.rtstruct]
+    with atomic_folder(folder, overwrite=options.overwrite, inputs=inputs) as temporary:
+        write_text(private_file(temporary / REVIEW), summary_text(record.to_json()))
+        write_review_page(private_file(temporary / REVIEW_PAGE), [record.to_json()])
+    return folder

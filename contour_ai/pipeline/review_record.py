@@ -1,0 +1,76 @@
+"""`review.json`: the verdict on a patient's contours, as one typed record that is written and read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from contour_ai.pipeline.result import summary_flags
+from contour_ai.pipeline.summary import SummaryFlag
+from contour_ai.quality.verdict import RoiVerdict
+from contour_ai.settings import to_mapping
+
+REVIEW = "review.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewedRoi:
+    """The verdict on one ROI of a structure set."""
+
+    verdict: str
+    findings: tuple[SummaryFlag, ...] = ()
+    """The most important first."""
+    judged_by: str = "model"
+    """`geometry` where no model knows the ROI: `clear` then says only that its geometry is not odd."""
+    known_as: str | None = None
+    """The model's name for it."""
+    probability: float | None = None
+    """That it needs correction."""
+    volume_cm3: float = 0.0
+    slices_from_1: tuple[int, int] | None = None
+
+    @classmethod
+    def of(
+        cls, verdict: RoiVerdict, known_as: str | None, volume_cm3: float, slices: tuple[int, int] | None
+    ) -> ReviewedRoi:
+        """From the verdict and what was measured."""
+        return cls(
+            verdict=verdict.verdict,
+            findings=summary_flags(verdict.findings),
+            judged_by=verdict.judged_by,
+            known_as=known_as,
+            probability=None if verdict.probability is None else round(verdict.probability, 4),
+            volume_cm3=round(volume_cm3, 3),
+            slices_from_1=slices,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewRecord:
+    """What `review` found in one patient; keys of `rois` are the names in the structure set."""
+
+    verdict: str
+    findings: tuple[SummaryFlag, ...] = ()
+    """On the patient as a whole."""
+    rois: Mapping[str, ReviewedRoi] = field(default_factory=dict)
+    caution: str = ""
+    contour_ai: str = ""
+    created: str = ""
+    patient_id: str = ""
+    series_instance_uid: str = ""
+    structure_set: str = ""
+    """File name."""
+    sop_instance_uid: str = ""
+    model: str = ""
+    """Name and version."""
+    limits: str = ""
+    """`calibrated` where the model brings its own numbers for contours, else `general`."""
+    not_in_file: tuple[str, ...] = ()
+    """ROIs of the model that the structure set does not have."""
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, in the order of the keys."""
+        content: dict[str, Any] = to_mapping(self)
+        return content

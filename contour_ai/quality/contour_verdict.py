@@ -1,0 +1,116 @@
+"""The probability that a contour needs correction, from its figures against the network's own contour.
+
+Every figure counts by how far it lies beyond what good contours of the ROI show (`excess`); a logistic regression adds
+them up, and a limit of each ROI makes `look` of the probability. All numbers stand in the bundle (`ContourModel`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.errors import ConfigError
+from contour_ai.quality.agreement import FIGURE_NAMES, ContourFigures, worst_first
+
+Float = NDArray[np.float64]
+
+POOLED = "*"
+"""Stands for every ROI that too few patients had to have numbers of its own."""
+MOST_EXCESS = 8.0
+"""More does not count: one figure of a grossly wrong contour must not hide what the others say."""
+
+PHRASES: Mapping[str, str] = {
+    "disagreement": "Dice {rest:.2f} with the model's own contour",
+    "disagreement_in_slices": "Dice {rest:.2f} within the slices that both reach",
+    "missing_above": "the model goes on above with {value:.0%} of its volume",
+    "missing_below": "the model goes on below with {value:.0%} of its volume",
+    "missing_beside": "the model goes on beside it with {value:.0%} of its volume",
+    "beyond": "{value:.0%} of it lies above or below all that the model finds",
+    "shift_mm": "{value:.1f} mm from the model's centre in the slice",
+    "shift_along_mm": "{value:.0f} mm from the model's centre along the body",
+    "surface95_mm": "surfaces up to {value:.0f} mm apart (95 %)",
+    "volume_ratio": "a volume that differs from the model's by a factor of {factor:.1f}",
+    "density_hu": "a mean density {value:.0f} HU from the model's",
+    "density_spread": "a spread of density that differs by a factor of {factor:.1f}",
+    "other_organ": "more like what the model finds for another organ",
+    "loose_share": "{value:.0%} of it in separate parts",
+    "holes_share": "holes of {value:.0%} of its volume",
+    "roughness": "a ragged outline",
+    "jump": "an area that jumps from one slice to the next",
+    "gaps_share": "{value:.0%} of its slices without a contour",
+    "outside_share": "{value:.0%} of it outside the body",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContourModel:
+    """What makes a verdict of a contour's figures, fitted on good contours and on contours with known faults."""
+
+    patients: int
+    false_alarm: float
+    """Share of good contours that the limits call `look`."""
+    intercept: float
+    weights: Mapping[str, float]
+    """By figure of `ContourFigures`; none is negative, so that a finding never makes a contour better."""
+    usual: Mapping[str, Mapping[str, tuple[float, float]]]
+    """By ROI and figure: the median of good contours, and the distance from it to their 95 %."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """By ROI: the probability above which the contour is worth a look."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.weights) - set(FIGURE_NAMES))
+        if unknown:
+            raise ConfigError(
+                "Weights of figures that there are not.",
+                found=", ".join(unknown),
+                expected=", ".join(FIGURE_NAMES),
+            )
+        if POOLED not in self.usual or POOLED not in self.limits:
+            raise ConfigError(f"Verdicts need usual figures and a limit for all other ROIs ({POOLED!r}).")
+        for roi, figures in self.usual.items():
+            if set(figures) != set(self.weights) or any(spread <= 0 for _, spread in figures.values()):
+                raise ConfigError(
+                    "Every figure with a weight needs its usual value and a positive spread.",
+                    where=roi,
+                    found=", ".join(figures),
+                    expected=", ".join(self.weights),
+                )
+        if min(self.weights.values(), default=0.0) < 0 or not 0 < self.false_alarm < 1:
+            raise ConfigError("Weights must not be negative, and the false-alarm rate lies between 0 and 1.")
+
+    def contributions(self, roi: str, figures: ContourFigures) -> dict[str, float]:
+        """{figure: what it adds to the logit of the probability}."""
+        usual = self.usual.get(roi, self.usual[POOLED])
+        return {
+            name: weight * float(excess(np.array(getattr(figures, name)), *usual[name]))
+            for name, weight in self.weights.items()
+        }
+
+    def probability(self, roi: str, figures: ContourFigures) -> float:
+        """That the contour needs correction, were every second contour wrong."""
+        logit = self.intercept + sum(self.contributions(roi, figures).values())
+        return float(1 / (1 + np.exp(-logit)))
+
+    def limit(self, roi: str) -> float:
+        """Above which a contour of this ROI is worth a look."""
+        return self.limits.get(roi, self.limits[POOLED])
+
+    def reason(self, roi: str, figures: ContourFigures, most: int = 3) -> str:
+        """What speaks most against the contour, in words."""
+        parts = self.contributions(roi, figures)
+        names = worst_first(list(parts), np.array(list(parts.values())))[:most]
+        return "; ".join(phrase(name, getattr(figures, name)) for name in names)
+
+
+def excess(values: Float, median: float, spread: float) -> Float:
+    """How far beyond the usual, 0 below the median, growing ever more slowly."""
+    beyond = np.clip((values - median) / spread, 0.0, MOST_EXCESS)
+    return np.log1p(beyond)
+
+
+def phrase(name: str, value: float) -> str:
+    """A figure in words."""
+    return PHRASES[name].format(value=value, rest=1 - value, factor=float(np.exp(value)))
