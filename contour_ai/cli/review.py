@@ -147,5 +147,5 @@ def _finish(reviews: list[Review], out_dir: Path, patients: int) -> None:
         with atomic_file(out_dir / REVIEW_PAGE, overwrite=True, private=True) as path:
             write_review_page(path, [found.record.to_json() for found in reviews], links)
     verdicts = [found.verdict.verdict for found in reviews]
-    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in ("stop", "look", "clear"))  # type: ignore[arg-type]
+    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in ("stop", "look", "clear"))
     console.err().print(f"{len(reviews)} of {patients} patients reviewed: {counts}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,8 @@ from contour_ai.grid import Grid
 from contour_ai.pipeline.archive import Sources, find_sources, typical_grids
 from contour_ai.pipeline.card import model_card
 from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
+from contour_ai.pipeline.contour_calibration import fitted_contour_model
+from contour_ai.pipeline.held_back import picked_cases
 from contour_ai.postprocess import apply_rule
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.quality.confidence import flat_share
@@ -37,9 +38,6 @@ from contour_ai.volume import roi_voxels
 
 if TYPE_CHECKING:
     from torch import nn
-
-CONFIDENCE_PATIENTS = 20
-"""Patients held back whose confidence is measured, at most, evenly picked: their network takes most of the time."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,11 @@ def calibrate(
     with tempfile.TemporaryDirectory() as temporary:
         training, held_back = prepared_sides(bundle, sources, options, Path(temporary), on_progress)
         ranges = measured_ranges(training, grids, bundle.preprocess.outside_hu, on_progress)
-        shares = measured_confidence(bundle, bundle.build_network(), held_back, options.device, on_progress)
+        network = bundle.build_network()
+        shares = measured_confidence(bundle, network, held_back, options.device, on_progress)
         ranges = ranges.with_confidence(*shares)
-    bundle = replace(bundle, ranges=ranges)
+        contours = fitted_contour_model(bundle, network, held_back, options.device, on_progress)
+    bundle = replace(bundle, ranges=ranges, contour_model=contours or bundle.contour_model)
     return update_bundle(bundle, model_card=model_card(bundle))
 
 
@@ -207,20 +207,3 @@ def measured_confidence(
                 shares[roi].append(share)
         done += 1
     return shares, done
-
-
-def picked_cases(
-    held_back: Sequence[Case],
-    stage: str,
-    on_progress: OnProgress = no_progress,
-    seconds: float = float("inf"),
-) -> Iterator[Case]:
-    """At most `CONFIDENCE_PATIENTS` of the cases, evenly picked; after so many seconds no other one is begun."""
-    started = time.monotonic()
-    picked = held_back[:: -(-len(held_back) // CONFIDENCE_PATIENTS) or 1]
-    for done, case in enumerate(picked):
-        on_progress(ProgressEvent(stage, done, len(picked)))
-        if time.monotonic() - started > seconds:
-            break
-        yield case
-    on_progress(ProgressEvent(stage, len(picked), len(picked)))

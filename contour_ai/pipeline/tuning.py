@@ -25,8 +25,9 @@ from contour_ai.errors import InputError
 from contour_ai.evaluation.metrics import dice
 from contour_ai.evaluation.reliability import LogitCounts, expected_dice_logit, left_out_errors
 from contour_ai.pipeline.archive import find_sources
-from contour_ai.pipeline.calibration import CalibrationOptions, picked_cases, prepared_sides
+from contour_ai.pipeline.calibration import CalibrationOptions, prepared_sides
 from contour_ai.pipeline.card import model_card
+from contour_ai.pipeline.held_back import picked_cases
 from contour_ai.postprocess import LOWEST_LOGIT, keep_components
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.quality.figures import body_of

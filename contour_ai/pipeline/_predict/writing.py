@@ -122,7 +122,7 @@ def _write_all(
         written = None if output is None else output.structure_set
         if options.seg is not None and written is not None:
             write_seg(rois, written.names, ct, bundle, folder, fractional=options.seg == "fractional")
-        if options.surfaces is not None:
+        if options.surfaces is not None and written is not None:
             write_roi_surfaces(rois, written.names, ct, folder, options.surfaces)
     reference = _compared(patient, rois)
     with clock.stage("pictures") as within:

@@ -22,6 +22,7 @@ from contour_ai.pipeline._train.synthetic import with_synthetic
 from contour_ai.pipeline.archive import typical_grids
 from contour_ai.pipeline.calibration import measured_confidence, measured_ranges
 from contour_ai.pipeline.card import model_card
+from contour_ai.pipeline.contour_calibration import fitted_contour_model
 from contour_ai.pipeline.naming import NAMES_FILE
 from contour_ai.pipeline.tuning import tuned
 from contour_ai.progress import OnProgress, no_progress
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-FINISHING_BUDGET_SHARE = 0.03
+FINISHING_BUDGET_SHARE = 0.045
 """Of a time budget: so much is spent on choosing the rules of the model that is ready, and on its confidence."""
 
 
@@ -195,14 +196,20 @@ def _finished(
     held_back = [case for case in job.validation if case not in job.training]
     if held_back:
         network.load_state_dict(weights)
-        seconds = FINISHING_BUDGET_SHARE / 2 * (whole_budget_s or math.inf)
+        seconds = FINISHING_BUDGET_SHARE / 3 * (whole_budget_s or math.inf)
         bundle = tuned(bundle, network, held_back, str(job.device), on_progress, seconds=seconds)
         bundle.calibrate_network(network)
         shares = measured_confidence(
             bundle, network, held_back, str(job.device), on_progress, seconds=seconds
         )
         assert bundle.ranges is not None
-        bundle = replace(bundle, ranges=bundle.ranges.with_confidence(*shares))
+        bundle = replace(
+            bundle,
+            ranges=bundle.ranges.with_confidence(*shares),
+            contour_model=fitted_contour_model(
+                bundle, network, held_back, str(job.device), on_progress, seconds=seconds
+            ),
+        )
     saved = save_bundle(
         job.run_dir / BUNDLE,
         bundle,
