@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from contour_ai.dicom.contour_items import ContourNumbers, numbers_of
 from contour_ai.dicom.finding import Finding, Findings, refused
 from contour_ai.dicom.notes import Level
 from contour_ai.dicom.placing import area_type
-from contour_ai.dicom.rtstruct_parse import image_uid, raw_numbers
+from contour_ai.dicom.rtstruct_parse import geometric_type, image_classes, image_uid, raw_numbers, raw_text
 from contour_ai.polygons import count_self_intersections
 from contour_ai.slice_names import slice_text
 
@@ -28,10 +28,12 @@ COPLANAR_TOL_MM = 0.02
 """Planning systems compare plane positions to about a hundredth of a millimetre; on an oblique plane, coordinates that
 are rounded to that lie up to 0.017 mm apart along the normal."""
 ON_PLANE_TOL_MM = 0.05
+SMALLEST_TRIANGLE_MM2 = 1e-6
+"""Below it points lie on a line: coordinates are written to about a thousandth of a millimetre."""
 SAME_PLANE_DECIMALS = 2
+NUMBER_OF_CONTOUR_POINTS = 0x30060046
 SHOWN = 3
 """Contours of a ROI that are named for each thing wrong with them."""
-NUMBER = re.compile(rb" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
 
 DATA, IMAGES, TYPE, COUNT = (
     "ContourData",
@@ -56,15 +58,16 @@ def contour_findings(dataset: Dataset, ct: CTSeries | None, *, keyholes: bool) -
         found: dict[tuple[Level, str, str, str], list[str]] = {}
         seen: set[bytes] = set()
         planes: dict[tuple[int, float], dict[int, Points]] = {}
-        for n, contour in enumerate(contours, start=1):
-            raw = raw_numbers(contour)
-            points = _points(raw)
+        texts = [raw_numbers(contour) for contour in contours]
+        read = zip(contours, texts, numbers_of(texts), strict=True)
+        for n, (contour, raw, numbers) in enumerate(read, start=1):
+            points = _points(numbers)
             faults = [*_encoding(contour, raw, points, explicit=syntax == ExplicitVRLittleEndian)]
             if raw and raw in seen:
                 faults.append(("differs", "twice", DATA, "are there twice", ""))
             seen.add(raw)
             faults += _references(contour, ct)
-            if points is not None and area_type(str(contour.get(TYPE) or "").upper()):
+            if points is not None and area_type(_kind(contour).upper()):
                 faults += _shape(points, contour, ct)
                 _collect(planes, n, points)
             for level, rule, attribute, what, number in faults:
@@ -93,12 +96,15 @@ def contours_by_roi(dataset: Dataset) -> Iterator[tuple[str, list[Dataset]]]:
         yield names.get(number, f"number {number}"), list(item.get("ContourSequence") or ())
 
 
-def _points(raw: bytes) -> Points | None:
-    """(N, 3) LPS mm; None where the values are no list of points."""
-    numbers = raw.split(b"\\") if raw else []
-    if not numbers or len(numbers) % 3 or any(not NUMBER.fullmatch(x) for x in numbers):
+def _kind(contour: Dataset) -> str:
+    return geometric_type(contour).decode("ascii", "replace")
+
+
+def _points(numbers: ContourNumbers) -> Points | None:
+    """(N, 3) LPS mm; None where the values are no list of points, or farther away than any patient."""
+    if numbers.wrong or numbers.repair or not len(numbers.values):
         return None
-    return np.fromiter(map(float, numbers), dtype=np.float64).reshape(-1, 3)
+    return numbers.values.reshape(-1, 3)
 
 
 def _place(points: Points | None, ct: CTSeries | None) -> str:
@@ -129,7 +135,7 @@ def _encoding(contour: Dataset, raw: bytes, points: Points | None, *, explicit: 
         )
     if explicit and len(raw) > LONGEST_EXPLICIT_BYTES:
         yield "standard", "explicit-length", DATA, "are too long for explicit VR", f"{len(raw)} bytes"
-    kind = str(contour.get(TYPE) or "")
+    kind = _kind(contour)
     if not kind:
         yield "standard", "geometric-type", TYPE, "have none (PS3.3 C.8.8.6, type 1)", ""
     elif area_type(kind.upper()) is None:
@@ -137,19 +143,18 @@ def _encoding(contour: Dataset, raw: bytes, points: Points | None, *, explicit: 
     if points is None:
         yield "standard", "contour-data", DATA, "hold no list of x, y, z", f"{len(numbers)} values"
         return
-    said = contour.get(COUNT)
-    if str(said) != str(len(points)):
-        given = "none" if said is None else said
+    said = raw_text(contour, NUMBER_OF_CONTOUR_POINTS)
+    if said.strip() != str(len(points)):
+        given = said or "none"
         yield "standard", "number-of-points", COUNT, "have a wrong one", f"{given} for {len(points)}"
 
 
 def _references(contour: Dataset, ct: CTSeries | None) -> Iterator[Fault]:
-    images = contour.get(IMAGES)
-    if not images:
+    classes = image_classes(contour)
+    if not classes:
         yield "differs", "contour-image", IMAGES, "have none", ""
         return
-    for image in images:
-        kind = str(image.get("ReferencedSOPClassUID") or "")
+    for kind in classes:
         if not kind:
             yield "standard", "contour-image", IMAGES, "refer to an image without its SOP class", ""
         elif ct is not None and ct.sop_class_uid and kind != ct.sop_class_uid:
@@ -164,7 +169,11 @@ def _references(contour: Dataset, ct: CTSeries | None) -> Iterator[Fault]:
 
 def _shape(points: Points, contour: Dataset, ct: CTSeries | None) -> Iterator[Fault]:
     """What is wrong with a closed contour."""
-    distinct = len(np.unique(points, axis=0))
+    edges = points - points[0]
+    triangles = np.cross(edges, np.roll(edges, -1, axis=0))
+    sizes = np.linalg.norm(triangles, axis=1)
+    has_area = bool(sizes.max() > SMALLEST_TRIANGLE_MM2)
+    distinct = len(points) if has_area else len(np.unique(points, axis=0))
     if distinct < 3:
         yield "standard", "few-points", DATA, "are closed with fewer than 3 distinct points", f"{distinct}"
         return
@@ -172,10 +181,7 @@ def _shape(points: Points, contour: Dataset, ct: CTSeries | None) -> Iterator[Fa
         yield "differs", "repeated-point", DATA, "repeat their first point at the end", ""
     elif again := int((points[1:] == points[:-1]).all(axis=1).sum()):
         yield "differs", "repeated-point", DATA, "have a point twice in a row", f"{again}"
-    triangles = np.cross(points - points[0], np.roll(points, -1, axis=0) - points[0])
-    sizes = np.linalg.norm(triangles, axis=1)
-    normal = triangles[sizes.argmax()]  # of the largest triangle: a bow tie has no area, but a plane
-    if sizes.max() <= 1e-6:
+    if not has_area:
         yield "standard", "line", DATA, "lie on a straight line and enclose no area", f"{distinct} points"
         return
     # Of the plane that fits all points: one triangle of a small contour makes much of the rounding of its corners.
@@ -183,7 +189,7 @@ def _shape(points: Points, contour: Dataset, ct: CTSeries | None) -> Iterator[Fa
     off = float(np.ptp(points @ fitted))
     if off > COPLANAR_TOL_MM:
         yield "standard", "coplanar", DATA, "do not lie in a plane", f"{off:.3f} mm"
-    count = count_self_intersections(np.delete(points, int(np.abs(normal).argmax()), axis=1))
+    count = count_self_intersections(np.delete(points, int(np.abs(fitted).argmax()), axis=1))
     if count:
         yield "differs", "self-crossing", DATA, "cross themselves", f"{count} times"
     if ct is not None:

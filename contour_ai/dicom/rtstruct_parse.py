@@ -20,6 +20,8 @@ from contour_ai.dicom.contour_items import (
     CONTOUR_DATA,
     CONTOUR_GEOMETRIC_TYPE,
     CONTOUR_IMAGE_SEQUENCE,
+    ITEM_START,
+    REFERENCED_SOP_CLASS_UID,
     UNDEFINED_LENGTH,
     RawContour,
     numbers_of,
@@ -174,6 +176,16 @@ def image_uid(contour: Dataset) -> str:
         return uid
     images = contour.get("ContourImageSequence")
     return text_of(images[0], "ReferencedSOPInstanceUID") if images else ""
+
+
+def image_classes(contour: Dataset) -> list[str]:
+    """ReferencedSOPClassUID of every image a contour was drawn on; "" where one has none."""
+    value = _raw(contour, CONTOUR_IMAGE_SEQUENCE)
+    if isinstance(value, bytes) and value.count(ITEM_START) == 1:
+        uid = uid_in(value, REFERENCED_SOP_CLASS_UID)
+        if uid is not None:
+            return [uid]
+    return [text_of(image, "ReferencedSOPClassUID") for image in contour.get("ContourImageSequence") or ()]
 
 
 def integer_of(text: str) -> int | None:

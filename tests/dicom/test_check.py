@@ -445,3 +445,18 @@ def test_what_contours_mean_together_is_said_as_by_the_reader(
     assert [code_of(n) for n in notes] == ["overlap", "slice-gap"]
     messages = [f.message for f in check_structure_set(tmp_path / "rs.dcm", ct)]
     assert all(sentence in messages for sentence in said)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", ["1e308", "-9e307", "1e400", "1e17"])
+def test_coordinates_beyond_any_patient_break_the_standard_and_are_computed_with_no_further(
+    findings: Callable[..., list[Finding]], number: str
+) -> None:
+    def edit(dataset: Dataset) -> None:
+        contour = dataset.ROIContourSequence[0].ContourSequence[0]
+        numbers = [str(v) for v in contour.ContourData]
+        contour[CONTOUR_DATA].value = [number, *numbers[1:]]
+
+    said = [f for f in findings(edit) if f.rule in ("contour-data", "outside-image", "self-crossing")]
+    assert [(f.level, f.rule) for f in said] == [("standard", "contour-data")]
+    assert "cannot be read and is not used" in said[0].message
