@@ -11,7 +11,8 @@ import yaml
 from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from contour_ai.structures import roi_info
+from contour_ai.structures import RoiInfo, roi_info
+from contour_ai.structures.colors import told_apart
 
 # Machado, Oliveira, Fernandes 2009, severity 1.0, on linear sRGB.
 VISIONS = {
@@ -109,3 +110,34 @@ def test_shipped_models_have_the_colours_of_the_table() -> None:
     for path in found:
         for roi in yaml.safe_load(path.read_text("utf-8"))["rois"]:
             assert tuple(roi["color"]) == roi_info(roi["name"]).color, (path.parent.name, roi["name"])
+
+
+def apart(infos: tuple[RoiInfo, ...]) -> float:
+    """The least distance of any two, to anyone."""
+    return min(
+        float(deltaE_ciede2000(seen_lab(a.color, vision), seen_lab(b.color, vision)))
+        for vision in VISIONS
+        for a, b in combinations(infos, 2)
+    )
+
+
+def test_a_model_of_any_rois_gets_colours_that_can_be_told_apart() -> None:
+    names = [f"Unusual_{n}" for n in range(10)] + ["SpinalCord", "SpinalCord_PRV05", "Esophagus_Upper"]
+    infos = tuple(roi_info(name) for name in names)
+    assert apart(infos) < 7, "hashes alone do not do"
+    changed = told_apart(infos)
+    assert apart(changed) >= 7
+    assert [info.name for info in changed] == names and changed[0] == infos[0]
+    assert told_apart(infos) == changed
+    assert told_apart(()) == ()
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_the_tables_colours_stay(region: str) -> None:
+    infos = tuple(roi_info(name) for name in REGIONS[region].split())
+    assert told_apart(infos) == infos
+
+
+def test_more_rois_than_colours_are_no_fault() -> None:
+    infos = tuple(RoiInfo(f"R{n}", (250, 10, 10)) for n in range(60))
+    assert len({info.color for info in told_apart(infos)}) > 25

@@ -15,6 +15,7 @@ from contour_ai.pipeline._train.run_folder import patients_cut_where_blank
 from contour_ai.pipeline.archive import spread
 from contour_ai.pipeline.pseudonym_file import pseudonyms
 from contour_ai.structures import roi_info
+from contour_ai.structures.colors import told_apart
 
 if TYPE_CHECKING:
     from contour_ai.training.job import Job, Progress
@@ -45,7 +46,7 @@ def describe_model(job: Job, progress: Progress, facts: Mapping[str, str], proce
         kind=config.model.kind,
         description=config.model.description,
         notes=config.model.notes,
-        rois=tuple(roi_info(roi) for roi in plan.rois),
+        rois=told_apart([roi_info(roi) for roi in plan.rois]),
         preprocess=plan.settings,
         network=plan.network,
         inference=job.inference,
