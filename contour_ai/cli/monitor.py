@@ -60,9 +60,10 @@ def command(
     from contour_ai.csv_files import write_csv
     from contour_ai.files import atomic_folder, write_text
     from contour_ai.monitoring.export import export_worst as export
+    from contour_ai.monitoring.kept import kept_edits
     from contour_ai.monitoring.measure import measure_edits
     from contour_ai.monitoring.page import MonitorPage, csv_rows, page_text
-    from contour_ai.monitoring.pairs import is_node_storage, pairs_of_folders, pairs_of_node
+    from contour_ai.monitoring.pairs import DATABASE, is_node_storage, pairs_of_folders, pairs_of_node
     from contour_ai.monitoring.records import COLUMNS
     from contour_ai.monitoring.summary import roi_charts
 
@@ -74,6 +75,11 @@ def command(
         raise click.UsageError("give the storage of a node, or two folders: AI_DIR APPROVED_DIR")
     with console.progress_bar() as on_progress:
         edits, unread = measure_edits(pairs, on_progress)
+    if len(places) == 1:
+        here = {edit.series_uid for edit in edits}
+        kept = kept_edits(places[0] / DATABASE)
+        edits += [e for series, found in kept.items() if series not in here for e in found]
+        edits.sort(key=lambda e: (e.date, e.patient, e.series_uid, e.roi))
     charts = roi_charts(edits, baseline if commissioning is None else _commissioned(commissioning))
     with atomic_folder(out_dir, overwrite=overwrite, inputs=places, private=True) as temporary:
         page = MonitorPage(edits=edits, charts=charts, notes=[*notes, *unread])
@@ -95,7 +101,8 @@ def command(
                 markup=False,
             )
     console.out().print(
-        f"{len(pairs)} patients, {len(edits)} ROIs, {sum(e.untouched for e in edits)} approved unchanged: "
+        f"{len({e.series_uid for e in edits})} patients, {len(edits)} ROIs, "
+        f"{sum(e.untouched for e in edits)} approved unchanged: "
         f"{out_dir / 'monitor.html'}",
         markup=False,
     )

@@ -125,7 +125,8 @@ def control_chart(
         return None
     centre, sigma = centre_and_sigma(base)
     limit = limits_for(len(base))
-    z = (x - centre) / sigma
+    # Rounded: of equal values, as of ROIs that are never edited, all would lie on one side by an error of rounding.
+    z = np.round((x - centre) / sigma, 6)
     ewma = _ewma(z[None])[0]
     first = baseline if isinstance(baseline, int) else 0
     low, high = (restored(centre + s * limit.individual * sigma, figure) for s in (-1, 1))

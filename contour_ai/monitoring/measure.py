@@ -95,6 +95,7 @@ def _edit(
         dose_mean_gy=change[0],
         dose_003cc_gy=change[1],
         dose_95_gy=change[2],
+        rating=pair.ratings.get(roi, ""),
     )
 
 

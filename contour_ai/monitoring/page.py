@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from contour_ai.monitoring.charts import FALSE_ALARM_EVERY
 from contour_ai.monitoring.records import COMPARED, Edit
-from contour_ai.monitoring.summary import Group, RoiChart, Unlooked, groups, unlooked
+from contour_ai.monitoring.summary import Group, RoiChart, Unlooked, groups, rated, unlooked
 from contour_ai.render import CAUTION
 from contour_ai.report.page import asset, escaped_text
 
@@ -65,6 +65,7 @@ def page_text(page: MonitorPage) -> str:
     parts.append(_group_table("By scanner", groups(page.edits, lambda e: e.scanner), "scanner"))
     parts.append(_group_table("By month", groups(page.edits, lambda e: e.month), "month"))
     parts.append(_unlooked_table(unlooked(page.edits)))
+    parts.append(_rated_table(page.edits))
     parts.append(_dose_table(page.edits))
     if page.notes:
         parts.append("<h2>Notes</h2><ul>" + "".join(f"<li>{_e(n)}</li>" for n in page.notes) + "</ul>")
@@ -226,6 +227,24 @@ def _unlooked_table(lines: Sequence[Unlooked]) -> str:
     ]
     text = "<p>Untouched is not the same as right: ROIs approved unchanged although their verdict was <b>look</b>.</p>"
     return "<h2>Approved unchanged</h2>" + text + _table(heads, rows, 2)
+
+
+def _rated_table(edits: Sequence[Edit]) -> str:
+    lines = rated(edits)
+    if not lines:
+        return ""
+    heads = ("changes needed, as rated", "ROIs", "approved unchanged (%)", "surface DSC", "added path (mm)")
+    rows = [
+        (
+            r.rating,
+            str(r.rois),
+            _number(100 * r.untouched, 0),
+            _number(r.surface_dsc),
+            _number(r.added_path_mm, 0),
+        )
+        for r in lines
+    ]
+    return "<h2>Ratings beside edits (medians)</h2>" + _table(heads, rows, 1)
 
 
 def _dose_table(edits: Sequence[Edit]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import CTSeriesFiles, scan
 from contour_ai.dicom.values import text
 from contour_ai.errors import ContourAIError, InputError
+from contour_ai.monitoring.kept import kept_edits
 from contour_ai.monitoring.records import ApprovedPair
 from contour_ai.pipeline.pairing import find_pairs
 from contour_ai.pipeline.summary import SUMMARY
@@ -53,10 +54,11 @@ def pairs_of_node(storage: Path) -> tuple[list[ApprovedPair], list[str]]:
     try:
         rows = connection.execute(
             "SELECT returned.path AS approved, returned.received_at AS at, jobs.folder AS folder,"
-            " jobs.structure_set AS ai, series.series_uid AS series, series.patient_id AS patient"
+            " jobs.structure_set AS ai, jobs.id AS job, series.series_uid AS series, series.patient_id AS patient"
             " FROM returned JOIN jobs ON jobs.id = returned.job JOIN series ON series.series_uid = jobs.series_uid"
             " WHERE returned.approved = 1 ORDER BY returned.received_at"
         ).fetchall()
+        ratings = connection.execute("SELECT job, roi, rating FROM ratings").fetchall()
         images = {
             row["series"]: [
                 storage / i["path"]
@@ -81,8 +83,11 @@ def pairs_of_node(storage: Path) -> tuple[list[ApprovedPair], list[str]]:
             continue
         at = datetime.fromtimestamp(row["at"]).strftime("%Y-%m-%d")
         label = row["patient"] or row["series"]
-        pairs[row["series"]] = _pair(label, ct, ai, storage / row["approved"], {}, approved_at=at)
-    if not pairs:
+        rated = {r["roi"]: r["rating"] for r in ratings if r["job"] == row["job"]}
+        pairs[row["series"]] = _pair(
+            label, ct, ai, storage / row["approved"], {}, approved_at=at, rated=rated
+        )
+    if not pairs and not kept_edits(storage / DATABASE):
         raise InputError(
             "No approved structure set has come back to this node.",
             where=storage,
@@ -93,11 +98,18 @@ def pairs_of_node(storage: Path) -> tuple[list[ApprovedPair], list[str]]:
 
 
 def _pair(
-    patient: str, ct: CTSeriesFiles, ai: Path, approved: Path, doses: dict[str, Path], *, approved_at: str
+    patient: str,
+    ct: CTSeriesFiles,
+    ai: Path,
+    approved: Path,
+    doses: dict[str, Path],
+    *,
+    approved_at: str,
+    rated: Mapping[str, str] | None = None,
 ) -> ApprovedPair:
     image = read_header(ct.paths[0], ["Manufacturer", "ManufacturerModelName", "StationName"])
     review = read_header(approved, ["ReviewDate", "ReviewerName", "StructureSetDate"])
-    model, verdicts = _said(ai)
+    model, verdicts, names = _said(ai)
     parts = [text(image, key) for key in ("Manufacturer", "ManufacturerModelName", "StationName")]
     return ApprovedPair(
         patient=patient,
@@ -111,6 +123,7 @@ def _pair(
         reviewer=pseudonym(text(review, "ReviewerName")),
         verdicts=verdicts,
         dose=doses.get(ct.study_instance_uid),
+        ratings={names.get(roi, roi): rating for roi, rating in (rated or {}).items()},
     )
 
 
@@ -129,8 +142,9 @@ def _date(header: Dataset) -> str:
     return ""
 
 
-def _said(ai: Path) -> tuple[str, dict[str, str]]:
-    """Model and verdicts of a prediction, by the summary beside it; else what the structure set says of its model."""
+def _said(ai: Path) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Model, verdicts and {ROI of the model: its name in the file} of a prediction, by the summary beside it; else what
+    the structure set says of its model."""
     try:
         content = json.loads((ai.parent / SUMMARY).read_text(encoding="utf-8"))
         verdicts = {
@@ -138,11 +152,12 @@ def _said(ai: Path) -> tuple[str, dict[str, str]]:
             for name, roi in content["rois"].items()
             if roi.get("verdict")
         }
-        return f"{content['model']['name']} {content['model']['version']}", verdicts
+        names = {name: str(roi.get("name_in_file") or name) for name, roi in content["rois"].items()}
+        return f"{content['model']['name']} {content['model']['version']}", verdicts, names
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         versions = read_header(ai, ["SoftwareVersions"]).get("SoftwareVersions") or ()
-        names = [versions] if isinstance(versions, str) else [str(v) for v in versions]
-        return (names[-1] if names else ""), {}
+        said = [versions] if isinstance(versions, str) else [str(v) for v in versions]
+        return (said[-1] if said else ""), {}, {}
 
 
 def _doses(places: Sequence[Path]) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 
@@ -21,6 +21,7 @@ class ApprovedPair:
         reviewer: pseudonym of who approved; empty where unknown.
         verdicts: {ROI of the AI: its verdict}.
         dose: an RTDOSE of the patient; None where there is none.
+        ratings: {ROI of the AI: what somebody said on the node's page had to be changed}.
     """
 
     patient: str
@@ -34,6 +35,7 @@ class ApprovedPair:
     reviewer: str
     verdicts: dict[str, str]
     dose: Path | None = None
+    ratings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class Edit:
         edited_slices: slices whose voxels differ.
         slices: slices in which either has voxels.
         verdict: what the AI said of it; empty where it said nothing.
+        rating: none, minor, major or not usable, as somebody said on the node's page; empty where nobody did.
     """
 
     patient: str
@@ -69,6 +72,7 @@ class Edit:
     dose_mean_gy: float | None = None
     dose_003cc_gy: float | None = None
     dose_95_gy: float | None = None
+    rating: str = ""
 
     @property
     def month(self) -> str:
@@ -76,6 +80,6 @@ class Edit:
         return self.date[:7]
 
 
-COLUMNS = tuple(field.name for field in fields(Edit))
+COLUMNS = tuple(one.name for one in fields(Edit))
 """Of the CSV."""
 COMPARED, REMOVED, ADDED = "compared", "removed", "added"

@@ -115,6 +115,36 @@ def unlooked(edits: Sequence[Edit]) -> list[Unlooked]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rated:
+    """What the contours say of ROIs that somebody rated: `untouched` is a fraction, the others medians."""
+
+    rating: str
+    rois: int
+    untouched: float
+    surface_dsc: float
+    added_path_mm: float
+
+
+def rated(edits: Sequence[Edit]) -> list[Rated]:
+    """One line per rating, from `none` to `not usable`; ROIs that nobody rated are left out."""
+    lines = []
+    for rating in ("none", "minor", "major", "not usable"):
+        mine = [e for e in edits if e.rating == rating]
+        compared = [e for e in mine if e.status == COMPARED]
+        if mine:
+            lines.append(
+                Rated(
+                    rating=rating,
+                    rois=len(mine),
+                    untouched=sum(e.untouched for e in mine) / len(mine),
+                    surface_dsc=_median(e.surface_dsc for e in compared),
+                    added_path_mm=_median(e.added_path_mm for e in compared),
+                )
+            )
+    return lines
+
+
 def roi_charts(
     edits: Sequence[Edit], baseline: dict[tuple[str, str], Sequence[float]] | int = USUAL_BASELINE
 ) -> list[RoiChart]:

@@ -16,6 +16,7 @@ from contour_ai.node.alerts import alert
 from contour_ai.node.audit import AuditLog
 from contour_ai.node.config import NodeConfig
 from contour_ai.node.database import Database, Row, now
+from contour_ai.node.drift import look_for_drift
 from contour_ai.node.intake import Intake
 from contour_ai.node.jobs import JobBook
 from contour_ai.node.receiver import Receiver
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.2
 RETENTION_S = 3600.0
 DISK_LOOK_S = 60.0
+DRIFT_S = 6 * 3600.0
 LATE_S = 3600.0
 """A result that was not sent for so long is a problem."""
 LOCK = "node.lock"
@@ -201,12 +203,15 @@ class Node:
             alert(self.config.alerts, self.database, subject, sent.message)
 
     def _keep_house(self) -> None:
-        last_retention = last_disk = -float("inf")
+        last_retention = last_disk = last_drift = -float("inf")
         while not self._ending.is_set():
             try:
                 if time.monotonic() - last_disk > DISK_LOOK_S:
                     last_disk = time.monotonic()
                     self._look_at_disk()
+                if time.monotonic() - last_drift > DRIFT_S:  # before retention: what goes is measured first
+                    last_drift = time.monotonic()
+                    look_for_drift(self.storage, self.database, self.config.alerts)
                 if time.monotonic() - last_retention > RETENTION_S:
                     last_retention = time.monotonic()
                     delete_old(self.config.keep, self.database, self.store, self.book, self.audit)

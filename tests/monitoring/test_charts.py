@@ -78,3 +78,8 @@ def test_limits_can_come_from_a_commissioning_run() -> None:
     chart = control_chart([0.6] * 5, "dsc", list(np.random.default_rng(2).normal(0.85, 0.02, 40)))
     assert chart is not None and chart.low < 0.85 < chart.high
     assert chart.alarms[0].index == 0
+
+
+def test_figures_that_never_change_raise_no_alarm() -> None:
+    chart = control_chart([0.9] * 60, "dsc")
+    assert chart is not None and chart.alarms == ()
