@@ -51,14 +51,21 @@ def _duration(seconds: float) -> str:
 
 
 def tensorboard_writer(run_dir: Path, step: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+    """TensorBoard's writer; without TensorBoard one that writes nothing. metrics.csv has the same figures."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+    except ImportError:
+        logger.warning(
+            "TensorBoard is not installed: no tensorboard/ is written; metrics.csv has the same figures"
+        )
+        return NoWriter()
 
     private_folder(run_dir / "tensorboard")
     return SummaryWriter(str(run_dir / "tensorboard"), purge_step=step or None)
 
 
 class NoWriter:
-    """Curves are written by the first process alone."""
+    """Writes nothing: for all processes but the first, and where TensorBoard is not installed."""
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """Nothing."""
