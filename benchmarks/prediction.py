@@ -214,7 +214,7 @@ def draw_patient(folder: Path, slices: int, pixels: int) -> Path:
     cut_out = Volume(
         np.where(body, np.maximum(phantom.volume.hu, -1000), -1024).astype(np.int16), phantom.volume.grid
     )
-    length = float(np.ptp(phantom.volume.grid.heights_mm))
+    length = float(np.ptp(phantom.volume.grid.slice_offsets_mm))
     scan = Scan(
         pixel_mm=512 / pixels, matrix=pixels, slice_mm=round(length / (slices - 0.5), 4), couch="sandwich"
     )

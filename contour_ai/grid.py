@@ -98,12 +98,12 @@ class Grid:
                 found=f"cosine {cosine:.6f}",
                 expected="at most 0.001",
             )
-        if shape[0] > 1 and np.diff(self.heights_mm).min() <= 0:
-            k = int(np.diff(self.heights_mm).argmin())
+        if shape[0] > 1 and np.diff(self.slice_offsets_mm).min() <= 0:
+            k = int(np.diff(self.slice_offsets_mm).argmin())
             raise GeometryError(
                 "Slices must ascend along the slice normal.",
                 where=f"slices {k + 1} and {k + 2}",
-                found=f"heights {self.heights_mm[k]:.3f} and {self.heights_mm[k + 1]:.3f} mm",
+                found=f"heights {self.slice_offsets_mm[k]:.3f} and {self.slice_offsets_mm[k + 1]:.3f} mm",
             )
 
     # -- named constructors ---------------------------------------------------------------------------------
@@ -150,14 +150,19 @@ class Grid:
         return n / np.linalg.norm(n)
 
     @cached_property
-    def heights_mm(self) -> Float:
+    def slice_offsets_mm(self) -> Float:
         """(K,) mm: projection of every slice position on the normal, ascending."""
         return self.positions_lps @ self.normal
+
+    @property
+    def heights_mm(self) -> Float:
+        """The name of `slice_offsets_mm` in version 0.1."""
+        return self.slice_offsets_mm
 
     @cached_property
     def slice_spacings_mm(self) -> Float:
         """(K - 1,) mm: distance along the normal between neighbouring slices."""
-        return np.diff(self.heights_mm)
+        return np.diff(self.slice_offsets_mm)
 
     @cached_property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -194,11 +199,11 @@ class Grid:
             affine[:3, 0], affine[:3, 3] = self.normal * self.slice_thickness_mm, self.positions_lps[0]
             return RegularFit(affine, 0.0, 0.0)
         k = np.arange(self.shape_kij[0], dtype=np.float64)
-        step_mm, first_mm = np.polyfit(k, self.heights_mm, 1)
-        sideways = self.positions_lps - np.outer(self.heights_mm, self.normal)
+        step_mm, first_mm = np.polyfit(k, self.slice_offsets_mm, 1)
+        sideways = self.positions_lps - np.outer(self.slice_offsets_mm, self.normal)
         middle = (sideways.min(axis=0) + sideways.max(axis=0)) / 2
         affine[:3, 0], affine[:3, 3] = self.normal * step_mm, middle + self.normal * first_mm
-        along = np.abs(self.heights_mm - first_mm - step_mm * k).max() / step_mm
+        along = np.abs(self.slice_offsets_mm - first_mm - step_mm * k).max() / step_mm
         steps = (self.step_i_lps, self.step_j_lps)
         across = max(np.abs((sideways - middle) @ step).max() / (step @ step) for step in steps)
         return RegularFit(affine, float(along), float(across))
@@ -218,12 +223,12 @@ class Grid:
         """Whether one affine describes the grid exactly: to `REGULAR_TOL_MM` along the normal and across it."""
         if self.shape_kij[0] == 1:
             return True
-        even = np.linspace(self.heights_mm[0], self.heights_mm[-1], self.shape_kij[0])
+        even = np.linspace(self.slice_offsets_mm[0], self.slice_offsets_mm[-1], self.shape_kij[0])
         offsets = self.positions_lps - self.positions_lps[0]
         sideways = offsets - np.outer(offsets @ self.normal, self.normal)
-        limit = max(REGULAR_TOL_MM, PARALLEL_TOL * float(np.ptp(self.heights_mm)))
+        limit = max(REGULAR_TOL_MM, PARALLEL_TOL * float(np.ptp(self.slice_offsets_mm)))
         return bool(
-            np.abs(self.heights_mm - even).max() <= REGULAR_TOL_MM
+            np.abs(self.slice_offsets_mm - even).max() <= REGULAR_TOL_MM
             and np.linalg.norm(sideways, axis=1).max() <= limit
         )
 
@@ -274,9 +279,9 @@ class Grid:
         """Heights along the normal (mm) to fractional slice numbers."""
         h = np.asarray(heights_mm, dtype=np.float64)
         if self.shape_kij[0] == 1:
-            return (h - self.heights_mm[0]) / self.slice_thickness_mm
-        low = np.clip(np.searchsorted(self.heights_mm, h, side="right") - 1, 0, self.shape_kij[0] - 2)
-        return low + (h - self.heights_mm[low]) / self.slice_spacings_mm[low]
+            return (h - self.slice_offsets_mm[0]) / self.slice_thickness_mm
+        low = np.clip(np.searchsorted(self.slice_offsets_mm, h, side="right") - 1, 0, self.shape_kij[0] - 2)
+        return low + (h - self.slice_offsets_mm[low]) / self.slice_spacings_mm[low]
 
     def _slice_origin(self, k: ArrayLike) -> Float:
         k = np.asarray(k, dtype=np.float64)

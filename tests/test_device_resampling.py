@@ -9,7 +9,7 @@ from test_preprocess import EVERY_GRID, SETTINGS, ball, centre, everything
 
 from contour_ai.device_resampling import DeviceResampler
 from contour_ai.grid import Grid
-from contour_ai.preprocess import prepare, restore_level
+from contour_ai.preprocess import prepare, resample_logits_to_ct
 from contour_ai.volume import Volume
 
 DEVICES = [
@@ -36,7 +36,7 @@ def test_there_and_back_are_as_on_the_cpu(grid: Grid, device: str) -> None:
         assert (there.hu != plain.hu)[same].mean() < 0.01
     logit = np.random.default_rng(2).normal(-1, 1, plain.grid.shape_kij).astype(np.float32)
     expected, found = (
-        restore_level(logit, plain.grid, grid, threshold=0.3, **options)  # type: ignore[arg-type]
+        resample_logits_to_ct(logit, plain.grid, grid, threshold=0.3, **options)  # type: ignore[arg-type]
         for options in ({}, {"resampler": resampler})
     )
     assert expected is not None and found is not None

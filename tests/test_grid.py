@@ -121,7 +121,7 @@ def test_input_is_copied_and_frozen() -> None:
     positions = np.array([[0.0, 0, 0], [0, 0, 2]])
     grid = Grid((2, 4, 4), positions, [0, 1, 0], [1, 0, 0])
     positions[1, 2] = 99
-    assert grid.heights_mm[1] == 2
+    assert grid.slice_offsets_mm[1] == 2
     with pytest.raises(ValueError):
         grid.positions_lps[0, 0] = 1
 

@@ -18,8 +18,8 @@ from contour_ai.preprocess import (
     cubic_weights,
     image_channels,
     prepare,
+    resample_logits_to_ct,
     resample_structures,
-    restore_level,
     window,
 )
 from contour_ai.volume import Structures, Volume
@@ -291,14 +291,14 @@ def test_a_ball_comes_back_where_it_was(grid: Grid, shift: tuple[float, float, f
     distance = 20.0 - np.linalg.norm(points(prepared.grid) - at, axis=-1)
     binary = np.where(on_model.mask("ball"), 1.0, -1.0)
     for logit, centroid_mm, overlap in ((distance, 0.05, 0.985), (binary, 0.2, 0.96)):  # voxels of 2 to 3 mm
-        restored = restore_level(logit.astype(np.float32), prepared.grid, grid)
+        restored = resample_logits_to_ct(logit.astype(np.float32), prepared.grid, grid)
         assert restored is not None
         box, level = restored
         back = np.zeros(grid.shape_kij, bool)
         back[box] = level > 0
         assert np.linalg.norm(centroid(back, grid) - centroid(mask, grid)) < centroid_mm
         assert dice(mask, back) > overlap
-    box, level = restore_level(distance.astype(np.float32), prepared.grid, grid)
+    box, level = resample_logits_to_ct(distance.astype(np.float32), prepared.grid, grid)
     exact = 20.0 - np.linalg.norm(points(grid)[box] - at, axis=-1)
     near = np.abs(exact) < 3
     assert abs((level - exact)[near].mean()) < 0.1  # chords of a ball lie inside it, by about d^2 / 8r
@@ -309,7 +309,7 @@ def test_a_plane_comes_back_exactly(grid: Grid) -> None:
     prepared = prepare(Volume(np.zeros(grid.shape_kij, np.int16), grid), SETTINGS, body=everything(grid))
     direction = np.array([0.6, -0.7, 0.39])
     logit = ((points(prepared.grid) - centre(grid)) @ direction + 3.0).astype(np.float32)
-    restored = restore_level(logit, prepared.grid, grid, threshold=1.0)
+    restored = resample_logits_to_ct(logit, prepared.grid, grid, threshold=1.0)
     assert restored is not None
     box, level = restored
     expected = (points(grid)[box] - centre(grid)) @ direction + 2.0
@@ -325,7 +325,7 @@ def test_the_box_is_the_rois_own() -> None:
     prepared = prepare(Volume(np.zeros(grid.shape_kij, np.int16), grid), SETTINGS, body=everything(grid))
     at = offset(grid, [10.0, -8.0, 6.0])
     distance = (9.0 - np.linalg.norm(points(prepared.grid) - at, axis=-1)).astype(np.float32)
-    restored = restore_level(distance, prepared.grid, grid)
+    restored = resample_logits_to_ct(distance, prepared.grid, grid)
     assert restored is not None
     box, level = restored
     assert level.shape == tuple(s.stop - s.start for s in box)
@@ -356,7 +356,7 @@ def test_a_surface_keeps_its_place_between_voxels() -> None:
     def ridges(grid: Grid) -> NDArray[np.float32]:
         return (6.0 * np.cos(2 * np.pi * (points(grid)[..., 0] - 31.0) / 10.0)).astype(np.float32)
 
-    restored = restore_level(ridges(model), model, ct)
+    restored = resample_logits_to_ct(ridges(model), model, ct)
     assert restored is not None
     box, level = restored
     exact = ridges(ct)[box]
@@ -374,7 +374,7 @@ def test_no_voxel_is_inside_among_voxels_that_are_not_nor_outside_among_those_th
     logit = np.broadcast_to(row, model.shape_kij).copy()
     assert cubic_weights(np.arange(4.0), np.array([1.5])) @ row[6:10] > 0
     assert cubic_weights(np.arange(4.0), np.array([1.5])) @ row[:4] < 0
-    restored = restore_level(logit, model, ct)
+    restored = resample_logits_to_ct(logit, model, ct)
     assert restored is not None
     box, level = restored
     inside = np.zeros(ct.shape_kij, bool)
@@ -388,9 +388,9 @@ def test_a_level_is_the_same_however_much_of_the_field_is_looked_at() -> None:
     logit[5:10, 6:11, 7:13] = rng.normal(0.5, 3, (5, 5, 6))
     model = Grid.axial((16, 18, 20), (3.0, 2.6, 2.2))
     ct = Grid.axial((40, 60, 60), (1.1, 0.8, 0.7), (1.3, 0.9, 2.0))
-    small = restore_level(logit, model, ct)
+    small = resample_logits_to_ct(logit, model, ct)
     logit[0, 0, 0] = logit[-1, -1, -1] = 5.0  # now the box is the whole grid
-    whole = restore_level(logit, model, ct)
+    whole = resample_logits_to_ct(logit, model, ct)
     assert small is not None and whole is not None
     (box, level), (wide_box, wide) = small, whole
     offset_kij = [a.start - b.start for a, b in zip(box, wide_box, strict=True)]
@@ -403,15 +403,15 @@ def test_nothing_and_less_than_a_voxel_centre_come_back_as_none() -> None:
     grid = Grid.axial((4, 6, 6), (9.0, 9.0, 9.0))
     model = Grid.axial((21, 31, 31), (2.0, 2.0, 2.0), (-3.0, -3.0, -3.0))
     logit = np.full(model.shape_kij, -5.0, np.float32)
-    assert restore_level(logit, model, grid) is None
+    assert resample_logits_to_ct(logit, model, grid) is None
     logit[3, 4, 4] = 5.0  # between the centres of the coarse CT
-    assert restore_level(logit, model, grid) is None
+    assert resample_logits_to_ct(logit, model, grid) is None
 
 
 def test_a_model_grid_of_another_ct_is_refused() -> None:
     other = turned(ANISOTROPIC, rotation(0, 10))
     with pytest.raises(GeometryError) as caught:
-        restore_level(np.ones(other.shape_kij, np.float32), other, ANISOTROPIC)
+        resample_logits_to_ct(np.ones(other.shape_kij, np.float32), other, ANISOTROPIC)
     assert "does not run along the axes of the CT" in str(caught.value)
 
 

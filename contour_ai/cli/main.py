@@ -203,8 +203,8 @@ def _make_streams_tolerant() -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            asked_for = os.environ.get("PYTHONIOENCODING") or stream.isatty()
-            stream.reconfigure(encoding=None if asked_for else "utf-8", errors="backslashreplace")
+            keep_encoding = os.environ.get("PYTHONIOENCODING") or stream.isatty()
+            stream.reconfigure(encoding=None if keep_encoding else "utf-8", errors="backslashreplace")
 
 
 def _interrupt_once() -> None:

@@ -319,7 +319,7 @@ class _Derivation:
         """Says where the image ends within a margin."""
         grid, span = self.sources.grid, region.slice_range
         assert span is not None
-        heights, widths = grid.heights_mm, grid.slice_widths_mm
+        heights, widths = grid.slice_offsets_mm, grid.slice_widths_mm
         cut_off, not_shrunk = [], []
         for margin, own, end in zip(
             margins_along_normal(grid, margins), span, (0, len(heights) - 1), strict=True

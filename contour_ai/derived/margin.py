@@ -171,7 +171,7 @@ def _moved(region: Region, axes: _Axes, *, grows: bool) -> Region:
     span = region.slice_range
     assert span is not None
     offsets = stack_offsets(grid) if grid.is_sheared else None
-    heights = grid.heights_mm
+    heights = grid.slice_offsets_mm
     first, last = span
     if grows:
         # An end may lie almost a whole slice beyond the last contour.
@@ -238,7 +238,7 @@ def _level(
 ) -> Level:
     """The level of the grown or shrunk ROI on some neighbouring slices."""
     grid = region.grid
-    heights = grid.heights_mm
+    heights = grid.slice_offsets_mm
     span = region.slice_range
     assert span is not None
     # A part of the ROI reaches a slice from at most the half-axis away, and may end a slice farther.
@@ -285,7 +285,7 @@ def _combined(
         field[n, pad[0][0] : pad[0][0] + rows, pad[1][0] : pad[1][0] + columns] = level.values
     start = (int(targets[0]), start_ij[0] - pad[0][0], start_ij[1] - pad[1][0])
     heights = [f.height_mm for f in levels]
-    of_slices = [float(grid.heights_mm[k]) for k in targets]
+    of_slices = [float(grid.slice_offsets_mm[k]) for k in targets]
     if axes.plane.is_flat:
         sign = np.float32(1 if grows else -1)
         found = [

@@ -176,7 +176,7 @@ def interpolated(region: Region, largest_gap_mm: float) -> tuple[Region, tuple[i
     )
     added: dict[int, Sequence[NDArray[np.float64]]] = {}
     for low, high in itertools.pairwise(drawn):
-        distance = float(grid.heights_mm[high] - grid.heights_mm[low])
+        distance = float(grid.slice_offsets_mm[high] - grid.slice_offsets_mm[low])
         if high - low < 2 or distance > largest_gap_mm:
             continue
         for k, polygons in _between(region, low, high).items():
@@ -196,8 +196,8 @@ def _between(region: Region, low: int, high: int) -> dict[int, Sequence[NDArray[
     start = [min(v.start[a] for v in levels) for a in (1, 2)]
     stop = [max(v.stop[a] for v in levels) for a in (1, 2)]
     one, two = (v.on((v.start[0], *start), (v.stop[0], *stop), -diameter)[0] for v in levels)
-    share = (grid.heights_mm[low + 1 : high] - grid.heights_mm[low]) / (
-        grid.heights_mm[high] - grid.heights_mm[low]
+    share = (grid.slice_offsets_mm[low + 1 : high] - grid.slice_offsets_mm[low]) / (
+        grid.slice_offsets_mm[high] - grid.slice_offsets_mm[low]
     )
     t = share.astype(np.float32)[:, None, None]
     level = Level(one * (1 - t) + two * t, (low + 1, start[0], start[1]))
@@ -214,7 +214,7 @@ def extended(region: Region, superior_mm: float, inferior_mm: float) -> Region:
     if span is None:
         return region
     sign = _along_body(region.grid)
-    heights = region.grid.heights_mm
+    heights = region.grid.slice_offsets_mm
     up, down = (superior_mm, inferior_mm) if sign > 0 else (inferior_mm, superior_mm)
     slices = dict(region.slices)
     offsets = stack_offsets(region.grid)

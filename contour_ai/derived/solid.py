@@ -127,12 +127,12 @@ class Solid:
         level = level_of(region, reach_mm, slices=(self.first, stop), offsets_ij=offsets_ij)
         self.start_ij = level.start[1:]
         self.levels = level.values
-        self.heights_mm = region.grid.heights_mm[self.first : stop]
+        self.slice_offsets_mm = region.grid.slice_offsets_mm[self.first : stop]
         depth = region.grid.shape_kij[0]
         self.ends_below = self.first <= whole[0] and self.first > 0
         self.ends_above = stop >= whole[1] and stop < depth
-        self._next_below = float(region.grid.heights_mm[self.first - 1]) if self.ends_below else None
-        self._next_above = float(region.grid.heights_mm[stop]) if self.ends_above else None
+        self._next_below = float(region.grid.slice_offsets_mm[self.first - 1]) if self.ends_below else None
+        self._next_above = float(region.grid.slice_offsets_mm[stop]) if self.ends_above else None
 
     @cached_property
     def _labels(self) -> NDArray[np.int32]:
@@ -220,11 +220,11 @@ class Solid:
     def _gap_mm(self, k: int, direction: int) -> float:
         """Distance to the next slice of the scan in a direction."""
         n = k + direction
-        if 0 <= n < len(self.heights_mm):
-            return abs(float(self.heights_mm[n] - self.heights_mm[k]))
+        if 0 <= n < len(self.slice_offsets_mm):
+            return abs(float(self.slice_offsets_mm[n] - self.slice_offsets_mm[k]))
         beyond = self._next_above if direction > 0 else self._next_below
         assert beyond is not None  # parts at the end of the scan do not end
-        return abs(beyond - float(self.heights_mm[k]))
+        return abs(beyond - float(self.slice_offsets_mm[k]))
 
     def _taper(self, label: int, k: int, direction: int) -> _Taper | None:
         """How a part shrinks to its end, from the areas of its last slice and the two before; None: it does not."""
@@ -236,7 +236,7 @@ class Solid:
                 break
             inside = np.isin(labels[n], parts)
             areas.append(self._area(n, inside))
-            heights.append(-abs(float(self.heights_mm[n] - self.heights_mm[k])))
+            heights.append(-abs(float(self.slice_offsets_mm[n] - self.slice_offsets_mm[k])))
             before = n - direction
             if 0 <= before < len(labels):
                 parts = np.setdiff1d(np.unique(labels[before][inside]), [0])
@@ -261,7 +261,7 @@ class Solid:
 
     def at_slices(self) -> Iterator[HeightLevel]:
         """The level on every slice."""
-        for height, values in zip(self.heights_mm.tolist(), self.levels, strict=True):
+        for height, values in zip(self.slice_offsets_mm.tolist(), self.levels, strict=True):
             yield HeightLevel(height, values)
 
     def heights_between(self, step_mm: float) -> list[tuple[int, float]]:
@@ -271,7 +271,7 @@ class Solid:
             (slice below, height in mm above it); slice -1 is the one below the first.
         """
         result: set[tuple[int, float]] = set()
-        for n, gap in enumerate(np.diff(self.heights_mm).tolist()):
+        for n, gap in enumerate(np.diff(self.slice_offsets_mm).tolist()):
             number = min(int(np.ceil(gap / step_mm - 1e-6)), MOST_BETWEEN)
             result.update((n, gap * part / number) for part in range(1, number))
         for caps, direction in zip(self.caps, (+1, -1), strict=True):
@@ -286,8 +286,8 @@ class Solid:
     def between(self, below: int, height_mm: float) -> HeightLevel:
         """The level `height_mm` above slice `below`, which may be -1, and the last one."""
         has_below, has_above = below >= 0, below + 1 < len(self.levels)
-        base = float(self.heights_mm[below]) if has_below else self._next_below
-        top = float(self.heights_mm[below + 1]) if has_above else self._next_above
+        base = float(self.slice_offsets_mm[below]) if has_below else self._next_below
+        top = float(self.slice_offsets_mm[below + 1]) if has_above else self._next_above
         assert base is not None and top is not None
         gap = top - base
         if has_below and has_above:
@@ -336,7 +336,7 @@ class Solid:
         self, n: int, a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """The second derivative along the normal, 1/mm, of slices n, n + 1, n + 2; 0 where a distance is not known."""
-        h1, h2 = np.diff(self.heights_mm[n : n + 3]).tolist()
+        h1, h2 = np.diff(self.slice_offsets_mm[n : n + 3]).tolist()
         second = ((c - b) / h2 - (b - a) / h1) * np.float32(2 / (h1 + h2))
         limit = np.float32(self.reach_mm * 0.999)
         return np.where(

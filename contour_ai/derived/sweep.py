@@ -20,7 +20,7 @@ STEP_VOXELS = 0.5
 
 def swept(
     field: NDArray[np.float32],
-    heights_mm: Sequence[float],
+    slice_offsets_mm: Sequence[float],
     height_mm: float,
     low_k: float,
     high_k: float,
@@ -37,7 +37,7 @@ def swept(
         None where no level is near enough.
     """
     best: NDArray[np.float32] | None = None
-    for values, height in zip(field, heights_mm, strict=True):
+    for values, height in zip(field, slice_offsets_mm, strict=True):
         rise = height_mm - height
         half = high_k if rise > 0 else low_k
         if abs(rise) > half + 1e-9 and abs(rise) > 1e-9:

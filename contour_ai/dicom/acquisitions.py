@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.dicom.slice_header import Slice
-from contour_ai.dicom.slices import ROUNDING_MM, heights_mm
+from contour_ai.dicom.slices import ROUNDING_MM, slice_offsets_mm
 from contour_ai.errors import GeometryError, InputError
 
 LEAST_SLICES = 3
@@ -89,7 +89,7 @@ def one_acquisition(slices: Sequence[Slice], number: int | None = None) -> tuple
 
 def overlapping_acquisitions(slices: Sequence[Slice]) -> list[Acquisition]:
     """The acquisitions of a series where at least two of them overlap by more than one slice; else none."""
-    heights = heights_mm(slices)
+    heights = slice_offsets_mm(slices)
     candidates: list[list[_Group]] = []
     for name, value_of in KEYS:
         groups = _groups(slices, heights, name, value_of)
@@ -241,7 +241,7 @@ def _repeats_position(heights: NDArray[np.float64]) -> bool:
 
 def _by_number(slices: Sequence[Slice]) -> list[Acquisition]:
     """The acquisitions that a user may choose though together they are one scan: those by AcquisitionNumber."""
-    groups = _groups(slices, heights_mm(slices), *KEYS[0])
+    groups = _groups(slices, slice_offsets_mm(slices), *KEYS[0])
     return _numbered(groups, slices)
 
 

@@ -112,7 +112,7 @@ def _place(points: Points | None, ct: CTSeries | None) -> str:
     if points is None:
         return ""
     if ct is not None:
-        k = int(np.abs(ct.grid.heights_mm - float((points @ ct.grid.normal).mean())).argmin())
+        k = int(np.abs(ct.grid.slice_offsets_mm - float((points @ ct.grid.normal).mean())).argmin())
         return f" on {slice_text(ct.grid, k)}"
     constant = [axis for axis, spread in zip("xyz", np.ptp(points, axis=0), strict=True) if spread < 1e-6]
     if constant:
@@ -200,9 +200,9 @@ def _on_slices(points: Points, contour: Dataset, ct: CTSeries) -> Iterator[Fault
     """What is wrong with a closed contour as one of this CT."""
     grid = ct.grid
     heights = points @ grid.normal
-    distances = np.abs(grid.heights_mm - heights.mean())
+    distances = np.abs(grid.slice_offsets_mm - heights.mean())
     k = int(distances.argmin())
-    off = float(np.abs(heights - grid.heights_mm[k]).max())
+    off = float(np.abs(heights - grid.slice_offsets_mm[k]).max())
     if off > ON_PLANE_TOL_MM:
         yield "differs", "off-plane", DATA, "do not lie on a CT slice", f"{off:.2f} mm off"
     uid = image_uid(contour)

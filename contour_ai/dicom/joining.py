@@ -19,7 +19,7 @@ from contour_ai.dicom.slices import (
     ROUNDING_MM,
     check_alike,
     differ,
-    heights_mm,
+    slice_offsets_mm,
 )
 from contour_ai.errors import GeometryError, InputError
 
@@ -99,7 +99,7 @@ def is_one_stack(slices: Sequence[Slice]) -> bool:
         return False
     try:
         check_alike(slices)
-        gaps = np.diff(np.sort(heights_mm(slices)))
+        gaps = np.diff(np.sort(slice_offsets_mm(slices)))
     except GeometryError:
         return False
     usual = float(np.median(gaps))

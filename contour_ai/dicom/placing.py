@@ -148,7 +148,7 @@ class _Placing:
 
     def _slice(self, image_uid: str, height: float) -> tuple[int, float]:
         """The slice of a contour and its distance in mm: the image it refers to where that agrees with its plane."""
-        distances = np.abs(self.grid.heights_mm - height)
+        distances = np.abs(self.grid.slice_offsets_mm - height)
         nearest = int(distances.argmin())
         named = self.slice_of_uid.get(image_uid)
         if named is not None and named != nearest:
@@ -185,7 +185,7 @@ class _Placing:
         return result
 
     def nearest_plane(self, k: int) -> list[Polygon]:
-        nearest = min((h for h, _ in self.found[k]), key=lambda h: abs(h - self.grid.heights_mm[k]))
+        nearest = min((h for h, _ in self.found[k]), key=lambda h: abs(h - self.grid.slice_offsets_mm[k]))
         polygons = []
         for height, polygon in self.found[k]:
             if abs(height - nearest) <= SAME_PLANE_MM:

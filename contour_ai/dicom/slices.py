@@ -52,7 +52,7 @@ def check_alike(slices: Sequence[Slice]) -> None:
         odd = [n for n in range(len(slices)) if apart[n] > tolerance]
         if odd:
             raise differ(name, [slices[n] for n in odd], values[odd[0]], usual, len(slices))
-    extent = float(np.ptp(heights_mm(slices)))
+    extent = float(np.ptp(slice_offsets_mm(slices)))
     if extent > WIDEST_MM:
         raise GeometryError(
             "The slices of this CT series lie farther apart than any scan is long.",
@@ -75,7 +75,7 @@ def differ(name: str, odd: Sequence[Slice], found: object, usual: object, count:
     )
 
 
-def heights_mm(slices: Sequence[Slice]) -> NDArray[np.float64]:
+def slice_offsets_mm(slices: Sequence[Slice]) -> NDArray[np.float64]:
     """(n,) mm: each slice's position projected on the normal of the stack.
 
     Raises:
@@ -116,7 +116,7 @@ def without_repeats(
     Raises:
         GeometryError: different images at the same place.
     """
-    heights = heights_mm(slices)
+    heights = slice_offsets_mm(slices)
     order = sorted(range(len(slices)), key=lambda n: (heights[n], _instance_order(slices[n])))
     near = _same_place_mm(heights)
     kept: list[int] = []
@@ -189,7 +189,7 @@ def find_gaps(slices: Sequence[Slice]) -> tuple[Gap, ...]:
     Args:
         slices: sorted along the normal, none twice.
     """
-    heights = heights_mm(slices)
+    heights = slice_offsets_mm(slices)
     missing = missing_slices(heights)
     if not missing:
         return ()

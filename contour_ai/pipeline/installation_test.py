@@ -66,12 +66,12 @@ def _cases() -> Iterator[_Case]:
 
 
 def _grid(
-    heights_mm: ArrayLike,
+    slice_offsets_mm: ArrayLike,
     normal: ArrayLike,
     step_i: ArrayLike,
     step_j: ArrayLike,
 ) -> Grid:
-    heights, up, down, right = (np.asarray(a, np.float64) for a in (heights_mm, normal, step_i, step_j))
+    heights, up, down, right = (np.asarray(a, np.float64) for a in (slice_offsets_mm, normal, step_i, step_j))
     corner = -down * SHAPE[1] / 2 - right * SHAPE[2] / 2
     return Grid(SHAPE, corner + heights[:, None] * up, down, right)
 

@@ -145,10 +145,10 @@ def learnable(counts: Mapping[str, int], least: int) -> tuple[str, ...]:
 
 def _proposed(name: str, patients: int, wanted: Sequence[str]) -> NameDecision:
     found = classify(name)
-    asked_for = next((roi for roi in wanted if _folded(roi) == _folded(name)), None)
-    if asked_for is None and found.tg263_name in wanted:
-        asked_for = found.tg263_name
-    roi = asked_for or (found.tg263_name if found.fate == "map" else None)
+    wanted_roi = next((roi for roi in wanted if _folded(roi) == _folded(name)), None)
+    if wanted_roi is None and found.tg263_name in wanted:
+        wanted_roi = found.tg263_name
+    roi = wanted_roi or (found.tg263_name if found.fate == "map" else None)
     if roi is not None:
         return NameDecision(name=name, patients=patients, what="mapped", roi=roi, reason=found.rule)
     return _left(found, patients)

@@ -3,7 +3,7 @@
 from contour_ai.preprocess.body import AIR_BELOW_HU, body_mask
 from contour_ai.preprocess.resampler import SPARSE, Resampler
 from contour_ai.preprocess.settings import PreprocessSettings, image_channels, window
-from contour_ai.preprocess.to_ct import restore_level
+from contour_ai.preprocess.to_ct import resample_logits_to_ct
 from contour_ai.preprocess.to_model import Prepared, prepare, resample_structures
 from contour_ai.preprocess.weights import axis_weights, cubic_weights
 
@@ -18,7 +18,7 @@ __all__ = [
     "cubic_weights",
     "image_channels",
     "prepare",
+    "resample_logits_to_ct",
     "resample_structures",
-    "restore_level",
     "window",
 ]

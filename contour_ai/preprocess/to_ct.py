@@ -22,7 +22,7 @@ MIXED = 1e-4
 rounding in fp32 makes of nothing."""
 
 
-def restore_level(
+def resample_logits_to_ct(
     logit: Float32, grid: Grid, ct_grid: Grid, *, threshold: float = 0.0, resampler: Resampler = SPARSE
 ) -> tuple[Box, Float32] | None:
     """One ROI's logits from the model grid to the CT's own voxels, within the ROI's box only.

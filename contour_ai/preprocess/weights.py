@@ -97,7 +97,7 @@ def cubic_weights(samples_mm: Float, targets_mm: Float) -> Float32:
         samples_mm: ascending, equidistant.
         targets_mm: positions in any order.
 
-    Source: Keys, 1981 (see `restore_level`).
+    Source: Keys, 1981 (see `resample_logits_to_ct`).
     """
     n = len(samples_mm)
     if n == 1:

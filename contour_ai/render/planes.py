@@ -84,7 +84,7 @@ def cut_plane(
     up = 1 if _points_up(grid) else -1
     finest = max(min(float(grid.slice_widths_mm.min()), grid.spacing_mm[0]), 0.5)
     count = max(1, round(float(grid.slice_widths_mm.sum()) / finest))
-    heights = grid.heights_mm[0] + (np.arange(count) + 0.5) * finest - grid.slice_widths_mm[0] / 2
+    heights = grid.slice_offsets_mm[0] + (np.arange(count) + 0.5) * finest - grid.slice_widths_mm[0] / 2
     rows = np.clip(np.rint(grid.height_to_k(heights)), 0, grid.shape_kij[0] - 1).astype(int)[::-up]
     along = 2 if across == 1 else 1
     step = grid.step_j_lps if along == 2 else grid.step_i_lps

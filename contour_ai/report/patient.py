@@ -191,7 +191,7 @@ def _display_notes(grid: Grid, packed: PackedVolume) -> list[str]:
 
 def slice_edges_mm(grid: Grid) -> NDArray[np.float64]:
     """(K + 1,) mm from the first edge: slices meet half-way, the outer ones are as wide beyond as within."""
-    heights = grid.heights_mm
+    heights = grid.slice_offsets_mm
     if len(heights) == 1:
         return np.array([0.0, grid.spacing_mm[0]])
     middles = (heights[1:] + heights[:-1]) / 2

@@ -159,7 +159,7 @@ def _without_ends(volume: Volume, scan: Scan) -> tuple[slice, slice, slice]:
     )
     runs, count = ndimage.label(area > WHOLE_MM2)
     kept = np.flatnonzero(runs == np.bincount(runs)[1:].argmax() + 1) if count else np.zeros(0, int)
-    heights = grid.heights_mm
+    heights = grid.slice_offsets_mm
     if kept.size:
         low, high = heights[kept[0]] + scan.below_mm, heights[kept[-1]] - scan.above_mm
         kept = kept[(heights[kept] >= low) & (heights[kept] <= high)]
@@ -173,7 +173,7 @@ def _without_ends(volume: Volume, scan: Scan) -> tuple[slice, slice, slice]:
 
 def _finer(grid: Grid, body: Bool, scan: Scan) -> tuple[Grid, list[Float32]]:
     """The scanner's grid around the patient, and the weights that bring an array there along each axis."""
-    heights = grid.heights_mm
+    heights = grid.slice_offsets_mm
     z = np.arange(heights[0], heights[-1] + 1e-6, scan.slice_mm)
     rows, columns = np.flatnonzero(body.any(axis=(0, 2))), np.flatnonzero(body.any(axis=(0, 1)))
     origin = grid.positions_lps[0]

@@ -53,7 +53,7 @@ def ball(grid: Grid, centre: ArrayLike, radius: float) -> Region:
     along_j = grid.step_j_lps / np.linalg.norm(grid.step_j_lps)
     swell = np.sqrt(np.pi / (POINTS / 2 * np.sin(2 * np.pi / POINTS)))
     slices = {}
-    for k, height in enumerate(grid.heights_mm.tolist()):
+    for k, height in enumerate(grid.slice_offsets_mm.tolist()):
         away = height - float(centre @ grid.normal)
         if abs(away) < radius:
             r = np.sqrt(radius**2 - away**2) * swell

@@ -360,7 +360,7 @@ def test_around_missing_slices_the_others_keep_their_places(tmp_path: Path) -> N
     ct = without(tmp_path, axial(12), 3, 7, 8)
     assert_every_voxel_at_its_place(ct)
     # z = -50 + 3 k of the whole series
-    assert ct.grid.heights_mm.tolist() == [-50, -47, -44, -38, -35, -32, -23, -20, -17]
+    assert ct.grid.slice_offsets_mm.tolist() == [-50, -47, -44, -38, -35, -32, -23, -20, -17]
     assert [(gap.missing, gap.width_mm) for gap in ct.gaps] == [(1, 6.0), (2, 9.0)]
     (note,) = ct.notes
     assert note.startswith(

@@ -19,12 +19,12 @@ def placed(array: np.ndarray, affine: np.ndarray, grid: Grid) -> tuple[np.ndarra
     return on_grid(array, affine, grid, "a", notes.append), notes
 
 
-def stack(heights_mm: np.ndarray, across_mm: np.ndarray | None = None) -> Grid:
-    positions = np.zeros((len(heights_mm), 3))
-    positions[:, 2] = heights_mm
+def stack(slice_offsets_mm: np.ndarray, across_mm: np.ndarray | None = None) -> Grid:
+    positions = np.zeros((len(slice_offsets_mm), 3))
+    positions[:, 2] = slice_offsets_mm
     if across_mm is not None:
         positions[:, 0] = across_mm
-    return Grid((len(heights_mm), 20, 16), positions, [0, 2, 0], [2, 0, 0])
+    return Grid((len(slice_offsets_mm), 20, 16), positions, [0, 2, 0], [2, 0, 0])
 
 
 def affine(dk: float, di: float, dj: float, origin: tuple[float, float, float] = (0, 0, 0)) -> np.ndarray:

@@ -27,15 +27,15 @@ MIDDLE = GRID.index_to_lps([(n - 1) / 2 for n in GRID.shape_kij])
 
 def around_the_middle(
     shape_kij: tuple[int, int, int],
-    heights_mm: np.ndarray,
+    slice_offsets_mm: np.ndarray,
     along: np.ndarray,
     down: np.ndarray,
     across: np.ndarray,
 ) -> Grid:
-    """Slices at `heights_mm` along a direction, all with their middle on the line through the middle of `GRID`."""
+    """Slices at `slice_offsets_mm` along a direction, their middles on the line through the middle of `GRID`."""
     step_i, step_j = down * SPACING_MM[1], across * SPACING_MM[2]
     corner = MIDDLE - step_i * (shape_kij[1] - 1) / 2 - step_j * (shape_kij[2] - 1) / 2
-    return Grid(shape_kij, corner + heights_mm[:, None] * along, step_i, step_j)
+    return Grid(shape_kij, corner + slice_offsets_mm[:, None] * along, step_i, step_j)
 
 
 X, Y, Z = np.eye(3)
@@ -64,7 +64,7 @@ def test_organs_are_contoured_on_the_slices_of_the_scan(name: str, tmp_path: Pat
     assert dice(structures.mask("Brighter"), truth["Brighter"]) > 0.88
     for contour in (c for roi in load_structure_set(result.path).rois for c in roi.contours):
         k = ct.sop_instance_uids.index(contour.image_uid)
-        assert np.abs(contour.points_lps @ ct.grid.normal - ct.grid.heights_mm[k]).max() < 0.01
+        assert np.abs(contour.points_lps @ ct.grid.normal - ct.grid.slice_offsets_mm[k]).max() < 0.01
     said = {"unequal spacing": "not equally spaced", "gantry tilt of 15 degrees": "gantry tilt"}
     expected = said.get(name, "")
     assert any(expected in note for note in result.notes) or not expected

@@ -17,7 +17,7 @@ from contour_ai.pipeline._predict.options import PredictOptions
 from contour_ai.pipeline._predict.stages import StageClock
 from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.postprocess import apply_rule
-from contour_ai.preprocess import SPARSE, Prepared, Resampler, restore_level
+from contour_ai.preprocess import SPARSE, Prepared, Resampler, resample_logits_to_ct
 from contour_ai.progress import no_progress
 from contour_ai.quality.flag import EXTERNAL, ImageEvidence, PatientFlags
 from contour_ai.quality.flags import find_flags
@@ -99,7 +99,7 @@ def _restored(
     voxel_cm3 = float(np.prod(grid.spacing_mm)) / 1000
     said = logits[channel]
     logit, threshold = apply_rule(said, rule, voxel_cm3, patient.prepared.body)
-    restored = restore_level(logit, grid, patient.ct.grid, threshold=threshold, resampler=resampler)
+    restored = resample_logits_to_ct(logit, grid, patient.ct.grid, threshold=threshold, resampler=resampler)
     found = PredictedRoi(bundle.rois[channel], logit=logit, threshold=threshold)
     if logit is not said:
         sure = said > max(threshold, rule.threshold_logit)
