@@ -49,7 +49,7 @@ def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) ->
 @click.option(
     "--tta/--no-tta",
     default=None,
-    help="Average with the left-right mirror, if it is to be used so; without either, as the model says.",
+    help="Average with the left-right mirror, if it is to be used so (default: the model's setting).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace --out where it exists.")
 @click.option(
@@ -76,7 +76,7 @@ def command(
 
     Every patient in DATA_DIR with a CT and a structure set is contoured and compared with it; limits by ROI are
     checked; analytic shapes show whether this installation is exact. OUT gets commissioning.html (to be printed and
-    signed), commissioning.json, the tables of evaluate, a page a patient, and the predictions.
+    signed), commissioning.json, the tables of evaluate, one page per patient, and the predictions.
 
     Exit status 0: all limits are kept. 6: the run worked, and a limit was not kept, a patient could not be contoured,
     or the self-test failed. Others as in every command.

@@ -32,7 +32,7 @@ PRINTED = ("dsc", "surface_dsc", "tau_mm", "hd95_mm", "hd100_mm", "masd_mm", "ad
 @click.option(
     "--versus", type=click.Path(path_type=Path), help="Another prediction (or observer) to compare with."
 )
-@click.option("--report", is_flag=True, help="Also write HTML pages into --out: one a patient, one of all.")
+@click.option("--report", is_flag=True, help="Also write HTML pages into --out: one per patient, one of all.")
 @click.option("--ct", type=click.Path(path_type=Path), help="The CT, where it does not lie beside them.")
 @click.option("--rois", help="Only these, as in Brainstem,SpinalCord (default: all that were predicted).")
 @click.option("--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Names that stand for ROIs.")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tta/--no-tta",
     default=None,
-    help="Average with the left-right mirror: slower, a little better. Without either, as the model says.",
+    help="Average with the left-right mirror: slower, a little better (default: the model's setting).",
 )
 @click.option(
     "--profile",
