@@ -63,6 +63,9 @@ CREATE TABLE IF NOT EXISTS returned (
     sop_uid TEXT PRIMARY KEY, path TEXT NOT NULL, series_uid TEXT NOT NULL, job INTEGER, received_at REAL NOT NULL,
     approved INTEGER NOT NULL, sha256 TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS commitments (
+    sop_uid TEXT NOT NULL, ae_title TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (sop_uid, ae_title)
+);
 CREATE TABLE IF NOT EXISTS ratings (
     job INTEGER NOT NULL, roi TEXT NOT NULL, rating TEXT NOT NULL, reason TEXT NOT NULL, by TEXT NOT NULL,
     at REAL NOT NULL,

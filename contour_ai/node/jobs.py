@@ -247,8 +247,11 @@ class JobBook:
         )
 
     def resend(self, job: int, destinations: Sequence[str]) -> None:
-        """Sends a result (again) to destinations, at once."""
+        """Sends a result (again) to destinations, at once; what was committed before does not count."""
         with self.database.transaction() as connection:
+            connection.execute(
+                "DELETE FROM commitments WHERE sop_uid = (SELECT sop_uid FROM jobs WHERE id = ?)", (job,)
+            )
             _deliveries(connection, job, destinations)
             connection.execute(
                 "UPDATE jobs SET state = 'sending' WHERE id = ? AND state IN ('sent', 'done', 'sending')",

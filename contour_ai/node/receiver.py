@@ -16,7 +16,7 @@ from pydicom.uid import (
     RTStructureSetStorage,
 )
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from contour_ai.errors import ConfigError, InputError
 from contour_ai.node.audit import AuditLog
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
+NOT_AUTHORISED = 0x0124
 KEPT_ASIDE = 0xB000
 """Warning: the instance is kept, but not used (PS3.4 table B.2-1: "coercion of data elements" is the nearest)."""
 
@@ -84,7 +85,10 @@ class Receiver:
         ae.add_supported_context(Verification)
         for sop_class in STORAGE_CLASSES:
             ae.add_supported_context(sop_class, list(AllTransferSyntaxes))
+        # The archive that reports a commitment is the provider of that service, although it opens the connection.
+        ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
         handlers: list[Any] = [
+            (evt.EVT_N_EVENT_REPORT, self._committed),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, self._opened),
             (evt.EVT_C_STORE, self._store),
@@ -126,10 +130,17 @@ class Receiver:
             self.audit.write(f"{calling}@{host}", "rejected", reason=f"called {called}")
             event.assoc.acse.send_reject(0x01, 0x01, 0x07)  # called AE title not recognised
             event.assoc.kill()
-        elif not any(_may_call(caller, calling, host) for caller in self.config.callers):
+        elif not self._may_store(calling, host) and not self._may_report(calling):
             self.audit.write(f"{calling}@{host}", "rejected", reason="not among the callers")
             event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # calling AE title not recognised
             event.assoc.kill()
+
+    def _may_store(self, calling: str, host: str) -> bool:
+        return any(_may_call(caller, calling, host) for caller in self.config.callers)
+
+    def _may_report(self, calling: str) -> bool:
+        """Whether this is a destination that was asked for storage commitment: it may say so, and nothing else."""
+        return any(d.commitment and d.ae_title.strip() == calling for d in self.config.destinations.values())
 
     def _opened(self, event: Any) -> None:
         request = event.assoc.requestor
@@ -157,6 +168,18 @@ class Receiver:
     def _echo(self, event: Any) -> int:
         return SUCCESS
 
+    def _committed(self, event: Any) -> tuple[int, None]:
+        """A destination says which instances it commits to keep (PS3.4 J.3.3)."""
+        title = _title(event.assoc.requestor.primitive.calling_ae_title)
+        for item in event.event_information.get("ReferencedSOPSequence") or ():
+            self.database.execute(
+                "INSERT OR REPLACE INTO commitments (sop_uid, ae_title, at) VALUES (?, ?, ?)",
+                str(item.get("ReferencedSOPInstanceUID", "")),
+                title,
+                now(),
+            )
+        return SUCCESS, None
+
     def _store(self, event: Any) -> int:
         """Answers with success only when the instance is on disk."""
         number = self._numbers.get(event.assoc)
@@ -171,6 +194,8 @@ class Receiver:
             called_ae=_title(request.primitive.called_ae_title),
         )
         who = f"{arrival.calling_ae}@{request.address}"
+        if not self._may_store(arrival.calling_ae, str(request.address)):
+            return NOT_AUTHORISED
         try:
             if self.store.free_gb() < self.config.keep.free_gb / 10:
                 raise OSError(errno.ENOSPC, "free space is below the limit")

@@ -83,10 +83,14 @@ def send_files(
     destination: Destination,
     calling_ae: str,
     on_sent: Callable[[Sent], None] = lambda sent: None,
+    is_committed: Callable[[str], bool] = lambda sop_uid: False,
 ) -> list[Sent]:
     """C-STOREs files over one association, and asks for storage commitment where the destination wants it.
 
     Every file gets an answer; nothing is raised.
+
+    Args:
+        is_committed: whether the destination has said over another connection that it keeps an instance.
     """
     results: list[Sent] = []
 
@@ -118,7 +122,7 @@ def send_files(
             else:
                 say(path, ok, message)
         if stored:
-            committed = _commit(association, [headers[p] for p in stored])
+            committed = _commit(association, [headers[p] for p in stored], is_committed)
             for path in stored:
                 ok = str(headers[path].SOPInstanceUID) in committed
                 say(path, ok, "stored and committed" if ok else "stored, but not committed")
@@ -215,8 +219,10 @@ def _store(association: Any, path: Path) -> tuple[bool, str]:
     return is_stored(code), in_words(code) + (f": {comment}" if comment else "")
 
 
-def _commit(association: Any, headers: Sequence[Dataset]) -> set[str]:
-    """The SOP instances that the peer commits to keep: asked for on the same association (PS3.4 J.3)."""
+def _commit(association: Any, headers: Sequence[Dataset], is_committed: Callable[[str], bool]) -> set[str]:
+    """The SOP instances that the peer commits to keep (PS3.4 J.3): asked for on the association of the C-STORE, and
+    answered there or, as most archives do, on one that the peer opens."""
+    wanted = {str(header.SOPInstanceUID) for header in headers}
     request = Dataset()
     request.TransactionUID = generate_uid()
     request.ReferencedSOPSequence = []
@@ -235,10 +241,12 @@ def _commit(association: Any, headers: Sequence[Dataset]) -> set[str]:
     if not status or status.Status != 0:
         return set()
     end = time.monotonic() + COMMITMENT_WAIT_S
-    while time.monotonic() < end and not association.contour_ai_answered and association.is_established:
-        time.sleep(0.05)
-    committed: set[str] = association.contour_ai_committed
-    return committed
+    while time.monotonic() < end and not association.contour_ai_answered:
+        if all(map(is_committed, wanted)):
+            break
+        time.sleep(0.1)
+    told: set[str] = association.contour_ai_committed
+    return told | {uid for uid in wanted if is_committed(uid)}
 
 
 def _commitment_report(event: Any) -> tuple[int, Dataset | None]:

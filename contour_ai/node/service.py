@@ -22,7 +22,7 @@ from contour_ai.node.jobs import JobBook
 from contour_ai.node.receiver import Receiver
 from contour_ai.node.retention import delete_old
 from contour_ai.node.returned import pair_returned
-from contour_ai.node.sending import send_files
+from contour_ai.node.sending import Sent, send_files
 from contour_ai.node.store import ImageStore, Receipt
 from contour_ai.node.watching import FolderWatch
 from contour_ai.node.workers import Worker
@@ -192,7 +192,15 @@ class Node:
             self.book.not_delivered(delivery["id"], f"{name} is no longer among the destinations")
             return
         path = self.book.results / delivery["folder"] / delivery["structure_set"]
-        (sent,) = send_files([path], destination, self.config.ae_title)
+
+        def is_committed(sop_uid: str) -> bool:
+            query = "SELECT 1 FROM commitments WHERE sop_uid = ? AND ae_title = ?"
+            return self.database.row(query, sop_uid, destination.ae_title.strip()) is not None
+
+        if destination.commitment and is_committed(delivery["sop_uid"]):  # the report came after the last try
+            sent = Sent(path=path, stored=True, message="stored and committed")
+        else:
+            (sent,) = send_files([path], destination, self.config.ae_title, is_committed=is_committed)
         if sent.stored:
             self.book.delivered(delivery["id"])
             self.audit.write("node", "sent", job=delivery["job"], destination=name, answer=sent.message)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from certificates import Authority
-from nodes import CALLER, config_for, quick_workers, running, states, wait_for
+from nodes import CALLER, config_for, quick_workers, running, send, states, wait_for
 from programs import dcmtk, free_port, orthanc, storescp
 from pydicom.uid import UID
 from synthetic import axial, compress, write_stack
@@ -122,6 +123,24 @@ def test_orthanc_sends_and_receives(tmp_path: Path, slices: list[Path]) -> None:
             (row,) = node.database.rows("SELECT * FROM returned")
             assert (row["job"], row["sop_uid"]) == (job["id"], job["sop_uid"])
             assert node.database.rows("SELECT * FROM aside") == [] and states(node) == ["sent"]
+
+
+def test_orthanc_commits_to_what_it_stores_over_a_connection_of_its_own(
+    tmp_path: Path, slices: list[Path]
+) -> None:
+    node_port = free_port()
+    with orthanc(tmp_path / "orthanc", {"node": ["CONTOURAI", "127.0.0.1", node_port]}) as archive:
+        config = sends_to(tmp_path, "ORTHANC", archive.port, port=node_port)
+        to = replace(config.destinations["TPS"], commitment=True)
+        with running(replace(config, destinations={"TPS": to})) as node:
+            send(node, slices)
+            wait_for(lambda: states(node) == ["sent"])
+            (job,) = node.database.rows("SELECT sop_uid FROM jobs")
+            (row,) = node.database.rows("SELECT * FROM commitments")
+            assert (row["sop_uid"], row["ae_title"]) == (job["sop_uid"], "ORTHANC")
+            assert '"stored and committed"' in node.audit.path.read_text(encoding="utf-8")
+            # It may report, and nothing else.
+            assert send(node, slices[:1], calling="ORTHANC") == [0x0124]
 
 
 def test_orthanc_stores_a_seg(tmp_path: Path) -> None:
