@@ -21,6 +21,12 @@ def test_the_page_names_what_is_exported() -> None:
     assert all(issubclass(getattr(contour_ai, name), contour_ai.ContourAIError) for name in errors)
 
 
+def test_the_reference_has_what_is_exported() -> None:
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^::: contour_ai\.(\w+)$", reference, flags=re.MULTILINE))
+    assert named == {n for n in contour_ai.__all__ if n != "__version__"}
+
+
 def test_the_examples_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -203,8 +203,8 @@ def _write_map(census: Census, output: Path, overwrite: bool) -> None:
     out().print(f"wrote {output}: {len(roi_map.rois)} ROIs, {len(roi_map.ignore)} entries to ignore")
     if undecided:
         err().print(
-            f"{len(undecided)} names are to decide: map or ignore them in {output}. Training refuses those that may be "
-            "a ROI it learns",
+            f"{len(undecided)} name{'s' * (len(undecided) > 1)} to decide: map or ignore them in {output}. "
+            "Training refuses those that may be a ROI it learns",
             style="yellow",
         )
 

@@ -25,7 +25,6 @@ PACKAGES = (
     "pydicom",
     "python-gdcm",
     "rt-utils",
-    "SimpleITK",
     "scikit-image",
     "pillow",
     "click",

@@ -115,7 +115,7 @@ def test_rois_writes_a_map_to_edit(tmp_path: Path) -> None:
     assert roi_map.ignore == ("z_*",)
     assert "- z_*  # 2 names, 2 structure sets" in text
     assert "#  - Lung  # 1 of 2 patients; may be Lung_L or Lung_R or Lungs" in text
-    assert "1 names are to decide. Training refuses those that may be a ROI it learns" in result.stderr
+    assert "1 name to decide: map or ignore them in" in result.stderr
     assert result.stdout.splitlines()[-1] == "6 names: 3 mapped, 2 set aside, 1 to decide"
 
     caught = run("rois", tmp_path / "data", "--roi-map", path)

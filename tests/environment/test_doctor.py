@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,3 +76,13 @@ def test_the_command_prints_the_page_or_json_and_gives_the_status(tmp_path: Path
     assert answer.exit_code == 2 and content["status"] == 2
     (problem,) = [check for check in content["checks"] if check["outcome"] == "problem"]
     assert problem["name"] == "results" and problem["fix"]
+
+
+def test_what_doctor_asks_for_is_what_the_installation_brings() -> None:
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    required, extras = project.split("dependencies = [", 1)[1].split("[project.optional-dependencies]")
+    names = {name.lower() for name in re.findall(r'^  "([\w-]+)', required, flags=re.MULTILINE)}
+    assert {name.lower() for name in report.PACKAGES} <= names
+    for extra, packages in report.EXTRAS.items():
+        (line,) = re.findall(rf"^{extra} = \[(.*)\]$", extras, flags=re.MULTILINE)
+        assert set(packages) <= set(re.findall(r'"([\w-]+)', line))
