@@ -140,6 +140,10 @@ def draw_names(
     Returns:
         (left, top, right, bottom) of every name, in pixels.
     """
+    width, height = panel.size
+    half, high = size_px, size_px + 6
+    # The places of the orientation letters, above and below.
+    letters = [(width // 2 - half, y, width // 2 + half, y + high) for y in (0, height - high)]
     taken: list[tuple[int, int, int, int]] = []
     for roi in rois:
         polygons = contours.get(roi.name, ())
@@ -148,7 +152,7 @@ def draw_names(
         points = np.concatenate([_to_screen(polygon, view, panel.size) for polygon in polygons])
         stamp = _stamp(roi.name, size_px, "la")
         size = stamp.letter.width, stamp.letter.height
-        box = _free_place((points.min(axis=0), points.max(axis=0)), size, panel.size, taken)
+        box = _free_place((points.min(axis=0), points.max(axis=0)), size, panel.size, [*letters, *taken])
         taken.append(box)
         panel.paste((0, 0, 0), box[:2], stamp.edged)
         panel.paste(roi.color, box[:2], stamp.letter)

@@ -210,6 +210,7 @@ function spanOf(slices) {
 }
 
 function listFlags() {
+  if (data.verdict) byId("flags-title").textContent = "Findings";
   byId("flag-count").textContent = data.flags.length || (data.flagsKnown ? "none" : "not looked for");
   byId("flag-count").classList.add(...(data.flags.length ? [] : [data.flagsKnown ? "none" : "unknown"]));
   byId("flags").replaceChildren(...data.flags.map((flag, n) => {

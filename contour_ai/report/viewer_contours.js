@@ -98,7 +98,9 @@ function writeText(context, text, color, [x, y], pixel, size = 12) {
 // Every name beside its contour, where it covers no other name: above, below, right or left, or farther away.
 function writeNames(context, names, view, ratio) {
   const { width, height } = view.canvas, scale = view.scale, size = (height < 240 * ratio ? 10 : 12) * ratio, high = 1.25 * size;
-  const taken = [[0, 0, 230 * ratio, 26 * ratio]];  // the caption's place
+  // The places of the caption and of the letters.
+  const letter = (x, y) => [x, y, x + 18 * ratio, y + 18 * ratio];
+  const taken = [[0, 0, 230 * ratio, 26 * ratio], letter(width / 2, 28 * ratio), letter(width / 2, height - 54 * ratio), letter(6 * ratio, height / 2), letter(width - 24 * ratio, height / 2)];
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.font = `600 ${size}px system-ui, sans-serif`;
   const onScreen = ([left, top, right, bottom]) => [left, top, right, bottom].map((mm, n) => scale * (mm - view.middle[n % 2]) + (n % 2 ? height : width) / 2);

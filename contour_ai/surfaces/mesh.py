@@ -67,13 +67,16 @@ def mesh_of_mask(mask: NDArray[np.bool_], grid: Grid, *, box: Box | None = None)
     if held is None:
         return EMPTY
     inside = np.pad(mask[held], PAD)
-    smooth = gaussian_filter(inside.astype(np.float32), SMOOTHING_VOXELS) - np.float32(0.5)
-    # Where smoothing would take a thin part away, or close a thin gap, the mask counts.
-    field = np.where(inside, np.maximum(smooth, LEAST_SMOOTHED), np.minimum(smooth, -LEAST_SMOOTHED))
+    field = smoothed(gaussian_filter(inside.astype(np.float32), SMOOTHING_VOXELS) - np.float32(0.5), inside)
     first = start + [s.start for s in held]
     return closed_mesh(
         field, inside, volume_cm3(mask[held], grid, first), lambda at: grid.index_to_lps(at + first)
     )
+
+
+def smoothed(field: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A smoothed field; where smoothing would take a thin part away, or close a thin gap, the mask counts."""
+    return np.where(inside, np.maximum(field, LEAST_SMOOTHED), np.minimum(field, -LEAST_SMOOTHED))
 
 
 def mesh_of_field(level: NDArray[np.floating], grid: Grid, box: Box) -> Mesh:

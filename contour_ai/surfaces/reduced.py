@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from contour_ai.box import Box, bounding_box
 from contour_ai.grid import Grid
-from contour_ai.surfaces.mesh import EMPTY, PAD, Mesh, closed_mesh, volume_cm3
+from contour_ai.surfaces.mesh import EMPTY, PAD, SMOOTHING_VOXELS, Mesh, closed_mesh, smoothed, volume_cm3
 
 SQUARES = 2400
 """About how many sides of coarse voxels lie on the surface; there are about twice as many triangles."""
@@ -33,12 +34,14 @@ def reduced_mesh(
     coarse_mm = max(np.sqrt(_area_mm2(inside, spacing) / squares), spacing.min())
     bins = np.maximum(1, np.rint(coarse_mm / spacing)).astype(int)
     shares = np.pad(_shares(inside, bins), PAD)
-    field = shares - min(0.5, float(shares.max()) / 2)
+    limit = np.float32(min(0.5, float(shares.max()) / 2))
+    within = shares > limit
+    field = smoothed(gaussian_filter(shares, SMOOTHING_VOXELS) - limit, within)
 
     def to_lps(at: NDArray[np.float64]) -> NDArray[np.float64]:
         return grid.index_to_lps(first + (at + 0.5) * bins - 0.5)
 
-    return closed_mesh(field, field > 0, volume_cm3(inside, grid, first), to_lps)
+    return closed_mesh(field, within, volume_cm3(inside, grid, first), to_lps)
 
 
 def _area_mm2(inside: NDArray[np.bool_], spacing_mm: NDArray[np.float64]) -> float:
