@@ -55,7 +55,8 @@ class StructureSetFile:
     series_instance_uid: str
     study_instance_uid: str
     patient_id: str
-    frame_of_reference_uid: str
+    frame_of_reference_uids: tuple[str, ...]
+    """All that it names, in its lists, its ROIs and its header: some ROIs may be drawn on an MR."""
     referenced_series_uids: tuple[str, ...]
     referenced_sop_uids: tuple[str, ...]
     label: str
@@ -194,7 +195,7 @@ def _structure_set(path: Path, header: Dataset) -> StructureSetFile:
         text(header, "SeriesInstanceUID"),
         text(header, "StudyInstanceUID"),
         text(header, "PatientID"),
-        next(filter(None, uids), ""),
+        _unique(uids),
         _unique(text(series, "SeriesInstanceUID") for series in named_series),
         _unique(sops) or _contour_image_uids(path),
         text(header, "StructureSetLabel"),

@@ -41,6 +41,7 @@ class CTSeries:
         frame_numbers: frame of its file, from 1, one a slice; empty for single-frame files.
         gaps: where slices are missing.
         notes: sentences on what is unusual, for the user.
+        series_instance_uids: one a slice, where they differ from slice to slice; else empty.
     """
 
     grid: Grid
@@ -52,6 +53,7 @@ class CTSeries:
     frame_numbers: tuple[int, ...] = ()
     gaps: tuple[Gap, ...] = ()
     notes: tuple[str, ...] = ()
+    series_instance_uids: tuple[str, ...] = ()
 
     @property
     def hu(self) -> NDArray[np.generic]:
@@ -118,6 +120,7 @@ def read_ct(
         *_notes(slices, grid, gaps),
         *padding,
     )
+    series = [s.series_instance_uid for s in slices]
     return CTSeries(
         grid,
         volume,
@@ -128,6 +131,7 @@ def read_ct(
         tuple(s.frame for s in slices if s.frame is not None),
         gaps,
         notes,
+        tuple(series) if len(set(series)) > 1 else (),
     )
 
 

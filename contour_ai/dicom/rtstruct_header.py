@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -200,9 +201,21 @@ def _rt_utils_skeleton(ct: CTSeries) -> Dataset:
         warnings.simplefilter("ignore", DeprecationWarning)  # it still sets what pydicom 3 does not need
         skeleton = create_rtstruct_dataset([first])
     study = skeleton.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
-    images = [image_reference(ct, k) for k, uid in enumerate(ct.sop_instance_uids) if uid]
-    study.RTReferencedSeriesSequence[0].ContourImageSequence = images
+    study.RTReferencedSeriesSequence = list(_series_references(ct, first.SeriesInstanceUID))
     return skeleton
+
+
+def _series_references(ct: CTSeries, series_uid: str) -> Iterator[Dataset]:
+    """The items of RTReferencedSeriesSequence: one, or one for each series that the slices of the scan have."""
+    of_slices = ct.series_instance_uids or ("",) * len(ct.sop_instance_uids)
+    series = [uid or series_uid for uid in of_slices]
+    for uid in dict.fromkeys(series):
+        item = Dataset()
+        item.SeriesInstanceUID = uid
+        item.ContourImageSequence = [
+            image_reference(ct, k) for k, sop in enumerate(ct.sop_instance_uids) if sop and series[k] == uid
+        ]
+        yield item
 
 
 def image_reference(ct: CTSeries, k: int) -> Dataset:

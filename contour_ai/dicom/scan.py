@@ -167,15 +167,15 @@ def why_not(structure_set: StructureSetFile, ct: CTSeriesFiles) -> str | None:
     where = f"{structure_set.path}"
     if not _same_patient(structure_set, ct):
         return f"{where} is of patient {structure_set.patient_id}, the CT of patient {ct.patient_id}"
-    frame, study = structure_set.frame_of_reference_uid, structure_set.study_instance_uid
+    frames, study = structure_set.frame_of_reference_uids, structure_set.study_instance_uid
     if structure_set.referenced_series_uids:
-        same = "the same" if frame and frame == ct.frame_of_reference_uid else "another"
+        same = "the same" if ct.frame_of_reference_uid in frames else "another"
         return (
             f"{where} was drawn on CT series {', '.join(structure_set.referenced_series_uids)}, not on "
             f"{ct.series_instance_uid} ({same} frame of reference)"
         )
-    if frame:
-        return f"{where} has frame of reference {frame}, the CT {ct.frame_of_reference_uid or 'none'}"
+    if frames:
+        return f"{where} has frame of reference {', '.join(frames)}, the CT {ct.frame_of_reference_uid or 'none'}"
     return f"{where} refers to no CT, and is of study {study}, the CT of {ct.study_instance_uid}"
 
 
@@ -190,10 +190,10 @@ def _matches(structure_set: StructureSetFile, series: Sequence[CTSeriesFiles]) -
         return by_sop
     if named:  # drawn on a series that is not here: equal frames of reference would not make it this one's
         return []
-    frame = structure_set.frame_of_reference_uid
+    frames = structure_set.frame_of_reference_uids
     study = structure_set.study_instance_uid
-    if frame and any(series[n].frame_of_reference_uid for n in same):
-        last = [n for n in same if series[n].frame_of_reference_uid == frame]
+    if frames and any(series[n].frame_of_reference_uid for n in same):
+        last = [n for n in same if series[n].frame_of_reference_uid in frames]
     else:
         last = [n for n in same if study and series[n].study_instance_uid == study]
     return last if len(last) == 1 else []
@@ -261,10 +261,10 @@ def _explicit_pair(ct: CTSeriesFiles, chosen: StructureSetFile) -> PatientFiles:
 
 def may_be_chosen(structure_set: StructureSetFile, ct: CTSeriesFiles) -> bool:
     """Whether --rtstruct takes a structure set that does not belong to this CT series by itself."""
-    frames = {structure_set.frame_of_reference_uid, ct.frame_of_reference_uid} - {""}
+    frames, own = structure_set.frame_of_reference_uids, ct.frame_of_reference_uid
     if not _same_patient(structure_set, ct):
         return _same_scan(structure_set, ct)
-    return len(frames) < 2
+    return not frames or not own or own in frames
 
 
 def _same_scan(structure_set: StructureSetFile, ct: CTSeriesFiles) -> bool:
@@ -273,8 +273,7 @@ def _same_scan(structure_set: StructureSetFile, ct: CTSeriesFiles) -> bool:
     return (
         ct.series_instance_uid in structure_set.referenced_series_uids
         and bool(images.intersection(filter(None, ct.sop_instance_uids)))
-        and bool(ct.frame_of_reference_uid)
-        and structure_set.frame_of_reference_uid == ct.frame_of_reference_uid
+        and ct.frame_of_reference_uid in structure_set.frame_of_reference_uids
     )
 
 

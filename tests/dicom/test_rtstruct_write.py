@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from shapes import hard_shapes
-from synthetic import Stack, axial, tilted, write_enhanced, write_stack
+from synthetic import Stack, axial, tilted, uid, write_enhanced, write_stack
 
 from contour_ai import __version__
 from contour_ai.dicom.ct import CTSeries, read_ct
@@ -26,6 +26,7 @@ from contour_ai.dicom.rtstruct_write import (
     write_structure_set,
     write_structures,
 )
+from contour_ai.dicom.scan import find_patient
 from contour_ai.errors import GeometryError, InputError, OutputError, VerificationError
 from contour_ai.grid import Grid
 from contour_ai.structures import RoiInfo, roi_info
@@ -257,6 +258,21 @@ def test_references_name_every_slice(written: pydicom.Dataset, ct: CTSeries) -> 
     for contour in written.ROIContourSequence[0].ContourSequence:
         (image,) = contour.ContourImageSequence
         assert image.ReferencedSOPClassUID == ct.sop_class_uid
+
+
+def test_references_name_every_series_where_it_changes_from_slice_to_slice(tmp_path: Path) -> None:
+    stack = axial(4)
+    write_stack(tmp_path / "ct", stack, lambda k, d: setattr(d, "SeriesInstanceUID", uid("changing", k)))
+    ct = read_ct(tmp_path / "ct", with_pixels=False)
+    masks = Structures.from_masks({"A": np.ones(ct.grid.shape_kij, bool)}, ct.grid)
+    written = pydicom.dcmread(write_structures(tmp_path / "rs.dcm", masks, ct, Provenance("Test")).path)
+    items = (
+        written.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0].RTReferencedSeriesSequence
+    )
+    assert [item.SeriesInstanceUID for item in items] == [uid("changing", k) for k in range(4)]
+    found = [[i.ReferencedSOPInstanceUID for i in item.ContourImageSequence] for item in items]
+    assert found == [[sop] for sop in ct.sop_instance_uids]
+    assert find_patient(tmp_path, needs_rtstruct=True).structure_sets[0].path.name == "rs.dcm"
 
 
 def test_labels_and_provenance(written: pydicom.Dataset) -> None:

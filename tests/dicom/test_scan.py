@@ -91,7 +91,7 @@ def test_scan_sorts_what_it_finds(tmp_path: Path) -> None:
     assert found.roi_names == ("Bladder", "parotis li")
     assert found.referenced_series_uids == (uid("series A"),)
     assert len(found.referenced_sop_uids) == 5
-    assert found.frame_of_reference_uid == uid("frame 1")
+    assert found.frame_of_reference_uids == (uid("frame 1"),)
     assert sorted(o.kind for o in archive.others) == [
         "CT localizer (scout)",
         "DICOMDIR",
@@ -538,3 +538,21 @@ def test_progress(tmp_path: Path) -> None:
     events = []
     scan(tmp_path, events.append)
     assert [(e.stage, e.done, e.total) for e in events] == [("looking for DICOM", 5, 5)]
+
+
+def test_a_structure_set_that_lists_an_mr_first_belongs_to_its_ct(tmp_path: Path) -> None:
+    stack = axial(4)
+    write_stack(tmp_path / "ct", stack)
+    data_set = structure_set(stack, {"A": box_contours(stack, [1])})
+    (of_the_ct,) = data_set.ReferencedFrameOfReferenceSequence
+    del of_the_ct.RTReferencedStudySequence
+    of_the_mr = Dataset()
+    of_the_mr.FrameOfReferenceUID = uid("frame of an MR")
+    data_set.ReferencedFrameOfReferenceSequence = [of_the_mr, of_the_ct]
+    for contour in data_set.ROIContourSequence[0].ContourSequence:
+        if "ContourImageSequence" in contour:
+            del contour.ContourImageSequence
+    data_set.save_as(tmp_path / "rs.dcm", enforce_file_format=True)
+    assert len(find_patient(tmp_path, needs_rtstruct=True).structure_sets) == 1
+    alone = find_patient(tmp_path / "ct", rtstruct=tmp_path / "rs.dcm")
+    assert [s.path.name for s in alone.structure_sets] == ["rs.dcm"] and not alone.problems
