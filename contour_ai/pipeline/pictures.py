@@ -62,7 +62,7 @@ def draw_pictures(
     on_progress: OnProgress = no_progress,
 ) -> list[Path]:
     """Writes `montage.png` and `overlays/slice_NNN.png` (numbers from 1) below `folder`; returns the overlays."""
-    predicted = {roi.info.name: _polygons(roi) for roi in scene.predicted}
+    predicted = {roi.info.name: roi_polygons(roi) for roi in scene.predicted}
     reference = None
     if scene.reference is not None:
         reference = {
@@ -113,7 +113,8 @@ def _draw_overlays(
     return paths
 
 
-def _polygons(roi: PredictedRoi) -> Stack:
+def roi_polygons(roi: PredictedRoi) -> Stack:
+    """{slice: contours in (row, column)} of a predicted ROI, holes as contours of their own."""
     if roi.box is None or roi.inside is None:
         return {}
     field = roi.inside if roi.level is None else roi.level

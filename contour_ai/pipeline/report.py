@@ -20,7 +20,9 @@ from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
 from contour_ai.faults import patient_boundary
 from contour_ai.files import private_file, private_folder, safe_name, write_text
 from contour_ai.pipeline._evaluate import EvaluatedPair, Evaluation, summary_beside
+from contour_ai.pipeline.pictures import roi_polygons
 from contour_ai.pipeline.places import without_paths
+from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.pipeline.roi_matching import RoiNames, match_in
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.report.cohort import CohortPage, write_cohort_report
@@ -32,6 +34,7 @@ from contour_ai.surfaces import Mesh, reduced_mesh
 logger = logging.getLogger(__name__)
 COHORT = "cohort.html"
 PATIENTS = "patients"
+NOT_WRITTEN = "No structure set was written: the verdict is stop. The contours show the reason."
 GRAVE_FIRST = {"stop": 0, "look": 1, "clear": 2}
 
 Names = Mapping[str, RoiNames]
@@ -62,6 +65,29 @@ def report_of_prediction(
     volumes = {roi: float(facts["volume_cm3"]) for roi, facts in summary["rois"].items()}
     notes = _tolerance_notes(load_tolerances().described(metrics))
     _write(path, ct, sides, names, metrics, summary, volumes, notes)
+
+
+def report_of_stopped(
+    path: Path, ct: CTSeries, predicted: Sequence[PredictedRoi], summary: Mapping[str, Any]
+) -> None:
+    """Writes the report of a patient of whom no structure set was written: what was found, and why it was stopped.
+
+    Args:
+        ct: with pixels.
+        predicted: what the model found.
+        summary: the content of `summary.json`.
+    """
+    rois = [
+        ShownRoi(
+            roi.info,
+            roi_polygons(roi),
+            volume_cm3=float(summary["rois"][roi.info.name]["volume_cm3"]),
+            surface=None if roi.inside is None else reduced_mesh(roi.inside, ct.grid, box=roi.box),
+            verdict=str(summary["rois"][roi.info.name].get("verdict", "")),
+        )
+        for roi in predicted
+    ]
+    _write_page(path, ct, rois, (None, None), summary, [NOT_WRITTEN])
 
 
 def reports_of_evaluation(
@@ -150,8 +176,6 @@ def _write(
     volumes: Mapping[str, float],
     notes: Sequence[str],
 ) -> None:
-    if ct.volume is None:
-        raise InputError("A report needs the CT's pixels.", where=ct.paths[0].parent)
     rois = []
     for roi, both in names.items():
         contours = [_slices(side, name, ct) for side, name in zip(sides, both.sides, strict=True)]
@@ -160,6 +184,19 @@ def _write(
         surface = _surface(sides[0], both.predicted, ct)
         verdict = str(summary.get("rois", {}).get(roi, {}).get("verdict", ""))
         rois.append(ShownRoi(info, contours[0], contours[1], metrics.get(roi), volume, surface, verdict))
+    _write_page(path, ct, rois, sides, summary, notes)
+
+
+def _write_page(
+    path: Path,
+    ct: CTSeries,
+    rois: Sequence[ShownRoi],
+    sides: tuple[StructureSet | None, StructureSet | None],
+    summary: Mapping[str, Any],
+    notes: Sequence[str],
+) -> None:
+    if ct.volume is None:
+        raise InputError("A report needs the CT's pixels.", where=ct.paths[0].parent)
     spacing = " x ".join(f"{mm:.3g}" for mm in ct.grid.spacing_mm)
     model = summary.get("model", {})
     said = " ".join(str(model[key]) for key in ("name", "version") if key in model)
@@ -273,7 +310,7 @@ def _figure(flag: Mapping[str, Any]) -> str:
 
 
 def _provenance(
-    ct: CTSeries, sides: tuple[StructureSet, StructureSet | None], summary: Mapping[str, Any]
+    ct: CTSeries, sides: tuple[StructureSet | None, StructureSet | None], summary: Mapping[str, Any]
 ) -> dict[str, dict[str, str]]:
     parts: dict[str, dict[str, str]] = {}
     for heading, key in (("Model", "model"), ("Software", "software"), ("Options", "options")):

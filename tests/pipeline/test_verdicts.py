@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,8 +56,16 @@ def test_a_stopped_patient_gets_no_structure_set(tmp_path: Path, model_dir: Path
     assert result.verdict == "stop" and result.path is None and result.folder is not None
     assert sorted(p.name for p in result.folder.iterdir() if not p.name.startswith(".")) == [
         "montage.png",
+        "report.html",
         "summary.json",
     ]
+    page = (result.folder / "report.html").read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
+    assert found is not None
+    shown = json.loads(found[1])
+    assert shown["verdict"] == "stop" and shown["flags"][0]["reason"].startswith("no phantom head")
+    assert any(roi["verdict"] == "stop" and roi["predicted"]["slices"] for roi in shown["rois"])
+    assert any("No structure set was written" in note for note in shown["notes"])
     content = json.loads((result.folder / "summary.json").read_text(encoding="utf-8"))
     assert content["verdict"] == "stop" and content["structure_set"]["file"] == ""
     assert content["findings"][0]["reason"].startswith("no phantom head in this scan: 3 of 3 ROIs")

@@ -158,10 +158,14 @@ def _write_all(
             missing_of_template=tuple(output.missing),
         )
     write_text(private_file(folder / SUMMARY), summary_text(content.to_json()))
-    if options.report and written is not None:
-        from contour_ai.pipeline.report import report_of_prediction  # and scipy.spatial, a fifth of a second
+    if options.report:
+        # With scipy.spatial, which takes a fifth of a second.
+        from contour_ai.pipeline.report import report_of_prediction, report_of_stopped
 
-        report_of_prediction(folder / REPORT, ct, written.path, reference.path, content.to_json())
+        if written is None:
+            report_of_stopped(folder / REPORT, ct, rois, content.to_json())
+        else:
+            report_of_prediction(folder / REPORT, ct, written.path, reference.path, content.to_json())
     return prediction
 
 
