@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from contour_ai.monitoring.charts import FALSE_ALARM_EVERY
@@ -55,9 +55,11 @@ def page_text(page: MonitorPage) -> str:
         parts.append("<h2>Control charts</h2>")
         parts.append(
             f"<p>Limits come from {promise.baseline} patients or a commissioning run. They are chosen so that a "
-            f"false alarm comes every {FALSE_ALARM_EVERY} patients on average, estimation from so few included; "
+            f"false alarm comes every {FALSE_ALARM_EVERY} patients on average in each chart, estimation from so few "
+            f"included (in these {len(page.charts)} charts together every {FALSE_ALARM_EVERY / len(page.charts):.0f}); "
             f"a shift of one standard deviation is found after {promise.shift:g} patients on average. "
-            "Dots: patients; band: limits of a single patient; line: weighted average (EWMA). "
+            "Dots: patients; band: limits of a single patient; green line: weighted average (EWMA), whose own limit is "
+            "drawn at the edge of the band. "
             "A dashed line marks another model or scanner.</p>"
         )
         parts.append('<div class="charts">' + "".join(map(_chart, page.charts)) + "</div>")
@@ -130,7 +132,7 @@ def _chart(one: RoiChart) -> str:
         if one.models[n] != one.models[n - 1] or one.scanners[n] != one.scanners[n - 1]:
             middle = (x(n) + x(n - 1)) / 2
             parts.append(_line(middle, middle, 6, HEIGHT - 18, 'stroke="#8a5a00" stroke-dasharray="4 3"'))
-    parts.append(_ewma_line(one, x))
+    parts.append(_ewma_line(one, x, y))
     for n, value in enumerate(chart.values):
         colour = "#a3200d" if n in alarmed else "#0b5cad"
         title = f"{_e(one.patients[n])} {_e(one.dates[n])}: {value:.3g}"
@@ -153,14 +155,14 @@ def _line(x1: float, x2: float, y1: float, y2: float, style: str) -> str:
     return f'<line x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}" {style}/>'
 
 
-def _ewma_line(one: RoiChart, x: object) -> str:
-    """The EWMA on a scale of its own: its limits are the upper and lower edge of the picture."""
+def _ewma_line(one: RoiChart, x: Callable[[int], float], y: Callable[[float], float]) -> str:
+    """The EWMA: at the centre line where it is 0, at an edge of the band where it meets its own limit."""
     chart = one.chart
-    middle, half = (HEIGHT - 18 + 12) / 2, (HEIGHT - 30) / 2
     points = []
     for n, value in enumerate(chart.ewma):
         share = max(-1.15, min(1.15, value / chart.ewma_limit))
-        points.append(f"{x(n):.1f},{middle - half * share:.1f}")  # type: ignore[operator]
+        edge = y(chart.high if share > 0 else chart.low)
+        points.append(f"{x(n):.1f},{y(chart.centre) + abs(share) * (edge - y(chart.centre)):.1f}")
     return f'<polyline points="{" ".join(points)}" fill="none" stroke="#1a6b3c" stroke-width="1.3"/>'
 
 

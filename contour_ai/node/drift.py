@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from contour_ai.errors import InputError
@@ -10,7 +11,7 @@ from contour_ai.monitoring.kept import TABLE, from_text, to_text
 from contour_ai.monitoring.measure import measure_edits
 from contour_ai.monitoring.pairs import pairs_of_node
 from contour_ai.monitoring.records import Edit
-from contour_ai.monitoring.summary import roi_charts
+from contour_ai.monitoring.summary import RoiChart, roi_charts
 from contour_ai.node.alerts import alert
 from contour_ai.node.config import Alerts
 from contour_ai.node.database import Database
@@ -19,28 +20,38 @@ logger = logging.getLogger(__name__)
 
 
 def look_for_drift(storage: Path, database: Database, settings: Alerts) -> list[str]:
-    """Measures what came back since the last look, and gives an alert for every alarm that was not given before.
+    """Measures what came back since the last look; alerts once for every ROI and month with alarms.
 
     Returns:
-        The alarms that are new, in words. None of them names a patient.
+        The subjects of the alerts that are new. None of them names a patient.
     """
     measure_returned(storage, database)
     edits = [e for row in database.rows(LAST) for e in from_text(row["content"])]
     fresh = []
-    for one in roi_charts(sorted(edits, key=lambda e: (e.date, e.series_uid, e.roi))):
-        for found in one.chart.alarms:
-            subject = f"drift: {one.roi}, {one.figure}: {found.rule}, patient {found.index + 1}"
-            if database.row("SELECT 1 FROM alerts WHERE subject = ?", subject):
-                continue
-            text = (
-                f"At patient {found.index + 1} of {len(one.patients)} by date ({one.dates[found.index]}). "
-                f"`contour-ai monitor {storage} --out DIR` names the patients and draws the chart."
-            )
-            if not alert(settings, database, subject, text):
-                logger.warning("%s. %s", subject, text)
-                database.execute("INSERT OR REPLACE INTO alerts (subject, at) VALUES (?, 0)", subject)
-            fresh.append(subject)
+    for subject, figures in _by_month(
+        roi_charts(sorted(edits, key=lambda e: (e.date, e.series_uid, e.roi)))
+    ).items():
+        if database.row("SELECT 1 FROM alerts WHERE subject = ?", subject):
+            continue
+        way = f"`contour-ai monitor {storage} --out DIR` names the patients and draws the charts."
+        text = f"{'; '.join(figures)}. {way}"
+        if not alert(settings, database, subject, text):
+            logger.warning("%s. %s", subject, text)
+            database.execute("INSERT OR REPLACE INTO alerts (subject, at) VALUES (?, 0)", subject)
+        fresh.append(subject)
     return fresh
+
+
+def _by_month(charts: Sequence[RoiChart]) -> dict[str, list[str]]:
+    """{subject of an alert: alarms}, one for each ROI, model and month: many charts have many false alarms."""
+    found: dict[str, list[str]] = {}
+    for one in charts:
+        for alarm in one.chart.alarms:
+            month = one.dates[alarm.index][:7] or "no date"
+            subject = f"drift: {one.roi}, {one.models[alarm.index] or 'unknown model'}, {month}"
+            where = f"at patient {alarm.index + 1} of {len(one.patients)} by date"
+            found.setdefault(subject, []).append(f"{one.figure}: {alarm.rule} {where}")
+    return found
 
 
 LAST = "SELECT content FROM edits WHERE rowid IN (SELECT MAX(rowid) FROM edits GROUP BY series_uid)"

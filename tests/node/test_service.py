@@ -45,6 +45,24 @@ def test_a_series_becomes_a_structure_set_at_the_destination(tmp_path: Path) -> 
         assert states(node) == ["sent"] and len(tps.received) == 1
 
 
+def test_a_model_that_does_not_fit_stops_the_patient_and_sends_nothing(tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from contour_ai.node.config import Rule
+    from contour_ai.node.web.app import Page
+
+    with peer() as tps:
+        rules = (Rule(model="phantom-pelvis", send_to=("TPS",)),)
+        with running(config_for(tmp_path, tps, rules=rules)) as node:
+            send(node, sorted(PHANTOM.iterdir()))
+            wait_for(lambda: states(node) == ["stopped"])
+            assert tps.received == [] and list(node.storage.rglob("RS.*.dcm")) == []
+            (job,) = node.database.rows("SELECT verdict, message FROM jobs")
+            assert job["verdict"] == "stop" and "does not show what the model knows" in job["message"]
+            page = TestClient(Page(node).application()).get("/jobs/1").text
+            assert "Stopped by the verdict" in page and "phantom model" in page
+
+
 @pytest.mark.usefixtures("quick")
 def test_strangers_wrong_titles_and_other_objects_are_refused(tmp_path: Path, slices: list[Path]) -> None:
     callers = (Caller(ae_title=CALLER, host="127.0.0.1"), Caller(ae_title="ELSEWHERE", host="10.9.8.7"))
