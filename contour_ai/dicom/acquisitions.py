@@ -63,8 +63,8 @@ def one_acquisition(slices: Sequence[Slice], number: int | None = None) -> tuple
                 where=_folder(slices),
                 found="; ".join([*map(str, found[:SHOWN]), *(["and more"] if len(found) > SHOWN else [])]),
                 expected="one acquisition, or several that do not overlap",
-                fix="choose one with --acquisition N (its number stands in the list above), or leave the files of one "
-                "in the folder",
+                fix="leave the files of one in the folder, or, where the command has this option, choose one with "
+                "--acquisition N: its number stands in the list above",
             )
         return list(slices), []
     found = found or _by_number(slices)

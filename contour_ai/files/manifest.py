@@ -109,6 +109,9 @@ def first_stranger(folder: Path) -> Stranger | None:
     """The first file in a folder that contour-ai did not write, or that was changed since; None where there is none."""
     manifest = Manifest.load(folder)
     if manifest is None:
+        listing = folder / MANIFEST
+        if listing.exists():
+            return Stranger(listing, "the list of the folder's files cannot be read")
         first = next((p for p in _files(folder) if not _is_of_system(p)), None)
         return None if first is None else Stranger(first, f"not listed, there is no {MANIFEST}")
     for path in _files(folder):

@@ -104,4 +104,5 @@ def _set_level(entry: zipfile.ZipInfo) -> None:
 
 
 def _unusable(path: Path, found: object, fix: str | None = None) -> InputError:
+    fix = fix or "export it again, or copy it again from where it was made"
     return InputError("The .npz file cannot be read.", where=path, found=found, expected=EXPECTED, fix=fix)

@@ -176,7 +176,7 @@ def test_what_contour_ai_itself_changed_or_what_was_deleted_keeps_nothing(tmp_pa
 def test_a_damaged_manifest_keeps_an_output_folder(tmp_path: Path) -> None:
     folder = make(tmp_path / "out", one="1")
     (folder / MANIFEST).write_text('{"record": "results", "files": [', encoding="utf-8")
-    refused(folder, "not listed")
+    refused(folder, "list of the folder's files cannot be read")
 
 
 def test_an_input_is_not_replaced_even_where_all_in_it_is_listed(tmp_path: Path) -> None:
