@@ -30,9 +30,14 @@ from contour_ai.bundle import (
     save_bundle,
 )
 from contour_ai.bundle import reading as bundle_module
+from contour_ai.bundle.poor_models import epochs_of, poor_rois, weaknesses
 from contour_ai.cli.models import command
-from contour_ai.errors import ModelError, OutputError
+from contour_ai.errors import ConfigError, ModelError, OutputError
 from contour_ai.network import ResidualUNet3d, build_network, preset
+from contour_ai.pipeline._predict import PredictOptions
+from contour_ai.pipeline._predict.contouring import wanted_rois
+from contour_ai.pipeline._predict.options import poor_note
+from contour_ai.pipeline.card import model_card
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures import roi_info
 
@@ -152,9 +157,12 @@ def test_weights_of_another_network_are_refused(models: Path) -> None:
     [
         ({"nmae": "x"}, "Unknown key 'nmae'"),
         ({"format": 7}, "another format"),
-        ({"kind": "clinic"}, "did you mean clinical?"),
+        ({"kind": "phantm"}, "did you mean phantom?"),
         ({"default": True}, "A phantom model cannot be the default"),
-        ({"kind": "research", "default": True}, "A research model cannot be the default"),
+        (
+            {"kind": "research", "default": True, "data": {"saw_no_patient": True}},
+            "A model that never saw a patient cannot be the default",
+        ),
         ({"name": "a/b"}, "must be a plain file name"),
         ({"data": {"flip_pair": []}}, "did you mean 'data.flip_pairs'?"),
         (
@@ -209,11 +217,13 @@ def test_a_model_of_0_1_is_written_as_it_was_read() -> None:
     assert not bundle.trained_with_mirroring and bundle.results.other_runs.keys() == {"fp32", "mirrored"}
 
 
-def test_default_is_a_marked_clinical_one_only(models: Path) -> None:
-    with pytest.raises(ModelError, match=r"No trained clinical model is installed(.|\n)*small \(phantom\)"):
+def test_default_is_a_marked_one_that_saw_patients(models: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"No model trained on patients is installed(.|\n)*small \(phantom\)"
+    ):
         default_bundle()
     for name in ("a", "b"):
-        bundle, network = small_bundle(name, kind="clinical", default=True)
+        bundle, network = small_bundle(name, kind="research", default=True)
         save_bundle(models / name, bundle, network.state_dict(), model_card="")
         if name == "a":
             assert default_bundle().name == "a"
@@ -290,3 +300,36 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"not finite \(NaN or infinity\) in head.weight"):
         save_bundle(tmp_path / "small", bundle, network.state_dict(), model_card="")
     assert not (tmp_path / "small").exists()
+
+
+def test_clinical_of_older_bundles_is_read_as_research(models: Path) -> None:
+    path = models / "small" / "model.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump(content | {"kind": "clinical", "default": True}), encoding="utf-8")
+    assert read_description(models / "small").kind == "research"
+
+
+def test_a_poor_model_says_so() -> None:
+    dice = {"Brainstem": 0.31}
+    results = ResultsRecord(what="Dice", patients=4, mean_dice=0.31, dice=dice)
+    data = DataRecord(training_patients=8, rois={"Brainstem": RoiData(patients=8)})
+    training = TrainingRecord(steps=11, samples_a_step=1)
+    poor, _ = small_bundle(results=results, data=data, training=training)
+    assert dict(poor_rois(poor)) == dice and epochs_of(poor) == pytest.approx(11 / 8)
+    first, second, third = weaknesses(poor)
+    assert "Dice below 0.5 in validation: Brainstem 0.310" in first
+    assert "trained for 1.4 epochs" in second and "fewer than 10 training patients have: Brainstem 8" in third
+    assert "## What is poor about it" in model_card(poor) and "Brainstem 0.310" in model_card(poor)
+    with pytest.raises(ConfigError, match=r"too poorly(.|\n)*Brainstem: Dice 0.310(.|\n)*--allow-poor"):
+        wanted_rois(poor, ["brainstem"])
+    assert "Brainstem" in wanted_rois(poor, None, allow_poor=True)
+    others = [roi for roi in poor.roi_names if roi != "Brainstem"]
+    assert [roi for roi in wanted_rois(poor, None) if roi != "Body"] == others
+    (note,) = poor_note(poor, PredictOptions())
+    assert (
+        note.startswith("Brainstem is not drawn") and poor_note(poor, PredictOptions(allow_poor=True)) == ()
+    )
+    fine, _ = small_bundle(
+        results=ResultsRecord(what="Dice", patients=4, mean_dice=0.8, dice={"Brainstem": 0.8})
+    )
+    assert weaknesses(fine) == [] and "poor" not in model_card(fine)

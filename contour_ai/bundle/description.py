@@ -108,9 +108,10 @@ class ModelBundle:
     """Where the bundle lies; not part of `model.yaml`."""
     name: str
     version: str
-    kind: Literal["clinical", "research", "phantom"]
-    """`research` models never saw a patient; their contours are for research, not for treatment. `phantom` models show
-    that the software works and must never contour a patient."""
+    kind: Literal["research", "phantom"]
+    """`phantom` models show that the software works and must never contour a patient. All others are `research`:
+    whether a department may use one is for its own commissioning to say. `clinical` in older bundles is read as
+    `research`."""
     rois: tuple[RoiInfo, ...]
     """One a channel of the network, in that order."""
     preprocess: PreprocessSettings
@@ -141,9 +142,10 @@ class ModelBundle:
         where = self.folder / DESCRIPTION_FILE
         if self.name != safe_name(self.name):
             raise ConfigError("A model's name must be a plain file name.", where=where, found=self.name)
-        if self.kind != "clinical" and self.default:
+        if self.default and (self.kind == "phantom" or self.data.saw_no_patient):
+            what = "A phantom model" if self.kind == "phantom" else "A model that never saw a patient"
             raise ConfigError(
-                f"A {self.kind} model cannot be the default of predict.",
+                f"{what} cannot be the default of predict.",
                 where=where,
                 fix="set default: false",
             )

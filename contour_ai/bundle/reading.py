@@ -86,6 +86,8 @@ def read_description(folder: Path) -> ModelBundle:
         raise ConfigError("Unknown key 'folder'.", where=path, fix="remove it")
     if "results" in content:
         content["results"] = results_from_mapping(content["results"])
+    if content.get("kind") == "clinical":  # what contour-ai 0.1 called models trained on patients
+        content["kind"] = "research"
     return from_mapping(ModelBundle, {**content, "folder": folder}, where=path)
 
 
@@ -112,7 +114,7 @@ def list_bundles() -> tuple[ModelBundle, ...]:
 
 
 def default_bundle() -> ModelBundle:
-    """The clinical bundle that is marked as the default, with its weights checked.
+    """The bundle that is marked as the default, with its weights checked.
 
     Raises:
         ModelError: there is none, or more than one.
@@ -128,7 +130,7 @@ def default_bundle() -> ModelBundle:
             fix="choose one with --model",
         )
     raise ModelError(
-        "No trained clinical model is installed that could be the default.",
+        "No model trained on patients is installed that could be the default.",
         found=", ".join(f"{b.name} ({b.kind})" for b in bundles) or "no models at all",
         fix="name one with --model; a phantom model fits phantoms only",
     )

@@ -32,6 +32,8 @@ class DataRecord:
     training_patients: int = 0
     synthetic_patients: int = 0
     """Drawn from label maps, and trained on besides them."""
+    saw_no_patient: bool = False
+    """Whether all patients were drawn, as by `synthesize` or `sample`."""
     patients_cut_where_blank: int = 0
     """Patients in whom slices that are blank but around contours were cut off."""
     rois: Mapping[str, RoiData] = field(default_factory=dict)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from contour_ai.pipeline.calibration import CalibrationOptions
 
 KIND_NOTES = {
-    "research": " (never saw a patient, not for treatment)",
     "phantom": " (phantoms only, never patients)",
 }
 
@@ -39,8 +38,9 @@ def list_models() -> None:
     from rich.table import Table
 
     from contour_ai.bundle import list_bundles
+    from contour_ai.bundle.poor_models import weaknesses
 
-    table = Table("name", "version", "kind", "default", "ROIs", "spacing mm (k, i, j)", box=SIMPLE)
+    table = Table("name", "version", "kind", "default", "ROIs", "spacing mm (k, i, j)", "look at", box=SIMPLE)
     bundles = list_bundles()
     for bundle in bundles:
         spacing = " x ".join(f"{s:g}" for s in bundle.preprocess.spacing_mm_kij)
@@ -51,6 +51,7 @@ def list_models() -> None:
             "yes" if bundle.default else "",
             str(len(bundle.rois)),
             spacing,
+            "; ".join(weaknesses(bundle)),
         )
     if bundles:
         out().print(table)
@@ -62,15 +63,16 @@ def list_models() -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """Show the model NAME: a name from the list, or the folder of a bundle. Checks its weights, too."""
-
     from contour_ai.bundle import CARD_FILE, load_bundle, results_mapping, without_defaults
+    from contour_ai.bundle.poor_models import weaknesses
     from contour_ai.settings import to_yaml
 
     bundle = load_bundle(name)
     facts = {
         "folder": str(bundle.folder),
         "version": bundle.version,
-        "kind": bundle.kind + KIND_NOTES.get(bundle.kind, ""),
+        "kind": bundle.kind
+        + KIND_NOTES.get(bundle.kind, " (never saw a patient)" if bundle.data.saw_no_patient else ""),
         "default": "yes" if bundle.default else "no",
         "ROIs": ", ".join(bundle.roi_names),
         "spacing": " x ".join(f"{s:g}" for s in bundle.preprocess.spacing_mm_kij) + " mm (k, i, j)",
@@ -79,6 +81,8 @@ def show(name: str) -> None:
         f"{bundle.network.base_filters} filters, {bundle.network.norm} norm",
         "weights": f"{bundle.weights_path.stat().st_size / 1e6:.1f} MB, SHA-256 {bundle.weights_sha256}",
     }
+    if poor := weaknesses(bundle):
+        facts["look at"] = "; ".join(poor)
     if bundle.ranges is not None:
         measured = bundle.ranges
         facts["flags"] = (

@@ -101,6 +101,9 @@ if TYPE_CHECKING:
     metavar="N",
     help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
 )
+@click.option(
+    "--allow-poor", is_flag=True, help="Also draw ROIs whose Dice was below 0.5 when the model was validated."
+)
 @structure_set_option()
 def command(
     patient_dirs: tuple[Path, ...],
@@ -123,6 +126,7 @@ def command(
     skip_done: bool,
     series_uid: str | None,
     acquisition: int | None,
+    allow_poor: bool,
     structure_set: str,
 ) -> int:
     """Contour the CT in each PATIENT_DIR and write the structure set, pictures and a summary.
@@ -163,6 +167,7 @@ def command(
         overwrite=overwrite,
         series_uid=series_uid,
         structure_set=structure_set,
+        allow_poor=allow_poor,
         acquisition=acquisition,
     )
     for bundle in bundles:
@@ -189,6 +194,7 @@ def warn_of_mirror(bundle: ModelBundle, tta: bool | None) -> None:
 
 
 def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:
+    from contour_ai.bundle.poor_models import weaknesses
 
     default = "" if chosen else " (the default)"
     console.err().print(f"model {bundle.name} {bundle.version}{default}, {bundle.kind}")
@@ -196,10 +202,12 @@ def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:
         console.print_warning(
             "this model does not say what is usual: size, density and place are not checked"
         )
-    if bundle.kind == "research":
-        console.print_warning("a research model: it never saw a patient; its contours are not for treatment")
+    if bundle.data.saw_no_patient and bundle.kind != "phantom":
+        console.print_warning("this model never saw a patient; its contours are not for treatment")
     if bundle.kind == "phantom":
         console.print_warning("a phantom model: it knows drawn phantoms only, never use it on a patient")
+    for sentence in weaknesses(bundle):
+        console.print_warning(sentence)
 
 
 def _predict_all(

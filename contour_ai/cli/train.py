@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from contour_ai.cli.console import err, out, progress_bar
+from contour_ai.cli.console import err, out, print_warning, progress_bar
 from contour_ai.cli.shared_options import structure_set_option
 from contour_ai.cli.training_progress import training_log
 from contour_ai.errors import ConfigError
@@ -265,7 +265,13 @@ def _resume_command(data_dir: Path, run_dir: Path, device: str, cache_dir: Path 
     words += ["--device", device] if device != "auto" else []
     words += ["--cache", str(cache_dir)] if cache_dir is not None else []
     words += ["--strict"] if strict else []
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return _command(*words[1:])
+
+
+def _command(*words: str) -> str:
+    """A command of contour-ai as the shell of this system takes it."""
+    every = ["contour-ai", *words]
+    return subprocess.list2cmdline(every) if os.name == "nt" else shlex.join(every)
 
 
 def _check(
@@ -335,6 +341,7 @@ def _print_result(folder: Path) -> None:
     from rich.table import Table
 
     from contour_ai.bundle import read_description
+    from contour_ai.bundle.poor_models import weaknesses
 
     bundle = read_description(folder)
     table = Table("ROI", "patients", "Dice in validation", box=SIMPLE)
@@ -344,4 +351,11 @@ def _print_result(folder: Path) -> None:
         table.add_row(roi, str(patients), "-" if dice is None else f"{dice:.3f}")
     table.add_row("mean", "", "-" if bundle.results.mean_dice is None else f"{bundle.results.mean_dice:.3f}")
     out().print(table)
+    for sentence in weaknesses(bundle):
+        print_warning(sentence)
     out().print(f"model: {folder}")
+    out().print(
+        f"to contour with it: {_command('predict', 'PATIENT_DIR', '--model', str(folder), '--out', 'DIR')}"
+    )
+    if bundle.kind == "phantom":
+        out().print("it learnt from drawn phantoms: never use it on a patient")

@@ -132,8 +132,8 @@ def commission(
     bundle = bundle_of(model)
     started = datetime.now(timezone.utc)
     patients, notes = _with_contours(data_dir, options.structure_set, on_progress)
-    if bundle.kind == "research":
-        notes.insert(0, f"{bundle.name} is a research model: it was never trained on a patient.")
+    if bundle.data.saw_no_patient and bundle.kind != "phantom":
+        notes.insert(0, f"{bundle.name} was never trained on a patient: what it learnt from was drawn.")
     if bundle.kind == "phantom":
         notes.insert(
             0, f"{bundle.name} is a phantom model: whatever this report says, it is never for a patient."
@@ -211,7 +211,9 @@ def _predict(
     folder.mkdir()
     for done, (name, files) in enumerate(patients.items()):
         on_progress(ProgressEvent("contouring", done, len(patients), {"patient": name}))
-        settings = PredictOptions(tta=options.tta, overlays=False, series_uid=files.ct.series_instance_uid)
+        settings = PredictOptions(
+            tta=options.tta, overlays=False, series_uid=files.ct.series_instance_uid, allow_poor=True
+        )
         try:
             with patient_boundary(f"predicting patient {name}"):
                 found = predict(files, model, folder, settings, taken=taken)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from contour_ai.bundle import ModelBundle, OtherRun, ResultsRecord, RuleGain, without_defaults
+from contour_ai.bundle.poor_models import weaknesses
 from contour_ai.postprocess import LOWEST_PROBABILITY
 
 NOT_A_DEVICE = (
@@ -26,6 +27,7 @@ def model_card(bundle: ModelBundle) -> str:
         f"**{NOT_A_DEVICE}**",
         "## Intended use",
         _use(bundle),
+        *_weaknesses(bundle),
         "## ROIs",
         _rois(bundle),
         "## How it works",
@@ -55,7 +57,7 @@ def _use(bundle: ModelBundle) -> str:
             "Shows that the software works, on phantoms drawn by `contour-ai sample`. It has never seen a patient, "
             "must never contour one, and is never the default of `contour-ai predict`."
         )
-    if bundle.kind == "research":
+    if bundle.data.saw_no_patient:
         return (
             "For research. It has never seen a patient: what it learnt from was drawn. Its contours on a patient are "
             "not for treatment, and it is never the default of `contour-ai predict`."
@@ -64,6 +66,12 @@ def _use(bundle: ModelBundle) -> str:
         "Contours on CT like that of its training patients. Before use, compare its contours with your own on a "
         "sample of your patients (`contour-ai evaluate`), and again after every change of scanner or protocol."
     )
+
+
+def _weaknesses(bundle: ModelBundle) -> list[str]:
+    """What is poor about the model, in a chapter of its own."""
+    found = weaknesses(bundle)
+    return ["## What is poor about it", "\n".join(f"- {sentence}." for sentence in found)] if found else []
 
 
 def _rois(bundle: ModelBundle) -> str:

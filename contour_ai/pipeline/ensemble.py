@@ -10,7 +10,7 @@ from contour_ai.bundle import MadeFrom, ModelBundle
 from contour_ai.errors import ConfigError
 from contour_ai.pipeline._predict import LoadedModel, LoadingModel
 
-LEAST_TRUSTED_FIRST = ("phantom", "research", "clinical")
+LEAST_TRUSTED_FIRST = ("phantom", "research")
 """Kinds of models: an ensemble is of the least trusted kind among its members."""
 
 

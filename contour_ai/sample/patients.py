@@ -22,6 +22,8 @@ DRAWING_VERSION = 1
 CT_FOLDER = "ct"
 RTSTRUCT_FILE = "RS.dcm"
 STUDY_DATE = "20260101"
+PHANTOM_STUDY = "contour-ai phantom"
+"""StudyDescription of phantoms: a model that learns from one is a phantom model."""
 
 
 def write_phantoms(
@@ -81,7 +83,7 @@ def write_phantom(out_dir: Path, phantom: Phantom, *, overwrite: bool = False) -
             phantom.volume,
             patient,
             uid_seed=uid_seed,
-            study_description="contour-ai phantom",
+            study_description=PHANTOM_STUDY,
             series_description=f"Drawn {phantom.region}, seed {phantom.seed}",
             body_part=phantom.region.upper(),
         )

@@ -26,9 +26,9 @@ class ModelConfig:
     """Name of the model; letters, digits, '.', '-' and '_'."""
     version: str = "1.0"
     """Version of the model, written into every structure set that it makes."""
-    kind: Literal["clinical", "research", "phantom"] = "clinical"
-    """`research` marks a model that never saw a patient, such as one trained on synthetic CT; `phantom` one trained on
-    drawn phantoms, which must never contour a patient."""
+    kind: Literal["research", "phantom"] = "research"
+    """`phantom` marks a model trained on drawn phantoms, which must never contour a patient; one that learns from
+    patients drawn by `contour-ai sample` is one, whatever stands here. `clinical` in older files means `research`."""
     description: str = ""
     """One line for `contour-ai models`."""
     mirror: bool = False
@@ -285,7 +285,8 @@ class RunConfig:
     """Whether torch compiles the network first, which takes minutes at the start. On a CPU it needs a C++ compiler (g++
     or what CXX names), on a GPU one for C and Triton, which torch brings along on Linux. Validation is not compiled."""
     threads: int | None = None
-    """CPU threads; null for all."""
+    """CPU threads; null for all or one, whichever is faster, measured now and again. With a fixed number, a training is
+    the same bit for bit when it is repeated on the same machine."""
     seed: int = 1
     """Fixes the weights at the start and every random choice."""
 
@@ -340,6 +341,9 @@ def load_config(path: Path | None) -> TrainConfig:
     if path is None:
         return TrainConfig()
     content = read_yaml(path, "The configuration", fix="check --config")
+    model = content.get("model") if isinstance(content, dict) else None
+    if isinstance(content, dict) and isinstance(model, dict) and model.get("kind") == "clinical":
+        content = {**content, "model": {**model, "kind": "research"}}
     return from_mapping(TrainConfig, {} if content is None else content, where=path)
 
 

@@ -28,6 +28,7 @@ from contour_ai.training.resuming import resume_training, save_best, save_traini
 from contour_ai.training.schedule import rate_share
 from contour_ai.training.step import Stepper
 from contour_ai.training.stopping import StopRequest, TrainingStoppedError, stop_requests
+from contour_ai.training.threads import ThreadChoice
 from contour_ai.training.validation import (
     FORWARD_SHARE,
     VALIDATION_FILE,
@@ -123,6 +124,7 @@ def _take_steps(
         TrainingStoppedError: it was asked to stop; `stepper` and `at` are as after the last step.
     """
     config, processes = job.config, stepper.processes
+    threads = ThreadChoice(_thread_numbers(config, processes), torch.set_num_threads)
     saved_s = time.monotonic()
     while not at.finished or at.validation_due:
         rate = config.optimiser.learning_rate * rate_share(config.schedule, at.done, at.step)
@@ -134,7 +136,9 @@ def _take_steps(
                 job = _with_training(job, stepper, labelled)
                 at.filled_step, at.filled = at.step, filled_counts(job.training)
                 clock.paused()
+            began = time.monotonic()
             loss, patient_ids = stepper.step(at.step, rate)
+            threads.stepped(time.monotonic() - began)
             watch.add(loss, patient_ids)
             clock.tick()
             overdue = time.monotonic() - saved_s > 60 * config.run.checkpoint_minutes
@@ -271,6 +275,14 @@ def _start_torch(config: TrainConfig, processes: Processes) -> torch.dtype | Non
     if config.run.precision == "fp32":
         return None
     return torch.bfloat16 if config.run.precision == "bf16" else autocast_dtype(processes.device)
+
+
+def _thread_numbers(config: TrainConfig, processes: Processes) -> tuple[int, ...]:
+    """Numbers of threads to choose among: all and one, where the network runs on a CPU and none is fixed."""
+    most = torch.get_num_threads()
+    if config.run.threads is not None or processes.device.type != "cpu" or not processes.alone:
+        return (most,)
+    return most, 1
 
 
 def _batches(job: Job, processes: Processes) -> BatchMaker:

@@ -201,3 +201,18 @@ def test_the_table_says_what_was_taken(tmp_path: Path) -> None:
     (found,) = [f for f in check.findings if f.kind == "structure sets" and f.patient == "P1"]
     assert 'taken: "ORGANS"' in found.reason and '"NEWER"' in found.reason.split("not taken")[1]
     assert not found.left_out
+
+
+def test_the_plan_is_printed_before_the_first_step(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        write_patient(tmp_path / "a" / str(number), number, {"Brainstem": (2, 8, 10)})
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "network: {base_filters: 4}\ninput: {patch_kij: [8, 16, 16], batch_size: 1}\nrun: {steps: 3}\n",
+        encoding="utf-8",
+    )
+    args = ["train", str(tmp_path / "a"), "--out", str(tmp_path / "run"), "--config", str(config)]
+    result = CliRunner().invoke(cli, [*args, "--time-budget", "8s"])
+    assert result.exit_code == 0, result.output
+    line = next(line for line in result.stderr.splitlines() if line.strip().startswith("steps  "))
+    assert "epochs of 2 patients; ends at " in line and line.split()[1] == "about"

@@ -86,8 +86,7 @@ def test_one_model_is_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kinds", "expected"),
     [
-        (("clinical", "clinical"), "clinical"),
-        (("clinical", "research"), "research"),
+        (("research", "research"), "research"),
         (("research", "phantom"), "phantom"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from contour_ai.box import bounding_box
 from contour_ai.bundle import ModelBundle
+from contour_ai.bundle.poor_models import POOR_DICE, poor_rois
 from contour_ai.errors import ConfigError
 from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
@@ -27,13 +28,31 @@ BODY = "Body"
 """Name of the external contour that is added by rule."""
 
 
-def wanted_rois(bundle: ModelBundle, rois: Sequence[str] | None) -> tuple[str, ...]:
-    """The ROIs to write, in the model's order, with the body by rule where the model has no external contour."""
+def wanted_rois(
+    bundle: ModelBundle, rois: Sequence[str] | None, *, allow_poor: bool = False
+) -> tuple[str, ...]:
+    """The ROIs to write, in the model's order, with the body by rule where the model has no external contour.
+
+    ROIs that were found with a Dice below 0.5 in validation are left out unless `allow_poor`.
+
+    Raises:
+        ConfigError: a ROI that the model does not have, or that it draws too poorly; every one of its ROIs is so.
+    """
+    poor = {} if allow_poor else poor_rois(bundle)
+    if poor and (len(poor) == len(bundle.rois) if rois is None else _any_of(poor, rois)):
+        asked_for = poor if rois is None else _any_of(poor, rois)
+        raise ConfigError(
+            "The model draws these ROIs too poorly.",
+            where=bundle.name,
+            found=", ".join(f"{roi}: Dice {poor[roi]:.3f} in validation" for roi in asked_for),
+            expected=f"a Dice of at least {POOR_DICE:g}",
+            fix="train longer or on more patients; --allow-poor draws them all the same",
+        )
     known = list(bundle.roi_names)
     if not any(roi.interpreted_type == EXTERNAL for roi in bundle.rois):
         known.append(BODY)
     if rois is None:
-        return tuple(known)
+        return tuple(name for name in known if name not in poor)
     by_folded = {name.casefold(): name for name in known}
     unknown = [name for name in rois if name.casefold() not in by_folded]
     if unknown or not rois:
@@ -45,6 +64,12 @@ def wanted_rois(bundle: ModelBundle, rois: Sequence[str] | None) -> tuple[str, .
         )
     asked = {by_folded[name.casefold()] for name in rois}
     return tuple(name for name in known if name in asked)
+
+
+def _any_of(poor: Iterable[str], rois: Sequence[str]) -> list[str]:
+    """Those of the poor ROIs that are asked for."""
+    asked = {roi.casefold() for roi in rois}
+    return [roi for roi in poor if roi.casefold() in asked]
 
 
 def flags_of(patient: Opened, rois: Sequence[PredictedRoi], bundle: ModelBundle) -> PatientFlags:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from contour_ai.dicom.scan import PatientFiles, find_patient
 from contour_ai.dicom.structure_set_choice import choose_structure_set
 from contour_ai.errors import InputError
 from contour_ai.files import content_sha256
-from contour_ai.pipeline._predict.options import PredictOptions
+from contour_ai.pipeline._predict.options import PredictOptions, poor_note
 from contour_ai.pipeline._predict.stages import StageClock
 from contour_ai.preprocess import SPARSE, Prepared, Resampler, body_mask, prepare
 from contour_ai.progress import no_progress
@@ -65,6 +65,7 @@ def open_patient(
         if not isinstance(files, PatientFiles):
             files = find_patient(files, series_uid=options.series_uid, keep_all=True, on_progress=within)
         files = choose_structure_set(files.structure_sets, options.structure_set).of(files)
+        files = replace(files, problems=(*files.problems, *poor_note(bundle, options)))
         check(files)
     with clock.stage("reading") as within:
         ct = read_ct(files.ct, acquisition=options.acquisition, on_progress=within)

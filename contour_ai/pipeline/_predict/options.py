@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from contour_ai.bundle import ModelBundle
+from contour_ai.bundle.poor_models import poor_rois
 from contour_ai.derived.recipe import load_recipe
 from contour_ai.dicom.profile import load_profile, profile_names
 
@@ -49,8 +50,20 @@ class PredictOptions:
     """The CT series to take where the folder has several."""
     structure_set: str = "only"
     """Which of several structure sets of the patient the prediction is compared with (see `choose_structure_set`)."""
+    allow_poor: bool = False
+    """Whether ROIs are drawn whose Dice was below 0.5 when the model was validated."""
     acquisition: int | None = None
     """The acquisition to take where several overlap in the series."""
+
+
+def poor_note(bundle: ModelBundle, options: PredictOptions) -> tuple[str, ...]:
+    """A sentence on the ROIs that are not drawn because the model draws them too poorly; none where there are none."""
+    if options.allow_poor or options.rois is not None:
+        return ()
+    return tuple(
+        f"{roi} is not drawn: the model's Dice for it was {dice:.3f} in validation (--allow-poor draws it)"
+        for roi, dice in poor_rois(bundle).items()
+    )
 
 
 def options_record(options: PredictOptions, bundle: ModelBundle) -> Mapping[str, Any]:
@@ -63,6 +76,7 @@ def options_record(options: PredictOptions, bundle: ModelBundle) -> Mapping[str,
         "series_uid": options.series_uid,
         **({"keep_stopped": True} if options.keep_stopped else {}),
         **({} if options.acquisition is None else {"acquisition": options.acquisition}),
+        **({"allow_poor": True} if options.allow_poor else {}),
         **_file_rules(options),
     }
 

@@ -62,7 +62,7 @@ def predict(
     out = None if out_dir is None else Path(out_dir)
     ready = model if isinstance(model, LoadedModel) else None
     bundle = model.bundle if isinstance(model, LoadedModel) else bundle_of(model)
-    wanted = wanted_rois(bundle, options.rois)
+    wanted = wanted_rois(bundle, options.rois, allow_poor=options.allow_poor)
     check_output(options)
     clock = StageClock(on_progress, source_folder(patient).name)
     coming = ready or LoadingModel(bundle, lambda: load_model(bundle, options.device))
@@ -107,7 +107,7 @@ def predict_patients(
         ModelError: a model that is loading cannot be used.
     """
     options = options or PredictOptions()
-    wanted = wanted_rois(model.bundle, options.rois)
+    wanted = wanted_rois(model.bundle, options.rois, allow_poor=options.allow_poor)
     check_output(options)
     out_dir = Path(out_dir)
     taken: list[str] = []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from contour_ai import __version__
 from contour_ai.bundle import DataRecord, MadeFrom, ModelBundle, ResultsRecord, TrainingRecord
+from contour_ai.pipeline._train.drawn_sources import Drawn
 from contour_ai.pipeline._train.run_folder import patients_cut_where_blank
 from contour_ai.pipeline.archive import spread
 from contour_ai.pipeline.pseudonym_file import pseudonyms
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
     from contour_ai.training.job import Job, Progress
 
 
-def describe_model(job: Job, progress: Progress, facts: Mapping[str, str], processes: int) -> ModelBundle:
-    """The bundle's description, without its weights."""
+def describe_model(
+    job: Job, progress: Progress, facts: Mapping[str, str], processes: int, drawn: Drawn = ""
+) -> ModelBundle:
+    """The bundle's description, without its weights.
+
+    Args:
+        drawn: what the patients of the archive are, where they are none.
+    """
     import torch
 
     config, plan = job.config, job.plan
@@ -43,7 +50,7 @@ def describe_model(job: Job, progress: Progress, facts: Mapping[str, str], proce
         folder=Path(),
         name=config.model.name,
         version=config.model.version,
-        kind=config.model.kind,
+        kind=config.model.kind if drawn != "phantom" else "phantom",
         description=config.model.description,
         notes=config.model.notes,
         rois=told_apart([roi_info(roi) for roi in plan.rois]),
@@ -54,6 +61,7 @@ def describe_model(job: Job, progress: Progress, facts: Mapping[str, str], proce
             patients=len({c.patient_id for c in [*job.own_training, *job.validation]}),
             training_patients=len(job.own_training),
             synthetic_patients=job.synthetic,
+            saw_no_patient=bool(drawn),
             patients_cut_where_blank=patients_cut_where_blank(job),
             rois=spread(job.own_training, plan.rois),
             flip_pairs=tuple(plan.flip_pairs),

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from contour_ai.bundle import ModelBundle, save_bundle
 from contour_ai.errors import ConfigError, ModelError, OutputError
 from contour_ai.files import clear_left_behind, only_one, private_folder, restrict
+from contour_ai.pipeline._train.budget import plan_for_budget, shortage, steps_in_words
+from contour_ai.pipeline._train.drawn_sources import Drawn, drawn_patients
 from contour_ai.pipeline._train.options import BUNDLE, CONFIG_FILE, MAP_FILE, TrainOptions
 from contour_ai.pipeline._train.preparing import named_sources, prepared_job
 from contour_ai.pipeline._train.record import describe_model
@@ -29,6 +31,7 @@ from contour_ai.progress import OnProgress, no_progress
 from contour_ai.settings import from_mapping, to_mapping
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.config import NetworkChoice, PreprocessConfig, TrainConfig, load_config
+from contour_ai.training.threads import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +77,7 @@ def train(
         config if isinstance(config, TrainConfig) else load_config(None if config is None else Path(config))
     )
 
+    let_waiting_threads_sleep()  # before torch is imported
     from contour_ai.training.distributed import join
 
     processes = join(options.device)
@@ -106,6 +110,8 @@ class _Begun:
     job: Job
     facts: Mapping[str, str]
     ranges: Ranges
+    drawn: Drawn = ""
+    """What the patients are, where they are none."""
 
 
 def _train_with(
@@ -122,7 +128,9 @@ def _train_with(
     from contour_ai.network import build_network
     from contour_ai.training.loop import train_network
 
-    begun = processes.from_first(lambda: _begin(config, data_dir, run_dir, on_progress, options, processes))
+    begun = processes.from_first(
+        lambda: _begin(config, data_dir, run_dir, on_progress, options, processes, started)
+    )
     job = replace(begun.job, device=processes.device)
     torch.manual_seed(job.config.run.seed)
     network = build_network(job.plan.network)
@@ -139,7 +147,7 @@ def _train_with(
     weights, progress = train_network(job, network, on_progress, processes)
 
     def finish() -> ModelBundle:
-        described = describe_model(job, progress, begun.facts, processes.size)
+        described = describe_model(job, progress, begun.facts, processes.size, begun.drawn)
         bundle = replace(described, ranges=begun.ranges)
         return _finished(bundle, network, weights, job, on_progress, progress.whole_budget_s)
 
@@ -153,6 +161,7 @@ def _begin(
     on_progress: OnProgress,
     options: TrainOptions,
     processes: Processes,
+    started: float,
 ) -> _Begun:
     """Everything decided, prepared, written into the run folder and told, before the first step."""
     from contour_ai.training.checkpoint import LAST, time_left_s
@@ -160,14 +169,28 @@ def _begin(
     config, options = _opened(config, run_dir, options)
     sources = named_sources(config, data_dir, run_dir, options, on_progress)
     sources = with_synthetic(sources, config, run_dir, on_progress)
+    budgeted = None
+    if not options.resume:
+        ready = (options.cache_dir or run_dir / "cache").is_dir()
+        budgeted = plan_for_budget(config, sources, options, on_progress, started=started, prepared=ready)
+    config = config if budgeted is None else budgeted.config
     job, rois_left_out, left_out = prepared_job(config, sources, run_dir, options, on_progress)
     write_run_folder(run_dir, job, left_out, options.roi_map)
     facts = plan_facts(job, rois_left_out, left_out, options.time_budget_s)
+    if budgeted is not None and options.time_budget_s is not None:
+        facts["steps"] = steps_in_words(budgeted, len(job.own_training), options.time_budget_s, started)
+        if short := shortage(budgeted):
+            facts["warning"] = short
     if options.resume and options.time_budget_s is None:
         left_s = time_left_s(job.checkpoints / LAST)
         facts["steps"] = (
             facts["steps"] if left_s is None else f"as many as fit the {left_s:.0f} s that are left"
         )
+    drawn = drawn_patients(sources.own)
+    if drawn == "phantom":
+        facts["kind"] = "phantom: there are phantoms of `contour-ai sample` among the patients"
+    elif drawn:
+        facts["kind"] = f"{config.model.kind}; it will never have seen a patient: all were drawn"
     facts["names"] = f"{sources.naming.described}; listed in {NAMES_FILE}"
     if not processes.alone:
         facts["samples a step"] += f" in each of {processes.size} processes"
@@ -181,7 +204,7 @@ def _begin(
     options.on_plan(facts)
     grids = typical_grids(sources.own.patients, on_progress)
     ranges = measured_ranges(job.own_training, grids, job.plan.settings.outside_hu, on_progress)
-    return _Begun(job, facts, ranges)
+    return _Begun(job, facts, ranges, drawn)
 
 
 def _finished(

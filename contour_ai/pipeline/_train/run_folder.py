@@ -70,6 +70,13 @@ def patients_cut_where_blank(job: Job) -> int:
     return len({case.patient_id for case in [*job.training, *job.validation] if case.is_cut})
 
 
+def _steps(job: Job) -> str:
+    """The number of steps, and how often each patient is seen."""
+    samples = job.config.run.steps * job.plan.batch_size
+    epochs = samples / max(len(job.own_training) + job.synthetic, 1)
+    return f"{job.config.run.steps} ({epochs:.1f} epochs)"
+
+
 def plan_facts(
     job: Job, rois_left_out: Mapping[str, str], left_out: Mapping[str, str], time_budget_s: float | None
 ) -> dict[str, str]:
@@ -83,7 +90,7 @@ def plan_facts(
         + (" (the same: there is only one)" if both else "")
         + ("" if config.data.fold is None else " (part {} of {})".format(*config.data.fold)),
         **job.plan.facts(),
-        "steps": str(config.run.steps) if time_budget_s is None else "as many as fit the time",
+        "steps": _steps(job) if time_budget_s is None else "as many as fit the time",
         "optimiser": f"{config.optimiser.name}, learning rate {config.optimiser.learning_rate:g}, "
         f"{config.schedule.name}",
         "device": str(job.device),

@@ -25,6 +25,8 @@ DRAWING_VERSION = 1
 CT_FOLDER, RTSTRUCT_FILE = "ct", "RS.dcm"
 RECIPE_FILE, MAP_FILE = "recipe.yaml", "roi-map.yaml"
 STUDY_DATE = "20260101"
+SYNTHETIC_STUDY = "contour-ai synthetic CT"
+"""StudyDescription of synthetic patients: a model that learns from them alone never saw a patient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,7 @@ def write_synthetic_patient(out_dir: Path, patient: SyntheticPatient, fingerprin
             patient.volume,
             identity,
             uid_seed=uid_seed,
-            study_description="contour-ai synthetic CT",
+            study_description=SYNTHETIC_STUDY,
             series_description=f"Drawn from {patient.map_name}, seed {patient.seed}",
         )
         write_structures(

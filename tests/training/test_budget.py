@@ -1,0 +1,107 @@
+"""The plan fits its time budget, and the number of threads what the machine does besides."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+
+from pytest import MonkeyPatch
+
+from contour_ai.pipeline._train.budget import shortage
+from contour_ai.training.budget import FEWEST_STEPS, BudgetPlan, Machine, filters_to_try, fitted, wanted_steps
+from contour_ai.training.config import InputConfig, NetworkChoice, RunConfig, TrainConfig
+from contour_ai.training.threads import STEPS_EACH, WAIT_POLICY, ThreadChoice, let_waiting_threads_sleep
+
+SIZES = [(240.0, 280.0, 400.0)]
+SPACING = (3.0, 2.0, 2.0)
+
+
+def plan(left_s: float) -> BudgetPlan:
+    machine = Machine(seconds_per_voxel={16: 5e-6, 8: 2e-6}, left_s=left_s)
+    return fitted(
+        TrainConfig(),
+        SPACING,
+        SIZES,
+        24,
+        machine,
+        spacing_is_open=True,
+        filters_are_open=True,
+    )
+
+
+def test_a_long_budget_changes_nothing() -> None:
+    found = plan(100 * 3600)
+    assert found.config.preprocess.spacing_mm_kij == SPACING
+    assert found.config.network.base_filters == 16
+    assert found.steps >= found.wanted and shortage(found) == ""
+
+
+def test_less_time_takes_coarser_voxels_and_then_says_that_it_is_short() -> None:
+    before = None
+    for left_s in (8000, 1500, 400, 200):
+        found = plan(left_s)
+        assert found.steps >= found.wanted
+        spacing = found.config.preprocess.spacing_mm_kij
+        assert spacing is not None and max(spacing) <= 7.0
+        assert before is None or spacing >= before
+        assert found.config.input.batch_size == 1 or spacing == SPACING
+        before = spacing
+    found = plan(10)
+    assert found.steps < found.wanted and "the time is short" in shortage(found)
+    assert (
+        found.config.preprocess.spacing_mm_kij == (7.0, 7.0, 7.0) and found.config.network.base_filters == 8
+    )
+
+
+def test_what_is_configured_stays() -> None:
+    config = replace(TrainConfig(), input=InputConfig(batch_size=2), network=NetworkChoice(base_filters=12))
+    assert filters_to_try(config.network) == (12,)
+    machine = Machine(seconds_per_voxel={12: 5e-6}, left_s=200)
+    found = fitted(config, SPACING, SIZES, 24, machine, spacing_is_open=False, filters_are_open=True)
+    assert found.config.preprocess.spacing_mm_kij == SPACING
+    assert (found.config.input.batch_size, found.config.network.base_filters) == (2, 12)
+    # A sample of configured size costs the same, whatever the voxels.
+    small = replace(config, input=InputConfig(patch_kij=(32, 32, 32), batch_size=1))
+    assert fitted(small, SPACING, SIZES, 24, machine, spacing_is_open=True, filters_are_open=True).steps > 500
+
+
+def test_steps_wanted_grow_with_the_patients() -> None:
+    assert wanted_steps(3, 4000) == FEWEST_STEPS < wanted_steps(60, 4000) < wanted_steps(1000, 4000) == 4000
+    assert wanted_steps(1000, RunConfig(steps=50).steps) == 50
+
+
+def steps(choice: ThreadChoice, seconds: dict[int, float], number: int) -> None:
+    for _ in range(number):
+        choice.stepped(seconds[choice.now])
+
+
+def test_one_thread_is_kept_where_it_is_clearly_faster() -> None:
+    used: list[int] = []
+    choice = ThreadChoice((8, 1), used.append)
+    steps(choice, {8: 5.0, 1: 0.5}, 2 * STEPS_EACH)
+    assert choice.now == 1 and used == [1]
+    # The machine has become idle: it is looked at again.
+    steps(choice, {8: 0.1, 1: 0.5}, 5000)
+    assert choice.now == 8
+
+
+def test_all_threads_stay_where_one_is_no_faster() -> None:
+    used: list[int] = []
+    choice = ThreadChoice((8, 1), used.append)
+    steps(choice, {8: 1.0, 1: 0.95}, 2 * STEPS_EACH)
+    assert choice.now == 8 and used == [1, 8]
+    only = ThreadChoice((1, 1), used.append)
+    steps(only, {1: 1.0}, 1000)
+    assert used == [1, 8]
+
+
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch: MonkeyPatch) -> None:
+    for name in WAIT_POLICY:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert let_waiting_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE" and os.environ["KMP_BLOCKTIME"] == "0"
+    for name in WAIT_POLICY:  # what was set here must not reach other tests
+        monkeypatch.delenv(name, raising=False)
