@@ -171,3 +171,10 @@ def wait_for(happened: Callable[[], bool], running: subprocess.Popen[str]) -> No
         assert running.poll() is None, running.communicate()[0]
         assert time.monotonic() < deadline, "the node did not get there"
         time.sleep(0.2)
+
+
+def test_the_changelog_says_each_thing_once() -> None:
+    """What two branches wrote into CHANGELOG.md may be there twice once they are merged."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^(?:- .{40,}|##? .*)$", text, flags=re.MULTILINE)
+    assert [line for line in set(lines) if lines.count(line) > 1] == []
