@@ -27,6 +27,13 @@ __all__ = [
 ]
 
 
+SINGLE_SLICES = (
+    "each has a single slice; where they are slices of one scan, export it again with one StudyInstanceUID, "
+    "SeriesInstanceUID and FrameOfReferenceUID for all (one of the three may change from slice to slice if kernel and "
+    "spacing are the same)"
+)
+
+
 @dataclass(frozen=True)
 class PatientFiles:
     """A CT series and the structure sets drawn on it; `problems` are sentences for the user."""
@@ -238,7 +245,9 @@ def _choose_ct(
         where=_place(path),
         found="; ".join(map(str, candidates)),
         expected="one CT series",
-        fix="choose one with --series UID, or give a folder with one CT series",
+        fix=SINGLE_SLICES
+        if all(ct.slices == 1 for ct in candidates)
+        else "choose one with --series UID, or give a folder with one CT series",
     )
 
 

@@ -556,3 +556,12 @@ def test_a_structure_set_that_lists_an_mr_first_belongs_to_its_ct(tmp_path: Path
     assert len(find_patient(tmp_path, needs_rtstruct=True).structure_sets) == 1
     alone = find_patient(tmp_path / "ct", rtstruct=tmp_path / "rs.dcm")
     assert [s.path.name for s in alone.structure_sets] == ["rs.dcm"] and not alone.problems
+
+
+def test_slices_of_which_several_uids_change_are_not_said_to_be_chosen_one_by_one(tmp_path: Path) -> None:
+    def edit(k: int, d: FileDataset) -> None:
+        d.SeriesInstanceUID, d.StudyInstanceUID = uid("series", k), uid("study", k)
+
+    write_stack(tmp_path, axial(4), edit)
+    with pytest.raises(InputError, match=r"(?s)4 CT series here.*export it again with one StudyInstanceUID"):
+        find_patient(tmp_path)
