@@ -300,13 +300,16 @@ def shown_flags(summary: Mapping[str, Any]) -> list[ShownFlag]:
 
 
 def _figure(flag: Mapping[str, Any]) -> str:
-    """A flag's number beside its limits."""
+    """A flag's number with its name, beside its limits, all with their unit."""
     value, low, high = (flag.get(key) for key in ("value", "low", "high"))
     if value is None:
         return ""
     unit = f" {flag['unit']}" if flag.get("unit") else ""
-    limits = [f"{words} {n:.4g}" for words, n in (("at least", low), ("at most", high)) if n is not None]
-    return f"{value:.4g}{unit}" + (f" ({', '.join(limits)})" if limits else "")
+    limits = [
+        f"{words} {n:.4g}{unit}" for words, n in (("at least", low), ("at most", high)) if n is not None
+    ]
+    name = str(flag.get("code", "")).replace("_", " ")
+    return f"{name} {value:.4g}{unit}".strip() + (f" (usual: {', '.join(limits)})" if limits else "")
 
 
 def _provenance(

@@ -77,8 +77,8 @@ def check(content: dict) -> None:
     assert content["title"] == "P<1>"
     assert content["subtitle"].startswith("m 1.1")
     assert [(f["roi"], f["code"], f["figure"], f["slices"]) for f in content["flags"]] == [
-        ("", "input_metal", "2 (at most 1)", []),
-        ("Parotid_L", "volume", "3.25 cm3 (at least 4)", [1, 2]),
+        ("", "input_metal", "input metal 2 (usual: at most 1)", []),
+        ("Parotid_L", "volume", "volume 3.25 cm3 (usual: at least 4 cm3)", [1, 2]),
         ("Larynx", "empty", "", []),
     ]
     gland, larynx = content["rois"]
@@ -152,7 +152,7 @@ def test_flags_of_a_summary_without_figures() -> None:
     (flag,) = shown_flags(
         {"flags": [{"code": "c", "reason": "r", "value": 1.5, "low": 2, "high": 3, "unit": "mm"}]}
     )
-    assert flag.figure == "1.5 mm (at least 2, at most 3)"
+    assert flag.figure == "c 1.5 mm (usual: at least 2 mm, at most 3 mm)"
 
 
 def test_reasons_of_verdicts_come_before_flags_the_gravest_first() -> None:
