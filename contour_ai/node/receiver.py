@@ -95,7 +95,7 @@ class Receiver:
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_ABORTED, self._aborted),
-            (evt.EVT_CONN_CLOSE, self._aborted),
+            (evt.EVT_CONN_CLOSE, self._closed),
         ]
         try:
             self._server = ae.start_server(
@@ -157,6 +157,15 @@ class Receiver:
 
     def _aborted(self, event: Any) -> None:
         self._close(event, "aborted")
+
+    def _closed(self, event: Any) -> None:
+        """The connection is gone. One that never asked for an association frees its place at once.
+
+        pynetdicom 3.0 would keep waiting for the request, for ACSE_TIMEOUT_S: a few port scans would fill all places.
+        """
+        self._close(event, "aborted")
+        if not event.assoc.is_established and event.assoc.requestor.primitive is None:
+            event.assoc.dul.to_user_queue.put(None)
 
     def _close(self, event: Any, state: str) -> None:
         number = self._numbers.pop(event.assoc, None)
