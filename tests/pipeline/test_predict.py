@@ -1,4 +1,4 @@
-"""The whole journey on small drawn patients, with a network whose weights are set by hand to find bright tissue."""
+"""Everything that predict does, on small drawn patients, with a network whose weights are set by hand to find bright tissue."""
 
 from __future__ import annotations
 
@@ -136,10 +136,10 @@ def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-# -- the journey --------------------------------------------------------------------------------------------
+# -- all of it ----------------------------------------------------------------------------------------------
 
 
-def test_the_whole_journey(tmp_path: Path, model_dir: Path) -> None:
+def test_everything_that_predict_does(tmp_path: Path, model_dir: Path) -> None:
     patient = make_patient(tmp_path / "in", truth=True)
     bundle = load_bundle(model_dir)
     result = predict(patient, bundle, tmp_path / "out")
