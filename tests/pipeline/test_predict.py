@@ -1,4 +1,4 @@
-"""Everything that predict does, on small drawn patients, with a network whose weights are set by hand to find bright tissue."""
+"""All of predict on small drawn patients, with a network whose weights are set by hand to find bright tissue."""
 
 from __future__ import annotations
 
