@@ -9,7 +9,7 @@ from contour_ai.box import Box, bounding_box
 from contour_ai.quality.figures import Body
 from contour_ai.quality.flag import Evidence, Flag, ImageEvidence, make_flag, numbers_text
 from contour_ai.quality.ranges import RoiRanges
-from contour_ai.quality.wording import at_most
+from contour_ai.quality.wording import at_most, share_beyond
 
 Bool = NDArray[np.bool_]
 
@@ -100,9 +100,8 @@ def confidence_flags(
     if share <= limit:
         return []
     slices = _ct_slices(flat, surface, limit, box, image)
-    reason = (
-        f"low confidence: the probability is flat on {share:.0%} of the surface, usual {at_most(limit, '%')}"
-    )
+    found, most = share_beyond(share, limit)
+    reason = f"low confidence: the probability is flat on {found} of the surface, usual at most {most}"
     reason += f", most in {numbers_text(slices, image.grid)}" if slices else ""
     return [make_flag("low_confidence", reason, share, None, limit, "", slices)]
 

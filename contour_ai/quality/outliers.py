@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contour_ai.quality.figures import RoiFigures
 from contour_ai.quality.flag import Evidence, Flag, ImageEvidence, all_slices, make_flag, numbers_text
 from contour_ai.quality.ranges import ROI_FIGURES, Range, RoiRanges, side_of
-from contour_ai.quality.wording import at_most, range_reason
+from contour_ai.quality.wording import range_reason, share_beyond
 from contour_ai.structures import flip_pairs
 
 WRONG_SIDE_SHARE = 0.5
@@ -40,9 +40,8 @@ def side_flags(
         limit = usual.figures["wrong_side_share"][2]
     if share is None or share <= limit:
         return []
-    reason = (
-        f"a {here} ROI with {share:.0%} of its volume {there} of the body's axis, usual {at_most(limit, '%')}"
-    )
+    found, most = share_beyond(share, limit)
+    reason = f"a {here} ROI with {found} of its volume {there} of the body's axis, usual at most {most}"
     return [make_flag("wrong_side", reason, share, None, limit, "", all_slices(roi))]
 
 

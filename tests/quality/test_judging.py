@@ -6,6 +6,8 @@ import pytest
 
 from contour_ai.quality.flag import Flag, PatientFlags
 from contour_ai.quality.judging import is_gross, judge, judge_roi
+from contour_ai.quality.ranges import ROI_FIGURES
+from contour_ai.quality.wording import range_reason
 
 VOLUME = Flag("volume", "the volume is 30 cm3, usual 5 to 10 cm3", 30.0, 5.0, 10.0, "cm3")
 LENGTH = Flag("length", "the extent along the body is 20 mm, usual 30 to 87 mm", 20.0, 30.0, 87.0, "mm")
@@ -78,3 +80,25 @@ def test_findings_of_the_image_make_a_patient_look() -> None:
     assert judge(PatientFlags((metal,), {"A": ()}), ["A"]).verdict == "look"
     missing = Flag("input_missing_anatomy", "", 0.4, None, 0.333)
     assert judge(PatientFlags((missing,), {"A": ()}), ["A"]).verdict == "clear"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "limits", "words"),
+    [
+        ("length_mm", 19.93, (20.09, 87.0), "is 19.9 mm, usual 20.1 to 87.0 mm"),
+        ("volume_cm3", 10.04, (2.0, 10.02), "is 10.04 cm3, usual 2.00 to 10.02 cm3"),
+        (
+            "left_mm",
+            8.83,
+            (-9.0, 8.79),
+            "lies 8.83 mm left of the body's axis, usual 9.00 mm right of to 8.79",
+        ),
+        ("bottom_share", 0.612, (0.0, 0.609), "is 61.2%, usual at most 60.9%"),
+        ("length_mm", 12.0, (20.0, 87.0), "is 12 mm, usual 20 to 87 mm"),
+        ("volume_cm3", 10.0, (10.0, 20.0), "is 10.0 cm3, usual 10.0 to 20.0 cm3"),
+    ],
+)
+def test_a_number_never_reads_like_the_limit_that_it_exceeds(
+    name: str, value: float, limits: tuple[float, float], words: str
+) -> None:
+    assert words in range_reason(ROI_FIGURES[name], value, limits)
