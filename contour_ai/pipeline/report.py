@@ -200,10 +200,9 @@ def _write_page(
     spacing = " x ".join(f"{mm:.3g}" for mm in ct.grid.spacing_mm)
     model = summary.get("model", {})
     said = " ".join(str(model[key]) for key in ("name", "version") if key in model)
-    verdict = f"verdict {summary['verdict']}" if summary.get("verdict") else ""
     page = PatientPage(
         title=ct.patient_id or "unknown patient",
-        subtitle=" · ".join(filter(None, [verdict, said, f"{ct.grid.shape_kij[0]} slices, {spacing} mm"])),
+        subtitle=" · ".join(filter(None, [said, f"{ct.grid.shape_kij[0]} slices, {spacing} mm"])),
         volume=ct.volume,
         rois=rois,
         flags=shown_flags(summary) if summary else None,

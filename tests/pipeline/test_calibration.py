@@ -14,14 +14,18 @@ from click.testing import CliRunner
 
 from contour_ai.bundle import ModelBundle, load_bundle, save_bundle
 from contour_ai.cli.main import cli
+from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.ct_write import PatientIdentity, write_ct
 from contour_ai.dicom.rtstruct_header import Provenance
+from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.dicom.rtstruct_write import write_structures
+from contour_ai.dicom.scan import find_patient
 from contour_ai.errors import ConfigError
 from contour_ai.grid import Grid
 from contour_ai.network import ResidualUNet3d
 from contour_ai.network_config import NetworkConfig
 from contour_ai.pipeline._predict import PredictOptions, predict
+from contour_ai.pipeline._review import ReviewOptions, review
 from contour_ai.pipeline.calibration import CalibrationOptions, calibrate, case_figures
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.quality.confidence import FLAT_SHARE
@@ -73,6 +77,25 @@ def bundle(tmp_path: Path) -> ModelBundle:
     settings = PreprocessSettings(SPACING, ((0.0, 800.0),))
     made = ModelBundle(Path(), "ball", "1", "phantom", (roi_info(ROI),), settings, network.config)
     return save_bundle(tmp_path / "ball", made, network.state_dict(), model_card="For tests.")
+
+
+def test_patients_held_back_teach_what_review_judges_contours_by(
+    archive: Path, bundle: ModelBundle, tmp_path: Path
+) -> None:
+    done = calibrate(bundle, archive, CalibrationOptions(cache_dir=tmp_path / "cache"))
+    model = done.contour_model
+    assert model is not None and model.patients == 8 and done == load_bundle(bundle.folder)
+    assert model.limits.keys() == {"*"}, "too few for limits of the ROI's own"
+    good = review(archive / "p3", done)
+    (name,) = [name for name, roi in good.record.rois.items() if roi.known_as == ROI]
+    assert good.record.limits == "calibrated" and good.record.rois[name].probability is not None
+    ct = read_ct(find_patient(archive / "p3").ct)
+    mask = read_structures(find_patient(archive / "p3").structure_sets[0].path, ct).mask(name)
+    moved = np.roll(mask, round(20 / ct.grid.spacing_mm[1]), axis=1)
+    wrong = Structures.from_masks({name: moved}, ct.grid)
+    path = write_structures(tmp_path / "moved.dcm", wrong, ct, Provenance("moved")).path
+    found = review(archive / "p3", done, options=ReviewOptions(rtstruct=path)).record.rois[name]
+    assert found.verdict != "clear" and (found.probability or 0) > (good.record.rois[name].probability or 0)
 
 
 def test_a_finished_bundle_gets_ranges_and_uses_them(
