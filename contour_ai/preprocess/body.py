@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from contour_ai.holes import fill_slice
 from contour_ai.preprocess.axes import patient_order
+from contour_ai.preprocess.devices import LIMB_CM3, devices, is_limb, sampled_hu
 from contour_ai.volume import Volume
 
 Bool = NDArray[np.bool_]
@@ -68,7 +69,12 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
     factors = [max(1, round(BODY_PIXEL_MM / spacing[axis])) for axis in (1, 2)]
     coarse = _majority(tissue, factors)
     pixel_mm = float(np.sqrt(spacing[1] * factors[0] * spacing[2] * factors[1]))
-    core = _patient_core(coarse, pixel_mm)
+    coarse &= ~_couch_pixels(coarse, pixel_mm)
+    hu = np.transpose(volume.hu, order)
+    found = devices(coarse, hu, factors, pixel_mm, spacing[0])
+    if found is not None:
+        coarse &= ~found
+    core = _patient_core(coarse, sampled_hu(hu, factors), pixel_mm, spacing[0])
     body = np.zeros_like(tissue)
     boxes = ndimage.find_objects(core.astype(np.uint8))
     if boxes:
@@ -104,9 +110,8 @@ def _majority(tissue: Bool, factors: list[int]) -> Bool:
     return count >= (fi * fj + 1) // 2
 
 
-def _patient_core(tissue: Bool, pixel_mm: float) -> Bool:
-    """The patient's own parts of `tissue`, filled slice by slice."""
-    tissue = tissue & ~_couch_pixels(tissue, pixel_mm)
+def _patient_core(tissue: Bool, hu: NDArray[np.generic], pixel_mm: float, slice_mm: float) -> Bool:
+    """The patient's own parts of `tissue`, filled slice by slice; `hu` is the CT's in its pixels."""
     steps = max(1, round(OPENING_MM / pixel_mm))
     opened = _dilate(_erode(tissue, steps), steps)
     if not opened.any():
@@ -119,9 +124,12 @@ def _patient_core(tissue: Bool, pixel_mm: float) -> Bool:
     keep = np.zeros(count + 1, bool)
     keep[sizes.argmax()] = True
     boxes = ndimage.find_objects(labels)
-    for label in np.flatnonzero((sizes >= ARM_SHARE * sizes.max()) & ~keep):
+    voxel_cm3 = pixel_mm**2 * slice_mm / 1000
+    for label in np.flatnonzero((sizes * voxel_cm3 >= LIMB_CM3) & ~keep):
         part = labels[boxes[label - 1]] == label
-        keep[label] = _erode(np.pad(part, [(0, 0), (1, 1), (1, 1)]), round(ARM_RADIUS_MM / pixel_mm)).any()
+        wide = sizes[label] >= ARM_SHARE * sizes.max()
+        wide = wide and _erode(np.pad(part, [(0, 0), (1, 1), (1, 1)]), round(ARM_RADIUS_MM / pixel_mm)).any()
+        keep[label] = wide or is_limb(part, hu[boxes[label - 1]], voxel_cm3)
     core = keep[labels]
     for step in range(steps + 1):  # what the opening took from nose, ears and fingers
         core = _dilate(core, 1, start=step) & tissue | core

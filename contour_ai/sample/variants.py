@@ -19,6 +19,7 @@ from contour_ai.errors import ConfigError
 from contour_ai.grid import Grid
 from contour_ai.holes import fill_slices
 from contour_ai.preprocess import axis_weights, body_mask
+from contour_ai.sample.devices import DEVICES, Space, draw_devices
 from contour_ai.sample.shapes import Dice
 from contour_ai.volume import Structures, Volume
 
@@ -81,6 +82,12 @@ class Scan:
     above_mm: float = 0.0
     """Cut off at the head end."""
     position: Position = "HFS"
+    devices: tuple[str, ...] = ()
+    """What lies at the patient: names of `contour_ai.sample.devices.DEVICES`."""
+    device_gap_mm: float = 2.0
+    """Between devices and the skin where they are closest; negative where the skin is pressed flat against them."""
+    device_hu: float = 80.0
+    """Of blocks, boards, supports and bolus."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +111,7 @@ def scanned(volume: Volume, structures: Structures, scan: Scan, *, seed: int) ->
     Raises:
         ConfigError: unknown couch or position, or cuts that leave nothing.
     """
-    if scan.couch not in COUCHES or scan.position not in TURNS:
-        raise ConfigError(
-            "There is no such way to scan.",
-            found=f"couch {scan.couch}, position {scan.position}",
-            expected=f"couch {', '.join(COUCHES)}; position {', '.join(TURNS)}",
-        )
+    _refuse_unknown(scan)
     dice = Dice(np.random.RandomState(seed))
     source = _without_ends(volume, scan)
     body = volume.hu[source] > volume.hu.min()
@@ -124,6 +126,16 @@ def scanned(volume: Volume, structures: Structures, scan: Scan, *, seed: int) ->
     body = body_mask(Volume(np.rint(plain).astype(np.int16), grid))
     masks = {name: finer(mask) >= 0.5 for name, mask in structures.masks()}
     _paint_outside(hu, outline, grid, scan, dice)
+    lying = {"HFP": -1, "FFP": -1}.get(scan.position, 1)
+    space = Space(
+        hu=hu,
+        body=outline,
+        spacing_mm=grid.spacing_mm,
+        lying=lying,
+        gap_mm=scan.device_gap_mm,
+        device_hu=scan.device_hu,
+    )
+    draw_devices(space, scan.devices)
     if scan.streaks_hu:
         hu += scan.streaks_hu * _streaks(grid, masks.get("Bone_Mandible", outline), dice)
     if scan.noise_hu:
@@ -146,6 +158,16 @@ def scanned(volume: Volume, structures: Structures, scan: Scan, *, seed: int) ->
         ),
         _turned(body, scan.position),
     )
+
+
+def _refuse_unknown(scan: Scan) -> None:
+    unknown = [name for name in scan.devices if name not in DEVICES]
+    if scan.couch not in COUCHES or scan.position not in TURNS or unknown:
+        raise ConfigError(
+            "There is no such way to scan.",
+            found=f"couch {scan.couch}, position {scan.position}, devices {', '.join(scan.devices) or 'none'}",
+            expected=f"couch {', '.join(COUCHES)}; position {', '.join(TURNS)}; devices {', '.join(DEVICES)}",
+        )
 
 
 # -- geometry -----------------------------------------------------------------------------------------------
