@@ -33,6 +33,8 @@ COUCH_LONG_MM = 180.0
 """... is at least so long within the slice, ..."""
 COUCH_RADIUS_MM = 20.0
 """... and holds no disk of this radius; so a couch is found that is too thick for the opening, as solid boards are."""
+COUCH_HELD = 0.5
+"""Of the couch's pixels, so many are dense in every slice that it goes through."""
 SPECK_MM2 = 30.0
 """Smaller parts of the body within a slice are noise or bits of the couch."""
 VOID_HU = -1010
@@ -61,7 +63,7 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
     if void is not None:
         given = np.transpose(volume.hu, order) > void
         pixel_mm = float(np.sqrt(np.prod([volume.grid.spacing_mm[axis] for axis in order[1:]])))
-        if not _couch_pixels(given, pixel_mm).any():
+        if not _couch_parts(given, pixel_mm):
             _fill(given)
             return np.ascontiguousarray(np.transpose(given, np.argsort(order)))
     tissue = np.ascontiguousarray(np.transpose(volume.hu, order) > threshold_hu)
@@ -69,7 +71,7 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
     factors = [max(1, round(BODY_PIXEL_MM / spacing[axis])) for axis in (1, 2)]
     coarse = _majority(tissue, factors)
     pixel_mm = float(np.sqrt(spacing[1] * factors[0] * spacing[2] * factors[1]))
-    coarse &= ~_couch_pixels(coarse, pixel_mm)
+    coarse = _without_couch(coarse, pixel_mm)
     hu = np.transpose(volume.hu, order)
     found = devices(coarse, hu, factors, pixel_mm, spacing[0])
     if found is not None:
@@ -79,6 +81,8 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
     boxes = ndimage.find_objects(core.astype(np.uint8))
     if boxes:
         near = _dilate(core, 1)
+        if found is not None:
+            near &= ~found
         least = SPECK_MM2 / (spacing[1] * spacing[2])
 
         def slice_of(k: int) -> None:
@@ -101,7 +105,7 @@ def _majority(tissue: Bool, factors: list[int]) -> Bool:
     """Pixels of `factors` original ones, True where at least half of them are; leftovers at the end join."""
     fi, fj = factors
     if fi == fj == 1:
-        return tissue
+        return tissue.copy()
     pad = [(0, 0), (0, -tissue.shape[1] % fi), (0, -tissue.shape[2] % fj)]
     padded = np.pad(tissue, pad, mode="edge").view(np.uint8)
     count = np.zeros((padded.shape[0], padded.shape[1] // fi, padded.shape[2] // fj), np.uint8)
@@ -137,21 +141,41 @@ def _patient_core(tissue: Bool, hu: NDArray[np.generic], pixel_mm: float, slice_
     return core
 
 
-def _couch_pixels(tissue: Bool, pixel_mm: float) -> Bool:
-    """(i, j) pixels of long flat things that go on through most slices at the same place: couch tops and boards.
+def _without_couch(tissue: Bool, pixel_mm: float) -> Bool:
+    """What is left when couch tops and boards are taken away, in the slices that they go through."""
+    for box, part in _couch_parts(tissue, pixel_mm):
+        there = tissue[:, box[0], box[1]]
+        held = np.count_nonzero(there & part, axis=(1, 2)) >= COUCH_HELD * np.count_nonzero(part)
+        # Where a board has ended, a head may lie at its place.
+        there &= ~(held[:, None, None] & part)
+    return tissue
+
+
+def _couch_parts(tissue: Bool, pixel_mm: float) -> list[tuple[tuple[slice, slice], Bool]]:
+    """Boxes (i, j), and the pixels in them, of long flat things that most slices have at the same place.
 
     Where the patient rests on one through most of the slices, both are one thing and nothing is found.
     """
-    always = tissue.mean(axis=0) >= COUCH_SHARE
-    labels, _ = ndimage.label(always)
-    couch = np.zeros_like(always)
+    labels, _ = ndimage.label(tissue.mean(axis=0) >= COUCH_SHARE)
+    couch = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         part = labels[box] == label
         if max(part.shape) * pixel_mm < COUCH_LONG_MM:
             continue
         if not _erode(np.pad(part, 1)[None], round(COUCH_RADIUS_MM / pixel_mm)).any():
-            couch[box] |= part
+            couch.append((box, _without_bumps(part, round(COUCH_LONG_MM / pixel_mm))))
     return couch
+
+
+def _without_bumps(part: Bool, window: int) -> Bool:
+    """A couch's pixels (i, j) between its faces, without bumps of up to half `window`: heads that rest on it."""
+    if part.shape[0] > part.shape[1]:
+        return _without_bumps(part.T, window).T
+    rows = np.arange(part.shape[0])
+    top = ndimage.median_filter(part.argmax(axis=0), window, mode="nearest")
+    bottom = ndimage.median_filter(rows[-1] - part[::-1].argmax(axis=0), window, mode="nearest")
+    kept: Bool = part & (rows[:, None] >= top - 1) & (rows[:, None] <= bottom + 1)
+    return kept
 
 
 def _body_slice(tissue: Bool, near: Bool, core: Bool, factors: list[int], least: float) -> Bool:

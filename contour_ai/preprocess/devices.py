@@ -10,20 +10,22 @@ is neither.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from contour_ai.holes import fill_slice
+from contour_ai.holes import fill_slice, fill_slices
 
 Bool = NDArray[np.bool_]
 Ints = NDArray[np.int64]
-Numbers = NDArray[np.generic]
+Numbers = NDArray[Any]
 
 SLICE_MM = 5.0
 """Devices are looked for in slices about so far apart."""
+HELD_SHARE = 0.8
+"""Of the pixels of devices in the nearest slices that were looked at, so many are dense in a slice that has them."""
 THICK_MM = (8.0, 45.0)
 """Between the faces of a block or board; thinner ones are cut off by the opening, thicker ones may be a limb."""
 FACE_MM = 26.0
@@ -42,6 +44,10 @@ PART_CM3 = 1.0
 """A part whose core within that radius is smaller is left to the opening."""
 SAME_SECTION = 0.85
 """Overlap (intersection over union) of a device's cross-sections about 5 mm apart; folds and genitals have less."""
+
+ROUND_RADIUS_MM = 20.0
+BLOCK_SHARE = 0.88
+"""A part that holds a disk of this radius must fill so much of its bounding box to be a device; a disk fills 0.79."""
 
 LIMB_CM3 = 20.0
 LIMB_BONE_SHARE = (0.01, 0.6)
@@ -63,13 +69,6 @@ FAT_HU = (-160.0, -40.0)
 ALIKE_HU = 60.0
 ALIKE_SHARE = 0.7
 """Where only one face is free, so much of a column has the device's density give or take this."""
-
-
-class Parts(NamedTuple):
-    """(k, i, j) labels on a coarser grid, from 1; how many; voxels that belong to none are 0."""
-
-    labels: NDArray[np.int32]
-    count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,13 +111,17 @@ def devices(tissue: Bool, hu: Numbers, factors: list[int], pixel_mm: float, slic
     if found is None:
         return None
     result = np.zeros_like(tissue)
-    nearest = np.minimum((np.arange(len(tissue)) + step // 2) // step, len(found) - 1)
-    result[:, :rows, :columns] = found[nearest]
+    for k in range(len(tissue)):
+        for n in {k // step, min(-(-k // step), len(found) - 1)}:
+            # A slice between two that were looked at: the devices of each, if they are there as well.
+            held = found[n] & tissue[k, :rows, :columns]
+            if np.count_nonzero(held) >= HELD_SHARE * np.count_nonzero(found[n]):
+                result[k, :rows, :columns] |= held
     return result
 
 
 def sampled_hu(hu: Numbers, factors: list[int]) -> Numbers:
-    """The values in the middle of pixels of so many rows and columns; a view. What is left over at the end is not in."""
+    """The values in the middle of pixels of so many rows and columns; a view, without what is left over at the end."""
     return hu[:, factors[0] // 2 :: factors[0], factors[1] // 2 :: factors[1]]
 
 
@@ -183,9 +186,12 @@ def _slabs_along(tissue: Bool, hu: Numbers, scene: Scene) -> Bool | None:
     if counts.max(initial=0) * 9 < least:
         return None
     flat = _sum_of_neighbours(counts) >= least
-    labels, count = ndimage.label(flat, np.ones((3, 3, 3), bool))
-    if count == 0:
+    if not flat.any():
         return None
+    # From slice to slice a face of a wedge or half cylinder moves by a few pixels.
+    wider = np.asarray(ndimage.binary_dilation(flat, np.ones((1, 5, 5), bool)), bool)
+    labels, _ = ndimage.label(wider, np.ones((3, 3, 3), bool))
+    labels *= flat
     mask = np.zeros_like(tissue)
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if (box[0].stop - box[0].start) * scene.slice_mm < LONG_MM:
@@ -292,7 +298,8 @@ def _follow(mask: Bool, tissue: Bool, hu: Numbers, runs: Runs, slab: Slab, scene
         spans, _ = ndimage.label(_closed((free & alike) | seeds, gap))
         kept = np.isin(spans, np.unique(spans[seeds])) & (spans > 0)
         slab_mask = np.repeat(kept[:, None], end - start, axis=1)
-        slab_mask[:, 0] &= free_before  # where the patient lies against a face, a pixel of doubt is the patient's
+        # Where the patient lies against a face, a pixel of doubt is the patient's.
+        slab_mask[:, 0] &= free_before
         slab_mask[:, -1] &= free_behind
         mask[k, :, start:end] |= slab_mask & tissue[k, :, start:end]
 
@@ -318,7 +325,8 @@ def device_parts(scene: Scene, tissue: Bool) -> Bool | None:
     factor = max(1, round(PART_PIXEL_MM / scene.pixel_mm))
     coarse = tissue[:, factor // 2 :: factor, factor // 2 :: factor]
     pixel_mm = scene.pixel_mm * factor
-    cores = _eroded(coarse, round(PART_RADIUS_MM / pixel_mm))
+    # Filled, because a lung or a gas-filled stomach divides the patient's own wall into parts.
+    cores = _eroded(fill_slices(coarse), round(PART_RADIUS_MM / pixel_mm))
     labels, count = ndimage.label(cores)
     if count < 2:
         return None
@@ -336,7 +344,7 @@ def device_parts(scene: Scene, tissue: Bool) -> Bool | None:
             wider = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box[1:])
             wide = (box[0], *wider)
             part = _dilated(labels[wide] == label) & coarse[wide]
-            device[label] = is_one_density(hu[wide][part[:, : hu[wide].shape[1], : hu[wide].shape[2]]])
+            device[label] = is_one_density(hu[wide][part]) and not _is_round_and_thick(part, pixel_mm)
     if device[large].all():  # nothing here looks like a patient: a phantom, say
         device[sizes[1:].argmax() + 1] = False
     if not device.any():
@@ -349,6 +357,18 @@ def _section_stays(part: Bool) -> bool:
     both = np.count_nonzero(part[1:] & part[:-1], axis=(1, 2))
     either = np.count_nonzero(part[1:] | part[:-1], axis=(1, 2))
     return len(both) > 0 and float(np.median(both / np.maximum(either, 1))) >= SAME_SECTION
+
+
+def _is_round_and_thick(part: Bool, pixel_mm: float) -> bool:
+    """Whether a part (k, i, j) is as thick as a limb without the straight edges that a block has."""
+    padded = np.pad(part, [(0, 0), (1, 1), (1, 1)])
+    radius = max(float(ndimage.distance_transform_edt(plane).max()) for plane in padded) * pixel_mm
+    if radius + PART_PIXEL_MM < ROUND_RADIUS_MM:
+        return False
+    rows, columns = part.any(axis=2).sum(axis=1), part.any(axis=1).sum(axis=1)
+    seen = rows > 0
+    share = np.count_nonzero(part, axis=(1, 2))[seen] / (rows * columns)[seen]
+    return float(np.median(share)) < BLOCK_SHARE
 
 
 def is_limb(part: Bool, hu: Numbers, voxel_cm3: float) -> bool:
@@ -364,12 +384,10 @@ def is_limb(part: Bool, hu: Numbers, voxel_cm3: float) -> bool:
     if not LIMB_SOFT_HU[0] <= float(np.median(soft)) <= LIMB_SOFT_HU[1]:
         return False
     deep = bone & _eroded(np.pad(part, [(0, 0), (1, 1), (1, 1)]), 1, outside=0)[:, 1:-1, 1:-1]
-    return float(np.count_nonzero(deep)) >= LIMB_ENCLOSED * np.count_nonzero(bone)
+    return bool(np.count_nonzero(deep) >= LIMB_ENCLOSED * np.count_nonzero(bone))
 
 
-def _grown(
-    labels: NDArray[np.int32], device: Bool, coarse: Bool, tissue: Bool, factor: int
-) -> Bool:
+def _grown(labels: NDArray[np.int32], device: Bool, coarse: Bool, tissue: Bool, factor: int) -> Bool:
     """The devices' cores with what is around them, which the patient's parts take first."""
     mine, theirs = device[labels], (labels > 0) & ~device[labels]
     for _ in range(round(2 * PART_RADIUS_MM / PART_PIXEL_MM)):

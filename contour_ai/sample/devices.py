@@ -46,7 +46,7 @@ class Space:
 
     def middle(self, kk: slice) -> tuple[int, int]:
         """(i, j) in the middle of the body's extent in these slices."""
-        seen = self.body[kk].any(axis=0)
+        seen: Bool = np.logical_or.reduce(self.body[kk], axis=0)
         rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
         if not rows.size:
             return self.body.shape[1] // 2, self.body.shape[2] // 2
@@ -58,10 +58,15 @@ class Space:
         self.hu[k][free] = value
 
 
-def draw_devices(space: Space, names: tuple[str, ...]) -> None:
-    """Draws devices of these names (keys of `DEVICES`) into `space.hu`."""
+def draw_devices(space: Space, names: tuple[str, ...]) -> int | None:
+    """Draws devices of these names (keys of `DEVICES`) into `space.hu`; returns their row nearest to the couch."""
+    air = space.hu.min()
     for name in names:
         DEVICES[name](space)
+    rows = np.flatnonzero(((space.hu > air) & ~space.body).any(axis=(0, 2)))
+    if not names or rows.size == 0:
+        return None
+    return int(rows[-1] if space.lying > 0 else rows[0])
 
 
 # -- boxes --------------------------------------------------------------------------------------------------

@@ -126,16 +126,6 @@ def scanned(volume: Volume, structures: Structures, scan: Scan, *, seed: int) ->
     body = body_mask(Volume(np.rint(plain).astype(np.int16), grid))
     masks = {name: finer(mask) >= 0.5 for name, mask in structures.masks()}
     _paint_outside(hu, outline, grid, scan, dice)
-    lying = {"HFP": -1, "FFP": -1}.get(scan.position, 1)
-    space = Space(
-        hu=hu,
-        body=outline,
-        spacing_mm=grid.spacing_mm,
-        lying=lying,
-        gap_mm=scan.device_gap_mm,
-        device_hu=scan.device_hu,
-    )
-    draw_devices(space, scan.devices)
     if scan.streaks_hu:
         hu += scan.streaks_hu * _streaks(grid, masks.get("Bone_Mandible", outline), dice)
     if scan.noise_hu:
@@ -249,13 +239,24 @@ def _turned_grid(grid: Grid, position: str) -> Grid:
 
 
 def _paint_outside(hu: Float32, body: Bool, grid: Grid, scan: Scan, dice: Dice) -> None:
-    """Couch, head-rest and mask, in place and never inside the body."""
+    """Devices, couch, head-rest and mask, in place and never inside the body."""
     mm = grid.spacing_mm
     y = np.arange(grid.shape_kij[1]) * mm[1]
     x = (np.arange(grid.shape_kij[2]) - (grid.shape_kij[2] - 1) / 2) * mm[2] - dice.between(-15, 15)
     lying = {"HFP": -1, "FFP": -1}.get(scan.position, 1)
     rows = np.flatnonzero(body.sum(axis=(0, 2)) * mm[0] * mm[2] > LYING_MM2)
     lowest = rows[-1] if lying > 0 else rows[0]
+    devices = Space(
+        hu=hu,
+        body=body,
+        spacing_mm=mm,
+        lying=lying,
+        gap_mm=scan.device_gap_mm,
+        device_hu=scan.device_hu,
+    )
+    under = draw_devices(devices, scan.devices)
+    if under is not None and rows.size:
+        lowest = max(lowest, under) if lying > 0 else min(lowest, under)
     depth: Float = lying * (y - y[lowest]) - mm[1] / 2 - scan.couch_gap_mm  # mm below the couch top, (I,)
     couch = _couch(depth[:, None], np.asarray(x, np.float64)[None, :], scan.couch)
     outside = ~body

@@ -13,6 +13,7 @@ from contour_ai.errors import ConfigError
 from contour_ai.evaluation.metrics import centroid_lps, dice, volume_cm3
 from contour_ai.grid import Grid
 from contour_ai.preprocess import body_mask
+from contour_ai.sample.devices import DEVICES
 from contour_ai.sample.variants import COUCHES, METAL_HU, Position, Scan, Scanned, scanned
 from contour_ai.volume import Structures, Volume
 
@@ -84,6 +85,26 @@ def test_mask_and_head_rest_leave_the_body_as_it_is() -> None:
     np.testing.assert_array_equal(dressed.body, made().body)
 
 
+@pytest.mark.parametrize("position", ["HFS", "FFP"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_device_lies_at_the_patient_and_nowhere_in_it(device: str, position: Position) -> None:
+    without, with_it = made(position=position), made(devices=(device,), position=position)
+    changed = with_it.volume.hu != without.volume.hu
+    assert changed.any()
+    assert not (changed & with_it.body).any()
+    assert np.count_nonzero(changed & (with_it.volume.hu > -300)) > 100, "as dense as a patient"
+
+
+def test_devices_keep_their_distance_from_the_skin() -> None:
+    def touching(gap_mm: float) -> int:
+        patient = made(devices=("head blocks",), device_gap_mm=gap_mm)
+        block = (patient.volume.hu > 50) & ~patient.body
+        beside = np.roll(patient.body, 1, axis=2) | np.roll(patient.body, -1, axis=2)
+        return int(np.count_nonzero(block & beside))
+
+    assert touching(6.0) == 0 < touching(0.0) < touching(-4.0)
+
+
 def test_noise_has_its_strength_and_its_seed() -> None:
     plain, noisy = made(), made(noise_hu=25.0)
     inside = plain.body
@@ -114,7 +135,9 @@ def test_streaks_add_and_take_away() -> None:
     assert difference.max() > 50 and difference.min() < -50
 
 
-@pytest.mark.parametrize("changes", [{"couch": "hammock"}, {"position": "HFX"}, {"below_mm": 500.0}])
+@pytest.mark.parametrize(
+    "changes", [{"couch": "hammock"}, {"devices": ("pillow",)}, {"position": "HFX"}, {"below_mm": 500.0}]
+)
 def test_what_cannot_be_scanned_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         made(**changes)
