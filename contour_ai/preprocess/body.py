@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from contour_ai.holes import fill_slice
 from contour_ai.preprocess.axes import patient_order
-from contour_ai.preprocess.devices import LIMB_CM3, devices, is_limb, sampled_hu
+from contour_ai.preprocess.devices import LIMB_CM3, device_mask, is_limb, sampled_hu
 from contour_ai.volume import Volume
 
 Bool = NDArray[np.bool_]
@@ -73,7 +73,7 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
     pixel_mm = float(np.sqrt(spacing[1] * factors[0] * spacing[2] * factors[1]))
     coarse = _without_couch(coarse, pixel_mm)
     hu = np.transpose(volume.hu, order)
-    found = devices(coarse, hu, factors, pixel_mm, spacing[0])
+    found = device_mask(coarse, hu, factors, pixel_mm, spacing[0])
     if found is not None:
         coarse &= ~found
     core = _patient_core(coarse, sampled_hu(hu, factors), pixel_mm, spacing[0])

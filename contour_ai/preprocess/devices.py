@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from contour_ai.holes import fill_slices
-from contour_ai.preprocess.slabs import BONE_HU, Scene, is_one_density, slabs
+from contour_ai.preprocess.slabs import BONE_HU, Scene, is_one_density, slab_mask
 
 Bool = NDArray[np.bool_]
 Numbers = NDArray[Any]
@@ -32,9 +32,9 @@ PART_CM3 = 1.0
 """A part whose core within that radius is smaller is left to the opening."""
 SAME_SECTION = 0.85
 """Overlap (intersection over union) of a device's cross-sections about 5 mm apart; folds and genitals have less."""
-ROUND_RADIUS_MM = 20.0
 BLOCK_SHARE = 0.88
-"""A part that holds a disk of this radius must fill so much of its bounding box to be a device; a disk fills 0.79."""
+"""A part as soft as tissue is a device only if it fills so much of its bounding box. A disk fills 0.79, and so do
+genitals, which have neither bone nor fat."""
 LIMB_CM3 = 20.0
 LIMB_BONE_SHARE = (0.01, 0.6)
 LIMB_SOFT_HU = (-140.0, 120.0)
@@ -42,7 +42,9 @@ LIMB_ENCLOSED = 0.6
 """A small separate part is a hand, a foot or a child's arm if so much of its bone has soft tissue all around."""
 
 
-def devices(tissue: Bool, hu: Numbers, factors: list[int], pixel_mm: float, slice_mm: float) -> Bool | None:
+def device_mask(
+    tissue: Bool, hu: Numbers, factors: list[int], pixel_mm: float, slice_mm: float
+) -> Bool | None:
     """(k, i, j) mask of devices within `tissue`, on its grid; None where there is none.
 
     Args:
@@ -62,7 +64,7 @@ def devices(tissue: Bool, hu: Numbers, factors: list[int], pixel_mm: float, slic
         pixel_mm=pixel_mm,
         slice_mm=slice_mm * step,
     )
-    found = slabs(scene)
+    found = slab_mask(scene)
     rest = scene.tissue if found is None else scene.tissue & ~found
     apart = device_parts(scene, rest)
     if apart is not None:
@@ -118,7 +120,9 @@ def device_parts(scene: Scene, tissue: Bool) -> Bool | None:
             wider = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box[1:])
             wide = (box[0], *wider)
             part = _dilated(labels[wide] == label) & coarse[wide]
-            device[label] = is_one_density(hu[wide][part]) and not _is_round_and_thick(part, pixel_mm)
+            values = hu[wide][part]
+            hard = values.size > 0 and float(np.median(values)) > BONE_HU
+            device[label] = is_one_density(values) and (hard or _is_straight(labels == label, coarse, box))
     if device[large].all():  # nothing here looks like a patient: a phantom, say
         device[sizes[1:].argmax() + 1] = False
     if not device.any():
@@ -133,16 +137,17 @@ def _section_stays(part: Bool) -> bool:
     return len(both) > 0 and float(np.median(both / np.maximum(either, 1))) >= SAME_SECTION
 
 
-def _is_round_and_thick(part: Bool, pixel_mm: float) -> bool:
-    """Whether a part (k, i, j) is as thick as a limb without the straight edges that a block has."""
-    padded = np.pad(part, [(0, 0), (1, 1), (1, 1)])
-    radius = max(float(ndimage.distance_transform_edt(plane).max()) for plane in padded) * pixel_mm
-    if radius + PART_PIXEL_MM < ROUND_RADIUS_MM:
-        return False
+def _is_straight(core: Bool, coarse: Bool, box: tuple[slice, ...]) -> bool:
+    """Whether the cross-sections of a part have the straight edges of a block; `core` (k, i, j) lies in `box`."""
+    steps = round(PART_RADIUS_MM / PART_PIXEL_MM)
+    wide = (box[0], *(slice(max(s.start - steps, 0), s.stop + steps) for s in box[1:]))
+    part = core[wide]
+    for _ in range(steps):
+        part = _dilated(part) & coarse[wide]
     rows, columns = part.any(axis=2).sum(axis=1), part.any(axis=1).sum(axis=1)
     seen = rows > 0
     share = np.count_nonzero(part, axis=(1, 2))[seen] / (rows * columns)[seen]
-    return float(np.median(share)) < BLOCK_SHARE
+    return float(np.median(share)) >= BLOCK_SHARE
 
 
 def is_limb(part: Bool, hu: Numbers, voxel_cm3: float) -> bool:

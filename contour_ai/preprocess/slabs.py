@@ -17,7 +17,7 @@ Numbers = NDArray[Any]
 
 THICK_MM = (8.0, 45.0)
 """Between the faces of a block or board; thinner ones are cut off by the opening, thicker ones may be a limb."""
-FACE_MM = 26.0
+FACE_MM = 28.0
 """At least so much of both faces is free, within a slice: no limb as thin as a board is as flat over so much."""
 LONG_MM = 30.0
 """A block or board is at least so long along the body."""
@@ -85,7 +85,7 @@ class Runs(NamedTuple):
     """Behind the last voxel."""
 
 
-def slabs(scene: Scene) -> Bool | None:
+def slab_mask(scene: Scene) -> Bool | None:
     """(k, i, j) what belongs to blocks and boards whose faces run along rows or columns; None for nothing."""
     found: Bool | None = None
     for turned in (False, True):
@@ -111,7 +111,7 @@ def _slabs_along(tissue: Bool, hu: Numbers, scene: Scene) -> Bool | None:
     shape = (len(tissue), depth, thickness)
     counts = np.bincount(cells[thin], minlength=int(np.prod(shape))).reshape(shape)
     least = FACE_MM / scene.pixel_mm
-    if counts.max(initial=0) * 9 < least:
+    if counts.max(initial=0) * 6 < least:
         return None
     flat = _sum_of_neighbours(counts) >= least
     if not flat.any():
@@ -144,12 +144,15 @@ def _runs(tissue: Bool) -> Runs:
 
 
 def _sum_of_neighbours(counts: Ints) -> Ints:
-    """(k, start, length): with those that start and are as long, give or take a pixel."""
+    """(k, start, length): with those that start a pixel further, and are a pixel shorter or longer.
+
+    No more, or the faces of a round part of 15 mm radius would be flat enough.
+    """
     result = counts
-    for axis in (1, 2):
+    for axis, places in ((1, (1, 2)), (2, (0, 1, 2))):
         padded = np.pad(result, [(0, 0) if a != axis else (1, 1) for a in range(3)])
-        n = result.shape[axis]
-        result = sum((padded.take(np.arange(n) + at, axis=axis) for at in range(3)), np.zeros_like(result))
+        at = np.arange(result.shape[axis])
+        result = sum((padded.take(at + place, axis=axis) for place in places), np.zeros_like(result))
     return result
 
 
@@ -225,11 +228,11 @@ def _follow(mask: Bool, tissue: Bool, hu: Numbers, runs: Runs, slab: Slab, scene
         alike = np.mean(np.abs(core - slab.density_hu) < ALIKE_HU, axis=1) >= ALIKE_SHARE
         spans, _ = ndimage.label(_closed((free & alike) | seeds, gap))
         kept = np.isin(spans, np.unique(spans[seeds])) & (spans > 0)
-        slab_mask = np.repeat(kept[:, None], end - start, axis=1)
+        taken = np.repeat(kept[:, None], end - start, axis=1)
         # Where the patient lies against a face, a pixel of doubt is the patient's.
-        slab_mask[:, 0] &= free_before
-        slab_mask[:, -1] &= free_behind
-        mask[k, :, start:end] |= slab_mask & tissue[k, :, start:end]
+        taken[:, 0] &= free_before
+        taken[:, -1] &= free_behind
+        mask[k, :, start:end] |= taken & tissue[k, :, start:end]
 
 
 def _at(places: Ints, n: int) -> Bool:
