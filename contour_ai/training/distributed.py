@@ -149,7 +149,7 @@ class Processes:
         return cls(Place(), device)
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this one writes and speaks."""
         return self.rank == 0
 
@@ -158,7 +158,7 @@ class Processes:
         """Whether there is no other."""
         return self.size == 1
 
-    def from_first(self, make: Callable[[], T]) -> T:
+    def run_on_main(self, make: Callable[[], T]) -> T:
         """What `make` gives in the first process, in all of them.
 
         Raises:
@@ -166,7 +166,7 @@ class Processes:
         """
         if self.alone:
             return make()
-        if self.is_first:
+        if self.is_main_process:
             try:
                 made = make()
             except BaseException as error:
@@ -179,7 +179,7 @@ class Processes:
             raise FirstProcessError("The first process stopped.", found=failure)
         return made
 
-    def decide(self, *numbers: float) -> tuple[float, ...]:
+    def broadcast_from_main(self, *numbers: float) -> tuple[float, ...]:
         """The first process's numbers, in all of them."""
         if self.alone:
             return numbers
@@ -200,7 +200,7 @@ class Processes:
         dist.all_gather_object(values, value, group=self._talk)
         return values
 
-    def total(self, tensor: Tensor) -> Tensor:
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, differentiably.
 
         Every process computes the same loss from the sum, and gradients are averaged afterwards: so the gradient of

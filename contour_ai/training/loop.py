@@ -25,7 +25,7 @@ from contour_ai.training.job import Job, Progress
 from contour_ai.training.loss_watch import LossWatch
 from contour_ai.training.reporting import NoWriter, progress_facts, score_facts, tensorboard_writer
 from contour_ai.training.resuming import resume_training, save_best, save_training
-from contour_ai.training.schedule import rate_share
+from contour_ai.training.schedule import lr_factor
 from contour_ai.training.step import Stepper
 from contour_ai.training.stopping import StopRequest, TrainingStoppedError, stop_requests
 from contour_ai.training.threads import ThreadChoice
@@ -88,7 +88,7 @@ def train_network(
     if not job.resume:
         save_training(job, stepper, at)  # from here on a killed training can go on
     watch = LossWatch(at.loss)
-    writer = tensorboard_writer(job.run_dir, at.step) if processes.is_first else NoWriter()
+    writer = tensorboard_writer(job.run_dir, at.step) if processes.is_main_process else NoWriter()
     try:
         with stop_requests() as stop:
             _take_steps(job, stepper, at, clock, watch, writer, on_progress, stop)
@@ -101,7 +101,7 @@ def train_network(
     finally:
         writer.close()
 
-    processes.decide(0.0)  # the first has written the best weights
+    processes.broadcast_from_main(0.0)  # the first has written the best weights
     best = checkpoint.load_checkpoint(checkpoint.best_path(job.checkpoints, at.best_step))["model"]
     if config.run.weights == "best" or at.best_step == at.step:
         return best, at
@@ -127,7 +127,7 @@ def _take_steps(
     threads = ThreadChoice(_thread_numbers(config, processes), torch.set_num_threads)
     saved_s = time.monotonic()
     while not at.finished or at.validation_due:
-        rate = config.optimiser.learning_rate * rate_share(config.schedule, at.done, at.step)
+        rate = config.optimiser.learning_rate * lr_factor(config.schedule, at.done, at.step)
         save_now = False
         if not at.validation_due:
             if _is_time_for_pseudo_labels(config, at):
@@ -142,7 +142,7 @@ def _take_steps(
             watch.add(loss, patient_ids)
             clock.tick()
             overdue = time.monotonic() - saved_s > 60 * config.run.checkpoint_minutes
-            at.done, save, stop_now = processes.decide(clock.done, overdue, stop.requested)
+            at.done, save, stop_now = processes.broadcast_from_main(clock.done, overdue, stop.requested)
             save_now = bool(save)
             at.step, at.elapsed_s, at.budget_left_s = clock.step, clock.elapsed_s, clock.budget_left_s
             at.validation_due = at.finished or at.step % config.run.validate_every == 0
@@ -208,7 +208,7 @@ def _mean_with_last(
     at.mean = Score.of(
         at.step, at.elapsed_s, at.loss, 0.0, job.plan.rois, _validated(job, stepper, on_progress)
     )
-    if stepper.processes.is_first:
+    if stepper.processes.is_main_process:
         write_patients(job.run_dir / VALIDATION_FILE, at.mean)
     on_progress(ProgressEvent("validated", at.done, 1.0, score_facts(at.mean, at)))
     return weights
@@ -222,7 +222,7 @@ def _is_time_for_pseudo_labels(config: TrainConfig, at: Progress) -> bool:
 def _pseudo_labelled(job: Job, stepper: Stepper, on_progress: OnProgress) -> list[Case]:
     """The training patients, filled in by the averaged network of the first process."""
     predictor = _predictor(job, stepper)
-    return stepper.processes.from_first(
+    return stepper.processes.run_on_main(
         lambda: fill(
             job.training, lambda case: predictor.logits(case.hu), job.exclusive, job.filled, on_progress
         )
@@ -249,7 +249,7 @@ def _predictor(job: Job, stepper: Stepper) -> Predictor:
 
 
 def _draw_worst(job: Job, stepper: Stepper, score: Score, writer: Any) -> None:
-    if stepper.processes.is_first:
+    if stepper.processes.is_main_process:
         predictor = _predictor(job, stepper)
         draw_worst(
             job.run_dir / "worst", writer, score, job.validation, lambda case: predictor.logits(case.hu)
@@ -259,7 +259,7 @@ def _draw_worst(job: Job, stepper: Stepper, score: Score, writer: Any) -> None:
 def _write_scores(job: Job, stepper: Stepper, at: Progress) -> None:
     score = at.scores[-1]
     logger.info("step %d: loss %.4f, mean Dice %.4f", at.step, score.loss, score.mean)
-    if stepper.processes.is_first:
+    if stepper.processes.is_main_process:
         write_metrics(job.run_dir / "metrics.csv", job.plan.rois, at.scores)
         if score.step == at.best_step:
             write_patients(job.run_dir / VALIDATION_FILE, score)

@@ -19,7 +19,7 @@ PLAIN = tuple(f.name for f in fields(Progress) if f.name not in ("scores", "mean
 def save_training(job: Job, stepper: Stepper, at: Progress) -> None:
     """Everything needed to go on as if nothing had happened; the sampler's position is the step."""
     random = stepper.processes.gather(checkpoint.random_state())
-    if not stepper.processes.is_first:
+    if not stepper.processes.is_main_process:
         return
     content = {
         "fingerprint": job.fingerprint,
@@ -33,7 +33,7 @@ def save_training(job: Job, stepper: Stepper, at: Progress) -> None:
 
 
 def save_best(job: Job, stepper: Stepper, score: Score) -> None:
-    if stepper.processes.is_first:
+    if stepper.processes.is_main_process:
         best = {"model": stepper.average.network.state_dict(), "step": score.step, "dice": score.mean}
         checkpoint.save_checkpoint(checkpoint.best_path(job.checkpoints, score.step), best)
 
@@ -47,7 +47,7 @@ def resume_training(job: Job, stepper: Stepper) -> Progress:
             where=path,
             fix="give the same data as before, or start anew with another --out",
         )
-    if processes.is_first:
+    if processes.is_main_process:
         checkpoint.remove_others(job.checkpoints, saved["best_step"])
     stepper.restore(saved)
     if len(saved["random"]) == processes.size:

@@ -7,7 +7,7 @@ import math
 from contour_ai.training.config import ScheduleConfig
 
 
-def rate_share(config: ScheduleConfig, progress: float, step: int) -> float:
+def lr_factor(config: ScheduleConfig, progress: float, step: int) -> float:
     """Share of the highest learning rate to use.
 
     Args:

@@ -170,7 +170,7 @@ class Stepper:
             dice_weight=self.config.loss.dice_weight,
             bce_weight=self.config.loss.bce_weight,
             filled_weight=self.config.loss.filled_weight,
-            total=None if self.processes.alone else self.processes.total,
+            total=None if self.processes.alone else self.processes.all_reduce_sum,
         )
 
     def _make_room(self) -> None:

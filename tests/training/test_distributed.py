@@ -58,11 +58,11 @@ def test_everyone_gets_a_share_and_nothing_is_lost() -> None:
 
 def test_one_process_alone_waits_for_nobody() -> None:
     alone = Processes.only(torch.device("cpu"))
-    assert alone.alone and alone.is_first
-    assert alone.from_first(lambda: 5) == 5 and alone.decide(1.0, 2.0) == (1.0, 2.0)
+    assert alone.alone and alone.is_main_process
+    assert alone.run_on_main(lambda: 5) == 5 and alone.broadcast_from_main(1.0, 2.0) == (1.0, 2.0)
     assert alone.gather("x") == ["x"]
     part = torch.ones(3, requires_grad=True)
-    assert alone.total(part) is part
+    assert alone.all_reduce_sum(part) is part
     network = torch.nn.Linear(1, 1)
     assert alone.wrap(network) is network
     with alone.until_done(), alone.averaging(network, False):
@@ -78,9 +78,9 @@ torch.set_num_threads(1)
 processes = join("auto" if not torch.cuda.is_available() else "cpu")
 with processes.until_done():
     rank = processes.rank
-    assert processes.size == 2 and not processes.alone and processes.is_first == (rank == 0)
-    assert processes.from_first(lambda: {"made by": rank}) == {"made by": 0}
-    assert processes.decide(float(rank), 2.0) == (0.0, 2.0)
+    assert processes.size == 2 and not processes.alone and processes.is_main_process == (rank == 0)
+    assert processes.run_on_main(lambda: {"made by": rank}) == {"made by": 0}
+    assert processes.broadcast_from_main(float(rank), 2.0) == (0.0, 2.0)
     assert processes.gather("ab"[rank]) == ["a", "b"]
 
     # A loss that is no sum over samples: the square of the sum. Its gradient is that of one process with both samples.
@@ -89,7 +89,7 @@ with processes.until_done():
     wrapped, sample = processes.wrap(network), torch.tensor([[1.0 + rank, 3.0]])
     for now in (False, True):
         with processes.averaging(wrapped, now):
-            (processes.total(wrapped(sample).sum()) ** 2 / 2).backward()
+            (processes.all_reduce_sum(wrapped(sample).sum()) ** 2 / 2).backward()
     total = 0.5 * (1 + 3) + 0.5 * (2 + 3)
     torch.testing.assert_close(network.weight.grad, 2 * total * torch.tensor([[3.0, 6.0]]))
 
@@ -102,7 +102,7 @@ with processes.until_done():
         raise InputError("Nothing is there.", where="nowhere")
 
     try:
-        processes.from_first(fail)
+        processes.run_on_main(fail)
     except FirstProcessError as error:
         assert rank == 1 and "InputError: Nothing is there." in str(error)
     except InputError:

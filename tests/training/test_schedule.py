@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contour_ai.training.config import ScheduleConfig
-from contour_ai.training.schedule import rate_share
+from contour_ai.training.schedule import lr_factor
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,9 @@ from contour_ai.training.schedule import rate_share
 )
 def test_shape(config: ScheduleConfig, expected: dict[float, float]) -> None:
     for progress, share in expected.items():
-        assert rate_share(config, progress, 10**6) == pytest.approx(share)
+        assert lr_factor(config, progress, 10**6) == pytest.approx(share)
 
 
 def test_warm_up_is_linear_on_top_of_any() -> None:
     config = ScheduleConfig("constant", warmup_steps=4)
-    assert [rate_share(config, 0.0, step) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+    assert [lr_factor(config, 0.0, step) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])

@@ -90,7 +90,7 @@ def train(
             private_folder(Path(run_dir))
             held.enter_context(_alone_in(Path(run_dir)))
 
-        processes.from_first(begin)
+        processes.run_on_main(begin)
         return _train_with(settings, Path(data_dir), Path(run_dir), on_progress, options, processes, started)
 
 
@@ -128,7 +128,7 @@ def _train_with(
     from contour_ai.network import build_network
     from contour_ai.training.loop import train_network
 
-    begun = processes.from_first(
+    begun = processes.run_on_main(
         lambda: _begin(config, data_dir, run_dir, on_progress, options, processes, started)
     )
     job = replace(begun.job, device=processes.device)
@@ -151,7 +151,7 @@ def _train_with(
         bundle = replace(described, ranges=begun.ranges)
         return _finished(bundle, network, weights, job, on_progress, progress.whole_budget_s)
 
-    return processes.from_first(finish)
+    return processes.run_on_main(finish)
 
 
 def _begin(
