@@ -30,6 +30,13 @@ from contour_ai.bundle import (
     save_bundle,
 )
 from contour_ai.bundle import reading as bundle_module
+from contour_ai.bundle.commissioned_record import (
+    RECORDS_VARIABLE,
+    CommissionedRecord,
+    record_of,
+    refuse_uncommissioned,
+    save_record,
+)
 from contour_ai.bundle.poor_models import epochs_of, poor_rois, weaknesses
 from contour_ai.cli.models import command
 from contour_ai.errors import ConfigError, ModelError, OutputError
@@ -333,3 +340,29 @@ def test_a_poor_model_says_so() -> None:
         results=ResultsRecord(what="Dice", patients=4, mean_dice=0.8, dice={"Brainstem": 0.8})
     )
     assert weaknesses(fine) == [] and "poor" not in model_card(fine)
+
+
+def test_a_commissioning_counts_for_these_weights_and_rules_alone(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RECORDS_VARIABLE, str(models / "records"))
+    bundle = load_bundle("small")
+    with pytest.raises(ConfigError, match=r"small 1.2 is not commissioned on this machine(.|\n)*--signed-by"):
+        refuse_uncommissioned(bundle)
+    record = CommissionedRecord(
+        model="small",
+        version="1.2",
+        fingerprint=bundle.inference_fingerprint,
+        signed_by="A. Physicist",
+        date="2026-05-01T10:00:00+00:00",
+        series=("1.2.3",),
+        limits=("Brainstem: Dice at least 0.8",),
+    )
+    save_record(record)
+    refuse_uncommissioned(bundle)
+    assert record_of(bundle) == record
+    assert (
+        "by A. Physicist on 2026-05-01, 1 patients, 1 limits kept"
+        in CliRunner().invoke(command, ["show", "small"]).output
+    )
+    assert record_of(replace(bundle, postprocess={})) is None

@@ -11,6 +11,7 @@ from contour_ai.cli import console
 from contour_ai.cli.shared_options import structure_set_option
 
 if TYPE_CHECKING:
+    from contour_ai.bundle import ModelBundle
     from contour_ai.pipeline._commission import Commissioning
 
 LIMITS_NOT_KEPT = 6
@@ -42,6 +43,11 @@ def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) ->
     type=click.Path(path_type=Path, file_okay=False),
     help="Where the report goes.",
 )
+@click.option(
+    "--signed-by",
+    metavar="NAME",
+    help="Who answers for it: where all limits are kept, the model counts as commissioned on this machine.",
+)
 @structure_set_option()
 @click.option("--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Names that stand for ROIs.")
 @click.option("--tau", help="Tolerance of the surface DSC, as in evaluate.")
@@ -65,6 +71,7 @@ def command(
     model: str,
     limits_path: Path,
     out_dir: Path,
+    signed_by: str | None,
     structure_set: str,
     roi_map: Path | None,
     tau: str | None,
@@ -114,7 +121,30 @@ def command(
             limits_text=limits_path.read_text(encoding="utf-8"),
         )
     _show(result)
+    if signed_by is not None:
+        _sign(bundle, result, signed_by)
     return 0 if result.passed else LIMITS_NOT_KEPT
+
+
+def _sign(bundle: ModelBundle, result: Commissioning, signed_by: str) -> None:
+    """Records that the model is commissioned, where all limits are kept."""
+    from datetime import datetime, timezone
+
+    from contour_ai.bundle.commissioned_record import CommissionedRecord, save_record
+
+    if not result.passed or not result.page.limits:
+        console.print_warning("not recorded as commissioned: limits were not kept, or there are none")
+        return
+    record = CommissionedRecord(
+        model=bundle.name,
+        version=bundle.version,
+        fingerprint=bundle.inference_fingerprint,
+        signed_by=signed_by.strip() or "unknown",
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        series=tuple(patient.series_uid for patient in result.page.patients),
+        limits=tuple(f"{check.subject}: {check.rule}" for check in result.page.limits),
+    )
+    console.out().print(f"commissioned {record}; the record: {save_record(record)}")
 
 
 def _show(result: Commissioning) -> None:

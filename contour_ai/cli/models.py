@@ -38,9 +38,20 @@ def list_models() -> None:
     from rich.table import Table
 
     from contour_ai.bundle import list_bundles
+    from contour_ai.bundle.commissioned_record import record_of
     from contour_ai.bundle.poor_models import weaknesses
 
-    table = Table("name", "version", "kind", "default", "ROIs", "spacing mm (k, i, j)", "look at", box=SIMPLE)
+    table = Table(
+        "name",
+        "version",
+        "kind",
+        "default",
+        "ROIs",
+        "spacing mm (k, i, j)",
+        "commissioned",
+        "look at",
+        box=SIMPLE,
+    )
     bundles = list_bundles()
     for bundle in bundles:
         spacing = " x ".join(f"{s:g}" for s in bundle.preprocess.spacing_mm_kij)
@@ -51,6 +62,7 @@ def list_models() -> None:
             "yes" if bundle.default else "",
             str(len(bundle.rois)),
             spacing,
+            "no" if (record := record_of(bundle)) is None else str(record),
             "; ".join(weaknesses(bundle)),
         )
     if bundles:
@@ -64,6 +76,7 @@ def list_models() -> None:
 def show(name: str) -> None:
     """Show the model NAME: a name from the list, or the folder of a bundle. Checks its weights, too."""
     from contour_ai.bundle import CARD_FILE, load_bundle, results_mapping, without_defaults
+    from contour_ai.bundle.commissioned_record import record_of
     from contour_ai.bundle.poor_models import weaknesses
     from contour_ai.settings import to_yaml
 
@@ -81,6 +94,8 @@ def show(name: str) -> None:
         f"{bundle.network.base_filters} filters, {bundle.network.norm} norm",
         "weights": f"{bundle.weights_path.stat().st_size / 1e6:.1f} MB, SHA-256 {bundle.weights_sha256}",
     }
+    record = record_of(bundle)
+    facts["commissioned"] = "no" if record is None else str(record)
     if poor := weaknesses(bundle):
         facts["look at"] = "; ".join(poor)
     if bundle.ranges is not None:
@@ -90,7 +105,7 @@ def show(name: str) -> None:
         )
     out().print(console.styled((bundle.name, "bold"), f" {bundle.description}"))
     for key, value in facts.items():
-        out().print(f"  {key:9}{value}")
+        out().print(f"  {key:13}{value}")
     for title, values in (
         ("data", without_defaults(bundle.data)),
         ("training", without_defaults(bundle.training)),

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from contour_ai.bundle import TrainingRecord, load_bundle, update_bundle
+from contour_ai.bundle.commissioned_record import record_of
 from contour_ai.cli.main import cli
 from contour_ai.errors import InputError
 from contour_ai.evaluation.limits import Limits, RoiLimits
@@ -55,10 +56,14 @@ def run(data: Path, out: Path, limits: str, model: Path = MODEL, *more: str) -> 
     return CliRunner().invoke(cli, ["commission", *arguments])
 
 
-def test_limits_that_are_kept(data: Path, tmp_path: Path) -> None:
+def test_limits_that_are_kept(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTOUR_AI_RECORDS", str(tmp_path / "records"))
     out = tmp_path / "out"
-    result = run(data, out, GOOD)
+    result = run(data, out, GOOD, MODEL, "--signed-by", "A. Physicist")
     assert result.exit_code == 0, result.output
+    signed = record_of(load_bundle(MODEL))
+    assert signed is not None and (signed.signed_by, len(signed.series)) == ("A. Physicist", 1)
+    assert signed.limits and "commissioned by A. Physicist" in result.output
     assert "PASS" in result.output
     assert "phantom-headneck-02: left out, 0 structure sets" in result.output
     record = json.loads((out / "commissioning.json").read_text(encoding="utf-8"))
@@ -109,7 +114,9 @@ def test_limits_that_are_not_kept(data: Path, tmp_path: Path, monkeypatch: pytes
     slices = sorted((tmp_path / "data" / "two" / "ct").iterdir())
     slices[len(slices) // 2].unlink()
     out = tmp_path / "data" / "out"  # results below the patients are no input
-    result = run(tmp_path / "data", out, BAD)
+    monkeypatch.setenv("CONTOUR_AI_RECORDS", str(tmp_path / "records"))
+    result = run(tmp_path / "data", out, BAD, MODEL, "--signed-by", "A. Physicist")
+    assert "not recorded as commissioned" in result.output and record_of(load_bundle(MODEL)) is None
     assert result.exit_code == 6, result.output
     assert "FAIL" in result.output
     record = json.loads((out / "commissioning.json").read_text(encoding="utf-8"))
