@@ -15,10 +15,12 @@ Bool = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Numbers = NDArray[Any]
 
-THICK_MM = (8.0, 45.0)
+THICK_MM = (8.0, 70.0)
 """Between the faces of a block or board; thinner ones are cut off by the opening, thicker ones may be a limb."""
 FACE_MM = 28.0
 """At least so much of both faces is free, within a slice: no limb as thin as a board is as flat over so much."""
+THICKER_MM, THICKER_FACE_MM = 45.0, 60.0
+"""One thicker than the first needs so much of free faces: a round part of 70 mm is as flat over 35 mm."""
 LONG_MM = 30.0
 """A block or board is at least so long along the body."""
 CONTACT_GAP_MM = 12.0
@@ -113,7 +115,9 @@ def _slabs_along(tissue: Bool, hu: Numbers, scene: Scene) -> Bool | None:
     least = FACE_MM / scene.pixel_mm
     if counts.max(initial=0) * 6 < least:
         return None
-    flat = _sum_of_neighbours(counts) >= least
+    wanted = np.full(thickness, least)
+    wanted[round(THICKER_MM / scene.pixel_mm) - low + 1 :] = THICKER_FACE_MM / scene.pixel_mm
+    flat = _sum_of_neighbours(counts) >= wanted
     if not flat.any():
         return None
     # From slice to slice a face of a wedge or half cylinder moves by a few pixels.
