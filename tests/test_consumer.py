@@ -26,7 +26,7 @@ def found() -> contour_ai.Prediction:
 
 def test_a_prediction_in_memory(found: contour_ai.Prediction) -> None:
     assert found.path is None and found.folder is None and found.montage is None
-    assert found.verdict is None and found.patient_id and found.model.startswith(MODEL)
+    assert found.verdict in ("clear", "look") and found.patient_id and found.model.startswith(MODEL)
     assert found.masks.keys() == {roi.name for roi in found.rois if roi.slice_numbers}
     for mask in found.masks.values():
         assert mask.shape == found.ct.hu.shape == found.ct.grid.shape_kij and mask.dtype == bool

@@ -212,7 +212,11 @@ def _predict(
     for done, (name, files) in enumerate(patients.items()):
         on_progress(ProgressEvent("contouring", done, len(patients), {"patient": name}))
         settings = PredictOptions(
-            tta=options.tta, overlays=False, series_uid=files.ct.series_instance_uid, allow_poor=True
+            tta=options.tta,
+            overlays=False,
+            series_uid=files.ct.series_instance_uid,
+            allow_poor=True,
+            keep_stopped=True,  # what the verdict stops is measured, too, and fails the run
         )
         try:
             with patient_boundary(f"predicting patient {name}"):
@@ -263,9 +267,13 @@ def _run_checks(tried: Sequence[_Tried], result: Evaluation) -> list[Check]:
     compared = {pair.patient for pair in result.pairs}
     missing = [t.name for t in tried if t.prediction is not None and t.name not in compared]
     missing += [f"{patient}: {error}" for patient, error in result.failed.items()]
-    count = len(tried)
+    stopped = [
+        f"{t.name}: the verdict is stop" for t in tried if t.prediction and t.prediction.verdict == "stop"
+    ]
+    count, whole = len(tried), len(tried) - len(lost) - len(stopped)
+    troubles = "; ".join([*lost, *stopped])
     return [
-        Check("all", f"{count} patients contoured", str(count - len(lost)), not lost, "; ".join(lost)),
+        Check("all", f"{count} patients contoured", str(whole), not troubles, troubles),
         Check(
             "all",
             f"{count - len(lost)} patients compared",
