@@ -165,10 +165,7 @@ def test_filling_in_is_done_once_and_survives_being_killed(tmp_path: Path) -> No
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:
     seen: list[ProgressEvent] = []
-    torch.set_flush_denormal(False)
     weights, at = run(job(tmp_path), seen.append)
-    vanishing = torch.tensor([1e-30]) * 1e-10
-    assert vanishing.item() == 0 or not torch.set_flush_denormal(True)  # some processors cannot
     assert at.step == 8 and at.best_step in (4, 8)
     with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
