@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from contour_ai.cli.console import err, out
+from contour_ai.cli.shared_options import acquisition_option
 
 STYLES = {"refused": "red", "standard": "yellow", "differs": None}
 
@@ -20,12 +21,7 @@ STYLES = {"refused": "red", "standard": "yellow", "differs": None}
     help="What the importer accepts: generic, eclipse, research, tg263, or a .yaml file.",
 )
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where there are several.")
-@click.option(
-    "--acquisition",
-    type=int,
-    metavar="N",
-    help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
-)
+@acquisition_option
 @click.option("--strict", is_flag=True, help="Exit status 3 also for what breaks the standard.")
 def command(
     rtstruct: Path,

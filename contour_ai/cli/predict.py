@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from contour_ai.cli import console
-from contour_ai.cli.shared_options import structure_set_option
+from contour_ai.cli.shared_options import acquisition_option, structure_set_option
 
 if TYPE_CHECKING:
     from contour_ai.bundle import ModelBundle
@@ -95,12 +95,7 @@ if TYPE_CHECKING:
     "options; with --overwrite, replace what is not so.",
 )
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where a folder has several.")
-@click.option(
-    "--acquisition",
-    type=int,
-    metavar="N",
-    help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
-)
+@acquisition_option
 @click.option(
     "--allow-poor", is_flag=True, help="Also draw ROIs whose Dice was below 0.5 when the model was validated."
 )
@@ -186,7 +181,7 @@ def command(
 
 
 def warn_of_mirror(bundle: ModelBundle, tta: bool | None) -> None:
-    """Says so where the mirror image is averaged with a model that never saw one."""
+    """Says so where the mirror image is averaged with a model that was trained without mirroring."""
     if bundle.uses_mirror_tta(tta) and not bundle.trained_with_mirroring:
         console.print_warning(
             "this model was trained without mirrored patients: --tta makes its contours worse"

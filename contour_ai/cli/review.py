@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from contour_ai.cli import console
-from contour_ai.cli.shared_options import structure_set_option
+from contour_ai.cli.shared_options import acquisition_option, structure_set_option
 
 if TYPE_CHECKING:
     from contour_ai.errors import ContourAIError
@@ -35,12 +35,7 @@ if TYPE_CHECKING:
 @structure_set_option()
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where a folder has several.")
-@click.option(
-    "--acquisition",
-    type=int,
-    metavar="N",
-    help="The acquisition to take where several overlap in one CT series.",
-)
+@acquisition_option
 @click.option("--overwrite", is_flag=True, help="Replace earlier reviews of the same patients.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="Print every finding of a ROI, not only the most important one."

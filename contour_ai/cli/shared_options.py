@@ -1,4 +1,4 @@
-"""Options that several commands share, the same in each: --structure-set."""
+"""Options that several commands share, the same in each: --structure-set, --acquisition."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from typing import Any, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+acquisition_option = click.option(
+    "--acquisition",
+    type=int,
+    metavar="N",
+    help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
+)
+"""Adds `--acquisition`, given to the command as `acquisition`."""
 
 
 def structure_set_option(*, default: str | None = "only", merge: bool = False) -> Callable[[F], F]:

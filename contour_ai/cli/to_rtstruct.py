@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from contour_ai.cli.console import err, out
+from contour_ai.cli.shared_options import acquisition_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +41,7 @@ if TYPE_CHECKING:
     help="How the masks were made.",
 )
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where there are several.")
-@click.option(
-    "--acquisition",
-    type=int,
-    metavar="N",
-    help="The acquisition to take where several overlap in one CT series; the refusal lists them.",
-)
+@acquisition_option
 @click.option(
     "--into",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -324,8 +324,8 @@ class _Derivation:
         for margin, own, end in zip(
             margins_along_normal(grid, margins), span, (0, len(heights) - 1), strict=True
         ):
-            room = abs(float(heights[own] - heights[end])) + float(widths[end]) / 2
-            if margin > 0 and (own == end or room < margin):
+            space_mm = abs(float(heights[own] - heights[end])) + float(widths[end]) / 2
+            if margin > 0 and (own == end or space_mm < margin):
                 cut_off.append(slices_text(grid, [end]))
             if margin < 0 and own == end:
                 not_shrunk.append(slices_text(grid, [end]))

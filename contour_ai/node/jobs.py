@@ -14,7 +14,7 @@ from contour_ai.node.config import NodeConfig, Rule
 from contour_ai.node.database import Database, Row, now, to_json
 
 ATTEMPTS = 2
-"""A job whose worker died is tried once more, then set aside."""
+"""Attempts at a job: one whose worker process ended is tried once more, then fails."""
 
 FIRST_RETRY_S = 10.0
 LONGEST_RETRY_S = 3600.0

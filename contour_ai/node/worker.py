@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contour_ai.pipeline._predict.model import LoadedModel
 
 MODELS_IN_MEMORY = 3
-"""A node has few models; the one that was not used for longest makes room."""
+"""A node has few models; the least recently used one is dropped."""
 
 
 @dataclass(frozen=True, kw_only=True)
