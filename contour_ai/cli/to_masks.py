@@ -88,16 +88,11 @@ def command(
             yield renamed[name], mask
 
     if chosen == "seg":
+        from contour_ai.cli.to_seg import show_written
         from contour_ai.dicom.seg_write import SegmentationOrigin, write_masks
 
-        written = write_masks(
-            output, masks(), ct, SegmentationOrigin(algorithm="MANUAL"), overwrite=overwrite
-        )
-        for name in written.empty:
-            _note(f"ROI {name} has no voxel and is not written: a segmentation has no empty segments")
-        for name, count in written.voxels.items():
-            out().print(f"{name}: {count} voxels")
-        out().print(f"{len(written.voxels)} segments {ct.grid.shape_kij} in {output}")
+        origin = SegmentationOrigin(algorithm="MANUAL")
+        show_written(output, write_masks(output, masks(), ct, origin, overwrite=overwrite, inputs=inputs))
         return
     if chosen in ("stl", "ply"):
         _write_surfaces(output, masks(), voxels, ct, (structure_set, renamed), chosen, overwrite, inputs)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from contour_ai.dicom.ct import CTSeries
     from contour_ai.dicom.scan import PatientFiles
+    from contour_ai.dicom.seg_write import WrittenSegmentation
 
 
 @click.command("to-seg")
@@ -69,9 +70,14 @@ def command(
         _note(note)
     origin = SegmentationOrigin(description=description, algorithm=algorithm)  # type: ignore[arg-type]
     inputs = [path for path in (masks, rtstruct) if path is not None]
-    written = write_masks(
-        output, _masks(files, ct, masks, rois), ct, origin, overwrite=overwrite, inputs=inputs
+    show_written(
+        output,
+        write_masks(output, _masks(files, ct, masks, rois), ct, origin, overwrite=overwrite, inputs=inputs),
     )
+
+
+def show_written(output: Path, written: WrittenSegmentation) -> None:
+    """Prints what a SEG file holds, and notes the ROIs that it does not."""
     for name in written.empty:
         _note(f"ROI {name} has no voxel and is not written: a segmentation has no empty segments")
     for name, count in written.voxels.items():
