@@ -70,7 +70,7 @@ def command(
     if chosen == "npz" and output.suffix != ".npz":
         raise click.UsageError("--format npz writes one file: give --out a name that ends in .npz")
     inputs = [patient_dir, *(path for path in (rtstruct, roi_map) if path is not None)]
-    if chosen != "npz":
+    if chosen not in ("npz", "seg"):  # these write one file, the others a folder
         check_target(output, overwrite=overwrite, inputs=inputs)
     patient = find_patient(patient_dir, series_uid=series_uid, rtstruct=rtstruct, needs_rtstruct=True)
     for problem in patient.problems:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from shapes import hard_shapes
 from synthetic import (
@@ -316,3 +316,21 @@ def test_the_commands_write_and_read_segmentations(tmp_path: Path) -> None:
         cli, ["to-seg", str(tmp_path / "p"), "--rois", "Liver", "--out", str(tmp_path / "none.dcm")]
     )
     assert done.exit_code == 3 and "Liver" in done.output
+
+
+def test_to_masks_replaces_a_segmentation_by_a_segmentation_and_nothing_else(tmp_path: Path) -> None:
+    stack = axial(6)
+    write_stack(tmp_path / "p" / "ct", stack)
+    contours = write_structure_set(tmp_path / "p" / "rs.dcm", stack, {"A": box_contours(stack, [1, 2])})
+    before = contours.read_bytes()
+
+    def to_masks(target: Path) -> Result:
+        arguments = ["to-masks", str(tmp_path / "p"), "--format", "seg", "--out", str(target), "--overwrite"]
+        return CliRunner().invoke(cli, arguments)
+
+    for _ in range(2):
+        done = to_masks(tmp_path / "seg.dcm")
+        assert done.exit_code == 0, done.output
+    refused = to_masks(contours)
+    assert refused.exit_code == 2 and "of another kind" in refused.output
+    assert contours.read_bytes() == before
