@@ -66,7 +66,7 @@ class Figure:
 
 
 LEFT, BEHIND, ABOVE = ("left of", "right of"), ("behind", "in front of"), ("above", "below")
-BODY_AXIS, OTHER_ROIS = "the body's axis", "where the other ROIs say"
+BODY_AXIS, OTHER_ROIS = "the body's axis", "the position expected from the other ROIs"
 
 ROI_FIGURES: Mapping[str, Figure] = {
     "volume_cm3": Figure("volume", "the volume", "cm3", True, 0.2),

@@ -204,7 +204,7 @@ def test_size_density_and_place(usual: Ranges) -> None:
     behind = only(found.rois["Brainstem"], "position_to_rois")
     assert (
         behind.value == pytest.approx(17.5, abs=1.5)
-        and "mm behind where the other ROIs say, usual" in behind.reason
+        and "mm behind the position expected from the other ROIs, usual" in behind.reason
     )
 
 
