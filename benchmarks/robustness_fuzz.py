@@ -4,9 +4,10 @@ Small valid files of every kind (CT, compressed CT, structure set, SEG, masks in
 bundles) are mutated, byte by byte and element by element, and given to the commands that read them. Commands run in a
 worker process, so that a crash is counted instead of ending the run.
 
-    python benchmarks/robustness_fuzz.py --files 10000 [--seed 1] [--only masks,YAML] [--keep FOLDER]
+    python benchmarks/robustness_fuzz.py --files 10000 [--seed 1] [--only masks,YAML] [--keep FOLDER] [--state FILE]
 
 A case is one number: `--seed N --files 1 --first CASE` runs it again; `--keep` keeps the inputs of cases that failed.
+`--state` keeps the counts in a file after every 100 cases; the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -579,6 +580,17 @@ class Result:
     slowest_s: float = 0.0
     faults: list[Fault] = field(default_factory=list)
 
+    def as_json(self) -> str:
+        """All of it as text."""
+        return json.dumps({**vars(self), "faults": [vars(fault) for fault in self.faults]})
+
+    @classmethod
+    def from_json(cls, text: str) -> Result:
+        """What `as_json` wrote."""
+        known = json.loads(text)
+        counts = {name: Counter(known[name]) for name in ("files", "commands", "refused")}
+        return cls(**counts, slowest_s=known["slowest_s"], faults=[Fault(**f) for f in known["faults"]])
+
 
 def fuzz(
     files: int,
@@ -587,15 +599,21 @@ def fuzz(
     first: int = 0,
     kinds: Sequence[str] = KINDS,
     keep: Path | None = None,
+    before: Result | None = None,
     on_case: Callable[[int, Result], None] = lambda number, result: None,
 ) -> Result:
-    """Runs cases `first` to `first + files - 1`; the kind of a case follows from its number."""
-    result = Result()
+    """Runs cases `first` to `first + files - 1`; the kind of a case follows from its number.
+
+    Args:
+        keep: folder for the inputs of cases that failed.
+        before: of the cases before `first`; this run is added to it.
+    """
+    result = before or Result()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         base = Path(name)
         (base / "seeds").mkdir()
         seeds = Seeds(base / "seeds")
-        before = _digests(seeds.folder)
+        valid = _digests(seeds.folder)
         worker = Worker(base / "worker.log")
         for number in range(first, first + files):
             kind = kinds[number % len(kinds)]
@@ -612,7 +630,7 @@ def fuzz(
             shutil.rmtree(out)
             on_case(number, result)
         worker.close()
-        if _digests(seeds.folder) != before:
+        if _digests(seeds.folder) != valid:
             result.faults.append(Fault(-1, "all", "input changed", "", "the valid files"))
     return result
 
@@ -670,19 +688,36 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--only", help=f"kinds with commas between them, of {', '.join(KINDS)}")
     parser.add_argument("--keep", type=Path, help="keep the inputs of cases that failed in this folder")
+    parser.add_argument("--state", type=Path, help="keep the counts in this file, and go on from it")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve()
         return
 
-    def tell(number: int, result: Result) -> None:
-        if (number + 1) % 100 == 0:
-            print(f"{number + 1} cases, {len(result.faults)} faults", file=sys.stderr, flush=True)
-
     kinds = tuple(options.only.split(",")) if options.only else KINDS
+    before, done = None, 0
+    if options.state is not None and options.state.exists():
+        before = Result.from_json(options.state.read_text(encoding="utf-8"))
+        done = sum(before.files.values())
+
+    def tell(number: int, result: Result) -> None:
+        if (number + 1) % 100 and number + 1 != options.first + options.files:
+            return
+        print(f"{number + 1} cases, {len(result.faults)} faults", file=sys.stderr, flush=True)
+        if options.state is not None:
+            part = options.state.with_suffix(".part")
+            part.write_text(result.as_json(), encoding="utf-8")
+            part.replace(options.state)
+
     result = fuzz(
-        options.files, seed=options.seed, first=options.first, kinds=kinds, keep=options.keep, on_case=tell
+        max(options.files - done, 0),
+        seed=options.seed,
+        first=options.first + done,
+        kinds=kinds,
+        keep=options.keep,
+        before=before,
+        on_case=tell,
     )
     for fault in result.faults:
         print(f"## case {fault.case} ({fault.kind}): {fault.what}\n{fault.command}\n{fault.output[-1500:]}\n")

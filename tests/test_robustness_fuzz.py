@@ -41,3 +41,11 @@ def test_mutations_are_the_same_again_and_differ_from_the_original() -> None:
     assert len(changed) > 40 and fuzzer.mutated_bytes(data, random.Random(3)) in changed
     text = "a: 1\nb: [2, 3]\nc:\n  d: x\n"
     assert len({fuzzer.mutated_yaml(text, random.Random(n)) for n in range(50)}) > 30
+
+
+def test_counts_are_kept_in_a_file_and_gone_on_from() -> None:
+    result = fuzzer.Result(slowest_s=1.5)
+    result.files["masks"] += 3
+    result.faults.append(fuzzer.Fault(2, "masks", "hang", "check", "text"))
+    again = fuzzer.Result.from_json(result.as_json())
+    assert again == result and again.files["other"] == 0
