@@ -40,6 +40,7 @@ class Tally:
 
     Args:
         node_kills, worker_kills: signals that hit a living process.
+        while_busy: kills while studies were received, contoured or sent.
         lost: studies without a structure set at the destination.
         twice: studies with more than one.
         changed: structure sets that came again with other content.
@@ -50,6 +51,7 @@ class Tally:
     studies: int
     node_kills: int
     worker_kills: int
+    while_busy: int
     lost: int
     twice: int
     changed: int
@@ -159,39 +161,63 @@ def _store(association: object, path: Path) -> bool:
     return bool(status) and status.Status == 0
 
 
-def send_all(port: int, studies: Sequence[Sequence[Path]], senders: int) -> tuple[threading.Thread, ...]:
-    """Threads that share the studies among them."""
-    waiting: queue.Queue[Sequence[Path]] = queue.Queue()
-    for study in studies:
-        waiting.put(study)
+class Senders:
+    """Threads that send the studies given to them, one after the other, each until it was taken."""
 
-    def work() -> None:
-        while True:
-            try:
-                study = waiting.get_nowait()
-            except queue.Empty:
-                return
+    def __init__(self, port: int, count: int) -> None:
+        self.studies: queue.Queue[Sequence[Path] | None] = queue.Queue()
+        self.threads = [threading.Thread(target=self._work, args=(port,), daemon=True) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def _work(self, port: int) -> None:
+        while (study := self.studies.get()) is not None:
             send_until_taken(port, study)
 
-    threads = tuple(threading.Thread(target=work, daemon=True) for _ in range(senders))
-    for thread in threads:
-        thread.start()
-    return threads
+    def finish(self) -> None:
+        """Waits until every study was taken."""
+        for _ in self.threads:
+            self.studies.put(None)
+        for thread in self.threads:
+            thread.join(600)
 
 
 def kill_while_sending(
-    folder: Path, *, studies: int, senders: int, kills: int, pause_s: tuple[float, float], seed: int = 1
+    folder: Path,
+    *,
+    studies: int,
+    senders: int,
+    kills: int,
+    pause_s: tuple[float, float],
+    seed: int = 1,
+    slices: int = 5,
+    command: Sequence[str] = (sys.executable, str(HERE / "killed_node.py")),
+    cts: Sequence[Sequence[Path]] | None = None,
 ) -> Tally:
-    """Sends studies and kills meanwhile; waits until everything is done, then counts."""
+    """Sends studies and kills meanwhile; waits until everything is done, then counts.
+
+    The studies are spread over the kills, so that there is work whenever something is killed.
+
+    Args:
+        pause_s: shortest and longest time before a kill.
+        slices: of each study.
+        command: starts the node; default: with quick workers.
+        cts: the studies; default: small ones are made.
+    """
     rng = random.Random(seed)
-    cts = make_studies(folder / "cts", studies)
+    cts = cts or make_studies(folder / "cts", studies, slices)
     tps = Peer()
-    node = KilledNode(folder, tps.port, (sys.executable, str(HERE / "killed_node.py")), {})
+    node = KilledNode(folder, tps.port, command, {})
     hits: Counter[str] = Counter()
+    given = 0
     try:
-        threads = send_all(node.port, cts, senders)
+        sending = Senders(node.port, senders)
         for number in range(kills):
+            while given < min(studies, senders + round(studies * (number + 1) / kills)):
+                sending.studies.put(cts[given])
+                given += 1
             time.sleep(rng.uniform(*pause_s))
+            hits["busy"] += bool(sending.studies.qsize() or _at_work(node))
             workers = node.worker_ids()
             if number % 2 and workers:
                 _kill(rng.choice(workers))
@@ -199,8 +225,7 @@ def kill_while_sending(
             else:
                 node.kill()
                 hits["node"] += 1
-        for thread in threads:
-            thread.join(300)
+        sending.finish()
         failed = _finish(node)
         wait_for(lambda: len(set(tps.uids)) >= len(node.rows("SELECT id FROM jobs WHERE state = 'sent'")), 60)
         node.end()
@@ -209,6 +234,14 @@ def kill_while_sending(
         if node.process.poll() is None:
             node.process.kill()
         tps.close()
+
+
+def _at_work(node: KilledNode) -> bool:
+    """Whether a series is being received, or a job is not at its destination yet."""
+    return bool(
+        node.rows("SELECT 1 FROM series WHERE state IN ('receiving', 'complete') LIMIT 1")
+        or node.rows("SELECT 1 FROM jobs WHERE state IN ('waiting', 'working', 'sending') LIMIT 1")
+    )
 
 
 def _kill(process: int) -> None:
@@ -234,7 +267,7 @@ def _finish(node: KilledNode) -> int:
         jobs = {str(r[0]) for r in node.rows("SELECT DISTINCT state FROM jobs")}
         return series == {"contoured"} and jobs <= {"sent", "superseded"}
 
-    wait_for(done, 300)
+    wait_for(done, 600)
     return failed
 
 
@@ -248,6 +281,7 @@ def _tally(node: KilledNode, tps: Peer, studies: int, hits: Counter[str], failed
         studies=studies,
         node_kills=hits["node"],
         worker_kills=hits["worker"],
+        while_busy=hits["busy"],
         lost=studies - len(at_destination),
         twice=sum(len(uids) > 1 for uids in at_destination.values()),
         changed=sum(len(texts) > 1 for texts in contents.values()),
