@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from contour_ai.bundle import default_bundle, load_bundle
+from contour_ai.bundle.commissioned_record import record_of, records_folder
 from contour_ai.derived.recipe import load_recipe
 from contour_ai.dicom.profile import load_profile
 from contour_ai.errors import ContourAIError
-from contour_ai.node.config import NodeConfig, rule_name
+from contour_ai.node.config import NodeConfig, Rule, rule_name
 from contour_ai.node.receiver import server_context
+from contour_ai.node.requirements import model_of, unmet
 from contour_ai.node.sending import echo
 from contour_ai.structures.template_files import load_template
 
@@ -67,22 +68,26 @@ def _storage(config: NodeConfig) -> Iterator[Found]:
     yield Found(f"storage {storage}: {free:.1f} GB free, wanted {config.keep.free_gb:g}", 0 if enough else 2)
 
 
-def _rule(name: str, rule: object) -> Iterator[Found]:
-    from contour_ai.node.config import Rule
-
-    assert isinstance(rule, Rule)
+def _rule(name: str, rule: Rule) -> Iterator[Found]:
     try:
-        bundle = load_bundle(rule.model) if rule.model else default_bundle()
+        bundle = model_of(rule)
         unknown = [roi for roi in rule.rois or () if roi not in (*bundle.roi_names, "Body")]
         load_profile(rule.profile)
         if rule.derive:
             load_recipe(rule.derive)
         if rule.template:
             load_template(rule.template)
+        record = record_of(bundle)
     except ContourAIError as error:
         yield Found(f"{name}: {error.what} {error.found or ''}".strip(), 4)
         return
     if unknown:
         yield Found(f"{name}: model {bundle.name} has no ROI {', '.join(unknown)}", 4)
+    if reason := unmet(rule):
+        yield Found(f"{name}: {reason}; records are looked for in {records_folder()}", 4)
+        return
     phantom = " (a phantom model: never for patients)" if bundle.kind == "phantom" else ""
-    yield Found(f"{name}: model {bundle.name} {bundle.version}{phantom}, profile {rule.profile}")
+    commissioned = "not commissioned on this machine" if record is None else f"commissioned {record}"
+    yield Found(
+        f"{name}: model {bundle.name} {bundle.version}{phantom}, {commissioned}, profile {rule.profile}"
+    )

@@ -83,6 +83,9 @@ class Rule:
     """Where several series of a study fit: contour all, only the newest, only that of the thinnest slices, or ask."""
     model: str = ""
     """Name or folder of the model; empty for the default one."""
+    require: Literal["commissioned"] | None = None
+    """commissioned: contour only with a model that is commissioned on this machine as it is now (`contour-ai commission
+    --signed-by`); otherwise the job is set aside and nothing is sent. null for any model."""
     rois: tuple[str, ...] | None = None
     """Only these ROIs of the model; null for all."""
     profile: str = "generic"

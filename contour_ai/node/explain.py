@@ -8,6 +8,7 @@ from pathlib import Path
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import scan
 from contour_ai.node.config import NodeConfig
+from contour_ai.node.requirements import unmet
 from contour_ai.node.rules import SeriesFacts, choose_rule
 from contour_ai.node.series import check_files
 from contour_ai.node.store import series_facts
@@ -38,6 +39,8 @@ def explain_folder(config: NodeConfig, folder: Path) -> Iterator[str]:
             rule = choice.rule
             to = ", ".join(rule.send_to) or "nobody: the result stays on the page"
             yield f"  {choice.name}: model {rule.model or 'default'}, profile {rule.profile}, sent to {to}"
+            if reason := unmet(rule):
+                yield f"  it would be set aside, and nothing sent: {reason}"
             if rule.several != "all":
                 yield f"  of several such series of a study: {rule.several}"
         state = check_files(list(series.paths))

@@ -26,6 +26,7 @@ class JobSettings:
 
     Args:
         model: name or folder; empty for the default one.
+        require: `commissioned` where a model that is not is never used.
         send_to: names of destinations.
         hold: whether the result waits for a confirmation.
     """
@@ -37,6 +38,7 @@ class JobSettings:
     template: str | None
     send_to: tuple[str, ...]
     hold: bool
+    require: str | None = None
 
     @classmethod
     def of(cls, rule: Rule, config: NodeConfig) -> JobSettings:
@@ -50,6 +52,7 @@ class JobSettings:
             template=rule.template,
             send_to=rule.send_to,
             hold=hold or any(config.destinations[name].hold for name in rule.send_to),
+            require=rule.require,
         )
 
     @classmethod

@@ -20,6 +20,7 @@ from contour_ai.node.drift import look_for_drift
 from contour_ai.node.intake import Intake
 from contour_ai.node.jobs import JobBook
 from contour_ai.node.receiver import Receiver
+from contour_ai.node.requirements import unmet_rules
 from contour_ai.node.retention import delete_old
 from contour_ai.node.returned import pair_returned
 from contour_ai.node.sending import Sent, send_files
@@ -77,6 +78,7 @@ class Node:
             ConfigError: the port cannot be opened.
         """
         removed, again = self.store.clean(), self.book.recover()
+        self._warn_of_rules()
         logger.info("start: %d unfinished files removed, %d jobs taken up again", removed, again)
         self.port = self.receiver.start()
         models = tuple(dict.fromkeys(rule.model for rule in self.config.rules))
@@ -130,7 +132,15 @@ class Node:
         self.reload_error = ""
         self._start_senders()
         self.audit.write("node", "configuration read", needs_restart=waiting)
-        return "taken up" + (f"; only a new start changes {', '.join(waiting)}" if waiting else "")
+        told = [f"only a new start changes {', '.join(waiting)}"] if waiting else []
+        return "; ".join(["taken up", *told, *self._warn_of_rules()])
+
+    def _warn_of_rules(self) -> list[str]:
+        """What is wrong with rules as they are now; they are used all the same, as it may be put right meanwhile."""
+        found = list(unmet_rules(self.config))
+        for text in found:
+            logger.warning("%s", text)
+        return found
 
     # -- parts ----------------------------------------------------------------------------------------------
 

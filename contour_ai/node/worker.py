@@ -37,6 +37,7 @@ class Order:
         out_dir: where the result goes.
         model: name or folder; empty for the default one.
         uids_from: fixes the UIDs of the structure set.
+        require: `commissioned` where a model that is not is never used.
     """
 
     job: int
@@ -48,6 +49,7 @@ class Order:
     derive: str | None
     template: str | None
     uids_from: str
+    require: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,7 @@ class Models:
 
 def carry_out(order: Order, models: Models) -> Answer:
     """Contours the patient of an order; an error is an answer, too."""
+    from contour_ai.bundle.commissioned_record import refuse_uncommissioned
     from contour_ai.pipeline._predict import PredictOptions, predict
 
     out_dir = Path(order.out_dir)
@@ -116,7 +119,10 @@ def carry_out(order: Order, models: Models) -> Answer:
         uids_from=order.uids_from,
     )
     try:
-        predict(Path(order.images), models.get(order.model), out_dir, options)
+        model = models.get(order.model)
+        if order.require:
+            refuse_uncommissioned(model.bundle)
+        predict(Path(order.images), model, out_dir, options)
     except ContourAIError as error:
         where = f" ({error.found})" if error.found else ""
         print(error, file=sys.stderr, flush=True)

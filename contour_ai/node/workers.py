@@ -216,6 +216,7 @@ def _order(job: Row, book: JobBook, images: Callable[[str], Path]) -> Order:
         profile=settings.profile,
         derive=settings.derive,
         template=settings.template,
+        require=settings.require,
         uids_from=job["uid_seed"],
     )
 
