@@ -216,6 +216,17 @@ def test_what_is_known_about_a_model_reads_back(tmp_path: Path) -> None:
     assert "other_runs" not in content["results"] and content["training"] == {"steps": 10}
 
 
+def test_an_organ_of_one_piece_keeps_one_part_unless_the_model_says_why() -> None:
+    bundle, _ = small_bundle()
+    assert replace(bundle, postprocess={}).postprocess_of("Brainstem").largest_component
+    several = {"Brainstem": RoiPostprocess(several_parts="drawn in two parts by our guideline")}
+    assert not replace(bundle, postprocess=several).postprocess_of("Brainstem").largest_component
+    assert "several_parts: drawn in two parts" in describe(replace(bundle, postprocess=several))
+    assert "several_parts" not in describe(bundle)
+    with pytest.raises(ConfigError, match=r"keeps its largest part only, or has a reason"):
+        RoiPostprocess(largest_component=True, several_parts="x")
+
+
 def test_a_model_of_0_1_is_written_as_it_was_read() -> None:
     """Keys, order and numbers of a description that has every record."""
     folder = Path(__file__).parents[1] / "models" / "headneck-openkbp"
@@ -365,4 +376,5 @@ def test_a_commissioning_counts_for_these_weights_and_rules_alone(
         "by A. Physicist on 2026-05-01, 1 patients, 1 limits kept"
         in CliRunner().invoke(command, ["show", "small"]).output
     )
-    assert record_of(replace(bundle, postprocess={})) is None
+    other = {"Brainstem": RoiPostprocess(threshold=0.4, largest_component=True)}
+    assert record_of(replace(bundle, postprocess=other)) is None

@@ -28,6 +28,25 @@ def test_components() -> None:
     assert (shifted > limit).sum() == 64 and shifted[5, 11, 11] == 1.0 and shifted[1, 8, 8] < limit
 
 
+def test_of_parts_alike_in_size_the_one_at_the_organs_place_stays() -> None:
+    logit = np.full((30, 12, 12), -4.0, np.float32)
+    logit[1:5, 1:5, 1:5] = 3.0  # 64 voxels, 20 slices below the organ's place
+    logit[22:26, 1:5, 1:4] = 2.0  # 48
+    logit[28, 8, 8] = 2.0  # nearest, and no rival
+    rule = RoiPostprocess(largest_component=True)
+
+    def from_place(centre: tuple[float, float, float]) -> float:
+        return abs(centre[0] - 28)
+
+    kept, _ = apply_rule(logit, rule, 0.01, None, from_place)
+    assert (kept[20:] > 0).sum() == 48 and not (kept[:20] > 0).any()
+    small = logit.copy()
+    small[24:26, 1:5, 1:4] = -4.0  # 24 voxels are no rival
+    kept, _ = apply_rule(small, rule, 0.01, None, from_place)
+    assert (kept[:20] > 0).sum() == 64 and not (kept[20:] > 0).any()
+    assert (apply_rule(logit, rule, 0.01)[0][:20] > 0).sum() == 64, "without a place the largest stays"
+
+
 def test_parts_below_the_threshold_stay_where_they_touch_a_sure_one() -> None:
     logit = np.full((4, 8, 20), -6.0, np.float32)
     logit[1:3, 2:6, 2:8] = 2.0

@@ -19,6 +19,7 @@ from contour_ai.quality.contour_verdict import POOLED, ContourModel
 from contour_ai.quality.ranges import Ranges
 from contour_ai.settings import to_mapping
 from contour_ai.structures import RoiInfo, flip_pairs
+from contour_ai.structures.pieces import is_one_piece
 from contour_ai.volume import MAX_ROIS
 
 if TYPE_CHECKING:
@@ -64,16 +65,23 @@ class RoiPostprocess:
     threshold: float = 0.5
     """Probability from which a voxel belongs to the ROI."""
     largest_component: bool = False
-    """Keep the largest connected part only."""
+    """Keep the largest connected part only. Organs of one piece (`structures.pieces`) keep one in any case, unless
+    `several_parts` says why not."""
     min_volume_cm3: float = 0.0
     """Connected parts below this volume are removed."""
     expected_dice: bool = False
     """Draw each patient's contour where the Dice to be expected is highest: at a probability between 0.2 and
     `threshold`. Parts that nowhere reach `threshold` are removed. Needs probabilities that mean what they say."""
+    several_parts: str = ""
+    """Why an organ that is one piece may have several parts in this model, for the card ("" for no reason)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1 or self.min_volume_cm3 < 0:
             raise ConfigError("A post-processing value makes no sense.", found=self)
+        if self.several_parts and self.largest_component:
+            raise ConfigError(
+                "A ROI keeps its largest part only, or has a reason for several.", found=self.several_parts
+            )
 
     @property
     def threshold_logit(self) -> float:
@@ -196,7 +204,8 @@ class ModelBundle:
     @property
     def inference_fingerprint(self) -> str:
         """SHA-256 of all that decides a contour: weights, ROIs, preprocessing, how the network is run, rules."""
-        mapping = to_mapping(replace(self, folder=Path()))
+        rules = {roi: self.postprocess_of(roi) for roi in self.roi_names}
+        mapping = to_mapping(replace(self, folder=Path(), postprocess=rules))
         wanted = (
             "rois",
             "preprocess",
@@ -230,8 +239,11 @@ class ModelBundle:
         return self.training.mirrored_samples
 
     def postprocess_of(self, roi: str) -> RoiPostprocess:
-        """What is done to a ROI's prediction."""
-        return self.postprocess.get(roi, RoiPostprocess())
+        """What is done to a ROI's prediction; an organ of one piece keeps its largest part."""
+        rule = self.postprocess.get(roi, RoiPostprocess())
+        if is_one_piece(roi) and not rule.several_parts:
+            return replace(rule, largest_component=True)
+        return rule
 
     def calibrate_network(self, network: ResidualUNet3d) -> None:
         """Divides the logits of a network with this bundle's own weights by the temperatures, in its last layer."""

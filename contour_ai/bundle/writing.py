@@ -78,6 +78,9 @@ def describe(bundle: ModelBundle) -> str:
     for key in ("data", "training", "provenance"):
         mapping[key] = without_defaults(getattr(bundle, key))
     mapping["results"] = results_mapping(bundle.results)
+    for rule in mapping["postprocess"].values():
+        if not rule["several_parts"]:
+            del rule["several_parts"]
     return to_yaml({"format": FORMAT, **mapping})
 
 

@@ -67,6 +67,14 @@ def counted(number: int, one: str, several: str | None = None) -> str:
     return f"{number} {one}" if number == 1 else f"{number} {several or one + 's'}"
 
 
+# -- what was predicted --------------------------------------------------------------------------------------------
+
+
+def removed_outside_body(roi: str, volume_cm3: float) -> Note:
+    """What of a predicted contour lay outside the body."""
+    return Note(f"{roi}: {volume_cm3:.2g} cm3 outside the body were removed", "outside-body", roi=roi)
+
+
 # -- which ROIs ----------------------------------------------------------------------------------------------------
 
 

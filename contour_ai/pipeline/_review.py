@@ -20,7 +20,7 @@ from contour_ai.dicom.scan import PatientFiles, find_patient
 from contour_ai.dicom.structure_set_choice import choose_structure_set
 from contour_ai.errors import InputError
 from contour_ai.files import atomic_folder, private_file, safe_name, write_text
-from contour_ai.pipeline._predict.contouring import run_network
+from contour_ai.pipeline._predict.contouring import part_places, run_network
 from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, bundle_of, load_model
 from contour_ai.pipeline._predict.opening import Opened, open_patient
 from contour_ai.pipeline._predict.options import PredictOptions
@@ -218,8 +218,10 @@ def _predicted(opened: Opened, model: LoadedModel | LoadingModel, clock: StageCl
     logits = run_network(prepared, loaded, None, clock)
     voxel_cm3 = float(np.prod(prepared.grid.spacing_mm)) / 1000
     found: dict[str, Bool] = {}
+    places = part_places(opened, logits, loaded.bundle)
     for said, name in zip(logits, loaded.bundle.roi_names, strict=True):
-        logit, threshold = apply_rule(said, loaded.bundle.postprocess_of(name), voxel_cm3, prepared.body)
+        rule = loaded.bundle.postprocess_of(name)
+        logit, threshold = apply_rule(said, rule, voxel_cm3, prepared.body, places.distance(name))
         found[name] = (logit > threshold) & prepared.body
     return found
 

@@ -30,6 +30,7 @@ from contour_ai.quality.figures import (
     image_figures,
     roi_figures,
 )
+from contour_ai.quality.part_places import PartPlaces
 from contour_ai.quality.ranges import Ranges, ranges_of
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.cache import Case
@@ -199,8 +200,17 @@ def measured_confidence(
         logits = predictor.logits(case.hu)
         body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij)
         voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
+        places = PartPlaces(
+            logits,
+            bundle.roi_names,
+            np.asarray(case.hu),
+            case.spacing_mm_kij,
+            bundle.preprocess.outside_hu,
+            bundle.ranges,
+        )
         for r, roi in enumerate(bundle.roi_names):
-            logit, threshold = apply_rule(logits[r], bundle.postprocess_of(roi), voxel_cm3, body.mask)
+            rule = bundle.postprocess_of(roi)
+            logit, threshold = apply_rule(logits[r], rule, voxel_cm3, body.mask, places.distance(roi))
             mask = (logit > threshold) & body.mask
             share = flat_share(logit, mask, body, threshold)
             if share is not None and roi in case.rois and case.presence[case.rois.index(roi)]:

@@ -31,7 +31,7 @@ from contour_ai.pipeline.summary import (
     SummaryScores,
 )
 from contour_ai.quality.figures import ct_figures
-from contour_ai.quality.flag import EXTERNAL, Evidence, Flag
+from contour_ai.quality.flag import EXTERNAL, NOTHING_OUTSIDE, Evidence, Flag, RemovedOutside
 from contour_ai.quality.verdict import RoiVerdict, Verdict
 from contour_ai.render import CAUTION
 from contour_ai.structures import RoiInfo
@@ -51,6 +51,7 @@ class PredictedRoi:
         threshold: the logit of its surface.
         left_out: (k, i, j) on the model's grid, of what the network was sure of and a rule refused; None for nothing,
             and once the flags are found.
+        outside: what of the contour lay outside the body and was removed.
     """
 
     info: RoiInfo
@@ -60,11 +61,14 @@ class PredictedRoi:
     logit: NDArray[np.float32] | None = None
     threshold: float = 0.0
     left_out: NDArray[np.bool_] | None = None
+    outside: RemovedOutside = NOTHING_OUTSIDE
 
     @property
     def evidence(self) -> Evidence:
         """What the flags are found from."""
-        return Evidence(self.info, self.box, self.inside, self.logit, self.threshold, self.left_out)
+        return Evidence(
+            self.info, self.box, self.inside, self.logit, self.threshold, self.left_out, self.outside
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

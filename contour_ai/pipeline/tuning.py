@@ -31,6 +31,8 @@ from contour_ai.pipeline.held_back import picked_cases
 from contour_ai.postprocess import LOWEST_LOGIT, keep_components
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.quality.figures import body_of
+from contour_ai.quality.part_places import Distance, PartPlaces
+from contour_ai.structures.pieces import is_one_piece
 from contour_ai.training.cache import Case
 from contour_ai.volume import roi_voxels
 
@@ -49,6 +51,8 @@ CANDIDATES = FIXED + EXPECTED
 """The simplest first. They have no number of their own, so that a choice among them can follow chance but little: a
 fixed threshold for each ROI was tried, and lost on patients left out of its choice."""
 USUAL = 0
+ONE_PIECE = tuple(n for n, rule in enumerate(CANDIDATES) if rule.largest_component)
+"""Those for an organ of one piece, whatever they gain; the usual one first."""
 
 LEVELS = np.arange(0.0, -6.1, -0.25)
 """Logits of contours that are drawn where the expected Dice is highest, from among which the nearest is taken."""
@@ -161,6 +165,10 @@ def _add(
     body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij).mask
     bits = np.asarray(case.bits)
     voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
+    outside = bundle.preprocess.outside_hu
+    places = PartPlaces(
+        logits[""], bundle.roi_names, np.asarray(case.hu), case.spacing_mm_kij, outside, bundle.ranges
+    )
     for channel, roi in enumerate(bundle.roi_names):
         if roi not in case.rois or not case.presence[case.rois.index(roi)]:
             continue
@@ -168,12 +176,18 @@ def _add(
         seen = found[roi]
         seen.counts.append(LogitCounts.of(logits[""][channel][body], truth[body]))
         inside = {way: np.where(body, values[channel], -np.inf) for way, values in logits.items()}
-        seen.fixed.append([_dice(inside[""], truth, rule, voxel_cm3) for rule in FIXED])
+        whole = places.distance(roi)
+        seen.fixed.append([_dice(inside[""], truth, rule, voxel_cm3, distance=whole) for rule in FIXED])
         # Few voxels come near the ROI, and its parts are looked for many times.
-        box = bounding_box((inside[""] > LEVELS[-1]) | truth) or (slice(None), slice(None), slice(None))
+        box = bounding_box((inside[""] > LEVELS[-1]) | truth) or (
+            slice(0, None),
+            slice(0, None),
+            slice(0, None),
+        )
         near, there = inside[""][box], truth[box]
+        distance = None if whole is None else _moved(whole, [s.start for s in box])
         seen.levels.append(
-            [[_dice(near, there, rule, voxel_cm3, level) for level in LEVELS] for rule in EXPECTED]
+            [[_dice(near, there, rule, voxel_cm3, level, distance) for level in LEVELS] for rule in EXPECTED]
         )
         for way in logits:
             if way:
@@ -188,9 +202,15 @@ def _dice(
     rule: RoiPostprocess,
     voxel_cm3: float,
     level: float = 0.0,
+    distance: Distance | None = None,
 ) -> float:
     """Dice of a rule with its contour at `level`."""
-    return dice(keep_components(logit, rule, voxel_cm3, level) > np.float32(level), truth)
+    return dice(keep_components(logit, rule, voxel_cm3, level, distance) > np.float32(level), truth)
+
+
+def _moved(distance: Distance, start: Sequence[int]) -> Distance:
+    """The same of a centre in a box that begins at `start`."""
+    return lambda centre: distance((centre[0] + start[0], centre[1] + start[1], centre[2] + start[2]))
 
 
 def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, dtype: str) -> ModelBundle:
@@ -203,12 +223,18 @@ def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, 
         temperature = sum(seen.counts, LogitCounts()).temperature()
         calibration[roi] = _calibration(seen.counts, temperature)
         dices = seen.dice()
-        chosen = chosen_rule(dices)
-        rule = replace(CANDIDATES[chosen], min_volume_cm3=bundle.postprocess_of(roi).min_volume_cm3)
+        given = bundle.postprocess_of(roi)
+        one_piece = is_one_piece(roi) and not given.several_parts
+        chosen = chosen_rule(dices, one_piece=one_piece)
+        without = ONE_PIECE[0] if one_piece else USUAL
+        rule = replace(CANDIDATES[chosen], min_volume_cm3=given.min_volume_cm3)
+        if given.several_parts and not rule.largest_component:
+            rule = replace(rule, several_parts=given.several_parts)
         postprocess.pop(roi, None)
         if rule != RoiPostprocess():
             postprocess[roi] = rule
-            usual, gained = dices[:, USUAL], dices[:, chosen]
+        if chosen != without:
+            usual, gained = dices[:, without], dices[:, chosen]
             rules[roi] = RuleGain(
                 dice_without=round(float(usual.mean()), 4),
                 dice_with=round(float(gained.mean()), 4),
@@ -234,16 +260,18 @@ def _described(bundle: ModelBundle, found: Mapping[str, _OfRoi], patients: int, 
     return replace(bundle, postprocess=postprocess, calibration=calibration, results=results)
 
 
-def chosen_rule(dice: NDArray[np.float64]) -> int:
+def chosen_rule(dice: NDArray[np.float64], *, one_piece: bool = False) -> int:
     """Which of `CANDIDATES` to take: the usual one unless the best gains `GAIN`; of nearly equal ones the first.
 
     Args:
         dice: (patients, candidates).
+        one_piece: only from among `ONE_PIECE`.
     """
-    means = dice.mean(0)
-    if means.max() - means[USUAL] < GAIN:
-        return USUAL
-    return int(np.flatnonzero(means > means.max() - GAIN / 2)[0])
+    among = np.array(ONE_PIECE if one_piece else range(len(CANDIDATES)))
+    means = dice.mean(0)[among]
+    if means.max() - means[0] < GAIN:
+        return int(among[0])
+    return int(among[np.flatnonzero(means > means.max() - GAIN / 2)[0]])
 
 
 def _calibration(counts: Sequence[LogitCounts], temperature: float) -> RoiCalibration:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from contour_ai.box import Box, bounding_box
 from contour_ai.quality.figures import Body
 from contour_ai.quality.flag import Evidence, Flag, ImageEvidence, make_flag, numbers_text
 from contour_ai.quality.ranges import RoiRanges
-from contour_ai.quality.wording import at_most, share_beyond
+from contour_ai.quality.wording import at_most, direction_text, share_beyond
 
 Bool = NDArray[np.bool_]
 
@@ -77,10 +78,30 @@ def left_out_flags(roi: Evidence, image: ImageEvidence) -> list[Flag]:
     everywhere = (slice(0, None), slice(0, None), slice(0, None))
     slices = _ct_slices(roi.left_out, roi.left_out, 0.5, everywhere, image)
     reason = (
-        f"the network drew {volume:.2g} cm3 more in other parts, which the model's rule leaves out, "
+        f"the network drew {volume:.2g} cm3 more{_where_left_out(roi, image)}, which the model's rule leaves out, "
         f"{numbers_text(slices, image.grid)}; usual {at_most(LEFT_OUT_CM3)} cm3"
     )
     return [make_flag("left_out", reason, volume, None, LEFT_OUT_CM3, "cm3", slices)]
+
+
+def _where_left_out(roi: Evidence, image: ImageEvidence) -> str:
+    """How many parts, and where the largest lies to what is kept."""
+    assert roi.left_out is not None and roi.logit is not None
+    kept = bounding_box(roi.logit > roi.threshold)
+    labels, count = ndimage.label(roi.left_out, np.ones((3, 3, 3)))
+    parts = " in another part" if count == 1 else f" in {count} other parts"
+    if kept is None:
+        return parts
+    largest = int(np.bincount(labels.ravel())[1:].argmax()) + 1
+    there = np.array(ndimage.center_of_mass(labels == largest))
+    inside = roi.logit[kept] > roi.threshold
+    here = np.array(ndimage.center_of_mass(inside)) + [s.start for s in kept]
+    place = direction_text((there - here) * image.model_grid.spacing_mm)
+    return (
+        f"{parts}, {place} the one that is kept"
+        if count == 1
+        else f"{parts}, the largest {place} the kept one"
+    )
 
 
 def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -20,6 +20,7 @@ Bool = NDArray[np.bool_]
 EXTERNAL = "EXTERNAL"
 CODES: Mapping[str, str] = {
     "empty": "the model found nothing",
+    "speck": "a volume far below what any such organ has",
     "touches_scan_end": "reaches the first or last slice, which few training patients' contours do",
     "touches_field_of_view": "reaches the border of the image",
     "parts": "more separate parts than training patients have",
@@ -79,6 +80,32 @@ class Flag:
     slices: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class RemovedOutside:
+    """What of a contour lay outside the body, and was removed.
+
+    Args:
+        volume_cm3: of the CT's voxels.
+        slices: numbers of the slices concerned, from 1.
+    """
+
+    volume_cm3: float = 0.0
+    slices: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, beyond: Bool, box: Box, grid: Grid) -> RemovedOutside:
+        """From the mask (k, i, j) of what was removed, in `box` on the CT's grid."""
+        counts = np.count_nonzero(beyond, axis=(1, 2))
+        held = np.flatnonzero(counts)
+        if not held.size:
+            return NOTHING_OUTSIDE
+        volume = float(counts @ grid.voxel_volumes_cm3[box[0]])
+        return cls(volume, tuple(int(k) + box[0].start + 1 for k in held))
+
+
+NOTHING_OUTSIDE = RemovedOutside()
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """One predicted ROI, on the CT's grid and on the model's.
@@ -90,6 +117,7 @@ class Evidence:
         logit: (k, i, j) on the model's grid, what was refused pushed below `threshold`; None for a ROI by rule.
         threshold: the logit of its surface.
         left_out: (k, i, j) on the model's grid, of what the network was sure of and a rule refused; None for nothing.
+        outside: what of the contour lay outside the body and was removed.
     """
 
     info: RoiInfo
@@ -98,6 +126,7 @@ class Evidence:
     logit: NDArray[np.float32] | None = None
     threshold: float = 0.0
     left_out: Bool | None = None
+    outside: RemovedOutside = NOTHING_OUTSIDE
 
 
 @dataclass(frozen=True, eq=False)

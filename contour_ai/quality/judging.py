@@ -31,6 +31,7 @@ LONG_SCAN_MM = 150.0
 IMPORTANCE: Sequence[str] = (
     "other_region",
     "empty",
+    "speck",
     "wrong_side",
     "volume",
     "position_to_rois",
@@ -83,6 +84,8 @@ def is_gross(flag: Flag) -> bool:
     value, low, high = flag.value, flag.low, flag.high
     if value is None:
         return False
+    if flag.code == "speck":
+        return low is not None and value * GROSS_SMALL_RATIO < low
     if flag.code == "volume":
         too_large = high is not None and value > GROSS_RATIO * high
         return too_large or (low is not None and value * GROSS_SMALL_RATIO < low)

@@ -9,15 +9,24 @@ from scipy import ndimage
 from contour_ai.box import Box
 from contour_ai.grid import Grid
 from contour_ai.quality.figures import holes_in_slices
-from contour_ai.quality.flag import EXTERNAL, Evidence, Flag, make_flag, numbers_text
+from contour_ai.quality.flag import EXTERNAL, Evidence, Flag, all_slices, make_flag, numbers_text
 from contour_ai.quality.ranges import RoiRanges
-from contour_ai.quality.wording import at_most
+from contour_ai.quality.wording import at_most, direction_text
+from contour_ai.structures.pieces import is_one_piece
+from contour_ai.structures.plausible import plausible_volume_cm3
 
 Bool = NDArray[np.bool_]
 
 
 HOLE_CM3 = 0.1
 """Smaller holes are not worth a look."""
+SPECK_CM3 = 0.05
+"""A ROI that is no organ of a known size and smaller than this is a speck: tables show it as 0.0 or 0.1 cm3."""
+SECOND_CM3, SECOND_MM = 0.5, 20.0
+"""A second part of an organ of one piece is named when it is larger, and farther from the largest, than this, whatever
+the training patients have."""
+OUTSIDE_CM3, OUTSIDE_SHARE = 0.5, 0.02
+"""More of a contour than the larger of both outside the body is worth a look."""
 USUALLY = 0.3
 """What so many training patients have is no reason to look twice."""
 
@@ -30,9 +39,61 @@ def shape_flags(roi: Evidence, grid: Grid, usual: RoiRanges | None = None) -> li
         return [make_flag("empty", reason, 0.0, least, None, "cm3")]
     if roi.info.interpreted_type == EXTERNAL:
         return []
+    flags = _speck_flags(roi, grid, usual) + _outside_flags(roi, grid)
     usual = usual or RoiRanges(0)
-    flags = _end_flags(roi.inside, roi.box, grid, usual) + _border_flags(roi.inside, roi.box, grid)
+    flags += _end_flags(roi.inside, roi.box, grid, usual) + _border_flags(roi.inside, roi.box, grid)
     return flags + _part_flags(roi, grid, usual)
+
+
+def _speck_flags(roi: Evidence, grid: Grid, usual: RoiRanges | None) -> list[Flag]:
+    """A volume that no such organ has, whatever the model knows: an untrained network leaves specks."""
+    assert roi.box is not None and roi.inside is not None
+    least, bounds = SPECK_CM3, plausible_volume_cm3(roi.info.name)
+    if bounds is not None:
+        cut = roi.box[0].start == 0 or roi.box[0].stop == grid.shape_kij[0]
+        compared = usual is not None and "volume_cm3" in usual.figures
+        least = min(SPECK_CM3, bounds[0]) if cut or compared else bounds[0] / 2
+    volume = float(np.count_nonzero(roi.inside, axis=(1, 2)) @ grid.voxel_volumes_cm3[roi.box[0]])
+    if volume >= least:
+        return []
+    what = f"at least {least:g} cm3 expected" if bounds is not None else "a speck"
+    reason = f"the volume is {volume:.2g} cm3, {what}"
+    return [make_flag("speck", reason, volume, least, None, "cm3", all_slices(roi))]
+
+
+def _second_part(
+    labels: NDArray[np.int32], count: int, roi: Evidence, grid: Grid
+) -> tuple[float, str] | None:
+    """(volume in cm3, where it lies to the largest) of the second largest part of an organ of one piece, where that is
+    more than `SECOND_CM3` and farther away than `SECOND_MM`."""
+    assert roi.box is not None
+    if not is_one_piece(roi.info.name):
+        return None
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    first, second = (int(n) + 1 for n in np.argsort(-sizes, kind="stable")[:2])
+    k, i, j = (s.start for s in roi.box)
+    middles = np.add(ndimage.center_of_mass(labels > 0, labels, [first, second]), (k, i, j))
+    volume = float(sizes[second - 1]) * float(np.mean(grid.voxel_volumes_cm3[roi.box[0]]))
+    here, there = grid.index_to_lps(middles)
+    left, behind, above = there - here
+    if volume <= SECOND_CM3 or float(np.linalg.norm(there - here)) <= SECOND_MM:
+        return None
+    return volume, direction_text((above, behind, left))
+
+
+def _outside_flags(roi: Evidence, grid: Grid) -> list[Flag]:
+    """What was removed of the contour because it lay outside the body, where it is much."""
+    assert roi.box is not None and roi.inside is not None
+    removed = roi.outside
+    kept = float(np.count_nonzero(roi.inside, axis=(1, 2)) @ grid.voxel_volumes_cm3[roi.box[0]])
+    limit = max(OUTSIDE_CM3, OUTSIDE_SHARE * (kept + removed.volume_cm3))
+    if removed.volume_cm3 <= limit:
+        return []
+    reason = (
+        f"{removed.volume_cm3:.2g} cm3 of the contour lay outside the body and were removed, "
+        f"{numbers_text(removed.slices, grid)}; usual {at_most(limit)} cm3"
+    )
+    return [make_flag("outside_body", reason, removed.volume_cm3, None, limit, "cm3", removed.slices)]
 
 
 def _end_flags(inside: Bool, box: Box, grid: Grid, usual: RoiRanges) -> list[Flag]:
@@ -70,7 +131,8 @@ def _part_flags(roi: Evidence, grid: Grid, usual: RoiRanges) -> list[Flag]:
     inside, first = roi.inside, roi.box[0].start + 1
     flags = []
     labels, count = ndimage.label(inside, np.ones((3, 3, 3)))
-    if count > usual.parts:
+    apart = _second_part(labels, count, roi, grid) if count > 1 else None
+    if count > usual.parts or apart is not None:
         voxels_cm3 = grid.voxel_volumes_cm3[roi.box[0]]
         volumes = np.zeros(count + 1)
         for k, part in enumerate(labels):
@@ -79,8 +141,9 @@ def _part_flags(roi: Evidence, grid: Grid, usual: RoiRanges) -> list[Flag]:
         largest = int(volumes.argmax())
         slices = np.flatnonzero(((labels > 0) & (labels != largest)).any(axis=(1, 2))) + first
         rest = volumes.sum() - volumes[largest]
+        where = "" if apart is None else f", the second of {apart[0]:.2g} cm3 {apart[1]} the largest"
         reason = (
-            f"{count} separate parts, usual {at_most(usual.parts)}; all but the largest are {rest:.2g} cm3, "
+            f"{count} separate parts, usual {at_most(usual.parts)}{where}; all but the largest are {rest:.2g} cm3, "
             f"{numbers_text(slices, grid)}"
         )
         flags.append(make_flag("parts", reason, count, None, usual.parts, "", slices))

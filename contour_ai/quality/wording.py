@@ -63,6 +63,16 @@ def _percent(share: float, decimals: int | None) -> str:
     return f"{share:.{decimals or 0}%}"
 
 
+DIRECTIONS = (("above", "below"), ("behind", "in front of"), ("left of", "right of"))
+"""Words for the positive and the negative direction of the model grid's axes: superior, posterior, left."""
+
+
+def direction_text(offset_mm: Sequence[float]) -> str:
+    """Where something lies that is so far superior, posterior and left of another: "104 mm above"."""
+    axis = max(range(3), key=lambda n: abs(offset_mm[n]))
+    return f"{abs(offset_mm[axis]):.0f} mm {DIRECTIONS[axis][int(offset_mm[axis] < 0)]}"
+
+
 def at_most(limit: float, unit: str = "") -> str:
     return f"at most {limit:.0%}" if unit == "%" else f"at most {_plain(limit)}"
 

@@ -31,7 +31,24 @@ def case_with_ball(seed: int) -> tuple[Case, np.ndarray]:
     return Case(f"p{seed}", hu, ball.astype(np.uint8), (ROI,), (True,), SPACING), ball
 
 
+REASON = "drawn so"
+ANY_PARTS = {ROI: RoiPostprocess(several_parts=REASON)}
+
+
+def test_an_organ_of_one_piece_keeps_one_part_whatever_it_gains(bundle: ModelBundle) -> None:  # noqa: F811
+    cases = [case_with_ball(seed)[0] for seed in range(6)]
+    for case in cases:
+        case.bits[np.asarray(case.hu) == 300] = 1  # the loose piece is contoured, too
+    network = bundle.build_network(calibrated=False)
+    done = tuned(bundle, network, cases, "cpu")
+    assert done.postprocess == {ROI: RoiPostprocess(largest_component=True)}
+    assert not done.results.after_the_network.rules, "nothing was gained by choice"
+    done = tuned(replace(bundle, postprocess=ANY_PARTS), network, cases, "cpu")
+    assert not done.postprocess_of(ROI).largest_component, "the model gives a reason"
+
+
 def test_rules_that_gain_are_taken(bundle: ModelBundle) -> None:  # noqa: F811
+    bundle = replace(bundle, postprocess=ANY_PARTS)
     cases = [case_with_ball(seed)[0] for seed in range(6)]
     network = bundle.build_network(calibrated=False)
     done = tuned(bundle, network, cases, "cpu", compare=True)
@@ -73,16 +90,17 @@ def case_with_shell(seed: int, *, together: bool) -> Case:
 
 
 def test_the_contour_of_the_best_expected_dice_is_taken_where_it_is_the_best(bundle: ModelBundle) -> None:  # noqa: F811
-    said = replace(bundle, preprocess=replace(bundle.preprocess, windows_hu=((0.0, 800.0),)))
+    windows = replace(bundle.preprocess, windows_hu=((0.0, 800.0),))
+    said = replace(bundle, preprocess=windows, postprocess=ANY_PARTS)
     done = tuned(said, Said(), [case_with_shell(seed, together=False) for seed in range(10)], "cpu")
     rule = done.postprocess[ROI]
     gain = done.results.after_the_network.rules[ROI]
     assert gain.dice_with > gain.dice_without + 0.1
-    assert rule == RoiPostprocess(expected_dice=True)
+    assert rule == RoiPostprocess(expected_dice=True, several_parts=REASON)
     assert (gain.better_in, gain.worse_in) == (10, 0)
     # Where the shell is there as a whole or not at all, what is expected of its voxels says nothing of the Dice.
     done = tuned(said, Said(), [case_with_shell(seed, together=True) for seed in range(10)], "cpu")
-    assert not done.postprocess
+    assert done.postprocess == ANY_PARTS
 
 
 def test_too_few_patients_change_nothing(bundle: ModelBundle) -> None:  # noqa: F811

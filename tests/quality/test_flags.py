@@ -23,8 +23,17 @@ from contour_ai.quality.figures import (
     offset_mm,
     roi_figures,
 )
-from contour_ai.quality.flag import CODES, Evidence, Flag, ImageEvidence, PatientFlags, numbers_text
+from contour_ai.quality.flag import (
+    CODES,
+    Evidence,
+    Flag,
+    ImageEvidence,
+    PatientFlags,
+    RemovedOutside,
+    numbers_text,
+)
 from contour_ai.quality.flags import find_flags
+from contour_ai.quality.judging import is_gross, judge_roi
 from contour_ai.quality.ranges import (
     IMAGE_FIGURES,
     ROI_FIGURES,
@@ -34,6 +43,7 @@ from contour_ai.quality.ranges import (
     ranges_of,
     robust_range,
 )
+from contour_ai.quality.shape import shape_flags
 from contour_ai.settings import from_mapping, to_mapping
 from contour_ai.structures import roi_info
 
@@ -288,6 +298,58 @@ def test_low_confidence_and_its_slices(usual: Ranges) -> None:
     flags = find_flags([roi], ImageEvidence(wide, None, drawn()[0], GRID, OUTSIDE), known).rois["Brainstem"]
     assert set(only(flags, "low_confidence").slices) <= {7, 8, 9} and only(flags, "low_confidence").slices
     assert flat_share(sharp, np.zeros(SHAPE, bool), body_of(drawn()[0], OUTSIDE, SPACING)) is None
+
+
+def test_a_speck_is_never_clear_and_what_was_removed_outside_the_body_is_said() -> None:
+    _, masks = drawn()
+    speck = np.zeros(SHAPE, bool)
+    speck[10, 20, 20] = True  # 0.015 cm3
+    flag = only(flags_for({"Parotid_L": speck}, None).rois["Parotid_L"], "speck")
+    assert flag.reason == "the volume is 0.015 cm3, at least 1 cm3 expected" and is_gross(flag)
+    few = speck.copy()
+    few[10, 20:23, 20:28] = True  # 0.36 cm3: a quarter of a cm3 or more is not gross
+    assert not is_gross(only(flags_for({"Parotid_L": few}, None).rois["Parotid_L"], "speck"))
+    flag = only(flags_for({"Thing": speck}, None).rois["Thing"], "speck")
+    assert flag.reason == "the volume is 0.015 cm3, a speck" and judge_roi([flag]).verdict == "look"
+    assert "speck" not in codes(flags_for(masks, None).rois["Parotid_L"])
+
+    box = bounding_box(masks["Parotid_L"])
+    assert box is not None
+    beyond = np.zeros(masks["Parotid_L"][box].shape, bool)
+    beyond[2:4] = True
+    removed = RemovedOutside.of(beyond, box, GRID)
+    count = int(np.count_nonzero(beyond))
+    assert removed.volume_cm3 == pytest.approx(count * 0.015)
+    assert removed.slices == (box[0].start + 3, box[0].start + 4)
+    roi = Evidence(roi_info("Parotid_L"), box, masks["Parotid_L"][box], outside=removed)
+    flag = only(tuple(shape_flags(roi, GRID)), "outside_body")
+    assert f"{count * 0.015:.2g} cm3 of the contour lay outside the body and were removed" in flag.reason
+    little = Evidence(roi_info("Parotid_L"), box, masks["Parotid_L"][box], outside=RemovedOutside(0.3, (12,)))
+    assert "outside_body" not in codes(tuple(shape_flags(little, GRID)))
+
+
+def test_a_second_part_of_an_organ_of_one_piece_says_how_large_and_where() -> None:
+    two = np.zeros(SHAPE, bool)
+    two[3:9, 15:25, 20:30] = True
+    two[24:28, 15:20, 20:25] = True  # 1.5 cm3, 61 mm above
+    known = Ranges(9, rois={"Brainstem": RoiRanges(9, parts=2)})
+    flag = only(flags_for({"Brainstem": two}, known).rois["Brainstem"], "parts")
+    assert "the second of 1.5 cm3 60 mm above the largest" in flag.reason
+    assert "parts" not in codes(
+        flags_for({"Thing": two}, Ranges(9, rois={"Thing": RoiRanges(9, parts=2)})).rois["Thing"]
+    )
+    logit = np.where(two, np.float32(4), np.float32(-4))
+    left_out = two.copy()
+    left_out[:20] = False
+    kept = np.where(left_out, np.float32(-4), logit)
+    box = bounding_box(two & ~left_out)
+    assert box is not None
+    roi = Evidence(roi_info("Brainstem"), box, two[box], kept, left_out=left_out)
+    image = ImageEvidence(GRID, None, drawn()[0], GRID, OUTSIDE)
+    flag = only(find_flags([roi], image).rois["Brainstem"], "left_out")
+    assert flag.reason.startswith(
+        "the network drew 1.5 cm3 more in another part, 60 mm above the one that is kept"
+    )
 
 
 def test_unlike_the_training_images(usual: Ranges) -> None:

@@ -20,8 +20,9 @@ from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.postprocess import apply_rule
 from contour_ai.preprocess import SPARSE, Prepared, Resampler, resample_logits_to_ct
 from contour_ai.progress import no_progress
-from contour_ai.quality.flag import EXTERNAL, ImageEvidence, PatientFlags
+from contour_ai.quality.flag import EXTERNAL, ImageEvidence, PatientFlags, RemovedOutside
 from contour_ai.quality.flags import find_flags
+from contour_ai.quality.part_places import PartPlaces
 from contour_ai.structures import roi_info
 
 BODY = "Body"
@@ -109,11 +110,20 @@ def restore_rois(
     resampler: Resampler = SPARSE,
 ) -> list[PredictedRoi]:
     """The ROIs asked for on the CT's grid, from the logits (R, k, i, j) on the model's."""
-    return [_restored(name, patient, logits, bundle, resampler) for name in wanted]
+    places = part_places(patient, logits, bundle)
+    return [_restored(name, patient, places, bundle, resampler) for name in wanted]
+
+
+def part_places(patient: Opened, logits: NDArray[np.float32], bundle: ModelBundle) -> PartPlaces:
+    """Where the organs of a patient are expected, to choose between parts that are alike in size."""
+    prepared = patient.prepared
+    outside = bundle.preprocess.outside_hu
+    spacing = prepared.grid.spacing_mm
+    return PartPlaces(logits, bundle.roi_names, prepared.hu, spacing, outside, bundle.ranges)
 
 
 def _restored(
-    name: str, patient: Opened, logits: NDArray[np.float32], bundle: ModelBundle, resampler: Resampler
+    name: str, patient: Opened, places: PartPlaces, bundle: ModelBundle, resampler: Resampler
 ) -> PredictedRoi:
     """One ROI on the CT's grid: its channel cleaned by the model's rules, or the body by rule."""
     body, grid = patient.body, patient.prepared.grid
@@ -122,8 +132,8 @@ def _restored(
     channel = bundle.roi_names.index(name)
     rule = bundle.postprocess_of(name)
     voxel_cm3 = float(np.prod(grid.spacing_mm)) / 1000
-    said = logits[channel]
-    logit, threshold = apply_rule(said, rule, voxel_cm3, patient.prepared.body)
+    said = places.logits[channel]
+    logit, threshold = apply_rule(said, rule, voxel_cm3, patient.prepared.body, places.distance(name))
     restored = resample_logits_to_ct(logit, grid, patient.ct.grid, threshold=threshold, resampler=resampler)
     found = PredictedRoi(bundle.rois[channel], logit=logit, threshold=threshold)
     if logit is not said:
@@ -134,8 +144,11 @@ def _restored(
     box, level = restored
     # What lies outside the body the network never saw: no contour leaves it.
     outside = ~body[box]
+    beyond = outside & (level > 0)
     level[outside] = -np.abs(level[outside])
     inside = level > 0
+    removed = RemovedOutside.of(beyond, box, patient.ct.grid)
+    found = replace(found, outside=removed)
     return replace(found, box=box, inside=inside, level=level) if inside.any() else found
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from contour_ai.derived.derivation import DerivedRoi
 from contour_ai.dicom.ct import CTSeries
+from contour_ai.dicom.notes import removed_outside_body
 from contour_ai.dicom.rtstruct_write import (
     WrittenStructureSet,
 )
@@ -41,6 +42,8 @@ from contour_ai.quality.judging import judge
 from contour_ai.quality.verdict import SEVERITY, PatientVerdict
 
 REPORT = "report.html"
+OUTSIDE_SAID_CM3 = 0.1
+"""What was removed of a ROI outside the body is said from so much on: less is rounding at the skin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,6 +224,11 @@ def _prediction(
         notes=(
             *patient.files.problems,
             *ct.notes,
+            *(
+                removed_outside_body(roi.info.name, roi.outside.volume_cm3)
+                for roi in rois
+                if roi.outside.volume_cm3 >= OUTSIDE_SAID_CM3
+            ),
             *(() if written is None else written.notes),
             *reference.notes,
         ),
