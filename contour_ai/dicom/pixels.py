@@ -64,6 +64,15 @@ def read_hu(slices: Sequence[Slice], on_done: Callable[[int], None] = lambda don
     raise AssertionError("float32 holds every value")
 
 
+def stored_frames(path: Path, *, compressed: bool) -> NDArray[np.integer]:
+    """(frame, row, column) stored values of a file; compressed ones are decoded in a process of their own.
+
+    Raises:
+        InputError: pixels are missing, cut short, or cannot be decoded.
+    """
+    return _stored_values(path, compressed=compressed)[0]
+
+
 def same_image(a: Slice, b: Slice) -> bool:
     """Whether two slices have the same values in HU."""
     return bool(np.array_equal(read_hu([a]).values, read_hu([b]).values))

@@ -91,7 +91,10 @@ class ImageStore:
         """Removes what a killed process left; nothing of it was acknowledged. Returns how many files."""
         leftovers = list((self.root / TEMPORARY).iterdir())
         for path in leftovers:
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         return len(leftovers)
 
     def add(self, content: bytes, arrival: Arrival) -> Receipt:
@@ -119,7 +122,7 @@ class ImageStore:
         known = self.database.row("SELECT sha256, path FROM instances WHERE sop_uid = ?", sop_uid)
         if known is not None and (self.root / known["path"]).exists():
             same = digest == known["sha256"] or same_instance(
-                content, (self.root / known["path"]).read_bytes()
+                content, (self.root / known["path"]).read_bytes(), self.root / TEMPORARY
             )
             return self._add_known(content, header, digest, same, arrival)
         path = self.series_folder(series_uid) / f"{_digest(sop_uid)}.dcm"

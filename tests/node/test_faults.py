@@ -181,6 +181,39 @@ def test_the_same_instance_in_another_encoding_is_the_same(tmp_path: Path, slice
         assert node.database.rows("SELECT * FROM aside") == []
 
 
+def test_a_copy_that_was_compressed_without_loss_is_the_same_and_one_with_another_pixel_is_not(
+    tmp_path: Path, slices: list[Path]
+) -> None:
+    from pydicom.uid import RLELossless
+
+    from contour_ai.node.store import Arrival, Stored
+
+    def compressed(name: str, *, edit: bool = False, **elements: str) -> bytes:
+        data_set = pydicom.dcmread(slices[0])
+        if edit:
+            data_set.PixelData = bytes([data_set.PixelData[0] ^ 1]) + data_set.PixelData[1:]
+        data_set.compress(RLELossless, generate_instance_uid=False)
+        for keyword, value in elements.items():
+            setattr(data_set, keyword, value)
+        data_set.save_as(tmp_path / name)
+        return (tmp_path / name).read_bytes()
+
+    note = {"DerivationDescription": "Lossless compression", "LossyImageCompression": "00"}
+    arrival = Arrival(association=None, calling_ae="FOLDER", called_ae="CONTOURAI")
+    with running(config_for(tmp_path, rules=())) as node:
+        assert send(node, slices[:1]) == [0]
+        for content, outcome in (
+            (compressed("copy.dcm"), Stored.KNOWN),
+            (compressed("noted.dcm", **note), Stored.KNOWN),
+            (compressed("pixel.dcm", edit=True), Stored.ASIDE),
+            (compressed("moved.dcm", ImagePositionPatient=[0, 0, 999]), Stored.ASIDE),  # type: ignore[arg-type]
+            (compressed("cut.dcm")[:-300], Stored.ASIDE),
+        ):
+            assert node.store.add(content, arrival).outcome is outcome
+        assert len(node.database.rows("SELECT * FROM aside")) == 3
+        assert list((node.storage / "incoming").iterdir()) == []
+
+
 def test_localisers_are_set_aside_and_wait_for_nobody(tmp_path: Path) -> None:
     def localiser(k: int, data_set: pydicom.Dataset) -> None:
         data_set.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
