@@ -82,7 +82,7 @@ def test_structures_are_copied(tmp_path: Path) -> None:
 
 def test_train_and_commission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "contour_ai.pipeline._commission.self_test", lambda: ()
+        "contour_ai.pipeline._commission.run.self_test", lambda: ()
     )  # takes seconds; tested elsewhere
     for number in (1, 2, 3):
         write_patient(tmp_path / "archive" / str(number), number, {"Brainstem": (3, 8, 10)})

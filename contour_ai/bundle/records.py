@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
+from contour_ai.bundle.seen_series import SeenSeries
 from contour_ai.settings import to_mapping
 
 OTHER_RUNS = ("mirrored", "not mirrored", "fp32")
@@ -39,6 +40,9 @@ class DataRecord:
     rois: Mapping[str, RoiData] = field(default_factory=dict)
     flip_pairs: tuple[tuple[str, str], ...] | None = None
     """Left-right pairs that the network knows; None for those that the names say."""
+    seen_series: tuple[SeenSeries, ...] = ()
+    """Salted hashes of the CT series, of this training and of those whose weights it began with; empty where unknown,
+    as in models of contour-ai 0.1."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,11 @@ def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) ->
     metavar="NAME",
     help="Who answers for it: where all limits are kept, the model counts as commissioned on this machine.",
 )
+@click.option(
+    "--keep-trained-on",
+    is_flag=True,
+    help="Measure patients that the model was trained on, too; never counts as commissioned then.",
+)
 @structure_set_option()
 @click.option("--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Names that stand for ROIs.")
 @click.option("--tau", help="Tolerance of the surface DSC, as in evaluate.")
@@ -72,6 +77,7 @@ def command(
     limits_path: Path,
     out_dir: Path,
     signed_by: str | None,
+    keep_trained_on: bool,
     structure_set: str,
     roi_map: Path | None,
     tau: str | None,
@@ -81,9 +87,10 @@ def command(
 ) -> int:
     """Check a model against your own patients and limits before it is used, and write a report to sign.
 
-    Every patient in DATA_DIR with a CT and a structure set is contoured and compared with it; limits by ROI are
-    checked; analytic shapes show whether this installation is exact. OUT gets commissioning.html (to be printed and
-    signed), commissioning.json, the tables of evaluate, one page per patient, and the predictions.
+    Every patient in DATA_DIR with a CT and a structure set is contoured and compared with it; those that the model was
+    trained on are named and left out. Limits by ROI are checked; analytic shapes show whether this installation is
+    exact. OUT gets commissioning.html (to be printed and signed), commissioning.json, the tables of evaluate, one page
+    per patient, and the predictions.
 
     Exit status 0: all limits are kept. 6: the run worked, and a limit was not kept, a patient could not be contoured,
     or the self-test failed. Others as in every command.
@@ -103,6 +110,7 @@ def command(
         device=device,
         tta=tta,
         structure_set=structure_set,
+        keep_trained_on=keep_trained_on,
         roi_map=None if roi_map is None else RoiMap.load(roi_map),
         tau=tolerances_of(tau),
         overwrite=overwrite,
@@ -132,6 +140,12 @@ def _sign(bundle: ModelBundle, result: Commissioning, signed_by: str) -> None:
 
     from contour_ai.bundle.commissioned_record import CommissionedRecord, save_record
 
+    if result.trained_on:
+        number = len(result.trained_on)
+        console.print_warning(
+            f"not recorded as commissioned: the model has seen {number} of these patients in training"
+        )
+        return
     if not result.passed or not result.page.limits:
         console.print_warning("not recorded as commissioned: limits were not kept, or there are none")
         return

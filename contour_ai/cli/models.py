@@ -75,9 +75,12 @@ def list_models() -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """Show the model NAME: a name from the list, or the folder of a bundle. Checks its weights, too."""
+    from dataclasses import replace
+
     from contour_ai.bundle import CARD_FILE, load_bundle, results_mapping, without_defaults
     from contour_ai.bundle.commissioned_record import record_of
     from contour_ai.bundle.poor_models import weaknesses
+    from contour_ai.bundle.seen_series import series_in_words
     from contour_ai.settings import to_yaml
 
     bundle = load_bundle(name)
@@ -94,6 +97,7 @@ def show(name: str) -> None:
         f"{bundle.network.base_filters} filters, {bundle.network.norm} norm",
         "weights": f"{bundle.weights_path.stat().st_size / 1e6:.1f} MB, SHA-256 {bundle.weights_sha256}",
     }
+    facts["trained on"] = series_in_words(bundle.data.seen_series)
     record = record_of(bundle)
     facts["commissioned"] = "no" if record is None else str(record)
     if poor := weaknesses(bundle):
@@ -107,7 +111,7 @@ def show(name: str) -> None:
     for key, value in facts.items():
         out().print(f"  {key:13}{value}")
     for title, values in (
-        ("data", without_defaults(bundle.data)),
+        ("data", without_defaults(replace(bundle.data, seen_series=()))),
         ("training", without_defaults(bundle.training)),
         ("results", results_mapping(bundle.results)),
         ("provenance", without_defaults(bundle.provenance)),

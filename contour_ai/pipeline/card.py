@@ -33,7 +33,12 @@ def model_card(bundle: ModelBundle) -> str:
         "## How it works",
         _how(bundle),
         "## Data and training",
-        _list({**without_defaults(replace(bundle.data, rois={})), **without_defaults(bundle.training)}),
+        _list(
+            {
+                **without_defaults(replace(bundle.data, rois={}, seen_series=())),
+                **without_defaults(bundle.training),
+            }
+        ),
         "## Results",
         _results(bundle.results),
         *_cross_validation(bundle),

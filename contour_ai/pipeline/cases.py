@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from contour_ai.bundle.seen_series import slice_digests
 from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
 from contour_ai.dicom.frames import why_not_on_ct
 from contour_ai.dicom.notes import OTHER_FRAME, SLICE_GAP, code_of
@@ -268,7 +269,8 @@ def _image(
     if image is None:
         assert ct.volume is not None
         body = body_mask(ct.volume, settings.body_threshold_hu)
-        image = save_image(cache, key, prepare(ct.volume, settings, body=body), body)
+        prepared = prepare(ct.volume, settings, body=body)
+        image = save_image(cache, key, prepared, body, slice_digests(ct.volume.hu))
     return ct, image
 
 

@@ -65,6 +65,7 @@ def describe_ensemble(bundles: Sequence[ModelBundle]) -> ModelBundle:
         kind=min((bundle.kind for bundle in bundles), key=LEAST_TRUSTED_FIRST.index),
         default=False,
         description=f"The average of {len(bundles)} models",
+        data=replace(first.data, seen_series=tuple(s for b in bundles for s in b.data.seen_series)),
         provenance=MadeFrom(ensemble_of=tuple(members)),
         weights_sha256=hashlib.sha256("\n".join([*members, *temperatures]).encode()).hexdigest(),
     )

@@ -230,8 +230,22 @@ def load_image(cache: Path, key: str) -> Image | None:
     return Image(folder / "hu.npy", grid, body)
 
 
-def save_image(cache: Path, key: str, prepared: Prepared, body: NDArray[np.bool_]) -> Image:
+def load_slice_digests(image: Path) -> tuple[str, ...] | None:
+    """`slice_digests` of the CT of a cached image, the file `hu`; None where an earlier version wrote it."""
+    try:
+        with np.load(image.with_name("image.npz")) as facts:
+            return tuple(str(digest) for digest in facts["slices"]) if "slices" in facts else None
+    except OSError:
+        return None
+
+
+def save_image(
+    cache: Path, key: str, prepared: Prepared, body: NDArray[np.bool_], slices: Sequence[str] = ()
+) -> Image:
     """Writes an image, as a whole or not at all, and gives it back as `load_image` does.
+
+    Args:
+        slices: `slice_digests` of the CT.
 
     Raises:
         OutputError: the cache cannot be written.
@@ -247,6 +261,7 @@ def save_image(cache: Path, key: str, prepared: Prepared, body: NDArray[np.bool_
             step_j_lps=grid.step_j_lps,
             body=np.packbits(body),
             body_shape_kij=body.shape,
+            slices=np.array(slices, dtype=np.str_),
         )
     loaded = load_image(cache, key)
     assert loaded is not None

@@ -15,12 +15,17 @@ from click.testing import CliRunner, Result
 
 from contour_ai.bundle import TrainingRecord, load_bundle, update_bundle
 from contour_ai.bundle.commissioned_record import record_of
+from contour_ai.bundle.seen_series import SeenSeries
 from contour_ai.cli.main import cli
+from contour_ai.dicom.scan import find_patients
 from contour_ai.errors import InputError
 from contour_ai.evaluation.limits import Limits, RoiLimits
 from contour_ai.pipeline import installation_test as self_test_module
-from contour_ai.pipeline._commission import commission
+from contour_ai.pipeline._commission import CommissionOptions, commission
+from contour_ai.pipeline._commission.patients import find_cohort
 from contour_ai.pipeline.installation_test import self_test
+from contour_ai.pipeline.series_content import content_of_files
+from contour_ai.progress import no_progress
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "phantom-headneck"
@@ -105,7 +110,7 @@ def test_limits_that_are_not_kept(data: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(
         opening, "find_patient", lambda *a, **k: pytest.fail("a patient was looked for again")
     )
-    module = sys.modules["contour_ai.pipeline._commission"]
+    module = sys.modules["contour_ai.pipeline._commission.run"]
     monkeypatch.setattr(module, "self_test", lambda: ())  # takes seconds, and is tested below
     shutil.copytree(data, tmp_path / "data")
     shutil.copytree(
@@ -143,6 +148,49 @@ def test_mirroring_is_warned_of_where_the_training_did_not(data: Path, tmp_path:
         )  # refused after it: no structure set there
         assert result.exit_code == 3
         assert ("trained without mirrored patients" in " ".join(result.stderr.split())) is warned
+
+
+def test_patients_that_the_model_was_trained_on_are_left_out(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTOUR_AI_RECORDS", str(tmp_path / "records"))
+    module = sys.modules["contour_ai.pipeline._commission.run"]
+    monkeypatch.setattr(module, "self_test", lambda: ())
+    patients = tmp_path / "data"
+    shutil.copytree(data / "one", patients / "one")
+    shutil.copytree(ROOT / "sample_data" / "phantom-headneck-02", patients / "two")
+    found = {files.ct.patient_id: files.ct for files in find_patients(patients)}
+    seen = content_of_files(found["phantom-headneck-02"])
+    bundle = load_bundle(shutil.copytree(MODEL, tmp_path / "trained"))
+    learnt = replace(seen, uid="1.2.3")  # exported again under another UID
+    data_record = replace(bundle.data, seen_series=(SeenSeries.of([learnt]),))
+    bundle = update_bundle(replace(bundle, data=data_record), model_card="# trained\n")
+
+    result = run(patients, tmp_path / "out", GOOD, bundle.folder)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stderr.split())
+    assert "phantom-headneck-02: the model was trained on it; left out" in said
+    assert sorted(p.name for p in (tmp_path / "out" / "predictions").iterdir() if p.is_dir()) == [
+        "phantom-headneck-01"
+    ]
+    kept = run(
+        patients, tmp_path / "kept", GOOD, bundle.folder, "--keep-trained-on", "--signed-by", "A. Physicist"
+    )
+    said = " ".join(kept.stderr.split())
+    assert "1 of 2 patients were seen in the training and are measured all the same" in said
+    assert "not recorded as commissioned: the model has seen 1 of these patients" in said
+    assert record_of(bundle) is None
+    shutil.rmtree(patients / "one")
+    none_left = run(patients, tmp_path / "none", GOOD, bundle.folder)
+    assert none_left.exit_code == 3
+    assert "has seen every patient" in none_left.output and "--keep-trained-on" in none_left.output
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on(data: Path) -> None:
+    assert load_bundle(MODEL).data.seen_series == ()
+    cohort = find_cohort(data, load_bundle(MODEL), CommissionOptions(), no_progress)
+    assert list(cohort.patients) == ["phantom-headneck-01"]
+    assert "not recorded which patients phantom-headneck was trained on" in cohort.notes[0]
 
 
 def test_refusals(data: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from tiny_patients import write_patient
 
 from contour_ai.bundle import load_bundle
+from contour_ai.bundle.seen_series import SeriesContent
 from contour_ai.cli.main import cli
 from contour_ai.errors import ConfigError, InputError, ModelError, OutputError
 from contour_ai.pipeline._train import TrainOptions, train
@@ -99,6 +100,17 @@ def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
         train(archive, run, CONFIG)
     going_on = train(archive, run, CONFIG, options=TrainOptions(resume=True))
     assert going_on.training.steps == 2
+    (seen,) = bundle.data.seen_series
+    series = {
+        p.label: SeriesContent(uid=p.files.ct.series_instance_uid) for p in find_sources(archive).patients
+    }
+    roles = {label: seen.role_of(content) for label, content in series.items()}
+    sides = {"training": "training", "validation": "held back"}
+    assert roles == {label: role for side, role in sides.items() for label in splits[side]}
+    assert going_on.data.seen_series == bundle.data.seen_series
+    assert not any(
+        content.uid in (run / "bundle" / "model.yaml").read_text("utf-8") for content in series.values()
+    )
 
 
 @pytest.mark.parametrize("patient_id", ["phantom-pelvis-01", "P1"])  # by its hash one of each side
@@ -121,8 +133,10 @@ def test_fine_tuning_keeps_shared_rois_and_says_so(archive: Path, tmp_path: Path
     assert plans[0]["starts from"] == "tiny 1.0; kept: Brainstem; new: Parotid_L"
     assert tuned.network.base_filters == 4 and tuned.preprocess == model.preprocess
     assert tuned.training.started_from == "tiny 1.0"
+    assert tuned.data.seen_series[1:] == model.data.seen_series, "what the first model saw counts, too"
     again = train(archive, tmp_path / "second", other, options=TrainOptions(resume=True))
     assert again.training.started_from == "tiny 1.0"
+    assert again.data.seen_series == tuned.data.seen_series
 
 
 @pytest.mark.parametrize("named", [None, (6.0, 4.5, 4.5)])

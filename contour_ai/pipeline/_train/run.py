@@ -20,6 +20,7 @@ from contour_ai.pipeline._train.options import BUNDLE, CONFIG_FILE, MAP_FILE, Tr
 from contour_ai.pipeline._train.preparing import named_sources, prepared_job
 from contour_ai.pipeline._train.record import describe_model
 from contour_ai.pipeline._train.run_folder import plan_facts, refuse_strange_files, write_run_folder
+from contour_ai.pipeline._train.series_record import seen_series
 from contour_ai.pipeline._train.synthetic import with_synthetic
 from contour_ai.pipeline.archive import typical_grids
 from contour_ai.pipeline.calibration import measured_confidence, measured_ranges
@@ -36,6 +37,7 @@ from contour_ai.training.threads import let_waiting_threads_sleep
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from contour_ai.bundle.seen_series import SeenSeries
     from contour_ai.network import ResidualUNet3d
     from contour_ai.quality.ranges import Ranges
     from contour_ai.training.distributed import Processes
@@ -112,6 +114,8 @@ class _Begun:
     ranges: Ranges
     drawn: Drawn = ""
     """What the patients are, where they are none."""
+    seen: tuple[SeenSeries, ...] = ()
+    """The CT series that were learnt from."""
 
 
 def _train_with(
@@ -148,7 +152,8 @@ def _train_with(
 
     def finish() -> ModelBundle:
         described = describe_model(job, progress, begun.facts, processes.size, begun.drawn)
-        bundle = replace(described, ranges=begun.ranges)
+        data = replace(described.data, seen_series=begun.seen)
+        bundle = replace(described, ranges=begun.ranges, data=data)
         return _finished(bundle, network, weights, job, on_progress, progress.whole_budget_s)
 
     return processes.run_on_main(finish)
@@ -204,7 +209,8 @@ def _begin(
     options.on_plan(facts)
     grids = typical_grids(sources.own.patients, on_progress)
     ranges = measured_ranges(job.own_training, grids, job.plan.settings.outside_hu, on_progress)
-    return _Begun(job, facts, ranges, drawn)
+    seen = seen_series(job, sources.own, options.init, on_progress)
+    return _Begun(job, facts, ranges, drawn, seen)
 
 
 def _finished(

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from contour_ai import __version__
 from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.header import read_header
-from contour_ai.dicom.scan import PatientFiles, find_patients
-from contour_ai.dicom.structure_set_choice import ONLY, choose_structure_set
+from contour_ai.dicom.scan import PatientFiles
 from contour_ai.dicom.values import text
 from contour_ai.errors import ContourAIError, InputError
 from contour_ai.evaluation.limits import Check, Limits, check_limits, load_limits
-from contour_ai.evaluation.report import plain, write_report
-from contour_ai.evaluation.tolerances import Tolerances
+from contour_ai.evaluation.report import write_report
 from contour_ai.faults import patient_boundary
-from contour_ai.files import atomic_folder, write_text
+from contour_ai.files import atomic_folder
+from contour_ai.pipeline._commission.options import (
+    PREDICTIONS,
+    RECORD,
+    REPORT,
+    Commissioning,
+    CommissionOptions,
+)
+from contour_ai.pipeline._commission.patients import find_cohort
+from contour_ai.pipeline._commission.record import environment, write_record
 from contour_ai.pipeline._evaluate import Evaluation, evaluate
 from contour_ai.pipeline._predict import LoadedModel, PredictOptions, bundle_of, load_model, predict
 from contour_ai.pipeline.installation_test import self_test
-from contour_ai.pipeline.pairing import labels_of
 from contour_ai.pipeline.places import without_folders, without_paths
 from contour_ai.pipeline.report import COHORT, PATIENTS, reports_of_evaluation
 from contour_ai.pipeline.result import Prediction
@@ -36,55 +38,6 @@ from contour_ai.report.commissioning import (
     CommissioningPage,
     write_commissioning_report,
 )
-from contour_ai.structures.roi_map import RoiMap
-
-REPORT = "commissioning.html"
-RECORD = "commissioning.json"
-PREDICTIONS = "predictions"
-
-PACKAGES = (
-    "torch",
-    "numpy",
-    "scipy",
-    "pydicom",
-    "rt-utils",
-    "scikit-image",
-    "pillow",
-    "safetensors",
-)
-"""Those that a contour or a figure depends on."""
-
-
-@dataclass(frozen=True)
-class CommissionOptions:
-    """What `commission` can be told besides data, model, limits and output folder."""
-
-    device: str = "auto"
-    tta: bool | None = None
-    """Average with the left-right mirror; None for as the model says."""
-    structure_set: str = ONLY
-    """Which counts where a CT has several (see `choose_structure_set`)."""
-    roi_map: RoiMap | None = None
-    """Names in the department's structure sets that stand for the model's ROIs."""
-    tau: float | Tolerances | None = None
-    """Tolerance of the surface DSC, as in `evaluate`."""
-    overwrite: bool = False
-    """Replace an earlier report, if nobody has changed or added anything in its folder."""
-    inputs: tuple[Path, ...] = ()
-    """Files besides the data and the model that were read, which are never replaced."""
-
-
-@dataclass(frozen=True)
-class Commissioning:
-    """What came out; the page holds every check."""
-
-    folder: Path
-    page: CommissioningPage
-
-    @property
-    def passed(self) -> bool:
-        """Whether every check passed."""
-        return self.page.passed
 
 
 @dataclass(frozen=True)
@@ -131,7 +84,8 @@ def commission(
         limits_text = limits_text or path.read_text(encoding="utf-8")
     bundle = bundle_of(model)
     started = datetime.now(timezone.utc)
-    patients, notes = _with_contours(data_dir, options.structure_set, on_progress)
+    cohort = find_cohort(data_dir, bundle, options, on_progress)
+    patients, notes = cohort.patients, list(cohort.notes)
     if bundle.data.saw_no_patient and bundle.kind != "phantom":
         notes.insert(0, f"{bundle.name} was never trained on a patient: what it learnt from was drawn.")
     if bundle.kind == "phantom":
@@ -167,35 +121,8 @@ def commission(
         page = replace(page, limits_text=limits_text)  # word for word
         write_report(folder, result.rows, result.notes, (), result.tolerances)
         write_commissioning_report(folder / REPORT, page)
-        _write_record(folder / RECORD, page, started)
-    return Commissioning(out_dir, page)
-
-
-def _with_contours(
-    data_dir: Path, structure_set: str, on_progress: OnProgress
-) -> tuple[dict[str, PatientFiles], list[str]]:
-    """{what it is called: patient with the structure set that counts}, and sentences on what else there was."""
-    found = find_patients(data_dir, on_progress)
-    labels = labels_of([files.ct for files in found])
-    usable, notes = [], []
-    for files in found:
-        label = labels[files.ct.series_instance_uid]
-        chosen = choose_structure_set(files.structure_sets, structure_set)
-        if chosen.taken:
-            usable.append(chosen.of(files))
-            notes += [f"{label}: {chosen.reason}"] if chosen.reason else []
-        else:
-            notes.append(
-                f"{label}: left out, {chosen.reason or f'{len(files.structure_sets)} structure sets'}"
-            )
-    if not usable:
-        raise InputError(
-            "There is no patient to commission with.",
-            where=data_dir,
-            found="; ".join(notes),
-            expected="a CT series and one structure set with the department's own contours, for every patient",
-        )
-    return {labels[files.ct.series_instance_uid]: files for files in usable}, notes
+        write_record(folder / RECORD, page, started)
+    return Commissioning(out_dir, page, cohort.trained_on)
 
 
 def _predict(
@@ -319,76 +246,3 @@ def _ct_in_words(tried: _Tried) -> str:
     scanner.insert(2, f"{kilovolts} kV" if kilovolts else "")
     words += [text(header, "PatientPosition"), " ".join(filter(None, scanner))]
     return ", ".join(filter(None, words))
-
-
-def _write_record(path: Path, page: CommissioningPage, started: datetime) -> None:
-    """The same as the report, for programs."""
-    content = {
-        "passed": page.passed,
-        "not_judged": list(page.not_judged),
-        "title": page.title,
-        "started": started.isoformat(timespec="seconds"),
-        **{
-            name: [asdict(check) for check in checks]
-            for name, checks in (("run", page.run), ("limits", page.limits), ("self_test", page.self_test))
-        },
-        "patients": [asdict(patient) for patient in page.patients],
-        "environment": page.environment,
-        "limits_file": page.limits_text,
-        "notes": list(page.notes),
-    }
-    text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
-
-
-def environment(
-    model: LoadedModel, data_dir: Path, options: CommissionOptions
-) -> Mapping[str, Mapping[str, str]]:
-    """Model, machine and software, so that a later run can tell what changed."""
-    bundle = model.bundle
-    return {
-        "Model": {
-            "name": bundle.name,
-            "version": bundle.version,
-            "kind": bundle.kind,
-            "weights SHA-256": bundle.weights_sha256,
-        },
-        "Machine": {
-            "system": platform.platform(),
-            "processor": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-            "computes on": model.computes_in + _gpu_name(model),
-        },
-        "Software": {
-            "contour-ai": __version__,
-            "Python": platform.python_version(),
-            **{name: _version(name) for name in PACKAGES},
-        },
-        "Options": {
-            "data": data_dir.resolve().name,
-            "device": options.device,
-            "tta": str(bundle.uses_mirror_tta(options.tta)),
-            "tau": _tau_in_words(options.tau),
-            "ROI map": "none" if options.roi_map is None else "given",
-        },
-    }
-
-
-def _tau_in_words(tau: float | Tolerances | None) -> str:
-    if isinstance(tau, float | int):
-        return f"{tau:g} mm for every ROI"
-    return "by ROI, built in (see the notes)" if tau is None else "by ROI, from a file (see the notes)"
-
-
-def _gpu_name(model: LoadedModel) -> str:
-    if model.device.type != "cuda":
-        return ""
-    import torch
-
-    return f" ({torch.cuda.get_device_name(model.device)})"
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed as a package"

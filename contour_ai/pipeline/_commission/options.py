@@ -1,0 +1,53 @@
+"""What `commission` can be told and what comes out of it; the files that it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contour_ai.bundle.seen_series import Role
+from contour_ai.dicom.structure_set_choice import ONLY
+from contour_ai.evaluation.tolerances import Tolerances
+from contour_ai.report.commissioning import CommissioningPage
+from contour_ai.structures.roi_map import RoiMap
+
+REPORT = "commissioning.html"
+RECORD = "commissioning.json"
+PREDICTIONS = "predictions"
+
+
+@dataclass(frozen=True)
+class CommissionOptions:
+    """What `commission` can be told besides data, model, limits and output folder."""
+
+    device: str = "auto"
+    tta: bool | None = None
+    """Average with the left-right mirror; None for as the model says."""
+    structure_set: str = ONLY
+    """Which counts where a CT has several (see `choose_structure_set`)."""
+    roi_map: RoiMap | None = None
+    """Names in the department's structure sets that stand for the model's ROIs."""
+    tau: float | Tolerances | None = None
+    """Tolerance of the surface DSC, as in `evaluate`."""
+    overwrite: bool = False
+    """Replace an earlier report, if nobody has changed or added anything in its folder."""
+    keep_trained_on: bool = False
+    """Whether patients that the model was trained on are measured, too; their figures say nothing about others."""
+    inputs: tuple[Path, ...] = ()
+    """Files besides the data and the model that were read, which are never replaced."""
+
+
+@dataclass(frozen=True)
+class Commissioning:
+    """What came out; the page holds every check."""
+
+    folder: Path
+    page: CommissioningPage
+    trained_on: Mapping[str, Role] = field(default_factory=dict)
+    """{patient that was measured though the model has seen it: as what}."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return self.page.passed
