@@ -33,6 +33,8 @@ from contour_ai.bundle import reading as bundle_module
 from contour_ai.bundle.commissioned_record import (
     RECORDS_VARIABLE,
     CommissionedRecord,
+    commissioned_sentence,
+    readable_record_of,
     record_of,
     refuse_uncommissioned,
     save_record,
@@ -376,5 +378,15 @@ def test_a_commissioning_counts_for_these_weights_and_rules_alone(
         "by A. Physicist on 2026-05-01, 1 patients, 1 limits kept"
         in CliRunner().invoke(command, ["show", "small"]).output
     )
+    assert "by A. Physicist on" in " ".join(CliRunner().invoke(command, ["list"]).output.split())
+    long = replace(record, signed_by="N" * 2000)
+    sentence = commissioned_sentence(long)
+    assert len(sentence) < 130 and sentence.endswith("… on 2026-05-01 with 1 patients."), (
+        "it fits the description"
+    )
     other = {"Brainstem": RoiPostprocess(threshold=0.4, largest_component=True)}
     assert record_of(replace(bundle, postprocess=other)) is None
+    # A record that cannot be read hides no model, and counts as none.
+    next((models / "records").glob("*.json")).write_text("{", encoding="utf-8")
+    assert "small" in CliRunner().invoke(command, ["list"]).output
+    assert readable_record_of(bundle) is None

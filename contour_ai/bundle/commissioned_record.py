@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,12 @@ from contour_ai.errors import ConfigError
 from contour_ai.files import atomic_file, private_folder, write_text
 from contour_ai.settings import from_mapping, to_mapping
 
+logger = logging.getLogger(__name__)
 RECORDS_VARIABLE = "CONTOUR_AI_RECORDS"
 """Environment variable with the folder of the records, as where a node runs under another account."""
+
+LONGEST_NAME = 64
+"""Characters of a name within a longer text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +31,7 @@ class CommissionedRecord:
         date: ISO, of the run.
         series: SeriesInstanceUIDs of the patients.
         limits: that were kept, in words.
+        report: folder of the run, so that it can be repeated.
     """
 
     model: str
@@ -35,6 +41,7 @@ class CommissionedRecord:
     date: str
     series: tuple[str, ...]
     limits: tuple[str, ...]
+    report: str = ""
 
     def __str__(self) -> str:
         return f"by {self.signed_by} on {self.date[:10]}, {len(self.series)} patients, {len(self.limits)} limits kept"
@@ -78,6 +85,27 @@ def record_of(bundle: ModelBundle) -> CommissionedRecord | None:
         raise ConfigError("The record of a commissioning cannot be read.", where=path, found=error) from error
     record = from_mapping(CommissionedRecord, content, where=path)
     return record if record.fingerprint == bundle.inference_fingerprint else None
+
+
+def readable_record_of(bundle: ModelBundle) -> CommissionedRecord | None:
+    """`record_of`; one that cannot be read counts as none, with a warning in the log."""
+    try:
+        return record_of(bundle)
+    except ConfigError as error:
+        logger.warning("%s", error)
+        return None
+
+
+def commissioned_sentence(record: CommissionedRecord | None) -> str:
+    """For the description of a structure set, which has room for 1024 characters."""
+    if record is None:
+        return "Not commissioned on this machine."
+    name = (
+        record.signed_by
+        if len(record.signed_by) <= LONGEST_NAME
+        else f"{record.signed_by[: LONGEST_NAME - 1]}…"
+    )
+    return f"Commissioned by {name} on {record.date[:10]} with {len(record.series)} patients."
 
 
 def refuse_uncommissioned(bundle: ModelBundle) -> None:

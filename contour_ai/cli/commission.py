@@ -157,6 +157,7 @@ def _sign(bundle: ModelBundle, result: Commissioning, signed_by: str) -> None:
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         series=tuple(patient.series_uid for patient in result.page.patients),
         limits=tuple(f"{check.subject}: {check.rule}" for check in result.page.limits),
+        report=str(result.folder.resolve()),
     )
     console.out().print(f"commissioned {record}; the record: {save_record(record)}")
 

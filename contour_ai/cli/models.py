@@ -13,6 +13,7 @@ from contour_ai.cli import console
 from contour_ai.cli.console import out
 
 if TYPE_CHECKING:
+    from contour_ai.bundle import ModelBundle
     from contour_ai.pipeline.calibration import CalibrationOptions
 
 KIND_NOTES = {
@@ -38,7 +39,6 @@ def list_models() -> None:
     from rich.table import Table
 
     from contour_ai.bundle import list_bundles
-    from contour_ai.bundle.commissioned_record import record_of
     from contour_ai.bundle.poor_models import weaknesses
 
     table = Table(
@@ -62,7 +62,7 @@ def list_models() -> None:
             "yes" if bundle.default else "",
             str(len(bundle.rois)),
             spacing,
-            "no" if (record := record_of(bundle)) is None else str(record),
+            _commissioned(bundle),
             "; ".join(weaknesses(bundle)),
         )
     if bundles:
@@ -78,7 +78,6 @@ def show(name: str) -> None:
     from dataclasses import replace
 
     from contour_ai.bundle import CARD_FILE, load_bundle, results_mapping, without_defaults
-    from contour_ai.bundle.commissioned_record import record_of
     from contour_ai.bundle.poor_models import weaknesses
     from contour_ai.bundle.seen_series import series_in_words
     from contour_ai.settings import to_yaml
@@ -98,8 +97,7 @@ def show(name: str) -> None:
         "weights": f"{bundle.weights_path.stat().st_size / 1e6:.1f} MB, SHA-256 {bundle.weights_sha256}",
     }
     facts["trained on"] = series_in_words(bundle.data.seen_series)
-    record = record_of(bundle)
-    facts["commissioned"] = "no" if record is None else str(record)
+    facts["commissioned"] = _commissioned(bundle)
     if poor := weaknesses(bundle):
         facts["look at"] = "; ".join(poor)
     if bundle.ranges is not None:
@@ -120,6 +118,14 @@ def show(name: str) -> None:
             out().print(console.styled((title, "bold"), f"\n{_indented(to_yaml(values))}"))
     if (bundle.folder / CARD_FILE).is_file():
         out().print(f"card: {bundle.folder / CARD_FILE}")
+
+
+def _commissioned(bundle: ModelBundle) -> str:
+    """Whether a model is commissioned on this machine, as it is now."""
+    from contour_ai.bundle.commissioned_record import readable_record_of
+
+    record = readable_record_of(bundle)
+    return "no" if record is None else str(record)
 
 
 def _of_archive(function: Callable[[str, Path, CalibrationOptions], None]) -> Callable[..., None]:

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from contour_ai import __version__
 from contour_ai.box import Box
 from contour_ai.bundle import ModelBundle
+from contour_ai.bundle.commissioned_record import CommissionedRecord
 from contour_ai.dicom.ct import CTSeries
 from contour_ai.dicom.rtstruct_write import WrittenStructureSet
 from contour_ai.pipeline.places import without_folders
 from contour_ai.pipeline.summary import (
     Summary,
+    SummaryCommissioned,
     SummaryFile,
     SummaryFlag,
     SummaryInput,
@@ -255,6 +257,8 @@ class Context:
     software: Mapping[str, str] = field(default_factory=dict)
     images_sha256: str = ""
     """Of the CT's files, whatever their names and order."""
+    commissioned: CommissionedRecord | None = None
+    """The model's record on this machine."""
 
 
 def summary(prediction: Prediction, written: WrittenStructureSet | None, context: Context) -> Summary:
@@ -284,6 +288,7 @@ def summary(prediction: Prediction, written: WrittenStructureSet | None, context
             weights_sha256=bundle.weights_sha256,
             contouring_sha256=bundle.inference_fingerprint,
             ensemble_of=bundle.provenance.ensemble_of,
+            commissioned=_commissioned(context.commissioned),
         ),
         software={
             "python": platform.python_version(),
@@ -302,6 +307,14 @@ def summary(prediction: Prediction, written: WrittenStructureSet | None, context
         rois={roi.name: _roi_summary(roi) for roi in prediction.rois},
         scores=_scores(prediction),
         timings_s={stage: round(seconds, 3) for stage, seconds in prediction.timings_s.items()},
+    )
+
+
+def _commissioned(record: CommissionedRecord | None) -> SummaryCommissioned | None:
+    if record is None:
+        return None
+    return SummaryCommissioned(
+        signed_by=record.signed_by, date=record.date, patients=len(record.series), limits=record.limits
     )
 
 

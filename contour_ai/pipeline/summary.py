@@ -83,6 +83,18 @@ class SummaryInput:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SummaryCommissioned:
+    """Who has commissioned the model on this machine, when, and on what."""
+
+    signed_by: str = ""
+    date: str = ""
+    """ISO, with time."""
+    patients: int = 0
+    limits: tuple[str, ...] = ()
+    """That were kept, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SummaryModel:
     """The model, so that a contour can be traced years later."""
 
@@ -94,6 +106,8 @@ class SummaryModel:
     contouring_sha256: str = ""
     """Of all that decides a contour: weights, preprocessing, rules."""
     ensemble_of: tuple[str, ...] = ()
+    commissioned: SummaryCommissioned | None = None
+    """null where this machine has no record of it for these weights and rules."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from pydicom import dcmread
 
 from contour_ai.bundle import TrainingRecord, load_bundle, update_bundle
 from contour_ai.bundle.commissioned_record import record_of
@@ -23,8 +24,10 @@ from contour_ai.evaluation.limits import Limits, RoiLimits
 from contour_ai.pipeline import installation_test as self_test_module
 from contour_ai.pipeline._commission import CommissionOptions, commission
 from contour_ai.pipeline._commission.patients import find_cohort
+from contour_ai.pipeline._predict import PredictOptions, predict
 from contour_ai.pipeline.installation_test import self_test
 from contour_ai.pipeline.series_content import content_of_files
+from contour_ai.pipeline.summary import read_summary
 from contour_ai.progress import no_progress
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +97,18 @@ def test_limits_that_are_kept(data: Path, tmp_path: Path, monkeypatch: pytest.Mo
     ):
         assert words in page, words
     assert "<script" not in page
+    # Contours that were drawn before the model was commissioned say so, and those after it, too.
+    before = dcmread(next((out / "predictions" / "phantom-headneck-01").glob("RS.*.dcm")))
+    assert "Not commissioned on this machine." in before.StructureSetDescription
+    assert json.loads(summary)["model"]["commissioned"] is None
+    options = PredictOptions(overlays=False, report=False, device="cpu")
+    later = predict(data / "one", MODEL, tmp_path / "later", options)
+    assert later.path is not None and later.folder is not None
+    said = "Commissioned by A. Physicist on " + signed.date[:10] + " with 1 patients."
+    assert said in dcmread(later.path).StructureSetDescription
+    model = read_summary(later.folder / "summary.json").model
+    assert model.commissioned is not None
+    assert (model.commissioned.signed_by, model.commissioned.limits) == ("A. Physicist", signed.limits)
     assert record["not_judged"] == ["SpinalCord", "Parotid_L", "Parotid_R", "Bone_Mandible"]
     said = "Not judged, because the file of limits does not name them: SpinalCord, Parotid_L"
     assert said in " ".join(result.output.split()) and said in page

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contour_ai.bundle import ModelBundle
+from contour_ai.bundle.commissioned_record import CommissionedRecord, commissioned_sentence
 from contour_ai.derived.derivation import DerivedRoi, Sources, derive_rois
 from contour_ai.derived.recipe import Recipe, load_recipe
 from contour_ai.derived.region import Level, Region, region_of_level
@@ -65,12 +66,14 @@ def write_prediction(
     folder: Path,
     *,
     withheld: Mapping[str, str] | None = None,
+    commissioned: CommissionedRecord | None = None,
 ) -> WrittenPrediction:
     """Writes RS.<SOPInstanceUID>.dcm, verified; empty ROIs are left out.
 
     Args:
         withheld: {ROI: why its contours must not be used}: they are not written, nothing is derived from them, and in a
             copy of a structure set the old contours of that name are left out, too.
+        commissioned: the model's record on this machine.
     """
     withheld = withheld or {}
     profile = load_profile(options.profile)
@@ -96,7 +99,8 @@ def write_prediction(
     provenance = Provenance(
         label=bundle.name,
         series_description=f"contour-ai {bundle.name}: {'not for patients' if phantom else 'needs review'}",
-        description=f"Automatic contours of {bundle.name} {bundle.version}. {phantom}Needs review before use.",
+        description=f"Automatic contours of {bundle.name} {bundle.version}. {phantom}Needs review before use. "
+        f"{commissioned_sentence(commissioned)}",
         model=bundle.name,
         model_version=bundle.version,
         weights_sha256=bundle.weights_sha256,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.bundle.commissioned_record import readable_record_of
 from contour_ai.derived.derivation import DerivedRoi
 from contour_ai.dicom.ct import CTSeries
 from contour_ai.dicom.notes import removed_outside_body
@@ -116,11 +117,19 @@ def _write_all(
 ) -> Prediction:
     """Structure set, pictures and summary, into `folder`; no structure set of a patient whose verdict is `stop`."""
     ct, bundle, clock = patient.ct, model.bundle, patient.clock
+    commissioned = readable_record_of(bundle)
     with clock.stage("structure set"):
         output = None
         if judged.is_written:
             output = write_prediction(
-                rois, judged.flags, ct, bundle, options, folder, withheld=judged.withheld
+                rois,
+                judged.flags,
+                ct,
+                bundle,
+                options,
+                folder,
+                withheld=judged.withheld,
+                commissioned=commissioned,
             )
         written = None if output is None else output.structure_set
         if options.seg is not None and written is not None:
@@ -152,6 +161,7 @@ def _write_all(
         options_record(options, bundle),
         _software(),
         patient.images_sha256,
+        commissioned,
     )
     content = summary(prediction, written, context)
     if output is not None and (options.derive is not None or options.template is not None):
