@@ -63,6 +63,8 @@ class Anatomy:
     """Height of the lowest point of the hip bones."""
     above_heads_mm: float
     """How much of the map lies above the femoral heads."""
+    missing: frozenset[Tissue]
+    """Tissues that the map labels nowhere."""
 
     @property
     def centre_mm(self) -> Float:
@@ -98,7 +100,9 @@ def anatomy_of(label_map: LabelMap) -> Anatomy:
         for femur, hip in ((Tissue.FEMUR_LEFT, Tissue.HIP_LEFT), (Tissue.FEMUR_RIGHT, Tissue.HIP_RIGHT))
     ]
     hips = ((codes == Tissue.HIP_LEFT) | (codes == Tissue.HIP_RIGHT)).any(axis=(1, 2))
+    there = np.bincount(codes.ravel(), minlength=256)
     return Anatomy(
+        missing=frozenset(tissue for tissue in Tissue if not there[tissue]),
         name=label_map.name,
         codes=codes,
         spacing_mm=spacing,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from contour_ai.sample.synthesis.tissues import BONES, Tissue
+from contour_ai.sample.synthesis.tissues import BONES, KIDNEYS, LUNGS, Tissue
 
 Range = tuple[float, float]
 
@@ -51,14 +51,15 @@ DENSITIES: dict[Tissue, Density] = {
     Tissue.GLUTEUS: Density((28, 66), (35, 80), (3, 22), (3, 20)),
     Tissue.MUSCLE: Density((32, 68), (40, 85), (2, 12), (2, 12)),
     Tissue.ARTERY: Density((32, 52), (100, 380), (0, 8), (0, 6)),
+    Tissue.AORTA: Density((32, 52), (100, 380), (0, 8), (0, 6)),
     Tissue.VEIN: Density((30, 52), (60, 210), (0, 10), (0, 12)),
     Tissue.LIVER: Density((25, 68), (70, 135), (0, 8), (0, 8)),
     Tissue.SPLEEN: Density((38, 58), (80, 150), (0, 8), (0, 12)),
-    Tissue.KIDNEY: Density((22, 42), (90, 240), (0, 15), (0, 25)),
+    **dict.fromkeys(KIDNEYS, Density((22, 42), (90, 240), (0, 15), (0, 25))),
     Tissue.PANCREAS: Density((20, 50), (60, 120), (3, 25), (3, 15)),
     Tissue.GALLBLADDER: Density((-5, 25), None, (0, 4), (0, 3)),
     Tissue.GLAND: Density((10, 100), (50, 180)),
-    Tissue.LUNG: Density((-900, -700), None, (20, 80), (10, 60)),
+    **dict.fromkeys(LUNGS, Density((-900, -680), None, (15, 70), (10, 60))),
     Tissue.HEART: Density((30, 50), (80, 260), (0, 10), (0, 25)),
     Tissue.TRACHEA: Density((-1000, -950), None, (0, 5), (0, 5)),
     Tissue.CORD: Density((15, 60), (20, 70)),
@@ -68,5 +69,6 @@ DENSITIES: dict[Tissue, Density] = {
     Tissue.METAL: Density((2600, 3071), None, (0, 0), (0, 0)),
     Tissue.COUCH: Density((-300, 60), None, (0, 0), (0, 0)),
     Tissue.ASCITES: Density((-5, 25), None, (0, 4), (0, 4)),
+    Tissue.EFFUSION: Density((-5, 35), None, (0, 5), (0, 5)),
     Tissue.WATER: Density((-5, 15), None, (0, 2), (0, 2)),
 }

@@ -10,7 +10,7 @@ from scipy import ndimage, spatial
 
 from contour_ai.sample.shapes import Dice
 from contour_ai.sample.synthesis.recipe import BodyConfig
-from contour_ai.sample.synthesis.tissues import VISCERA, Tissue
+from contour_ai.sample.synthesis.tissues import LUNGS, VISCERA, Tissue
 
 Codes = NDArray[np.uint8]
 Float = NDArray[np.float64]
@@ -93,7 +93,10 @@ def hulls_of(
     """
     height = np.arange(codes.shape[0]) * spacing_mm[0]
     up = _ramp(height - landmarks.heads_height, -30.0, 60.0)  # 0 at the thighs, 1 at the belly
-    muscle = _muscle_offsets(codes, spacing_mm, height - landmarks.hips_end, up, build)
+    lungs = np.flatnonzero(np.isin(codes, LUNGS).any(axis=(1, 2)))
+    chest = _ramp(height - height[lungs[0]], 10.0, 150.0) if lungs.size else np.zeros_like(up)
+    belly = build.belly * up * (1 - chest)
+    muscle = _muscle_offsets(codes, spacing_mm, height - landmarks.hips_end, up, belly, build)
     front, side, back = build.fat
     fat = _Offsets(front=front * (0.5 + 0.5 * up), side=side * np.ones_like(up), back=back * np.ones_like(up))
     planes = _Planes.of(codes.shape, spacing_mm)
@@ -104,8 +107,7 @@ def hulls_of(
         around = _with_thighs(around, planes, labelled, (muscle, fat), landmarks.midline, apart, build.gap)
     viscera = np.isin(codes, VISCERA)
     above_groin = (height > landmarks.heads_height + GROIN_MM)[:, None, None]
-    viscera |= np.isin(codes, (Tissue.ARTERY, Tissue.VEIN)) & above_groin
-    belly = build.belly * up
+    viscera |= np.isin(codes, (Tissue.AORTA, Tissue.ARTERY, Tissue.VEIN)) & above_groin
     cavity = _Offsets(front=belly, side=0.35 * belly + 2, back=np.full_like(up, 2.0))
     return Hulls(
         skin=planes.smooth(around[1]),
@@ -119,13 +121,14 @@ def _muscle_offsets(
     spacing_mm: tuple[float, float, float],
     above_hips_end: NDArray[np.floating],
     up: Float,
+    belly: Float,
     build: Build,
 ) -> _Offsets:
     """How far muscle goes beyond what is labelled: little where the gluteal muscles are labelled."""
     gluteal = (codes == Tissue.GLUTEUS).any(axis=(1, 2)).astype(np.float64)
     gluteal = ndimage.gaussian_filter1d(gluteal, 15 / spacing_mm[0], mode="nearest")
     return _Offsets(
-        front=build.thigh * (1 - up) + (build.wall + build.belly) * up,
+        front=build.thigh * (1 - up) + build.wall * up + belly,
         side=12.0 * (1 - up) + (3.0 * gluteal + build.wall * (1 - gluteal)) * up,
         back=22.0 * (1 - _ramp(above_hips_end, -40.0, 20.0)) + 2.0,
     )

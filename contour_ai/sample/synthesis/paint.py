@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.sample.synthesis.chest import paint_heart, paint_lungs
 from contour_ai.sample.synthesis.recipe import Recipe
 from contour_ai.sample.synthesis.scene import Scene
-from contour_ai.sample.synthesis.tissues import BONES, HOLLOW, Tissue
+from contour_ai.sample.synthesis.tissues import BONES, HOLLOW, KIDNEYS, PAIRS, Tissue
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
@@ -55,13 +56,17 @@ def painted(scene: Scene, recipe: Recipe) -> Float32:
         _paint_calcified_arteries(scene, hu, textures)
     if enhanced:
         _paint_kidneys(scene, hu)
+    paint_lungs(scene, hu, textures.fine, recipe.content)
+    paint_heart(scene, hu, textures.coarse, enhanced=enhanced)
     return hu
 
 
 def _pair_sides(*tables: Float32) -> None:
-    """Left and right bones have nearly the same density; muscles differ little from each other."""
+    """Both sides of a pair have the same density; muscles differ little from each other."""
     for table in tables:
-        table[Tissue.FEMUR_RIGHT], table[Tissue.HIP_RIGHT] = table[Tissue.FEMUR_LEFT], table[Tissue.HIP_LEFT]
+        for left, right in PAIRS:
+            table[right] = table[left]
+        table[Tissue.AORTA] = table[Tissue.ARTERY]
     mean = tables[0]
     for muscle in (Tissue.LOOSE_MUSCLE, Tissue.LEVATOR, Tissue.GLUTEUS):
         mean[muscle] = 0.35 * mean[muscle] + 0.65 * mean[Tissue.MUSCLE]
@@ -219,7 +224,7 @@ def _paint_masses(scene: Scene, hu: Float32, textures: Textures) -> None:
 
 
 def _paint_calcified_arteries(scene: Scene, hu: Float32, textures: Textures) -> None:
-    arteries = scene.mask(Tissue.ARTERY)
+    arteries = scene.mask(Tissue.AORTA, Tissue.ARTERY)
     edge = arteries & ndimage.binary_dilation(~arteries)
     plaques = edge & (textures.fine > scene.dice.between(0.6, 2.0))
     hu[plaques] = scene.dice.between(250, 900)
@@ -227,7 +232,7 @@ def _paint_calcified_arteries(scene: Scene, hu: Float32, textures: Textures) -> 
 
 def _paint_kidneys(scene: Scene, hu: Float32) -> None:
     """Contrast in the renal pelvis, at times."""
-    kidneys = scene.mask(Tissue.KIDNEY)
+    kidneys = scene.mask(*KIDNEYS)
     if kidneys.any() and scene.dice.between(0, 1) < 0.4:
         depth = ndimage.distance_transform_edt(kidneys, sampling=scene.spacing_mm)
         hu[depth > 0.75 * depth.max()] = scene.dice.between(200, 900)

@@ -12,6 +12,7 @@ from contour_ai.errors import InputError
 from contour_ai.grid import Grid
 from contour_ai.sample.shapes import Dice
 from contour_ai.sample.synthesis.anatomy import HEAD_RADIUS_MM, Anatomy
+from contour_ai.sample.synthesis.chest import draw_effusions
 from contour_ai.sample.synthesis.hulls import Hulls, Landmarks, draw_build, hulls_of
 from contour_ai.sample.synthesis.implants import add_streaks, draw_implants
 from contour_ai.sample.synthesis.noise import linear_upsampled
@@ -33,12 +34,28 @@ MARGIN_MM = (18.0, 14.0, 60.0)
 """Air in front of, beside and behind the body; the couch lies behind it."""
 LEAST_CM3 = 0.3
 """Less of an organ is not contoured, and not absent either."""
-SOFT_ORGANS = {
+PELVIC_ORGANS = {
     "Prostate": Tissue.PROSTATE,
     "SeminalVes": Tissue.SEMINAL_VESICLE,
     "Bladder": Tissue.BLADDER,
     "Rectum": Tissue.RECTUM,
 }
+TORSO_ORGANS = {
+    "Lung_L": Tissue.LUNG_LEFT,
+    "Lung_R": Tissue.LUNG_RIGHT,
+    "Heart": Tissue.HEART,
+    "Esophagus": Tissue.ESOPHAGUS,
+    "Trachea": Tissue.TRACHEA,
+    "SpinalCord": Tissue.CORD,
+    "Liver": Tissue.LIVER,
+    "Spleen": Tissue.SPLEEN,
+    "Kidney_L": Tissue.KIDNEY_LEFT,
+    "Kidney_R": Tissue.KIDNEY_RIGHT,
+    "Stomach": Tissue.STOMACH,
+    "Pancreas": Tissue.PANCREAS,
+    "A_Aorta": Tissue.AORTA,
+}
+"""What a label map lacks of these is neither contoured nor absent."""
 BODY = "External"
 """Always contoured: a structure set must not be empty, and a scan may show none of the organs."""
 HEADS = (("Femur_Head_L", 0, Tissue.FEMUR_LEFT), ("Femur_Head_R", 1, Tissue.FEMUR_RIGHT))
@@ -90,6 +107,7 @@ def draw_patient(anatomies: Sequence[Anatomy], recipe: Recipe, seed: int) -> Syn
         dice=dice,
     )
     draw_organs(scene, recipe.organs, prostate=has_prostate)
+    draw_effusions(scene, recipe.content)
     draw_surroundings(scene, hulls, recipe.body)
     hu = painted(scene, recipe)
     implants = draw_implants(scene, hu, recipe.implants)
@@ -103,6 +121,7 @@ def draw_patient(anatomies: Sequence[Anatomy], recipe: Recipe, seed: int) -> Syn
         values[:, ~seen] = LOWEST_HU
         masks = {name: mask & seen for name, mask in masks.items()}
     voxel_cm3 = float(np.prod(grid.spacing_mm)) / 1000
+    missing = anatomy.missing
     shown = {name: mask for name, mask in masks.items() if np.count_nonzero(mask) * voxel_cm3 >= LEAST_CM3}
     return SyntheticPatient(
         seed=seed,
@@ -110,7 +129,9 @@ def draw_patient(anatomies: Sequence[Anatomy], recipe: Recipe, seed: int) -> Syn
         sex="F" if female else "M",
         volume=Volume(values, grid),
         structures=Structures.from_masks(shown, grid),
-        absent=tuple(name for name in recipe.rois if not masks[name].any()),
+        absent=tuple(
+            name for name in recipe.rois if not masks[name].any() and TORSO_ORGANS.get(name) not in missing
+        ),
     )
 
 
@@ -144,8 +165,9 @@ def _with_hulls(pose: Pose, recipe: Recipe, dice: Dice) -> tuple[Pose, Hulls]:
 def _rois(scene: Scene, recipe: Recipe, replaced: tuple[bool, bool]) -> dict[str, Bool]:
     """{ROI: mask} of all that the recipe asks for; empty where an organ is not there."""
     masks: dict[str, Bool] = {}
-    for name, tissue in SOFT_ORGANS.items():
-        masks[name] = scene.codes == tissue
+    for name, tissue in (PELVIC_ORGANS | TORSO_ORGANS).items():
+        if name in recipe.rois:
+            masks[name] = scene.codes == tissue
     for name, side, femur in HEADS:
         mask = scene.codes == femur
         radius = (HEAD_RADIUS_MM,) * 3

@@ -12,7 +12,7 @@ from contour_ai.sample.shapes import Dice
 from contour_ai.sample.synthesis.anatomy import Anatomy
 from contour_ai.sample.synthesis.noise import linear_upsampled, smooth_noise
 from contour_ai.sample.synthesis.recipe import VIEWS, Recipe
-from contour_ai.sample.synthesis.tissues import Tissue
+from contour_ai.sample.synthesis.tissues import PAIRS, Tissue
 
 Codes = NDArray[np.uint8]
 Float = NDArray[np.float64]
@@ -156,7 +156,7 @@ def mirrored(anatomy: Anatomy) -> Anatomy:
     """The anatomy with left and right exchanged; names keep to the side."""
     codes = anatomy.codes[:, :, ::-1].copy()
     swap = np.arange(256, dtype=np.uint8)
-    for a, b in ((Tissue.FEMUR_LEFT, Tissue.FEMUR_RIGHT), (Tissue.HIP_LEFT, Tissue.HIP_RIGHT)):
+    for a, b in PAIRS:
         swap[a], swap[b] = b, a
     last = (codes.shape[2] - 1) * anatomy.spacing_mm[2]
     left, right = (np.array([c[0], c[1], last - c[2]]) for c in anatomy.heads_mm)
@@ -189,6 +189,9 @@ def _view_mm(anatomy: Anatomy, recipe: Recipe, dice: Dice, scale: float) -> tupl
         low, high = below, above
     elif kind == "trunk":
         low, high = below, below + LONGEST_MM
+    elif kind == "chest":
+        low = 120 + max(top - 270, 0) * start
+        high = low + 150 + 330 * length
     elif kind == "part":
         low = -150 + 210 * start
         high = low + 50 + 130 * length

@@ -22,9 +22,25 @@ ROIS = (
     "Femur_Head_L",
     "Femur_Head_R",
 )
-"""What a synthetic patient's structure set may hold, by TG-263 names."""
+TORSO_ROIS = (
+    "Lung_L",
+    "Lung_R",
+    "Heart",
+    "Esophagus",
+    "Trachea",
+    "SpinalCord",
+    "Liver",
+    "Spleen",
+    "Kidney_L",
+    "Kidney_R",
+    "Stomach",
+    "Pancreas",
+    "A_Aorta",
+)
+KNOWN_ROIS = (*ROIS, *TORSO_ROIS)
+"""What a synthetic patient's structure set holds if the recipe does not say, by TG-263 names."""
 
-VIEWS = ("pelvis", "part", "trunk", "above")
+VIEWS = ("pelvis", "part", "trunk", "above", "chest")
 """Parts of the body that may be scanned."""
 
 
@@ -40,7 +56,7 @@ class GridConfig:
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """Which part of the body is scanned: one of four, by their weights."""
+    """Which part of the body is scanned: one of five, by their weights."""
 
     pelvis: float = 0.62
     """Weight of a scan from the upper thighs to the lower abdomen."""
@@ -50,6 +66,8 @@ class ViewConfig:
     """Weight of a scan from the upper thighs to the top of the label map."""
     above: float = 0.14
     """Weight of a scan of the body above the pelvis: organs of the pelvis must not be found there."""
+    chest: float = 0.0
+    """Weight of a scan that begins anywhere above the pelvis and ends 15 to 48 cm higher."""
     below_hips_mm: Range = (5.0, 90.0)
     """How far below the lowest point of the hip bones a scan begins."""
     above_heads_mm: Range = (90.0, 230.0)
@@ -134,6 +152,10 @@ class BodyConfig:
     """Chance of free fluid in the belly."""
     hands_probability: float = 0.08
     """Chance of hands on the body."""
+    arms_probability: float = 0.15
+    """Chance of upper arms beside the chest."""
+    breasts_probability: float = 0.8
+    """Chance of breasts in a woman."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +176,12 @@ class ContentConfig:
     """Chance of contrast in the rectum."""
     rectal_gas: Range = (0.0, 0.9)
     """Share of the rectum's content that is gas, where there is any."""
+    lung_vessels: Range = (0.01, 0.09)
+    """Share of vessels in the lungs."""
+    lung_tumour_probability: float = 0.2
+    """Chance of a tumour in a lung; it counts as lung."""
+    effusion_probability: float = 0.08
+    """Chance of fluid behind each lung; it does not count as lung."""
     calcification_probability: float = 0.4
     """Chance of calcifications in arteries and in the prostate, each."""
 
@@ -230,12 +258,12 @@ class Recipe:
             raise ConfigError(
                 "Unknown tissue in densities.", found=", ".join(strange), expected=", ".join(known)
             )
-        unknown = [roi for roi in self.rois if roi not in ROIS]
+        unknown = [roi for roi in self.rois if roi not in KNOWN_ROIS]
         if unknown or not self.rois:
             raise ConfigError(
                 "The value of rois does not fit.",
                 found=", ".join(unknown) or "none",
-                expected=", ".join(ROIS),
+                expected=", ".join(KNOWN_ROIS),
             )
         for key, section in vars(self).items():
             if is_dataclass(section):

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.sample.synthesis.chest import draw_arms, draw_breasts, draw_spinal_canal
 from contour_ai.sample.synthesis.extremities import draw_genitals, draw_hands
 from contour_ai.sample.synthesis.hulls import Hulls
 from contour_ai.sample.synthesis.pelvic_floor import draw_anal_canal, draw_pelvic_floor
@@ -43,8 +44,12 @@ def draw_surroundings(scene: Scene, hulls: Hulls, body: BodyConfig) -> None:
     codes[outside & (empty | (codes == Tissue.AIR))] = Tissue.AIR
     codes[(skin > -SKIN_MM) & (skin < 0) & (codes == Tissue.FAT)] = Tissue.SKIN
     draw_anal_canal(scene)
-    if not scene.female:
+    draw_spinal_canal(scene)
+    if scene.female:
+        draw_breasts(scene, body)
+    else:
         draw_genitals(scene)
+    draw_arms(scene, body)
     if dice.between(0, 1) < body.ascites_probability:
         fluid = (cavity < -3) & (scene.noise(70.0) > dice.between(-2, 1))
         codes[fluid & (codes == Tissue.VISCERAL_FAT)] = Tissue.ASCITES

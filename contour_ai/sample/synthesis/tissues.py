@@ -49,11 +49,11 @@ class Tissue(IntEnum):
     VEIN = 33
     LIVER = 34
     SPLEEN = 35
-    KIDNEY = 36
+    KIDNEY_LEFT = 36
     PANCREAS = 37
     GALLBLADDER = 38
     GLAND = 39
-    LUNG = 40
+    LUNG_LEFT = 40
     HEART = 41
     TRACHEA = 42
     CORD = 43
@@ -67,6 +67,11 @@ class Tissue(IntEnum):
     """Balloons and other things filled with water."""
     ASCITES = 50
     """Free fluid in the belly."""
+    LUNG_RIGHT = 51
+    KIDNEY_RIGHT = 52
+    AORTA = 54
+    EFFUSION = 53
+    """Fluid around a lung."""
 
 
 BONES = (
@@ -79,6 +84,15 @@ BONES = (
     Tissue.RIB,
     Tissue.OTHER_BONE,
 )
+LUNGS = (Tissue.LUNG_LEFT, Tissue.LUNG_RIGHT)
+KIDNEYS = (Tissue.KIDNEY_LEFT, Tissue.KIDNEY_RIGHT)
+PAIRS = (
+    (Tissue.FEMUR_LEFT, Tissue.FEMUR_RIGHT),
+    (Tissue.HIP_LEFT, Tissue.HIP_RIGHT),
+    LUNGS,
+    KIDNEYS,
+)
+"""Left and right of what a structure set names by its side."""
 HOLLOW = (Tissue.RECTUM, Tissue.COLON, Tissue.SMALL_BOWEL, Tissue.STOMACH, Tissue.ESOPHAGUS)
 """Organs with a wall and a content."""
 
@@ -89,14 +103,14 @@ VISCERA = (
     *HOLLOW,
     Tissue.LIVER,
     Tissue.SPLEEN,
-    Tissue.KIDNEY,
+    *KIDNEYS,
     Tissue.PANCREAS,
     Tissue.GALLBLADDER,
     Tissue.UTERUS,
     Tissue.VAGINA,
     Tissue.MASS,
     Tissue.GLAND,
-    Tissue.LUNG,
+    *LUNGS,
     Tissue.HEART,
 )
 
@@ -123,16 +137,19 @@ PATTERNS: tuple[tuple[str, Tissue], ...] = (
     (r"costal_cartilages", Tissue.CARTILAGE),
     (r"gluteus_maximus_(left|right)", Tissue.GLUTEUS),
     (r"(gluteus_(medius|minimus)|iliopsoas|autochthon)_(left|right)", Tissue.MUSCLE),
-    (r"aorta|.*artery.*|brachiocephalic_trunk", Tissue.ARTERY),
+    (r"aorta", Tissue.AORTA),
+    (r".*artery.*|brachiocephalic_trunk", Tissue.ARTERY),
     (r".*(vein|vena).*", Tissue.VEIN),
     (r"liver", Tissue.LIVER),
     (r"spleen", Tissue.SPLEEN),
-    (r"kidney_(left|right)", Tissue.KIDNEY),
+    (r"kidney_left", Tissue.KIDNEY_LEFT),
+    (r"kidney_right", Tissue.KIDNEY_RIGHT),
     (r"kidney_cyst_(left|right)", Tissue.GALLBLADDER),
     (r"pancreas", Tissue.PANCREAS),
     (r"gallbladder", Tissue.GALLBLADDER),
     (r"adrenal_gland_(left|right)|thyroid_gland", Tissue.GLAND),
-    (r"lung_.+", Tissue.LUNG),
+    (r"lung(_.+)?_left", Tissue.LUNG_LEFT),
+    (r"lung(_.+)?_right", Tissue.LUNG_RIGHT),
     (r"heart.*|atrial_appendage_left", Tissue.HEART),
     (r"trachea", Tissue.TRACHEA),
     (r"spinal_cord", Tissue.CORD),

@@ -20,7 +20,7 @@ from contour_ai.sample.synthesis.recipe import Recipe, print_recipe
 from contour_ai.settings import to_mapping, to_yaml
 from contour_ai.structures.roi_map import RoiMap
 
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 """Part of every UID: raise it when a change of the drawing changes voxels, because a UID stands for one content."""
 CT_FOLDER, RTSTRUCT_FILE = "ct", "RS.dcm"
 RECIPE_FILE, MAP_FILE = "recipe.yaml", "roi-map.yaml"

@@ -19,7 +19,7 @@ NAMES = {
     "iliac_artery_left": Tissue.ARTERY,
     "iliac_vena_right": Tissue.VEIN,
     "portal_vein_and_splenic_vein": Tissue.VEIN,
-    "lung_lower_lobe_left": Tissue.LUNG,
+    "lung_lower_lobe_left": Tissue.LUNG_LEFT,
     "gluteus_maximus_right": Tissue.GLUTEUS,
     "iliopsoas_left": Tissue.MUSCLE,
     "femur_left": Tissue.FEMUR_LEFT,
