@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from contour_ai.cli import console
 from contour_ai.cli.shared_options import structure_set_option
@@ -13,9 +15,11 @@ from contour_ai.cli.shared_options import structure_set_option
 if TYPE_CHECKING:
     from contour_ai.bundle import ModelBundle
     from contour_ai.pipeline._commission import Commissioning
+    from contour_ai.report.constancy import Constancy
 
 LIMITS_NOT_KEPT = 6
 """Exit status of a run that worked, and found what the limits do not accept."""
+OF_EARLIER_RUN = ("limits_path", "tta", "structure_set", "keep_trained_on", "roi_map", "tau")
 
 
 def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -28,13 +32,20 @@ def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) ->
 
 @click.command("commission")
 @click.argument("data_dir", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="Name or folder of the model.")
+@click.option("--model", help="Name or folder of the model (with --repeat: that of the earlier run).")
 @click.option(
     "--limits",
     "limits_path",
-    required=True,
     type=click.Path(path_type=Path, dir_okay=False),
     help="What the department accepts, a YAML file.",
+)
+@click.option(
+    "--repeat",
+    "repeat",
+    metavar="RECORD",
+    type=click.Path(path_type=Path, exists=True),
+    help="Constancy test: contour the patients of this earlier run (its folder) again with its limits and options, and "
+    "name every contour that changed.",
 )
 @click.option(
     "--out",
@@ -73,8 +84,9 @@ def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) ->
 )
 def command(
     data_dir: Path,
-    model: str,
-    limits_path: Path,
+    model: str | None,
+    limits_path: Path | None,
+    repeat: Path | None,
     out_dir: Path,
     signed_by: str | None,
     keep_trained_on: bool,
@@ -93,45 +105,64 @@ def command(
     per patient, and the predictions.
 
     Exit status 0: all limits are kept. 6: the run worked, and a limit was not kept, a patient could not be contoured,
-    or the self-test failed. Others as in every command.
+    the self-test failed, or --repeat found contours that changed. Others as in every command.
     """
     from contour_ai.bundle import load_bundle
     from contour_ai.cli.evaluate import tolerances_of
     from contour_ai.cli.predict import warn_of_mirror
     from contour_ai.evaluation.limits import load_limits
     from contour_ai.files import check_target
-    from contour_ai.pipeline._commission import CommissionOptions, commission
+    from contour_ai.pipeline._commission import CommissionOptions, commission, read_earlier_run
     from contour_ai.structures.roi_map import RoiMap
 
-    given = [path for path in (data_dir, limits_path, roi_map, tau and Path(tau)) if path]
+    _refuse_options(repeat is not None, model, limits_path)
+    given = [path for path in (data_dir, limits_path, roi_map, repeat, tau and Path(tau)) if path]
     check_target(out_dir, overwrite=overwrite, inputs=given)
-    limits = load_limits(limits_path)
-    options = CommissionOptions(
-        device=device,
-        tta=tta,
-        structure_set=structure_set,
-        keep_trained_on=keep_trained_on,
-        roi_map=None if roi_map is None else RoiMap.load(roi_map),
-        tau=tolerances_of(tau),
-        overwrite=overwrite,
-        inputs=tuple(given),
-    )
-    bundle = load_bundle(model)
-    warn_of_mirror(bundle, tta)
-    with console.progress_bar() as on_progress:
-        result = commission(
-            data_dir,
-            bundle,
-            limits,
-            out_dir,
+    options = CommissionOptions(device=device, overwrite=overwrite, repeat=repeat, inputs=tuple(given))
+    if repeat is not None:
+        earlier = read_earlier_run(repeat)
+        options = earlier.settings.over(options)
+        limits, limits_text, name = earlier.limits, earlier.limits_text, model or earlier.model
+    else:
+        assert limits_path is not None and model is not None
+        limits, limits_text, name = load_limits(limits_path), limits_path.read_text(encoding="utf-8"), model
+        options = replace(
             options,
-            on_progress,
-            limits_text=limits_path.read_text(encoding="utf-8"),
+            tta=tta,
+            structure_set=structure_set,
+            keep_trained_on=keep_trained_on,
+            roi_map=None if roi_map is None else RoiMap.load(roi_map),
+            tau=tolerances_of(tau),
         )
+    bundle = load_bundle(name)
+    warn_of_mirror(bundle, options.tta)
+    with console.progress_bar() as on_progress:
+        result = commission(data_dir, bundle, limits, out_dir, options, on_progress, limits_text=limits_text)
     _show(result)
     if signed_by is not None:
         _sign(bundle, result, signed_by)
     return 0 if result.passed else LIMITS_NOT_KEPT
+
+
+def _refuse_options(repeated: bool, model: str | None, limits_path: Path | None) -> None:
+    """A repeated run has the options of the earlier one, and every other needs a model and limits."""
+    context = click.get_current_context()
+    if repeated:
+        named = {
+            option.name: option.opts[0] for option in context.command.params if option.name in OF_EARLIER_RUN
+        }
+        told = [
+            opt
+            for name, opt in named.items()
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        ]
+        if told:
+            raise click.UsageError(f"--repeat takes {', '.join(told)} from the earlier run: leave it out.")
+    elif model is None or limits_path is None:
+        missing = [name for name, value in (("--model", model), ("--limits", limits_path)) if value is None]
+        raise click.UsageError(
+            f"{' and '.join(missing)} needed, or --repeat with the folder of an earlier run."
+        )
 
 
 def _sign(bundle: ModelBundle, result: Commissioning, signed_by: str) -> None:
@@ -178,8 +209,28 @@ def _show(result: Commissioning) -> None:
         cells = (check.subject, check.rule, check.found)
         table.add_row(*cells, verdict, check.detail)
     out.print(table)
+    if page.constancy is not None:
+        _show_constancy(page.constancy)
     passed = sum(check.passed for check in page.self_test)
     out.print(f"self-test: {passed} of {len(page.self_test)} passed")
     overall = ("PASS", "green") if result.passed else ("FAIL", "red")
     out.print(console.styled(overall, f": {page.verdict}"))
     out.print(f"open {result.folder / 'commissioning.html'} in a browser")
+
+
+def _show_constancy(found: Constancy) -> None:
+    """Every contour that changed since the earlier run, and what of the installation did."""
+    from rich.table import Table
+
+    out = console.out()
+    out.print(f"compared with {found.earlier}")
+    if found.changed:
+        table = Table("patient", "ROI", "Dice then/now", "cm³ then", "cm³ now", "what")
+        for one in found.changed:
+            dice = "-" if one.dice is None else f"{one.dice:.4f}"
+            sizes = ("-" if size is None else f"{size:.3f}" for size in (one.before_cm3, one.now_cm3))
+            table.add_row(one.patient, one.roi, dice, *sizes, one.what)
+        out.print(table)
+    for what, before, now in found.installation:
+        out.print(f"changed since: {what}: {before}, now {now}")
+    out.print(f"{found.rois - len(found.changed)} of {found.rois} ROIs have the same contours")

@@ -11,8 +11,10 @@ from contour_ai.evaluation.metrics import BOTH, DEFINITIONS, PREDICTION_MISSING,
 from contour_ai.evaluation.report import SPREAD, SUMMARISED, summarise
 from contour_ai.files import atomic_file, write_text
 from contour_ai.render import CAUTION
+from contour_ai.report.constancy import Constancy, constancy_html
 from contour_ai.report.figures import COLUMNS, shown
 from contour_ai.report.page import asset, escaped_text, fill
+from contour_ai.report.tables import cell, html_table
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class CommissioningPage:
         environment: {heading: {name: value}}.
         not_judged: ROIs of the model that have no limit.
         cohort: the page with box plots; "" where there is none.
+        constancy: the comparison with an earlier run; None where none is repeated.
     """
 
     title: str
@@ -63,6 +66,7 @@ class CommissioningPage:
     notes: Sequence[str] = ()
     not_judged: Sequence[str] = ()
     cohort: str = ""
+    constancy: Constancy | None = None
 
     @property
     def verdict(self) -> str:
@@ -79,7 +83,8 @@ class CommissioningPage:
     @property
     def checks(self) -> tuple[Check, ...]:
         """All of them."""
-        return (*self.run, *self.limits, *self.self_test)
+        repeated = () if self.constancy is None else self.constancy.checks
+        return (*self.run, *repeated, *self.limits, *self.self_test)
 
     @property
     def passed(self) -> bool:
@@ -113,6 +118,9 @@ def write_commissioning_report(path: Path, page: CommissioningPage) -> None:
 def _sections(page: CommissioningPage) -> Iterable[str]:
     if page.run:
         yield "<h2>The run</h2>" + _checks(page.run)
+    if page.constancy is not None:
+        yield "<h2>Compared with the earlier run</h2>" + _checks(page.constancy.checks)
+        yield constancy_html(page.constancy)
     yield "<h2>Limits</h2>" + _checks(page.limits)
     yield "<h2>Figures</h2>" + _figures(page.rows, page.cohort)
     yield "<h2>DSC of every patient</h2>" + _every_patient(page.rows)
@@ -135,11 +143,11 @@ def _sections(page: CommissioningPage) -> Iterable[str]:
 def _checks(checks: Sequence[Check]) -> str:
     rows = [
         [
-            _cell(check.subject),
-            _cell(check.rule, "words"),
-            _cell(check.found),
+            cell(check.subject),
+            cell(check.rule, "words"),
+            cell(check.found),
             f'<td><b class="{"pass" if check.passed else "fail"}">{"pass" if check.passed else "fail"}</b></td>',
-            _cell(check.detail, "words"),
+            cell(check.detail, "words"),
         ]
         for check in checks
     ]
@@ -152,12 +160,12 @@ def _figures(rows: Sequence[Row], cohort: str) -> str:
     taus_mm = {row.roi: row.tau_mm for row in rows}
     lines = []
     for s in summarise(rows):
-        cells = [_cell(s.roi), *(_cell(str(n)) for n in (s.n, s.prediction_missing, s.reference_missing))]
+        cells = [cell(s.roi), *(cell(str(n)) for n in (s.n, s.prediction_missing, s.reference_missing))]
         for name in SUMMARISED:
             spread, decimals = s.spread[name], columns[name].decimals
             median, q1, q3 = (shown(v, decimals) for v in (spread.median, spread.q1, spread.q3))
-            cells.append(f"<td>{median}<br><small>[{q1}, {q3}]</small></td>" if s.n else _cell("–"))
-        cells.insert(-(len(SUMMARISED) - SUMMARISED.index("surface_dsc") - 1), _cell(f"{taus_mm[s.roi]:g}"))
+            cells.append(f"<td>{median}<br><small>[{q1}, {q3}]</small></td>" if s.n else cell("–"))
+        cells.insert(-(len(SUMMARISED) - SUMMARISED.index("surface_dsc") - 1), cell(f"{taus_mm[s.roi]:g}"))
         lines.append(cells)
     labels = [f"{columns[name].label}: median [quartiles]" for name in SUMMARISED]
     labels.insert(SUMMARISED.index("surface_dsc") + 1, columns["tau_mm"].label)
@@ -179,10 +187,10 @@ def _every_patient(rows: Sequence[Row]) -> str:
         metrics = [found.get((patient, roi)) for roi in rois]
         words = {BOTH: "", PREDICTION_MISSING: " (no prediction)"}
         cells = [
-            _cell(f"{shown(m.dsc, 3)}{words[m.status]}" if m is not None and m.status in words else "–")
+            cell(f"{shown(m.dsc, 3)}{words[m.status]}" if m is not None and m.status in words else "–")
             for m in metrics
         ]
-        lines.append([_cell(patient), *cells])
+        lines.append([cell(patient), *cells])
     return "<p class='faint'>–: no reference.</p>" + _table(["patient", *rois], lines)
 
 
@@ -194,24 +202,17 @@ def _patients(patients: Sequence[CommissionedPatient]) -> str:
         lines.append(
             [
                 f"<td>{linked}</td>",
-                _cell(p.ct, "words"),
-                _cell(f"{p.seconds:.1f}" if p.seconds else "–"),
-                _cell("; ".join(p.flags) or "none", "words"),
-                _cell(p.problem, "words"),
+                cell(p.ct, "words"),
+                cell(f"{p.seconds:.1f}" if p.seconds else "–"),
+                cell("; ".join(p.flags) or "none", "words"),
+                cell(p.problem, "words"),
             ]
         )
     return _table(["patient", "CT", "seconds", "flags", "problem"], lines)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    words = {"limit", "concerned", "CT", "flags", "problem"}
-    names = "".join(f"<th{' class=words' if n in words else ''}>{escaped_text(n)}</th>" for n in head)
-    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
-    return f'<div class="scroll"><table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _cell(text: str, kind: str = "") -> str:
-    return f"<td{f' class={kind}' if kind else ''}>{escaped_text(text)}</td>"
+    return html_table(head, rows, {"limit", "concerned", "CT", "flags", "problem"})
 
 
 def _definitions(entries: Mapping[str, str]) -> str:

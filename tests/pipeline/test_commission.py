@@ -14,10 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 from pydicom import dcmread
 
-from contour_ai.bundle import TrainingRecord, load_bundle, update_bundle
+from contour_ai.bundle import RoiPostprocess, TrainingRecord, load_bundle, update_bundle
 from contour_ai.bundle.commissioned_record import record_of
 from contour_ai.bundle.seen_series import SeenSeries
 from contour_ai.cli.main import cli
+from contour_ai.dicom.ct import read_ct
+from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.dicom.scan import find_patients
 from contour_ai.errors import InputError
 from contour_ai.evaluation.limits import Limits, RoiLimits
@@ -118,6 +120,78 @@ def test_limits_that_are_kept(data: Path, tmp_path: Path, monkeypatch: pytest.Mo
     (brainstem,) = [row for row in csv.DictReader((out / "metrics.csv").open(encoding="utf-8"))
                     if row["roi"] == "Brainstem"]  # fmt: skip
     assert f"<td>{float(brainstem['dsc']):.3f}</td>" in page, "every patient's own figure"
+
+
+def test_the_constancy_test(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["contour_ai.pipeline._commission.run"]
+    monkeypatch.setattr(module, "self_test", lambda: ())
+    first = run(data, tmp_path / "first", GOOD)
+    assert first.exit_code == 0, first.output
+
+    def again(out: str, *more: str) -> Result:
+        arguments = [
+            str(data),
+            "--repeat",
+            str(tmp_path / "first"),
+            "--out",
+            str(tmp_path / out),
+            "--device",
+            "cpu",
+        ]
+        return CliRunner().invoke(cli, ["commission", *arguments, *more])
+
+    same = again("same", "--model", str(MODEL))
+    assert same.exit_code == 0, same.output
+    assert "7 of 7 ROIs have the same contours" in same.output
+    record = json.loads((tmp_path / "same" / "commissioning.json").read_text(encoding="utf-8"))
+    assert record["limits_file"] == GOOD and record["constancy"]["changed"] == []
+    page = (tmp_path / "same" / "commissioning.html").read_text(encoding="utf-8")
+    assert "equal, point by point" in page and "Model, machine and software are the same" in page
+
+    # An update that moves the contours of one ROI.
+    other = shutil.copytree(MODEL, tmp_path / "other")
+    bundle = load_bundle(other)
+    rules = {**bundle.postprocess, "Brainstem": RoiPostprocess(threshold=0.9)}
+    update_bundle(replace(bundle, postprocess=rules, version="1.1"), model_card="# other\n")
+    changed = again("changed", "--model", str(other))
+    assert changed.exit_code == 6, changed.output
+    record = json.loads((tmp_path / "changed" / "commissioning.json").read_text(encoding="utf-8"))
+    (roi,) = record["constancy"]["changed"]
+    assert (roi["patient"], roi["roi"]) == ("phantom-headneck-01", "Brainstem")
+    masks = [read_masks(tmp_path / name, data / "one") for name in ("first", "changed")]
+    a, b = (found["Brainstem"] for found in masks)
+    assert roi["dice"] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()), abs=1e-6) and roi["dice"] < 1
+    assert roi["now_cm3"] < roi["before_cm3"]
+    names = [what for what, _, _ in record["constancy"]["installation"]]
+    assert "Model: version" in names and "Model: fingerprint of weights and rules" in names
+    assert "Brainstem" in changed.output and "6 of 7 ROIs have the same contours" in changed.output
+
+    refused = again("refused", "--tau", "2")
+    assert refused.exit_code == 2 and "--repeat takes --tau from the earlier run" in refused.output
+    (tmp_path / "none").mkdir()
+    elsewhere = CliRunner().invoke(
+        cli,
+        [
+            "commission",
+            str(tmp_path / "none"),
+            "--repeat",
+            str(tmp_path / "first"),
+            "--out",
+            str(tmp_path / "x"),
+        ],
+    )
+    assert elsewhere.exit_code == 3, elsewhere.output
+    written = next((tmp_path / "first" / "predictions").rglob("RS.*.dcm"))
+    written.write_bytes(written.read_bytes() + b"\0\0")
+    spoilt = again("spoilt")
+    assert spoilt.exit_code == 4 and "not as they were written" in spoilt.output
+
+
+def read_masks(run_dir: Path, patient: Path) -> dict[str, np.ndarray]:
+    """{ROI: mask} of what a run predicted of a patient."""
+    ct = read_ct(patient / "ct")
+    structures = read_structures(next((run_dir / "predictions").rglob("RS.*.dcm")), ct)
+    return {name: structures.mask(name) for name in structures.names}
 
 
 def test_limits_that_are_not_kept(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

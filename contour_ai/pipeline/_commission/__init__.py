@@ -1,5 +1,6 @@
 """A department's own acceptance run: contours its patients, compares with its contours, checks its limits."""
 
+from contour_ai.pipeline._commission.constancy import EarlierRun, read_earlier_run
 from contour_ai.pipeline._commission.options import (
     PREDICTIONS,
     RECORD,
@@ -15,5 +16,7 @@ __all__ = [
     "REPORT",
     "CommissionOptions",
     "Commissioning",
+    "EarlierRun",
     "commission",
+    "read_earlier_run",
 ]

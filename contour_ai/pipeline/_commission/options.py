@@ -34,6 +34,8 @@ class CommissionOptions:
     """Replace an earlier report, if nobody has changed or added anything in its folder."""
     keep_trained_on: bool = False
     """Whether patients that the model was trained on are measured, too; their figures say nothing about others."""
+    repeat: Path | None = None
+    """Folder of an earlier run: its patients are contoured again, and compared with what it drew."""
     inputs: tuple[Path, ...] = ()
     """Files besides the data and the model that were read, which are never replaced."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,14 +39,29 @@ IN_WORDS: Mapping[Role, str] = {
 
 
 def find_cohort(
-    data_dir: Path, bundle: ModelBundle, options: CommissionOptions, on_progress: OnProgress
+    data_dir: Path,
+    bundle: ModelBundle,
+    options: CommissionOptions,
+    on_progress: OnProgress,
+    only: Collection[str] | None = None,
 ) -> Cohort:
     """The patients with the department's contours, without those that the model has seen.
+
+    Args:
+        only: SeriesInstanceUIDs of those to look at; None for all.
 
     Raises:
         InputError: there is none.
     """
     found, notes = _with_contours(data_dir, options.structure_set, on_progress)
+    if only is not None:
+        found = {label: files for label, files in found.items() if files.ct.series_instance_uid in only}
+        if not found:
+            raise InputError(
+                "None of the patients of the run to repeat is here.",
+                where=data_dir,
+                expected="the CT series and structure sets that it was made with",
+            )
     if not bundle.data.seen_series:
         note = (
             f"It is not recorded which patients {bundle.name} was trained on: it was made before contour-ai 0.2. Make "

@@ -18,6 +18,7 @@ from contour_ai.files import write_text
 from contour_ai.pipeline._commission.options import CommissionOptions
 from contour_ai.pipeline._predict import LoadedModel
 from contour_ai.report.commissioning import CommissioningPage
+from contour_ai.settings import to_mapping
 
 PACKAGES = (
     "torch",
@@ -32,8 +33,8 @@ PACKAGES = (
 """Those that a contour or a figure depends on."""
 
 
-def write_record(path: Path, page: CommissioningPage, started: datetime) -> None:
-    """The same as the report, for programs."""
+def write_record(path: Path, page: CommissioningPage, started: datetime, options: CommissionOptions) -> None:
+    """The same as the report, for programs, and with which settings the run can be repeated."""
     content = {
         "passed": page.passed,
         "not_judged": list(page.not_judged),
@@ -45,11 +46,27 @@ def write_record(path: Path, page: CommissioningPage, started: datetime) -> None
         },
         "patients": [asdict(patient) for patient in page.patients],
         "environment": page.environment,
+        "settings": _settings(options),
+        "constancy": None if page.constancy is None else asdict(page.constancy),
         "limits_file": page.limits_text,
         "notes": list(page.notes),
     }
     text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def _settings(options: CommissionOptions) -> dict[str, object]:
+    """What of the options decides the figures."""
+    roi_map = None if options.roi_map is None else to_mapping(options.roi_map)
+    if roi_map is not None:
+        del roi_map["source"]  # a path
+    return {
+        "tta": options.tta,
+        "structure_set": options.structure_set,
+        "keep_trained_on": options.keep_trained_on,
+        "tau": to_mapping(options.tau),
+        "roi_map": roi_map,
+    }
 
 
 def environment(
@@ -63,6 +80,7 @@ def environment(
             "version": bundle.version,
             "kind": bundle.kind,
             "weights SHA-256": bundle.weights_sha256,
+            "fingerprint of weights and rules": bundle.inference_fingerprint,
         },
         "Machine": {
             "system": platform.platform(),

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from contour_ai import __version__
 from contour_ai.bundle import ModelBundle
+from contour_ai.dicom.archive import CTSeriesFiles
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import PatientFiles
 from contour_ai.dicom.values import text
@@ -17,6 +19,7 @@ from contour_ai.evaluation.limits import Check, Limits, check_limits, load_limit
 from contour_ai.evaluation.report import write_report
 from contour_ai.faults import patient_boundary
 from contour_ai.files import atomic_folder
+from contour_ai.pipeline._commission.constancy import compare_with, read_earlier_run
 from contour_ai.pipeline._commission.options import (
     PREDICTIONS,
     RECORD,
@@ -38,6 +41,7 @@ from contour_ai.report.commissioning import (
     CommissioningPage,
     write_commissioning_report,
 )
+from contour_ai.settings import to_mapping, to_yaml
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,12 @@ def commission(
         path = Path(limits)
         limits = load_limits(path)
         limits_text = limits_text or path.read_text(encoding="utf-8")
+    limits_text = limits_text or to_yaml(_without_none(to_mapping(limits)))
+    earlier = None if options.repeat is None else read_earlier_run(options.repeat)
     bundle = bundle_of(model)
     started = datetime.now(timezone.utc)
-    cohort = find_cohort(data_dir, bundle, options, on_progress)
+    only = None if earlier is None else earlier.patients.keys()
+    cohort = find_cohort(data_dir, bundle, options, on_progress, only)
     patients, notes = cohort.patients, list(cohort.notes)
     if bundle.data.saw_no_patient and bundle.kind != "phantom":
         notes.insert(0, f"{bundle.name} was never trained on a patient: what it learnt from was drawn.")
@@ -95,6 +102,7 @@ def commission(
     checks = self_test()
     loaded = load_model(bundle, options.device)
     inputs = [data_dir, *([] if bundle.folder == Path() else [bundle.folder]), *options.inputs]
+    inputs += [] if earlier is None else [earlier.folder]
     with atomic_folder(out_dir, overwrite=options.overwrite, inputs=inputs, private=True) as folder:
         tried = _predict(patients, loaded, folder / PREDICTIONS, options, on_progress)
         result = _evaluate(folder / PREDICTIONS, data_dir, tried, loaded, limits, options, on_progress)
@@ -103,6 +111,7 @@ def commission(
         # The cohort's page, where there is one, comes first.
         of_patients = zip(result.pairs, pages[-len(result.pairs) :], strict=True)
         links = {pair.patient: f"{PATIENTS}/{path.name}" for pair, path in of_patients}
+        machine = environment(loaded, data_dir, options)
         page = CommissioningPage(
             title=title,
             subtitle=f"{data_dir.resolve().name} · {started:%Y-%m-%d %H:%M} UTC · contour-ai {__version__}",
@@ -112,17 +121,37 @@ def commission(
             rows=result.rows,
             patients=[_shown(t, result, links) for t in tried],
             limits_text=limits_text,
-            environment=environment(loaded, data_dir, options),
+            environment=machine,
             notes=[*notes, *result.notes, *(f"Tolerance of {t}" for t in result.tolerances)],
             not_judged=[roi for roi in bundle.roi_names if roi not in limits.rois],
             cohort=COHORT if (folder / COHORT).exists() else "",
+            constancy=None if earlier is None else compare_with(earlier, _by_series(tried), machine),
         )
         page = without_paths(without_folders(page, [data_dir, out_dir, folder]))
         page = replace(page, limits_text=limits_text)  # word for word
         write_report(folder, result.rows, result.notes, (), result.tolerances)
         write_commissioning_report(folder / REPORT, page)
-        write_record(folder / RECORD, page, started)
+        write_record(folder / RECORD, page, started, options)
     return Commissioning(out_dir, page, cohort.trained_on)
+
+
+def _without_none(value: Any) -> Any:
+    """Limits as a person writes them."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def _by_series(tried: Sequence[_Tried]) -> dict[str, tuple[CTSeriesFiles, Path | None, str]]:
+    """{SeriesInstanceUID: CT, structure set that was predicted, and why there is none}."""
+    return {
+        t.files.ct.series_instance_uid: (
+            t.files.ct,
+            None if t.prediction is None else t.prediction.path,
+            t.problem,
+        )
+        for t in tried
+    }
 
 
 def _predict(

@@ -1,0 +1,104 @@
+"""A commissioning run compared with an earlier one: which contours changed, and what of the installation did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from contour_ai.evaluation.limits import Check
+from contour_ai.report.tables import cell, html_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedRoi:
+    """A ROI whose contours are others than in the earlier run.
+
+    Args:
+        what: in words.
+        dice: of the earlier contours and those of now; None where one of them is missing.
+        before_cm3, now_cm3: volumes; None where there is no contour.
+    """
+
+    patient: str
+    roi: str
+    what: str
+    dice: float | None = None
+    before_cm3: float | None = None
+    now_cm3: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constancy:
+    """What a repeated run says.
+
+    Args:
+        earlier: date and model of the earlier run.
+        patients: number of patients of the earlier run.
+        rois: number of ROIs of all patients that were compared.
+        changed: those that differ.
+        not_compared: patients of the earlier run that could not be, with reasons.
+        installation: (what, before, now) of all that changed of model, machine and software.
+    """
+
+    earlier: str
+    patients: int
+    rois: int
+    changed: tuple[ChangedRoi, ...] = ()
+    not_compared: tuple[str, ...] = ()
+    installation: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Whether all is as it was."""
+        compared = self.patients - len(self.not_compared)
+        listing = ", ".join(f"{one.patient} {one.roi}" for one in self.changed)
+        return (
+            Check(
+                "all",
+                f"the {self.patients} patients of the earlier run",
+                str(compared),
+                not self.not_compared,
+                "; ".join(self.not_compared),
+            ),
+            Check(
+                "all",
+                f"contours of {self.rois} ROIs equal to those of the earlier run",
+                f"{self.rois - len(self.changed)} equal",
+                not self.changed and self.rois > 0,
+                listing,
+            ),
+        )
+
+
+def constancy_html(found: Constancy) -> str:
+    """The chapter of the report."""
+    parts = [f"<p>Compared with {found.earlier}.</p>"]
+    if found.changed:
+        rows = [
+            [
+                cell(one.patient),
+                cell(one.roi),
+                cell(_number(one.dice, 4)),
+                cell(_number(one.before_cm3, 3)),
+                cell(_number(one.now_cm3, 3)),
+                cell(one.what, "words"),
+            ]
+            for one in found.changed
+        ]
+        head = ["patient", "ROI", "Dice of then and now", "cm³ then", "cm³ now", "what"]
+        parts.append(html_table(head, rows, {"what"}))
+    else:
+        parts.append(f"<p>The contours of {found.rois} ROIs are equal, point by point.</p>")
+    if found.installation:
+        lines: Sequence[Sequence[str]] = [
+            [cell(what, "words"), cell(before, "words"), cell(now, "words")]
+            for what, before, now in found.installation
+        ]
+        parts.append("<h3>What changed since</h3>" + html_table(["", "then", "now"], lines, {"then", "now"}))
+    else:
+        parts.append("<p>Model, machine and software are the same.</p>")
+    return "".join(parts)
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "–" if value is None else f"{value:.{decimals}f}"
