@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from contour_ai.dicom.classify import (
@@ -20,6 +21,7 @@ from contour_ai.dicom.classify import (
     StructureSetFile,
     look,
 )
+from contour_ai.dicom.file_index import FileIndex
 from contour_ai.dicom.folders import files_below, list_files
 from contour_ai.dicom.foreign import OTHER
 from contour_ai.dicom.joining import joined_series
@@ -29,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 THREADS = 8
 """Waiting for a network share takes longer than reading a header; more threads than cores hide it."""
+
+FILES_AT_ONCE = 16
+"""Files that a thread looks at before it reports: handing over single ones takes longer than to know them again."""
 
 MAX_WARNINGS = 10
 WAYS_OUT = (
@@ -151,40 +156,70 @@ class Archive:
 
 
 def scan(
-    paths: Path | Sequence[Path], on_progress: OnProgress = no_progress, *, stage: str = "looking for DICOM"
+    paths: Path | Sequence[Path],
+    on_progress: OnProgress = no_progress,
+    *,
+    stage: str = "looking for DICOM",
+    index: FileIndex | None = None,
 ) -> Archive:
     """Looks at every file in folders and their subfolders, also where these are links; only headers are read.
 
     Unfinished files of a run (see `files.is_temporary`) are never looked at. A folder with results of contour-ai is
     looked into where it is given itself, or where nothing else in the folder given is CT or RTSTRUCT.
 
+    Args:
+        index: what is known of files from earlier; it learns what is new, and is not saved here.
+
     Raises:
         InputError: a path does not exist, or is an unfinished file.
     """
     listed = [list_files(path) for path in ([paths] if isinstance(paths, Path) else paths)]
-    looked = _look_at([file for one in listed for file in one.files], on_progress, stage)
+    looked = _look_at([file for one in listed for file in one.files], on_progress, stage, index)
     passed_over: list[Path] = []
     for one in listed:
         if any(not isinstance(looked[file], SkippedFile) for file in one.files):
             passed_over += one.results
         else:
             within = [f for folder in one.results for f in files_below(folder).files if f not in looked]
-            looked |= _look_at(within, on_progress, stage)
+            looked |= _look_at(within, on_progress, stage, index)
+    if index is not None:
+        index.keep_only(looked, [paths] if isinstance(paths, Path) else paths)
     for one in listed:
         for folder, reason in one.closed:
             looked[folder] = SkippedFile(folder, f"This folder cannot be opened ({reason}).", is_dicom=True)
     return _sorted_out(looked.values(), dict.fromkeys(passed_over))
 
 
-def _look_at(paths: Iterable[Path], on_progress: OnProgress, stage: str) -> dict[Path, Looked]:
+def _look_at(
+    paths: Iterable[Path], on_progress: OnProgress, stage: str, index: FileIndex | None
+) -> dict[Path, Looked]:
     """What each file is."""
     files = list(dict.fromkeys(paths))
     found: dict[Path, Looked] = {}
+    groups = [files[n : n + FILES_AT_ONCE] for n in range(0, len(files), FILES_AT_ONCE)]
     with ThreadPoolExecutor(THREADS) as pool:
-        for done, (path, one) in enumerate(zip(files, pool.map(look, files), strict=True), start=1):
-            found[path] = one
-            if done % 64 == 0 or done == len(files):
-                on_progress(ProgressEvent(stage, done, len(files)))
+        for group in pool.map(partial(_look_at_group, index=index), groups):
+            found.update(group)
+            if len(found) % 64 < FILES_AT_ONCE or len(found) == len(files):
+                on_progress(ProgressEvent(stage, len(found), len(files)))
+    return found
+
+
+def _look_at_group(paths: Sequence[Path], index: FileIndex | None) -> list[tuple[Path, Looked]]:
+    if index is None:
+        return [(path, look(path)) for path in paths]
+    return [(path, _known_or_look(path, index)) for path in paths]
+
+
+def _known_or_look(path: Path, index: FileIndex) -> Looked:
+    try:
+        stat = path.stat()  # before it is opened: a change in between shows the next time
+    except OSError:
+        return look(path)
+    found = index.known(path, stat)
+    if found is None:
+        found = look(path)
+        index.remember(found, stat)
     return found
 
 
@@ -217,12 +252,14 @@ def _without_copies(
 ) -> tuple[list[StructureSetFile], list[OtherFile]]:
     """The structure sets without files that are, byte for byte, copies of an earlier one."""
     kept: list[StructureSetFile] = []
+    of_uid: dict[str, list[StructureSetFile]] = {}
     copies: list[OtherFile] = []
     for one in structure_sets:
-        same_uid = [k for k in kept if k.sop_instance_uid and k.sop_instance_uid == one.sop_instance_uid]
+        same_uid = of_uid.setdefault(one.sop_instance_uid, []) if one.sop_instance_uid else []
         original = next((k for k in same_uid if filecmp.cmp(k.path, one.path, shallow=False)), None)
         if original is None:
             kept.append(one)
+            same_uid.append(one)
         else:
             copies.append(OtherFile(one.path, COPY, one.series_instance_uid, one.patient_id))
     return kept, copies

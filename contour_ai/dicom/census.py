@@ -16,7 +16,7 @@ from contour_ai.dicom.rtstruct_read import RoiContoursRead, contours_on_slices, 
 from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.errors import InputError, OutputError, UnforeseenError
 from contour_ai.faults import patient_boundary
-from contour_ai.polygons import filled_box
+from contour_ai.polygons import stack_in_box
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import Kind, NameClass, classify, roi_info
 from contour_ai.structures.ignore_patterns import IgnoreRule, ignore_rules
@@ -274,15 +274,15 @@ def _measured(patient: PatientFiles) -> tuple[list[tuple[str, Occurrence]], list
 
 def _occurrence(roi: RoiContoursRead, ct: CTSeries, patient: str) -> Occurrence | None:
     """Volume and place of a ROI on its CT; None where it has no voxel there."""
-    voxel_cm3, shape_ij = ct.grid.voxel_volumes_cm3, ct.grid.shape_kij[1:]
-    volume, moment = 0.0, 0.0
-    for k, outlines in contours_on_slices(roi, ct, lambda _: None).items():
-        box, inside = filled_box(outlines, shape_ij)
-        rows, columns = np.nonzero(inside)
-        if not len(rows):
-            continue
-        here = float(len(rows) * voxel_cm3[k])
-        middle = (k, box[0].start + rows.mean(), box[1].start + columns.mean())
-        volume += here
-        moment += here * float(ct.grid.index_to_lps(middle)[2])
-    return None if not volume else Occurrence(patient=patient, volume_cm3=volume, superior_mm=moment / volume)
+    drawn = stack_in_box(contours_on_slices(roi, ct, lambda _: None), ct.grid.shape_kij)
+    if drawn is None:
+        return None
+    box, inside = drawn
+    in_rows, in_columns = np.count_nonzero(inside, axis=2), np.count_nonzero(inside, axis=1)
+    voxels, cm3 = in_rows.sum(axis=1), ct.grid.voxel_volumes_cm3[box[0]]
+    rows = in_rows @ np.arange(box[1].start, box[1].stop)
+    columns = in_columns @ np.arange(box[2].start, box[2].stop)
+    volume = float(voxels @ cm3)
+    steps = rows * ct.grid.step_i_lps[2] + columns * ct.grid.step_j_lps[2]
+    moment = float((voxels * ct.grid.positions_lps[box[0], 2] + steps) @ cm3)
+    return Occurrence(patient=patient, volume_cm3=volume, superior_mm=moment / volume)

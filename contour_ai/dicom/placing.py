@@ -53,35 +53,42 @@ def contours_on_slices(roi: RoiContoursRead, ct: CTSeries, on_note: OnNote) -> d
     overlap in part, those of that slice are new outlines around their voxels. Empty for a ROI that was drawn in another
     frame of reference.
     """
+    return place_roi(roi, ct, on_note).slices
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PlacedRoi:
+    """The contours of a ROI on the slices of a CT.
+
+    Args:
+        slices: {k: polygons}, see `contours_on_slices`.
+        closed: number of closed contours that the ROI has.
+        unused: those of them that lie on no slice of the CT.
+        elsewhere: why it has no place on the CT, as a sentence; empty where it has one.
+    """
+
+    slices: dict[int, list[Polygon]]
+    closed: int
+    unused: int
+    elsewhere: str = ""
+
+
+def place_roi(roi: RoiContoursRead, ct: CTSeries, on_note: OnNote) -> PlacedRoi:
+    """`contours_on_slices`, and how many of the contours are used."""
+    closed = sum(
+        area_type(c.geometric_type) is not None and len(c.points_lps) >= FEWEST_POINTS for c in roi.contours
+    )
     elsewhere = why_not_on_ct(roi, ct)
     if elsewhere is not None:
         on_note(elsewhere)
-        return {}
+        return PlacedRoi(slices={}, closed=closed, unused=closed, elsewhere=elsewhere)
     if not roi.contours and not roi.unreadable:
         on_note(note.no_contours(roi.name))
-    placed = _Placing(ct.grid, _slice_of_uid(ct.sop_instance_uids), roi.name)
+    placing = _Placing(ct.grid, _slice_of_uid(ct.sop_instance_uids), roi.name)
     for contour in roi.contours:
-        placed.add(contour)
-    return placed.finish(on_note)
-
-
-@dataclass(frozen=True)
-class ContourCounts:
-    """How many closed contours a ROI has, and how many of them lie on no slice of the CT."""
-
-    closed: int
-    unused: int
-
-
-def count_contours(roi: RoiContoursRead, ct: CTSeries) -> ContourCounts:
-    """Whether the contours of a ROI fit a CT; of one that was drawn in another frame of reference, none does."""
-    closed = [c for c in roi.contours if area_type(c.geometric_type) and len(c.points_lps) >= FEWEST_POINTS]
-    if why_not_on_ct(roi, ct) is not None:
-        return ContourCounts(len(closed), len(closed))
-    placed = _Placing(ct.grid, _slice_of_uid(ct.sop_instance_uids), roi.name)
-    for contour in closed:
-        placed.add(contour)
-    return ContourCounts(len(closed), len(closed) - sum(len(placed.nearest_plane(k)) for k in placed.found))
+        placing.add(contour)
+    slices = placing.finish(on_note)
+    return PlacedRoi(slices=slices, closed=closed, unused=closed - placing.used)
 
 
 def area_type(geometric_type: str) -> str | None:
@@ -114,6 +121,8 @@ class _Placing:
         self.reach_mm = np.minimum(np.append(gaps, gaps[-1:]), np.insert(gaps, 0, gaps[0])) / 2
         self.found: dict[int, list[tuple[float, Polygon]]] = {}
         self.even_odd: set[int] = set()
+        self.used = 0
+        """Contours on the slices, once `finish` has chosen between planes."""
         self.problems: dict[tuple[_Sentence, str], list[str]] = {}
 
     def problem(self, sentence: _Sentence, place: str, kind: str = "") -> None:
@@ -166,6 +175,7 @@ class _Placing:
     def finish(self, on_note: OnNote) -> dict[int, list[Polygon]]:
         """Polygons by slice; where contours of several planes fall on one slice, those of the nearest plane."""
         result = {k: self.nearest_plane(k) for k in sorted(self.found)}
+        self.used = sum(map(len, result.values()))
         twice, joined, poking = Counter[int](), Counter[int](), Counter[int]()
         several = {k: polygons for k, polygons in result.items() if len(polygons) > 1}
         resolved = resolve_overlaps(several, self.grid.shape_kij[1:], even_odd=self.even_odd)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from contour_ai.dicom import notes, placing
 from contour_ai.dicom.frames import frame_notes
-from contour_ai.dicom.placing import AREA_TYPES, OnNote
+from contour_ai.dicom.placing import AREA_TYPES, OnNote, PlacedRoi, place_roi
 from contour_ai.dicom.rtstruct_parse import is_cut_short, load_structure_set
 from contour_ai.dicom.structure_set import ContourRead, RoiContoursRead, StructureSet
 from contour_ai.errors import InputError
@@ -34,6 +34,7 @@ __all__ = [
     "contours_on_slices",
     "is_cut_short",
     "iter_masks",
+    "iter_placed",
     "load_structure_set",
     "read_structures",
     "refuse_strangers",
@@ -91,6 +92,27 @@ def iter_masks(
         for k, box, inside in filled_slices(_slices_of(structure_set, name, ct, note), ct.grid.shape_kij[1:]):
             mask[k][box] = inside
         yield name, mask
+
+
+def iter_placed(
+    source: str | Path | StructureSet,
+    ct: CTSeries,
+    names: Sequence[str] | None = None,
+    *,
+    on_note: OnNote | None = None,
+) -> Iterator[tuple[str, PlacedRoi | None]]:
+    """(name, its contours on the slices) of ROI after ROI; None for a name that the structure set does not have.
+
+    Raises:
+        InputError: not a structure set, or of another patient.
+    """
+    structure_set, note = _opened(source, ct, on_note)
+    rois = {roi.name: roi for roi in reversed(structure_set.rois)}
+    for name in structure_set.names if names is None else names:
+        roi = rois.get(name)
+        if roi is None:
+            note(notes.no_such_roi(name))
+        yield name, None if roi is None else place_roi(roi, ct, note)
 
 
 def contours_on_slices(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from contour_ai.dicom.archive import Archive, CTSeriesFiles, scan
 from contour_ai.dicom.classify import OtherFile, SkippedFile, StructureSetFile
+from contour_ai.dicom.file_index import FileIndex
 from contour_ai.errors import InputError
 from contour_ai.progress import OnProgress, no_progress
 
@@ -60,13 +61,18 @@ def pair(archive: Archive) -> tuple[PatientFiles, ...]:
     )
 
 
-def find_patients(path: Path | Sequence[Path], on_progress: OnProgress = no_progress) -> list[PatientFiles]:
+def find_patients(
+    path: Path | Sequence[Path], on_progress: OnProgress = no_progress, *, index: FileIndex | None = None
+) -> list[PatientFiles]:
     """The CT series of an archive with their structure sets, sorted by patient ID; what is ambiguous is in `problems`.
+
+    Args:
+        index: what is known of files from earlier (see `scan`).
 
     Raises:
         InputError: there is no CT series at all.
     """
-    archive = scan(path, on_progress)
+    archive = scan(path, on_progress, index=index)
     if not archive.ct_series:
         raise _no_ct(path, archive)
     patients = []

@@ -11,6 +11,7 @@ import numpy as np
 
 from contour_ai.bundle import RoiData
 from contour_ai.dicom.ct import read_ct
+from contour_ai.dicom.file_index import FileIndex
 from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.dicom.structure_set_choice import NEWEST, choose_structure_set
 from contour_ai.errors import ConfigError, InputError, UnforeseenError
@@ -85,6 +86,7 @@ def find_sources(
     min_patients: int | None = None,
     structure_set: str = NEWEST,
     exclude: Mapping[str, str] | None = None,
+    index: FileIndex | None = None,
 ) -> Sources:
     """The patients with a CT series and a structure set, their ROIs named by the map.
 
@@ -98,13 +100,14 @@ def find_sources(
         min_patients: so many are enough; None for a twentieth of them.
         structure_set: which is taken where a CT has several (see `choose_structure_set`).
         exclude: {patient ID or folder: reason} of patients to leave out.
+        index: what is known of files from earlier.
 
     Raises:
         InputError: there is nothing to train on.
         ConfigError: names that are neither mapped nor ignored, and may be a ROI to learn; all are named. A folder or
             patient of the map's or the list's that is not in the archive.
     """
-    found = find_patients(data_dir, on_progress)
+    found = find_patients(data_dir, on_progress, index=index)
     every = dict(zip(_labels(found), found, strict=True))
     places = Places(data_dir, every)
     excluded = _excluded_patients(every, places, exclude or {})

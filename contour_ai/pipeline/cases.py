@@ -10,40 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from contour_ai.bundle.seen_series import slice_digests
-from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
-from contour_ai.dicom.frames import why_not_on_ct
-from contour_ai.dicom.notes import OTHER_FRAME, SLICE_GAP, code_of
-from contour_ai.dicom.placing import count_contours
-from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set, read_structures
 from contour_ai.errors import InputError, UnforeseenError
 from contour_ai.faults import patient_boundary
 from contour_ai.files import clear_left_behind, private_folder
 from contour_ai.pipeline.archive import PatientSource, Sources
-from contour_ai.preprocess import PreprocessSettings, body_mask, prepare, resample_structures
+from contour_ai.pipeline.prepared_case import one_case
+from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import roi_info
 from contour_ai.training.archive_check import NOT_IN_BODY, ArchiveCheck, ArchiveFinding, check_rois
 from contour_ai.training.blank_slices import shown_slices
-from contour_ai.training.cache import (
-    Case,
-    Digests,
-    Image,
-    case_key,
-    content_hash,
-    load_case,
-    load_image,
-    save_case,
-    save_image,
-)
-from contour_ai.training.roi_facts import RoiFacts, measure_roi
-from contour_ai.volume import Structures, bits_dtype, roi_voxels, set_roi_voxels
+from contour_ai.training.cache import Case, Digests
 
 PREPARING_THREADS = 4
 """Patients prepared at once, at most: each holds a whole CT in memory."""
-
-IN_FACTS = (OTHER_FRAME, SLICE_GAP)
-"""Kinds of notes on a ROI that its facts hold, and the check of the archive judges."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +72,7 @@ def prepare_cases(
     def one(patient: PatientSource) -> tuple[tuple[str, Case], tuple[int, int]] | str:
         try:
             with patient_boundary(f"preparing patient {patient.label}"):
-                key, case = _prepared(patient, rois, settings, cache, digests)
+                key, case = one_case(patient, rois, settings, cache, digests)
                 organs = _organs(case)
                 return (key, case), shown_slices(case.hu, organs, settings.outside_hu, case.spacing_mm_kij)
         except (InputError, UnforeseenError) as error:
@@ -219,113 +199,3 @@ def _accepted(finding: ArchiveFinding, sources: Mapping[str, PatientSource]) -> 
 def _nothing_left(left_out: Mapping[str, str]) -> InputError:
     reasons = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
     return InputError("No patient can be used for training.", found=reasons)
-
-
-# -- one patient ------------------------------------------------------------------------------------------
-
-
-def _prepared(
-    patient: PatientSource, rois: tuple[str, ...], settings: PreprocessSettings, cache: Path, digests: Digests
-) -> tuple[str, Case]:
-    """One patient, from the cache or computed.
-
-    Raises:
-        InputError: its CT or structure set cannot be used.
-    """
-    here = {roi: patient.rois[roi] for roi in rois if roi in patient.rois}
-    # What merged sets do not hold of these ROIs does not matter.
-    used = sorted({patient.drawn_in.get(roi, 0) for roi in here}) or [0]
-    paths = [patient.files.structure_sets[n].path for n in used] if patient.files.structure_sets else []
-    try:
-        image_key = case_key(digests.of_series(patient.files.ct.paths), {"settings": _of_image(settings)})
-        drawn = content_hash(paths)
-    except OSError as error:
-        raise InputError("A file cannot be read.", where=error.filename, found=error.strerror) from error
-    what: dict[str, object] = {"image": image_key, "rois": rois, "names": here, "label": patient.label}
-    if len(used) > 1:
-        what["sets"] = {roi: used.index(patient.drawn_in.get(roi, 0)) for roi in here}
-    key = case_key(drawn, what)
-    cached = load_case(cache, key)
-    if cached is not None:
-        return key, cached
-    ct, image = _image(patient, settings, cache, image_key)
-    named = [{roi: name for roi, name in here.items() if patient.drawn_in.get(roi, 0) == n} for n in used]
-    case = _case(patient.label, dict(zip(paths, named, strict=False)), rois, ct, image)
-    return key, save_case(cache, key, case, image_key)
-
-
-def _of_image(settings: PreprocessSettings) -> dict[str, object]:
-    """The settings that change what is cached: windows are applied later."""
-    return {key: value for key, value in settings.to_dict().items() if key != "windows_hu"}
-
-
-def _image(
-    patient: PatientSource, settings: PreprocessSettings, cache: Path, key: str
-) -> tuple[CTSeries, Image]:
-    """The CT, and what the cache holds of it."""
-    image = load_image(cache, key)
-    ct = read_ct(patient.files.ct)  # also where the image is there already: the density of its ROIs is not
-    refuse_missing_slices(ct)
-    if image is None:
-        assert ct.volume is not None
-        body = body_mask(ct.volume, settings.body_threshold_hu)
-        prepared = prepare(ct.volume, settings, body=body)
-        image = save_image(cache, key, prepared, body, slice_digests(ct.volume.hu))
-    return ct, image
-
-
-def _case(
-    label: str,
-    drawn: Mapping[Path, Mapping[str, str]],
-    rois: tuple[str, ...],
-    ct: CTSeries,
-    image: Image,
-) -> Case:
-    """The ROIs of a patient on the model grid, and what was measured of them on the CT.
-
-    Args:
-        drawn: {structure set: {ROI: its name there}}.
-    """
-    notes: list[str] = []
-    bits = np.zeros(image.grid.shape_kij, bits_dtype(len(rois)))
-    presence: dict[str, bool] = {}
-    facts: dict[str, RoiFacts] = {}
-    for path, names in drawn.items():
-        structure_set = load_structure_set(path)
-        found = read_structures(structure_set, ct, names=tuple(names.values()), on_note=notes.append)
-        named = Structures(found.bits, found.grid, tuple(names), found.presence)
-        onto = resample_structures(named, image.grid)
-        for r, roi in enumerate(onto.names):
-            set_roi_voxels(bits, rois.index(roi), roi_voxels(onto.bits, r))
-            presence[roi] = onto.presence[r]
-        facts |= {roi: _facts(named.mask(roi), structure_set, name, ct, image) for roi, name in names.items()}
-    spacing = tuple(round(mm, 6) for mm in image.grid.spacing_mm)
-    case = Case(
-        label,
-        image.hu,
-        bits,
-        rois,
-        tuple(presence.get(roi, False) for roi in rois),
-        (spacing[0], spacing[1], spacing[2]),
-        tuple(note for note in notes if code_of(note) not in IN_FACTS),
-        facts,
-    )
-    return case.without_empty()
-
-
-def _facts(mask: np.ndarray, structure_set: StructureSet, name: str, ct: CTSeries, image: Image) -> RoiFacts:
-    found = next((roi for roi in structure_set.rois if roi.name == name), None)
-    if found is None:
-        return RoiFacts()
-    elsewhere = why_not_on_ct(found, ct)
-    if elsewhere is not None:
-        return RoiFacts(elsewhere=elsewhere)
-    counts = count_contours(found, ct)
-    return measure_roi(
-        mask,
-        image.body,
-        ct.grid,
-        hu=None if ct.volume is None else ct.volume.hu,
-        contours=counts.closed,
-        unused_contours=counts.unused,
-    )

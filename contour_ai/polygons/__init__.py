@@ -16,6 +16,7 @@ from contour_ai.polygons.filling import (
     filled_slices,
     polygons_to_mask,
     stack_from_polygons,
+    stack_in_box,
 )
 from contour_ai.polygons.measures import count_self_intersections, polygon_area
 from contour_ai.polygons.overlaps import Resolved, resolve_overlaps
@@ -44,5 +45,6 @@ __all__ = [
     "polygons_to_mask",
     "resolve_overlaps",
     "stack_from_polygons",
+    "stack_in_box",
     "stack_to_polygons",
 ]

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.box import Box, bounding_box
+
 Polygon = NDArray[np.float64]
 BoxIJ = tuple[slice, slice]
 
@@ -157,3 +159,27 @@ def stack_from_polygons(
     for k, box, inside in filled_slices(polygons, shape_kij[1:]):
         mask[k][box] = inside
     return mask
+
+
+def stack_in_box(
+    polygons: Mapping[int, Sequence[Polygon]], shape_kij: tuple[int, int, int]
+) -> tuple[Box, NDArray[np.bool_]] | None:
+    """The smallest box that holds every voxel of {k: polygons}, and the mask in it; None where there is none."""
+    found = [(k, box, inside) for k, box, inside in filled_slices(polygons, shape_kij[1:]) if inside.any()]
+    if not found:
+        return None
+    reach = tuple(
+        slice(min(box[a].start for _, box, _ in found), max(box[a].stop for _, box, _ in found))
+        for a in (0, 1)
+    )
+    ks = [k for k, _, _ in found]
+    first = min(ks)
+    mask = np.zeros((max(ks) + 1 - first, *(s.stop - s.start for s in reach)), dtype=bool)
+    for k, box, inside in found:
+        rows, columns = (slice(b.start - r.start, b.stop - r.start) for b, r in zip(box, reach, strict=True))
+        mask[k - first, rows, columns] = inside
+    part = bounding_box(mask)
+    assert part is not None
+    starts = (first, reach[0].start, reach[1].start)
+    k_box, i_box, j_box = (slice(p.start + s, p.stop + s) for p, s in zip(part, starts, strict=True))
+    return (k_box, i_box, j_box), mask[part]

@@ -4,7 +4,7 @@ from contour_ai.preprocess.body import AIR_BELOW_HU, body_mask
 from contour_ai.preprocess.resampler import SPARSE, Resampler
 from contour_ai.preprocess.settings import PreprocessSettings, image_channels, window
 from contour_ai.preprocess.to_ct import resample_logits_to_ct
-from contour_ai.preprocess.to_model import Prepared, prepare, resample_structures
+from contour_ai.preprocess.to_model import Prepared, prepare, resample_mask, resample_structures
 from contour_ai.preprocess.weights import axis_weights, cubic_weights
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "image_channels",
     "prepare",
     "resample_logits_to_ct",
+    "resample_mask",
     "resample_structures",
     "window",
 ]

@@ -98,19 +98,44 @@ def resample_structures(structures: Structures, model_grid: Grid) -> Structures:
     bits = np.zeros(model_grid.shape_kij, structures.bits.dtype)
     for name, mask in structures.masks():
         found = bounding_box(mask)
-        if found is None:
-            continue
-        box = _grown(found, structures.grid, np.abs(align.step_mm))
-
-        def covered(k: int, mask: Bool = mask, box: Box = box) -> Float32:
-            return mask[k, box[1], box[2]].astype(np.float32)
-
-        part, where = _part_within(align, frame, box)
-        if part is None:
-            continue
-        inside = _to_model(covered, box, frame, structures.grid, part, SPARSE, outside="zero") >= 0.5
-        set_roi_voxels(bits[where], structures.index(name), inside)
+        onto = None if found is None else _resampled(mask[found], found, structures.grid, frame, align)
+        if onto is not None:
+            where, inside = onto
+            set_roi_voxels(bits[where], structures.index(name), inside)
     return Structures(bits, model_grid, structures.names, structures.presence)
+
+
+def resample_mask(inside: Bool, box: Box, grid: Grid, model_grid: Grid) -> tuple[Box, Bool] | None:
+    """One ROI, given in a box of its grid, on the model's grid as `resample_structures` does it: a box and a mask.
+
+    None where no voxel of the model's grid is near.
+
+    Raises:
+        GeometryError: as `resample_structures`.
+    """
+    frame = Frame.of(grid)
+    return _resampled(inside, box, grid, frame, Alignment.of(model_grid, frame))
+
+
+def _resampled(
+    inside: Bool, found: Box, grid: Grid, frame: Frame, align: Alignment
+) -> tuple[Box, Bool] | None:
+    box = _grown(found, grid, np.abs(align.step_mm))
+    part, where = _part_within(align, frame, box)
+    if part is None:
+        return None
+    shape = box[1].stop - box[1].start, box[2].stop - box[2].start
+    within = tuple(
+        slice(f.start - b.start, f.stop - b.start) for f, b in zip(found[1:], box[1:], strict=True)
+    )
+
+    def covered(k: int) -> Float32:
+        image = np.zeros(shape, np.float32)
+        if found[0].start <= k < found[0].stop:
+            image[within] = inside[k - found[0].start]
+        return image
+
+    return where, _to_model(covered, box, frame, grid, part, SPARSE, outside="zero") >= 0.5
 
 
 def _grown(box: Box, grid: Grid, target_mm: Float) -> Box:

@@ -99,8 +99,8 @@ class Case:
 
     def without_empty(self) -> Case:
         """The same patient; a ROI without a voxel (outside the body, or too small) counts as not contoured."""
-        bits = self.bits
-        presence = tuple(here and bool(roi_voxels(bits, r).any()) for r, here in enumerate(self.presence))
+        anywhere = int(np.bitwise_or.reduce(self.bits, axis=None))
+        presence = tuple(bool(here and anywhere >> r & 1) for r, here in enumerate(self.presence))
         return replace(self, presence=presence)
 
     def select(self, rois: tuple[str, ...]) -> Case:
@@ -179,7 +179,11 @@ class Digests:
     def of_series(self, paths: Iterable[Path]) -> str:
         """`content_hash` of many files, without reading them where they are as they were."""
         paths = list(paths)
-        stats = [(str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths]
+        folders = {folder: folder.resolve() for folder in {path.parent for path in paths}}
+        stats = [
+            (str(folders[path.parent] / path.name), (stat := path.stat()).st_size, stat.st_mtime_ns)
+            for path in paths
+        ]
         key = hashlib.sha256(json.dumps(sorted(stats)).encode()).hexdigest()[:32]
         with self._lock:
             known = self._known.get(key)

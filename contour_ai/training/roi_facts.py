@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contour_ai.box import bounding_box
-from contour_ai.evaluation.metrics import centroid_lps, volume_cm3
+from contour_ai.box import Box
 from contour_ai.grid import Grid
 from contour_ai.quality.figures import ct_figures
 
@@ -59,10 +58,57 @@ class RoiFacts:
         return cls(**values)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BodySlices:
+    """The body of a patient as ROIs are measured against it, slice by slice.
+
+    Args:
+        mask: (k, i, j) on `grid`.
+        voxels: (K,) in each slice.
+        rows: (K,) sum of the row numbers of these voxels.
+        columns: (K,) sum of their column numbers.
+        grid: the CT's.
+    """
+
+    mask: Mask
+    voxels: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    grid: Grid
+
+    @classmethod
+    def of(cls, mask: Mask, grid: Grid) -> BodySlices:
+        """From the mask."""
+        per_row, per_column = np.count_nonzero(mask, axis=2), np.count_nonzero(mask, axis=1)
+        return cls(
+            mask=mask,
+            voxels=per_row.sum(axis=1),
+            rows=per_row @ np.arange(mask.shape[1]),
+            columns=per_column @ np.arange(mask.shape[2]),
+            grid=grid,
+        )
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """First and last slice that shows the patient; those of the scan where none does."""
+        shown = np.flatnonzero(self.voxels)
+        return (int(shown[0]), int(shown[-1])) if shown.size else (0, self.grid.shape_kij[0] - 1)
+
+    def centre_lps(self, slices: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        """(3,) centre of the body in some slices, each weighted by the length that it stands for; None without any."""
+        widths = self.grid.slice_widths_mm[slices]
+        weights = widths * self.voxels[slices]
+        if not weights.any():
+            return None
+        along_i, along_j = widths @ self.rows[slices], widths @ self.columns[slices]
+        total = weights @ self.grid.positions_lps[slices]
+        centre: NDArray[np.float64] = total + along_i * self.grid.step_i_lps + along_j * self.grid.step_j_lps
+        return centre / weights.sum()
+
+
 def measure_roi(
-    mask: Mask,
-    body: Mask,
-    grid: Grid,
+    drawn: tuple[Box, Mask] | None,
+    body: BodySlices,
     *,
     hu: NDArray[Any] | None = None,
     contours: int = 0,
@@ -71,42 +117,36 @@ def measure_roi(
     """Measures one ROI.
 
     Args:
-        mask: (k, i, j) of the ROI on `grid`.
-        body: (k, i, j) of the patient on `grid`.
+        drawn: the smallest box that holds the ROI, and its mask (k, i, j) in it; None where it has no voxel.
+        body: of the patient.
         hu: (k, i, j) of the CT.
         contours: closed contours of the ROI.
         unused_contours: those that lie on no slice.
     """
-    box = bounding_box(mask)
-    if box is None:
+    if drawn is None:
         return RoiFacts(contours, unused_contours)
-    part, here, inside = grid.crop(box), mask[box], body[box]
-    slices = here.any(axis=(1, 2))  # (K,) of the part
+    (box, here), grid = drawn, body.grid
+    per_slice = np.count_nonzero(here, axis=(1, 2))  # (K,) of the box
+    held = np.flatnonzero(per_slice)
+    volumes_cm3 = grid.voxel_volumes_cm3[box[0]]
     figures = ct_figures(here, box, grid, hu)
     assert figures is not None
-    shown = np.flatnonzero(body.any(axis=(1, 2)))
     length_mm = float(grid.slice_widths_mm[box[0]].sum())
-    first, last = (int(shown[0]), int(shown[-1])) if shown.size else (0, grid.shape_kij[0] - 1)
+    first, last = body.ends
+    outside = np.count_nonzero(here & ~body.mask[box], axis=(1, 2))
+    middle = body.centre_lps(held + box[0].start)
     return RoiFacts(
         contours=contours,
         unused_contours=unused_contours,
         volume_cm3=figures.volume_cm3,
-        slices=int(slices.sum()),
-        missing_slices=int((~slices).sum()),
+        slices=int(held.size),
+        missing_slices=int(per_slice.size - held.size),
         length_mm=length_mm,
         scan_share=min(length_mm / float(grid.slice_widths_mm[first : last + 1].sum()), 1.0),
         cut=box[0].start <= first or box[0].stop - 1 >= last,
-        outside_share=1 - volume_cm3(here & inside, part) / volume_cm3(here, part),
-        left_mm=_left_mm(here, body[box[0]], part, grid.crop((box[0], slice(None), slice(None)))),
+        outside_share=float(outside @ volumes_cm3) / float(per_slice @ volumes_cm3),
+        # x grows to the patient's left (PS3.3 C.7.6.2.1.1).
+        left_mm=0.0 if middle is None else float(figures.centre_lps[0] - middle[0]),
         extent_mm=figures.length_mm,
         mean_hu=figures.mean_hu,
     )
-
-
-def _left_mm(roi: Mask, body: Mask, roi_grid: Grid, body_grid: Grid) -> float:
-    """x grows to the patient's left in DICOM's patient coordinates (PS3.3 C.7.6.2.1.1)."""
-    slices: Mask = np.any(roi, axis=(1, 2))
-    around = np.logical_and(body, slices[:, None, None])
-    if not around.any():
-        return 0.0
-    return float(centroid_lps(roi, roi_grid)[0] - centroid_lps(around, body_grid)[0])

@@ -16,6 +16,7 @@ from tiny_patients import write_patient
 from contour_ai.cli.main import cli
 from contour_ai.errors import ConfigError, InputError, ModelError
 from contour_ai.pipeline import cases as cases_module
+from contour_ai.pipeline import prepared_case
 from contour_ai.pipeline._train import TrainOptions, train
 from contour_ai.pipeline.archive import Sources, find_sources
 from contour_ai.pipeline.cases import PreparedCases, check_cases, checked, prepare_cases
@@ -175,7 +176,7 @@ def test_nothing_is_computed_in_vain(archive: Path, tmp_path: Path, monkeypatch:
     assert entries(tmp_path) == before
     # Other ROIs: the images are not prepared again.
     with monkeypatch.context() as patch:
-        patch.setattr(cases_module, "prepare", lambda *a, **k: pytest.fail("an image was prepared again"))
+        patch.setattr(prepared_case, "prepare", lambda *a, **k: pytest.fail("an image was prepared again"))
         prepare_cases(sources.patients, ROIS[:1], SETTINGS, tmp_path)
     assert len(entries(tmp_path)) == 9 and before.items() <= entries(tmp_path).items()
     prepare_cases(sources.patients, ROIS, replace(SETTINGS, windows_hu=((-1000.0, 0.0),)), tmp_path)

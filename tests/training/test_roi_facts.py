@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from contour_ai.box import bounding_box
 from contour_ai.grid import Grid
-from contour_ai.training.roi_facts import RoiFacts, measure_roi
+from contour_ai.training.roi_facts import BodySlices, RoiFacts, measure_roi
 
 SHAPE = (10, 20, 24)
 BOX = (slice(3, 7), slice(8, 12), slice(15, 19))
@@ -20,10 +21,15 @@ def patient() -> tuple[np.ndarray, np.ndarray]:
     return body, roi
 
 
+def measured(roi: np.ndarray, body: np.ndarray, grid: Grid, **more: object) -> RoiFacts:
+    box = bounding_box(roi)
+    return measure_roi(None if box is None else (box, roi[box]), BodySlices.of(body, grid), **more)  # type: ignore[arg-type]
+
+
 def test_by_hand() -> None:
     body, roi = patient()
     hu = np.where(roi, 50, 0)
-    facts = measure_roi(roi, body, Grid.axial(SHAPE, (5.0, 2.0, 2.0)), hu=hu, contours=4, unused_contours=1)
+    facts = measured(roi, body, Grid.axial(SHAPE, (5.0, 2.0, 2.0)), hu=hu, contours=4, unused_contours=1)
     assert (facts.extent_mm, facts.mean_hu) == (pytest.approx(20), 50)
     assert (facts.contours, facts.unused_contours, facts.slices, facts.missing_slices) == (4, 1, 4, 0)
     assert facts.volume_cm3 == pytest.approx(4 * 4 * 4 * 20 / 1000)
@@ -37,12 +43,12 @@ def test_gaps_ends_and_what_is_outside() -> None:
     body, roi = patient()
     roi[4] = False
     roi[8, 8, 22] = True  # the last slice that shows the patient, and outside of it
-    facts = measure_roi(roi, body, Grid.axial(SHAPE, (5.0, 2.0, 2.0)))
+    facts = measured(roi, body, Grid.axial(SHAPE, (5.0, 2.0, 2.0)))
     assert (facts.slices, facts.missing_slices, facts.cut) == (4, 2, True)
     assert facts.outside_share == pytest.approx(1 / 49)
-    assert measure_roi(
-        np.zeros(SHAPE, bool), body, Grid.axial(SHAPE, (5.0, 2.0, 2.0)), contours=2
-    ) == RoiFacts(2)
+    assert measured(np.zeros(SHAPE, bool), body, Grid.axial(SHAPE, (5.0, 2.0, 2.0)), contours=2) == RoiFacts(
+        2
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,5 +67,5 @@ def test_left_is_the_patients(
     body, roi = patient()
     if step_j[0] < 0:
         roi = roi[:, :, ::-1]
-    facts = measure_roi(roi, body, Grid.from_affine(SHAPE, affine))
+    facts = measured(roi, body, Grid.from_affine(SHAPE, affine))
     assert facts.left_mm == pytest.approx(10)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from contour_ai.bundle import InferenceSettings
+from contour_ai.dicom.file_index import FileIndex
 from contour_ai.errors import InputError
-from contour_ai.files import update_manifest
+from contour_ai.files import private_folder, update_manifest
 from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.pipeline._train.options import CHECK_FILE, TrainOptions
 from contour_ai.pipeline._train.run_folder import refuse_strange_files
@@ -113,6 +114,7 @@ def named_sources(
         ConfigError: names to decide that may be a ROI to learn.
         OutputError: `run_dir` cannot be written.
     """
+    index = FileIndex((options.cache_dir or run_dir / "cache") / FileIndex.NAME)
     sources = find_sources(
         data_dir,
         options.roi_map,
@@ -121,7 +123,10 @@ def named_sources(
         min_patients=config.data.min_patients,
         structure_set=config.data.structure_set,
         exclude=config.data.exclude,
+        index=index,
     )
+    private_folder(run_dir)
+    index.save()
     refuse_strange_files(run_dir, (NAMES_FILE,))
     sources.naming.save(run_dir / NAMES_FILE)
     update_manifest(run_dir, NAMES_FILE, make="results")
