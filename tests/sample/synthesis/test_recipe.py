@@ -50,7 +50,7 @@ def test_a_density_of_the_recipe_comes_before_the_usual_one() -> None:
         ),
         ("pose: {bend_mm: [[3, 1]]}", "The value of pose.bend_mm makes no sense"),
         ("densities: {prostata: {plain: [1, 2]}}", "Unknown tissue in densities"),
-        ("rois: [Heart]", "The value of rois does not fit"),
+        ("rois: [Heart_X]", "The value of rois does not fit"),
         ("view: {pelvis: 0, part: 0, trunk: 0, above: 0}", "The weights of view"),
         ("grid: {slice_mm: []}", "The value of grid.slice_mm makes no sense"),
     ],
