@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from contour_ai.bundle import InferenceSettings, ModelBundle
-from contour_ai.errors import ConfigError
+from contour_ai.errors import ConfigError, ModelError
 from contour_ai.preprocess import PreprocessSettings, image_channels
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 
@@ -95,6 +96,9 @@ def predict_logits(
         mirror_channels: channel that each channel becomes in a left-right mirror (axis J); given, the mean of
             the image's and its mirror's logits is returned.
         on_progress: stage "network", one step a window.
+
+    Raises:
+        ModelError: the memory of the GPU is not enough for one window.
     """
     device = torch.device(device)
     order = memory_format(device, autocast)
@@ -105,15 +109,33 @@ def predict_logits(
         in_one_window = all(n <= w for n, w in zip(size, settings.window_kij, strict=True))
         if image[0].numel() <= settings.max_voxels or in_one_window:
             on_progress(ProgressEvent("network", 0, 1))
-            try:
-                logits = run(image)
-            except torch.cuda.OutOfMemoryError:
-                logger.warning("The whole volume does not fit the GPU's memory: going on in windows.")
-                torch.cuda.empty_cache()
-            else:
+            logits = _where_it_fits(partial(run, image))
+            if logits is not None:
                 on_progress(ProgressEvent("network", 1, 1))
-                return logits
-        return _in_windows(run, image, settings.window_kij, settings.overlap, on_progress)
+                return logits.cpu().contiguous()
+            logger.warning("The whole volume does not fit the GPU's memory: going on in windows.")
+        # Added up on the device, or on the CPU where the sums do not fit beside a window.
+        for place in dict.fromkeys((device, torch.device("cpu"))):
+            logits = _where_it_fits(partial(_in_windows, run, image, place, settings, on_progress))
+            if logits is not None:
+                return logits.cpu()
+    raise ModelError(
+        "The memory of the GPU is not enough for one window of the network.",
+        where=device,
+        found=f"windows of {' x '.join(map(str, settings.window_kij))} voxels",
+        fix="use --device cpu, or keep other programs off this GPU",
+    )
+
+
+def _where_it_fits(compute: Callable[[], Tensor]) -> Tensor | None:
+    """What `compute` gives; None, and the memory free again, where that of the GPU was not enough."""
+    try:
+        return compute()
+    except torch.OutOfMemoryError:
+        pass
+    # Not within the handler: the error keeps what was computed so far alive.
+    torch.cuda.empty_cache()
+    return None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -195,7 +217,7 @@ class Average(nn.Module):
 
 
 class _Run:
-    """The network applied to one piece of an image: (C, K, I, J) on the CPU to (R, K, I, J) float32 on the CPU."""
+    """The network applied to one piece of an image: (C, K, I, J) to (R, K, I, J) float32 on the device."""
 
     def __init__(
         self,
@@ -219,25 +241,27 @@ class _Run:
         x = x.contiguous(memory_format=memory_format(self.device, self.autocast))
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             logits: Tensor = self.network(x)
-        return logits[0].float().cpu().contiguous()  # (R, K, I, J)
+        return logits[0].float().contiguous()  # (R, K, I, J)
 
 
 def _in_windows(
-    run: _Run, image: Tensor, window_kij: Triple, overlap: float, on_progress: OnProgress
+    run: _Run, image: Tensor, place: torch.device, settings: InferenceSettings, on_progress: OnProgress
 ) -> Tensor:
-    """Gaussian-weighted mean of the windows' logits."""
+    """Gaussian-weighted mean of the windows' logits, added up on the device `place`."""
+    image = image.to(place)
     size = tuple(image.shape[1:])
-    window = tuple(min(w, n) for w, n in zip(window_kij, size, strict=True))
-    boxes = list(itertools.product(*(_starts(n, w, overlap) for n, w in zip(size, window, strict=True))))
-    weight = _gaussian(window)
+    window = tuple(min(w, n) for w, n in zip(settings.window_kij, size, strict=True))
+    starts_of = (_starts(n, w, settings.overlap) for n, w in zip(size, window, strict=True))
+    boxes = list(itertools.product(*starts_of))
+    weight = _gaussian(window).to(place)
     total: Tensor | None = None
-    weights = torch.zeros(size)
+    weights = torch.zeros(size, device=place)
     for done, starts in enumerate(boxes):
         on_progress(ProgressEvent("network", done, len(boxes)))
         box = tuple(slice(s, s + w) for s, w in zip(starts, window, strict=True))
-        logits = run(image[(slice(None), *box)])
+        logits = run(image[(slice(None), *box)]).to(place)
         if total is None:
-            total = torch.zeros((logits.shape[0], *size))
+            total = torch.zeros((logits.shape[0], *size), device=place)
         total[(slice(None), *box)] += logits * weight
         weights[box] += weight
     assert total is not None

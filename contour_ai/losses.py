@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contour_ai.device_transfer import to_device
 from contour_ai.errors import ContourAIError
 from contour_ai.volume import CONTOURED, FILLED, UNKNOWN
 
@@ -18,7 +19,7 @@ VOLUMES = 32
 """Cross-entropy is summed over voxels and divided by so many times the ROI's volume."""
 
 LEAST_SHARE = 1 / 2000
-"""Of the voxels: a ROI is taken to have at least this volume, also where none of it is seen."""
+"""Of the voxels: a ROI is taken to have at least this volume."""
 
 
 def masked_loss(
@@ -27,6 +28,7 @@ def masked_loss(
     states: Tensor,
     *,
     exclusive: Tensor | None = None,
+    usual_shares: Tensor | None = None,
     dice_weight: float = 1.0,
     bce_weight: float = 1.0,
     filled_weight: float = 1.0,
@@ -53,12 +55,18 @@ def masked_loss(
     voxels than the Dice of the others, and a small organ that few patients have would not be found for thousands of
     steps.
 
+    The volume is at least the usual one of the ROI, whatever the batch shows of it. Otherwise a batch without any lung
+    would press the lung's channel down 62 times as strongly as one with a lung raises it, and large organs would not be
+    found for hundreds of steps.
+
     Args:
         logits: (N, R, K, I, J), or a list of them from deep supervision, finest first, the later ones
             coarser. The weights halve from map to map and add up to one.
         targets: (N, R, K, I, J) 0 or 1 of any dtype.
         states: (N, R): 0 or False unknown, 1 or True contoured, 2 absent (its targets are 0), 3 filled in.
         exclusive: (R, R) bool, true for pairs of ROIs that never overlap; None for no certain negatives.
+        usual_shares: (R,) of a sample's voxels that each ROI usually has, on the device of `targets`; None for no more
+            than 1/2000.
         dice_weight: weight of the Dice term.
         bce_weight: weight of the cross-entropy.
         filled_weight: weight of ROIs that are filled in, above 0.
@@ -70,25 +78,32 @@ def masked_loss(
     maps = [logits] if isinstance(logits, Tensor) else list(logits)
     states = states.cpu()
     known, partly, negative = _what_is_known(targets, states, exclusive)
-    counts = torch.where(states == FILLED, filled_weight, 1.0)[states != UNKNOWN].to(targets.device)  # (P,)
+    counts = torch.where(states == FILLED, filled_weight, 1.0)[states != UNKNOWN]  # (P,)
+    counts = to_device(counts, targets.device)
     number = states.shape[1]
     # The channels to be taught are picked first, so that all that follows costs nothing for the others.
-    truth = targets[known].float()  # (P, K, I, J)
+    truth = known.of(targets).float()  # (P, K, I, J)
     sums = []
     for map_ in maps:
         size = map_.shape[2:]
-        found = _sums_known(map_[known].float(), coarser(truth, size), counts, known[1], number)
+        found = _sums_known(known.of(map_).float(), coarser(truth, size), counts, known.rois, number)
         if negative is not None:
             # A coarse voxel is a certain negative where all of it is.
             certain = coarser(negative, size) >= 1
-            found = found + _sums_negative(map_[partly].float(), certain, partly[1], number)
+            found = found + _sums_negative(partly.of(map_).float(), certain, partly.rois, number)
         sums.append(found)
     stacked = torch.stack(sums)  # (maps, 8, R)
     if total is not None:
         stacked = total(stacked)
-    weights = stacked.new_tensor([0.5**n for n in range(len(maps))])
-    losses = torch.stack([_from_sums(found, dice_weight, bce_weight) for found in stacked])
-    return (losses * weights).sum() / weights.sum()
+    weights = [0.5**n for n in range(len(maps))]
+    least = stacked.new_full((number,), LEAST_SHARE)
+    if usual_shares is not None:
+        least = torch.maximum(least, usual_shares)
+    losses = [
+        _from_sums(found, least, dice_weight, bce_weight) * w
+        for found, w in zip(stacked, weights, strict=True)
+    ]
+    return torch.stack(losses).sum() / sum(weights)
 
 
 def certain_negatives(
@@ -105,15 +120,19 @@ def certain_negatives(
         The U (sample, ROI) that have such voxels declared, and (U, K, I, J) bool.
     """
     pairs = exclusive.cpu()
-    channels, masks = [], []
+    channels, others = [], []
     for n, r in (states == UNKNOWN).nonzero().tolist():
-        others = ((states[n] == CONTOURED) & pairs[r]).nonzero()[:, 0].to(targets.device)
-        if len(others):
+        found = ((states[n] == CONTOURED) & pairs[r]).nonzero()[:, 0]
+        if len(found):
             channels.append((n, r))
-            masks.append(targets[n, others].bool().any(0))
-    return channels, torch.stack(masks) if masks else targets.new_zeros(
-        (0, *targets.shape[2:]), dtype=torch.bool
-    )
+            others.append(found)
+    if not channels:
+        return [], targets.new_zeros((0, *targets.shape[2:]), dtype=torch.bool)
+    there = torch.split(to_device(torch.cat(others), targets.device), [len(found) for found in others])
+    masks = [
+        targets[n].index_select(0, rois).bool().any(0) for (n, _), rois in zip(channels, there, strict=True)
+    ]
+    return channels, torch.stack(masks)
 
 
 def coarser(targets: Tensor, size_kij: Sequence[int]) -> Tensor:
@@ -131,24 +150,41 @@ def coarser(targets: Tensor, size_kij: Sequence[int]) -> Tensor:
     return pooled
 
 
-Channels = tuple[Tensor, Tensor]
-"""Samples and ROIs, as indices for the first two axes."""
+class _Channels:
+    """Some channels of a batch.
+
+    Args:
+        samples: (P,) index of the first axis, on the CPU.
+        rois: (P,) index of the second.
+        shape: (N, R) of the batch.
+        device: of what they are taken from.
+    """
+
+    def __init__(self, samples: Tensor, rois: Tensor, shape: Sequence[int], device: torch.device) -> None:
+        self.rois = to_device(rois, device)
+        """On the device."""
+        # Each occurs once: as many as there are, in their order, are all of them.
+        self._all = len(samples) == shape[0] * shape[1]
+        self._at = (to_device(samples, device), self.rois)
+
+    def of(self, maps: Tensor) -> Tensor:
+        """(P, K, I, J) of (N, R, K, I, J)."""
+        return maps.flatten(0, 1) if self._all else maps[self._at]
 
 
 def _what_is_known(
     targets: Tensor, states: Tensor, exclusive: Tensor | None
-) -> tuple[Channels, Channels, Tensor | None]:
+) -> tuple[_Channels, _Channels, Tensor | None]:
     """Channels known in every voxel; those known in some, and (U, K, I, J) fp32 where; None for nowhere."""
-    device = targets.device
-    n, r = (states != UNKNOWN).nonzero(as_tuple=True)
-    known = (n.to(device), r.to(device))
+    samples, rois = (states != UNKNOWN).nonzero().unbind(1)
+    known = _Channels(samples, rois, states.shape, targets.device)
     if exclusive is None:
         return known, known, None
     channels, negative = certain_negatives(targets, states, exclusive)
     if not channels:
         return known, known, None
-    index = torch.tensor(channels, device=device)
-    return known, (index[:, 0], index[:, 1]), negative.float()
+    samples, rois = torch.tensor(channels).unbind(1)
+    return known, _Channels(samples, rois, states.shape, targets.device), negative.float()
 
 
 def _sums_known(logits: Tensor, truth: Tensor, counts: Tensor, rois: Tensor, number: int) -> Tensor:
@@ -196,12 +232,12 @@ def _sums_negative(logits: Tensor, certain: Tensor, rois: Tensor, number: int) -
     return sums.new_zeros(8, number).index_add(1, rois, sums)
 
 
-def _from_sums(sums: Tensor, dice_weight: float, bce_weight: float) -> Tensor:
-    """The loss of one map from its sums (8, R) over the whole batch."""
+def _from_sums(sums: Tensor, least_shares: Tensor, dice_weight: float, bce_weight: float) -> Tensor:
+    """The loss of one map from its sums (8, R) over the whole batch, and the least share of the voxels of each ROI."""
     intersection, found, true, bce, known, partly, weight, channels = sums
     dice = (2 * intersection + DICE_SMOOTHING_VOXELS) / (found + true + DICE_SMOOTHING_VOXELS)
     voxels = torch.where(known > 0, known, partly)
-    volume = torch.minimum(VOLUMES * torch.maximum(true, LEAST_SHARE * voxels), voxels)
+    volume = torch.minimum(VOLUMES * torch.maximum(true, least_shares * voxels), voxels)
     loss = bce_weight * bce / volume.clamp(min=1)
     loss = loss + dice_weight * (1 - dice) * (true > 0)
     loss = loss * torch.where(channels > 0, weight / channels.clamp(min=1), 1.0)

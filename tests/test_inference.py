@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from contour_ai.bundle import InferenceSettings
-from contour_ai.errors import ConfigError
+from contour_ai.errors import ConfigError, ModelError
 from contour_ai.inference import (
     Predictor,
     autocast_dtype,
@@ -81,6 +82,36 @@ def test_a_volume_that_fits_goes_in_one_piece() -> None:
         assert torch.equal(whole, network.eval()(x[None])[0])
     windows = predict_logits(network, x, InferenceSettings(WINDOW, max_voxels=100))
     assert windows.shape == whole.shape and not torch.equal(windows, whole)
+
+
+class SmallMemory(Pointwise):
+    """Refuses pieces of more than so many voxels, as a GPU does."""
+
+    def __init__(self, voxels: int) -> None:
+        super().__init__()
+        self.voxels, self.seen = voxels, []  # type: ignore[var-annotated]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(x[0, 0].numel())
+        if self.seen[-1] > self.voxels:
+            raise torch.OutOfMemoryError("CUDA out of memory (injected)")
+        return super().forward(x)
+
+
+def test_without_memory_for_the_whole_it_goes_on_in_windows_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    network, x = SmallMemory(16**3), image(24, 24, 24)
+    with caplog.at_level(logging.WARNING, "contour_ai"):
+        logits = predict_logits(network, x, InferenceSettings(WINDOW))
+    assert network.seen == [24**3] + 8 * [16**3] and "going on in windows" in caplog.text
+    assert torch.allclose(logits[0], x[0] * 3 - 1, atol=1e-5)
+
+
+def test_without_memory_for_a_window_it_says_what_to_do() -> None:
+    with pytest.raises(ModelError, match="not enough for one window") as caught:
+        predict_logits(SmallMemory(100), image(24, 24, 24), InferenceSettings(WINDOW))
+    assert "16 x 16 x 16 voxels" in str(caught.value) and "--device cpu" in str(caught.value)
 
 
 def test_dropout_is_off_and_the_same_input_gives_the_same_bits() -> None:

@@ -212,3 +212,35 @@ def test_within_a_batch_the_contoured_patient_leads() -> None:
     masked_loss(logits, targets, torch.tensor([[1], [3]]), filled_weight=0.2).backward()
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad[1], 0.2 * logits.grad[0])
+
+
+def test_a_large_roi_weighs_the_same_in_a_batch_without_it() -> None:
+    # A lung: a tenth of the voxels. Where the batch shows none of it, each voxel presses as in a batch that shows it.
+    lung = torch.zeros(1, 1, 10, 10, 10)
+    lung[0, 0, :1] = 1
+    usual = torch.tensor([0.1])
+
+    def pressure(targets: torch.Tensor, **options: torch.Tensor) -> float:
+        """Of cross-entropy on the channel, at a voxel without lung."""
+        logits = torch.full_like(targets, -4.0).requires_grad_()
+        masked_loss(logits, targets, torch.tensor([[1]]), dice_weight=0.0, **options).backward()
+        assert logits.grad is not None
+        return float(logits.grad[0, 0, -1, -1, -1])
+
+    shown, unseen = pressure(lung, usual_shares=usual), pressure(torch.zeros_like(lung), usual_shares=usual)
+    assert shown == pytest.approx(torch.sigmoid(torch.tensor(-4.0)).item() / 1000, rel=1e-4)
+    assert unseen == pytest.approx(shown, rel=1e-4)
+    assert pressure(torch.zeros_like(lung)) == pytest.approx(62.5 * shown, rel=1e-4)
+
+
+def test_the_usual_share_of_a_small_roi_counts_where_little_of_it_is_seen() -> None:
+    targets = torch.zeros(2, 2, 10, 10, 10)
+    targets[0, :, 0, 0, :2] = 1  # 2 of 2000 voxels
+    logits = torch.full_like(targets, -4.0).requires_grad_()
+    shares = torch.tensor([0.01, 0.0])
+    masked_loss(logits, targets, torch.ones(2, 2), usual_shares=shares, dice_weight=0.0).backward()
+    assert logits.grad is not None
+    background = logits.grad[1, :, 5, 5, 5]
+    # The first counts as 20 voxels of 2000, the second as the 2 that are there; both ROIs weigh one half.
+    expected = torch.sigmoid(torch.tensor(-4.0)) / 2 / 32 / torch.tensor([20.0, 2.0])
+    torch.testing.assert_close(background, expected, rtol=1e-4, atol=0)

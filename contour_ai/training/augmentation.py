@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from contour_ai.device_transfer import to_device
 from contour_ai.preprocess import AIR_BELOW_HU, window
 from contour_ai.training.config import AugmentationConfig
 from contour_ai.volume import CONTOURED, FILLED
@@ -136,7 +137,8 @@ def view(
     kept = [int(state) for state in states]
     if chosen.flip:
         image, masks = image.flip(-1), masks.flip(-1)
-        masks, kept = masks[list(mirror)], [kept[m] for m in mirror]
+        order = to_device(torch.tensor(mirror), masks.device)
+        masks, kept = masks.index_select(0, order), [kept[m] for m in mirror]
     return image, masks, kept
 
 
@@ -211,15 +213,12 @@ def _interpolated(
         ::-1, ::-1
     ]  # grid_sample counts x first: j, i, k
     theta[:, 3] = ((2 * np.array(inside) + 1) / there - 1)[::-1]
-    grid = F.affine_grid(
-        torch.as_tensor(theta, dtype=torch.float32, device=hu.device)[None],
-        [1, 1, *size],
-        align_corners=False,
-    )
+    theta_there = to_device(torch.as_tensor(theta, dtype=torch.float32), hu.device)
+    grid = F.affine_grid(theta_there[None], [1, 1, *size], align_corners=False)
     seen = F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
     masks = torch.zeros((len(states), *size), dtype=torch.bool, device=hu.device)
-    if present:
-        masks[present] = seen[1:] > 0.5
+    for layer, r in enumerate(present, start=1):
+        masks[r] = seen[layer] > 0.5
     return seen[0] + outside_hu, masks
 
 
@@ -270,11 +269,8 @@ def streaked(image_hu: Tensor, spacing_mm_kij: Sequence[float], strength_hu: flo
         strength_hu: standard deviation of the rays beside the metal.
         seed: of the place and the pattern.
     """
-    bone = (image_hu > BONE_HU).nonzero()
-    if len(bone) == 0:
-        return image_hu
     rng = np.random.default_rng(seed)
-    place = bone[int(rng.integers(len(bone)))]
+    place, found = _chosen_voxel(image_hu > BONE_HU, float(rng.random()))
     k, i, j = (
         (torch.arange(n, device=image_hu.device, dtype=torch.float32) - centre) * mm
         for n, centre, mm in zip(image_hu.shape, place, spacing_mm_kij, strict=True)
@@ -285,14 +281,26 @@ def streaked(image_hu: Tensor, spacing_mm_kij: Sequence[float], strength_hu: flo
         rays += float(rng.normal()) * torch.cos(wave * angle + float(rng.uniform(0, 2 * math.pi)))
     rays *= (2 / STREAKS) ** 0.5 * torch.exp(-distance / float(rng.uniform(*STREAK_FADES_MM)))
     slices = torch.exp(-((k / float(rng.uniform(*STREAK_HEIGHTS_MM))) ** 2))
-    seen = image_hu > AIR_BELOW_HU
+    seen = (image_hu > AIR_BELOW_HU) & found
     return image_hu + strength_hu * slices[:, None, None] * rays * seen
+
+
+def _chosen_voxel(mask: Tensor, share: float) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """(k, i, j) of the voxel at `share` of those of a mask, in their order, and whether there is any.
+
+    All on the device: `nonzero` would wait for a GPU.
+    """
+    number = mask.flatten().cumsum(0)  # of voxels up to here
+    wanted = torch.minimum((number[-1:] * share).long() + 1, number[-1:])
+    at = torch.searchsorted(number, wanted)[0].clamp(max=mask.numel() - 1)
+    _, i, j = mask.shape
+    return (at // (i * j), at // j % i, at % j), number[-1] > 0
 
 
 def blurred(image: Tensor, sigma_voxels: float) -> Tensor:
     """(k, i, j) convolved with a Gaussian, axis by axis, the edges repeated."""
     radius = max(1, math.ceil(3 * sigma_voxels))
-    x = torch.arange(-radius, radius + 1, device=image.device, dtype=torch.float32)
+    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
     gaussian = torch.exp(-((x / sigma_voxels) ** 2) / 2)
     weights = (gaussian / gaussian.sum()).tolist()
     for axis in range(3):

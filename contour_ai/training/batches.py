@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contour_ai.device_transfer import to_device
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.training.augmentation import Draw, draw, shade, view
 from contour_ai.training.cache import Case
@@ -88,6 +90,8 @@ class BatchMaker:
         self.synthetic = synthetic
         self.patients = PatientsOnDevice(cases, device, stay=stay)
         self._points = [_roi_points(case) for case in cases]
+        self.usual_shares = to_device(usual_shares(cases, math.prod(patch_kij)), device)
+        """(R,) of a sample's voxels that each ROI has in the patients, on the device."""
 
     def batch(self, step: int) -> Batch:
         """The batch of step number `step`, counted from 0."""
@@ -163,6 +167,19 @@ class BatchMaker:
             else:
                 centre.append(float(low + where[axis] * (high - low)))
         return centre
+
+
+def usual_shares(cases: Sequence[Case], voxels: int) -> Tensor:
+    """(R,) mean number of voxels of each ROI over the patients that have it, as a share of `voxels`; at most 1."""
+    total, patients = np.zeros(len(cases[0].rois)), np.zeros(len(cases[0].rois))
+    for case in cases:
+        values, numbers = np.unique(np.asarray(case.bits), return_counts=True)  # few values occur
+        for r, present in enumerate(case.presence):
+            found = int(numbers[roi_voxels(values, r)].sum()) if present else 0
+            total[r] += found
+            patients[r] += found > 0
+    shares = total / np.maximum(patients, 1) / voxels
+    return torch.from_numpy(np.minimum(shares, 1.0).astype(np.float32))
 
 
 def _roi_points(case: Case) -> list[np.ndarray]:

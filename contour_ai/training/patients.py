@@ -66,7 +66,10 @@ class PatientsOnDevice:
     def leave(self) -> None:
         """Frees the device: from now on the patients are streamed."""
         self._staying = None
-        if self._reader is None and self._device.type == "cuda":
+        if self._device.type != "cuda":
+            return
+        torch.cuda.empty_cache()  # what torch keeps for itself does not count as free (`fits_on`)
+        if self._reader is None:
             self._reader = ThreadPoolExecutor(1, "patients")
 
 

@@ -167,6 +167,7 @@ class Stepper:
             batch.targets,
             batch.states,
             exclusive=self.exclusive,
+            usual_shares=self.batches.usual_shares,
             dice_weight=self.config.loss.dice_weight,
             bce_weight=self.config.loss.bce_weight,
             filled_weight=self.config.loss.filled_weight,

@@ -8,37 +8,62 @@ from dataclasses import replace
 import torch
 
 from contour_ai.inference import autocast_dtype, memory_format
-from contour_ai.network import build_network
+from contour_ai.network import ResidualUNet3d, build_network
 from contour_ai.network_config import NetworkConfig
 
-PROBE_KIJ = (32, 48, 48)
-"""Large enough that its time is that of voxels, small enough for a slow machine."""
+PROBES_KIJ = {"cpu": (32, 48, 48), "cuda": (96, 128, 128)}
+"""Large enough that the time is that of voxels, not of starting kernels; small enough for a slow machine."""
 REPEATS = 2
 
 
 def seconds_per_voxel(
-    network: NetworkConfig, device: torch.device, largest_kij: tuple[int, int, int] = PROBE_KIJ
+    network: NetworkConfig, device: torch.device, largest_kij: tuple[int, int, int] | None = None
 ) -> float:
     """Seconds of forward and backward pass per voxel of a sample, the fastest of a few.
 
     Args:
-        largest_kij: the sample that is tried is no larger.
+        largest_kij: the sample that is tried is no larger; None for no limit.
     """
     precision = autocast_dtype(device)
     order = memory_format(device, precision)
-    sizes = [min(pair) for pair in zip(PROBE_KIJ, largest_kij, strict=True)]
-    probe = tuple(-(-n // m) * m for n, m in zip(sizes, network.multiple_kij, strict=True))
     built = build_network(replace(network, norm="instance")).train()
     built.to(device=device, memory_format=order)  # type: ignore[call-overload]
-    image = torch.randn(1, network.in_channels, *probe, device=device).contiguous(memory_format=order)
+    sizes = PROBES_KIJ[device.type]
+    if largest_kij is not None:
+        k, i, j = (min(pair) for pair in zip(sizes, largest_kij, strict=True))
+        sizes = (k, i, j)
+    while True:
+        k, i, j = (-(-n // m) * m for n, m in zip(sizes, network.multiple_kij, strict=True))
+        try:
+            return _seconds(built, (k, i, j), device, precision) / float(k * i * j)
+        except torch.OutOfMemoryError:
+            if max(sizes) <= max(network.multiple_kij):
+                raise
+        torch.cuda.empty_cache()
+        k, i, j = sizes
+        sizes = (k // 2, i // 2, j // 2)
+
+
+def _seconds(
+    network: ResidualUNet3d,
+    size_kij: tuple[int, int, int],
+    device: torch.device,
+    precision: torch.dtype | None,
+) -> float:
+    """Of a forward and backward pass, the fastest of a few."""
+    order = memory_format(device, precision)
+    image = torch.randn(1, network.config.in_channels, *size_kij, device=device).contiguous(
+        memory_format=order
+    )
     times = []
-    for _ in range(1 + REPEATS):  # the first one prepares kernels
-        began = time.monotonic()
-        with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
-            logits = built(image)
-        every = logits if isinstance(logits, (list, tuple)) else [logits]
-        torch.stack([one.float().mean() for one in every]).sum().backward()  # type: ignore[no-untyped-call]
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.monotonic() - began)
-    return min(times[1:]) / float(probe[0] * probe[1] * probe[2])
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):  # as a training has it
+        for _ in range(1 + REPEATS):  # the first one prepares kernels
+            began = time.monotonic()
+            with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
+                logits = network(image)
+            every = logits if isinstance(logits, (list, tuple)) else [logits]
+            torch.stack([one.float().mean() for one in every]).sum().backward()  # type: ignore[no-untyped-call]
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.monotonic() - began)
+    return min(times[1:])

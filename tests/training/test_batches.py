@@ -127,3 +127,14 @@ def test_absent_is_not_unknown() -> None:
     cases = [replace(case(0, presence=(True, False, False)), absent=("Brainstem",))]
     batch = maker(cases=cases, size=1).batch(0)
     assert batch.states.tolist() == [[CONTOURED, UNKNOWN, ABSENT]] and not batch.targets[0, 2].any()
+
+
+def test_usual_shares_are_means_over_the_patients_that_have_the_roi() -> None:
+    cases = [case(0), case(1, presence=(True, False, True)), case(2, presence=(False, False, True))]
+    voxels = [[int(((c.bits >> r) & 1).sum()) for c in cases] for r in range(3)]
+    shares = maker(cases=cases, patch=(8, 8, 8)).usual_shares
+    assert shares.tolist() == pytest.approx(
+        [(voxels[0][0] + voxels[0][1]) / 2 / 512, voxels[1][0] / 512, sum(voxels[2]) / 3 / 512]
+    )
+    assert maker(cases=[case(0, presence=(False, True, True))]).usual_shares[0] == 0
+    assert (maker(cases=cases, patch=(2, 2, 2)).usual_shares == 1).all()

@@ -7,10 +7,15 @@ import math
 from pathlib import Path
 
 import numpy as np
+import torch
 from training_cases import ROIS, case
 
+from contour_ai.bundle import InferenceSettings
+from contour_ai.inference import Predictor
+from contour_ai.network import build_network
+from contour_ai.preprocess import PreprocessSettings
 from contour_ai.training.cache import Case
-from contour_ai.training.validation import Score, draw_worst, write_metrics, write_score
+from contour_ai.training.validation import Score, draw_worst, validate, write_metrics, write_score
 from contour_ai.training.validation_figures import CaseFigures, case_figures
 
 
@@ -89,3 +94,20 @@ def test_pictures_of_the_worst(tmp_path: Path) -> None:
     assert len(names) == 3 and names[0] == "1_patient-1_Parotid_L_0.000.png"
     assert set(writer.images) == {"worst/1", "worst/2", "worst/3"}
     assert all(shape[2] == 3 for shape in writer.images.values())
+
+
+def test_threads_give_the_same_figures_in_the_same_order() -> None:
+    network = build_network("resunet3d", in_channels=1, out_channels=3, base_filters=2)
+    predictor = Predictor(
+        network=network,
+        preprocess=PreprocessSettings((4.0, 4.0, 4.0), ((-160.0, 240.0),)),
+        inference=InferenceSettings(),
+        device=torch.device("cpu"),
+        autocast=None,
+    )
+    seen: list[str] = []
+    several = validate(CASES, predictor, lambda event: seen.append(event.facts.get("patient", "")), threads=2)
+    alone = validate(CASES, predictor)
+    assert list(several.patients) == [case.patient_id for case in CASES] == seen[:-1]
+    assert several.patients == alone.patients
+    assert (several.confusion.matrix == alone.confusion.matrix).all()

@@ -44,7 +44,7 @@ def plan_for_budget(
         prepared: whether the patients lie in the cache already.
     """
     from contour_ai.inference import choose_device
-    from contour_ai.training.step_time import PROBE_KIJ, seconds_per_voxel
+    from contour_ai.training.step_time import seconds_per_voxel
 
     if options.time_budget_s is None:
         return None
@@ -60,7 +60,7 @@ def plan_for_budget(
     per_voxel = {}
     for filters in filters_to_try(config.network) if options.init is None else (config.network.base_filters,):
         network = plan_network(replace(config.network, base_filters=filters), settings, len(rois))
-        per_voxel[filters] = seconds_per_voxel(network, device, config.input.patch_kij or PROBE_KIJ)
+        per_voxel[filters] = seconds_per_voxel(network, device, config.input.patch_kij)
     on_progress(ProgressEvent("measuring this machine", 1, 1))
     spent = time.monotonic() - started + (0.0 if prepared else seconds * len(sources.patients))
     left_s = (1 - KEPT_FRACTION) * options.time_budget_s - spent
