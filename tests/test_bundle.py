@@ -46,7 +46,7 @@ from contour_ai.network import ResidualUNet3d, build_network, preset
 from contour_ai.pipeline._predict import PredictOptions
 from contour_ai.pipeline._predict.contouring import wanted_rois
 from contour_ai.pipeline._predict.options import poor_note
-from contour_ai.pipeline.card import model_card
+from contour_ai.pipeline.card import FIELDS, missing_fields, model_card
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures import roi_info
 
@@ -353,6 +353,26 @@ def test_a_poor_model_says_so() -> None:
         results=ResultsRecord(what="Dice", patients=4, mean_dice=0.8, dice={"Brainstem": 0.8})
     )
     assert weaknesses(fine) == [] and "poor" not in model_card(fine)
+
+
+def test_a_card_has_the_six_sections_and_marks_its_gaps() -> None:
+    bundle, _ = small_bundle(
+        notes={"Risks": "None is known.", "developers": "A. N. Other", "On top": "More."}
+    )
+    card = model_card(bundle)
+    headings = [line for line in card.splitlines() if line.startswith("## ")]
+    assert [heading.split()[1] for heading in headings] == ["0.", "1.", "2.", "3.", "4.", "5."]
+    assert "doi:10.1016/j.phro.2026.100940" in card
+    assert "### Risks\n\nNone is known." in card and "### On top\n\nMore." in card
+    gaps = [line for line in card.splitlines() if line.startswith("- **Gap**")]
+    missing = missing_fields(bundle)
+    assert len(gaps) == len(missing) == len(FIELDS) - 2
+    assert not any("Risks" in line or "Developers" in line for line in gaps)
+    assert any("Data – source" in line for line in gaps)
+    where = card.index("### developers")
+    assert card.index("## 1. ") < where < card.index("## 2. "), "in its section, whatever its case"
+    said = {field.heading: "Said." for field in FIELDS}
+    assert "Gap" not in model_card(replace(bundle, notes=said))
 
 
 def test_a_commissioning_counts_for_these_weights_and_rules_alone(

@@ -1,59 +1,215 @@
-"""The text of MODEL_CARD.md, made from what a bundle says about itself."""
+"""The text of MODEL_CARD.md, made from what a bundle says about itself, in the six sections of AID-RT."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from contour_ai.bundle import ModelBundle, OtherRun, ResultsRecord, RuleGain, without_defaults
+from contour_ai.bundle import ModelBundle, without_defaults
 from contour_ai.bundle.poor_models import weaknesses
-from contour_ai.postprocess import LOWEST_PROBABILITY
+from contour_ai.bundle.seen_series import series_in_words
+from contour_ai.pipeline.card_chapters import (
+    after_the_network,
+    cross_validation,
+    how_text,
+    list_text,
+    otherwise,
+    probabilities,
+    results_text,
+    rois_text,
+    usual,
+)
 
 NOT_A_DEVICE = (
     "Not a medical device; for research and local commissioning. "
     "Every contour needs review by a qualified person."
 )
+SOURCE = (
+    "Sections after AID-RT: Barragán-Montero et al., Standardising Artificial Intelligence Documentation in "
+    "RadioTherapy with a domain-specific model card, Physics and Imaging in Radiation Oncology 2026, "
+    "doi:10.1016/j.phro.2026.100940."
+)
+GAP = "**Gap**"
+
+
+@dataclass(frozen=True)
+class Field:
+    """What only a person can say about a model: a chapter of `notes` with this heading, or one of the others, says it.
+
+    Args:
+        section: number of the section.
+        heading: of the chapter.
+        asked: what belongs there.
+        others: headings that mean the same.
+    """
+
+    section: int
+    heading: str
+    asked: str
+    others: tuple[str, ...] = ()
+
+    def heading_in(self, notes: Mapping[str, str]) -> str | None:
+        """The heading under which it is said."""
+        wanted = {name.casefold() for name in (self.heading, *self.others)}
+        return next((heading for heading in notes if heading.casefold() in wanted), None)
+
+
+FIELDS = (
+    Field(0, "Changes of the card", "what changed since an earlier card, and its DOI"),
+    Field(1, "Intended users", "who may use it, with what training, and on which patients"),
+    Field(
+        1, "Known limits", "where it is known to fail", ("Limits", "What it cannot do", "What it never saw")
+    ),
+    Field(1, "Developers", "names, institution, contact, conflicts of interest"),
+    Field(1, "Licence", "of the weights, where the model may be had, and how to cite it"),
+    Field(
+        3,
+        "Data",
+        "source, period, consent or approval, inclusion and exclusion, age and sex, scanners, protocols",
+    ),
+    Field(3, "Contours", "who drew them, by which guideline, who reviewed them", ("Rules of the contours",)),
+    Field(4, "External evaluation", "patients of another hospital or period, and what was found there"),
+    Field(5, "Ethical use", "whom it may treat worse than others, and what is done about it"),
+    Field(5, "Risks", "what can go wrong with its contours, how it is noticed, what is done"),
+    Field(
+        5,
+        "Monitoring",
+        "how its contours are followed in use (`contour-ai monitor`), and when it is withdrawn",
+    ),
+)
+"""In the order of the card."""
 
 
 def model_card(bundle: ModelBundle) -> str:
     """Markdown: what the model is for, what it was made from and how, how good it is, how to make it again.
 
-    All of it stands in the description, so that the card can be made anew whenever that changes.
+    All of it stands in the description, so that the card can be made anew whenever that changes. What only a person can
+    say is taken from `notes`; where it is not there, a gap is marked.
     """
-    parts = [
-        f"# {bundle.name} {bundle.version}",
-        bundle.description,
-        f"**{NOT_A_DEVICE}**",
-        "## Intended use",
-        _use(bundle),
-        *_weaknesses(bundle),
-        "## ROIs",
-        _rois(bundle),
-        "## How it works",
-        _how(bundle),
-        "## Data and training",
-        _list(
-            {
-                **without_defaults(replace(bundle.data, rois={}, seen_series=())),
-                **without_defaults(bundle.training),
-            }
-        ),
-        "## Results",
-        _results(bundle.results),
-        *_cross_validation(bundle),
-        *_after_the_network(bundle),
-        *_otherwise(bundle.results),
-        *_probabilities(bundle),
-        *_usual(bundle),
-    ]
-    for heading, text in bundle.notes.items():
-        parts += [f"## {heading}", text.strip()]
-    provenance = without_defaults(replace(bundle.provenance, commands=()))
-    parts += ["## Provenance", _list({**provenance, "weights_sha256": "see model.yaml"})]
-    if commands := bundle.provenance.commands:
-        parts += ["## Making it again", "```bash\n" + "\n".join(commands) + "\n```"]
+    sections = (
+        _metadata(bundle),
+        _basic(bundle),
+        _technical(bundle),
+        _training(bundle),
+        _evaluation(bundle),
+        _other(bundle),
+    )
+    parts = [f"# {bundle.name} {bundle.version}", bundle.description, f"**{NOT_A_DEVICE}**", _gaps(bundle)]
+    for number, (heading, chapters) in enumerate(sections):
+        parts += [f"## {number}. {heading}", *chapters, *_fields(bundle, number)]
+    parts += _further(bundle)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def missing_fields(bundle: ModelBundle) -> list[Field]:
+    """What only a person can say, and nobody has."""
+    return [field for field in FIELDS if field.heading_in(bundle.notes) is None]
+
+
+def _gaps(bundle: ModelBundle) -> str:
+    missing = missing_fields(bundle)
+    if not missing:
+        return SOURCE
+    names = ", ".join(field.heading for field in missing)
+    return (
+        f"{SOURCE} What only a person can say is marked as a gap where nobody has said it ({names}): write it into "
+        "`notes` of model.yaml under that heading, then `contour-ai models card`."
+    )
+
+
+def _fields(bundle: ModelBundle, section: int) -> list[str]:
+    """What persons said in a section, and the gaps."""
+    chapters, gaps = [], []
+    for field in FIELDS:
+        if field.section != section:
+            continue
+        heading = field.heading_in(bundle.notes)
+        if heading is None:
+            gaps.append(f"- {GAP}: {field.heading} – {field.asked}.")
+        else:
+            chapters += [f"### {heading}", bundle.notes[heading].strip()]
+    return [*chapters, "\n".join(gaps)]
+
+
+def _metadata(bundle: ModelBundle) -> tuple[str, list[str]]:
+    facts = {
+        "card of": f"{bundle.name} {bundle.version}",
+        "date of the model": bundle.provenance.date,
+        "made from": "model.yaml, by contour-ai",
+    }
+    return "Card metadata", [list_text(facts)]
+
+
+def _basic(bundle: ModelBundle) -> tuple[str, list[str]]:
+    facts = {
+        "name and version": f"{bundle.name} {bundle.version}",
+        "task": "segmentation of organs in CT",
+        "part of the body": bundle.region,
+        "kind": bundle.kind,
+        "clearance": "none: no medical device. Whether a department has commissioned it says `contour-ai models show`",
+        "architecture": "residual U-Net, three-dimensional",
+    }
+    found = weaknesses(bundle)
+    poor = ["### What is poor about it", "\n".join(f"- {sentence}." for sentence in found)] if found else []
+    return "Model basic information", [list_text(facts), "### Intended use", _use(bundle), *poor]
+
+
+def _technical(bundle: ModelBundle) -> tuple[str, list[str]]:
+    facts = {
+        "input": "one CT series",
+        "output": f"DICOM RTSTRUCT with {', '.join(bundle.roi_names)}",
+        "software": bundle.provenance.made_with,
+        "hardware": bundle.training.device,
+        "weights": "safetensors; their SHA-256 stands in model.yaml",
+    }
+    return "Model technical specifications", [
+        list_text(facts),
+        "### How it works",
+        how_text(bundle),
+        *after_the_network(bundle),
+        *otherwise(bundle.results),
+        *probabilities(bundle),
+    ]
+
+
+def _training(bundle: ModelBundle) -> tuple[str, list[str]]:
+    data = without_defaults(replace(bundle.data, rois={}, seen_series=()))
+    facts = {
+        **data,
+        **without_defaults(bundle.training),
+        "series": series_in_words(bundle.data.seen_series),
+    }
+    chapters = ["### Data and training", list_text(facts), "### ROIs", rois_text(bundle), *usual(bundle)]
+    provenance = without_defaults(replace(bundle.provenance, commands=()))
+    chapters += ["### Provenance", list_text(provenance)]
+    if commands := bundle.provenance.commands:
+        chapters += ["### Making it again", "```bash\n" + "\n".join(commands) + "\n```"]
+    return "Training data, methodology, and information", chapters
+
+
+def _evaluation(bundle: ModelBundle) -> tuple[str, list[str]]:
+    chapters = ["### Results", results_text(bundle.results), *cross_validation(bundle)]
+    own = (
+        "A department's own commissioning (`contour-ai commission`) is recorded outside the model, for these weights "
+        "and rules alone; `contour-ai commission --dossier` drafts the file that belongs to it."
+    )
+    return "Evaluation data, methodology, and results (commissioning)", [*chapters, "### Commissioning", own]
+
+
+def _other(bundle: ModelBundle) -> tuple[str, list[str]]:
+    text = (
+        "Every ROI and every patient gets a verdict (`clear`, `look`, `stop`) from shape, position, density and "
+        "confidence; what is `stop` is not written. A verdict that is clear is no review. The model was measured on "
+        "the patients above alone: other scanners, protocols, ages, implants and operations can give other contours."
+    )
+    return "Other considerations", [text]
+
+
+def _further(bundle: ModelBundle) -> list[str]:
+    """Chapters of `notes` under headings of their own."""
+    taken = {field.heading_in(bundle.notes) for field in FIELDS}
+    others = {heading: text for heading, text in bundle.notes.items() if heading not in taken}
+    return [part for heading, text in others.items() for part in (f"### {heading}", text.strip())]
 
 
 def _use(bundle: ModelBundle) -> str:
@@ -70,191 +226,4 @@ def _use(bundle: ModelBundle) -> str:
     return (
         "Contours on CT like that of its training patients. Before use, compare its contours with your own on a "
         "sample of your patients (`contour-ai evaluate`), and again after every change of scanner or protocol."
-    )
-
-
-def _weaknesses(bundle: ModelBundle) -> list[str]:
-    """What is poor about the model, in a chapter of its own."""
-    found = weaknesses(bundle)
-    return ["## What is poor about it", "\n".join(f"- {sentence}." for sentence in found)] if found else []
-
-
-def _rois(bundle: ModelBundle) -> str:
-    dice = bundle.results.dice
-    rows = [
-        "| ROI | training patients | volume in cm³ (5 %, median, 95 %) | Dice in validation |",
-        "|---|---|---|---|",
-    ]
-    for roi in bundle.roi_names:
-        seen = bundle.data.rois.get(roi)
-        volumes = "" if seen is None else ", ".join(f"{v:g}" for v in seen.volume_cm3 or ())
-        score = f"{dice[roi]:.3f}" if roi in dice else "not scored"
-        rows.append(f"| {roi} | {'' if seen is None else seen.patients} | {volumes} | {score} |")
-    return "\n".join(rows)
-
-
-def _how(bundle: ModelBundle) -> str:
-    spacing = " x ".join(f"{s:g}" for s in bundle.preprocess.spacing_mm_kij)
-    windows = " and ".join(f"{low:g} to {high:g} HU" for low, high in bundle.preprocess.windows_hu)
-    network = bundle.network
-    return (
-        f"The CT is brought to voxels of {spacing} mm (superior, posterior, left), cropped to the body, everything "
-        f"outside it set to air, and seen through {windows}. A residual U-Net ({network.name}, {network.levels} "
-        f"levels, {network.base_filters} to {network.filters[-1]} filters, {network.norm} norm) gives one logit per "
-        "ROI and voxel; each ROI's field goes back to the CT's own grid, where the contour is a level of it. ROIs "
-        "that a training patient did not have contoured taught nothing, neither as organ nor as background"
-        + (", but where the network filled them in later." if bundle.training.filled_in else ".")
-        + (
-            f" Beside {bundle.data.training_patients} patients it learnt from {bundle.data.synthetic_patients} "
-            "synthetic ones, drawn from label maps; no figure below is of those."
-            if bundle.data.synthetic_patients
-            else ""
-        )
-        + (" Logits are the mean of the patient's and the mirror image's." if bundle.inference.mirror else "")
-    )
-
-
-def _results(results: ResultsRecord) -> str:
-    if results.mean_dice is None:
-        return "None."
-    lines = [
-        f"{results.what}: mean {results.mean_dice:.3f} over {len(results.dice)} ROIs, {results.patients} patients."
-    ]
-    if results.worst:
-        lines.append("Worst: " + "; ".join(results.worst) + ".")
-    return " ".join(lines)
-
-
-def _cross_validation(bundle: ModelBundle) -> list[str]:
-    found = bundle.results.cross_validation
-    if found is None:
-        return []
-    low, high = min(found.mean_dice_of_parts), max(found.mean_dice_of_parts)
-    steps = " to ".join(str(n) for n in sorted({min(found.steps), max(found.steps)}))
-    text = (
-        f"{found.parts} trainings, each of which held out another part of {found.patients} patients: mean "
-        f"Dice {found.mean_dice:.3f} ({low:.3f} to {high:.3f} in the parts), on the model's grid, without the rules "
-        f"below. Each took {steps} steps; this model's training took {bundle.training.steps or '?'}."
-    )
-    rows = ["| ROI | n | mean Dice | 5 %, median, 95 % | worst |", "|---|---|---|---|---|"]
-    for roi, figures in found.dice.items():
-        spread = ", ".join(f"{v:.3f}" for v in figures.percentiles)
-        rows.append(
-            f"| {roi} | {figures.patients} | {figures.mean:.3f} | {spread} | {', '.join(figures.worst)} |"
-        )
-    return ["## Cross-validation", text, "\n".join(rows)]
-
-
-def _after_the_network(bundle: ModelBundle) -> list[str]:
-    chosen = bundle.results.after_the_network
-    if chosen is None:
-        return []
-    rules = chosen.rules
-    if all(gain.better_in is not None for gain in rules.values()):
-        how = "from four rules by their mean Dice in {} held-back patients, which flatters the gain a little; one"
-    else:  # by contour-ai before it knew `expected_dice`
-        how = "on {} held-back patients, each scored with what the others choose; a rule"
-    text = f"Chosen {how.format(chosen.patients)} that gains less than 0.002 Dice is not taken."
-    if not rules:
-        return ["## After the network", text + " None was."]
-    if any(bundle.postprocess_of(roi).expected_dice for roi in rules):
-        text += (
-            f' A threshold "of the patient" lies between {LOWEST_PROBABILITY} and the one named, where the Dice to be '
-            "expected from the probabilities is highest (of other patients' temperature here); parts that nowhere "
-            "reach the one named are not drawn."
-        )
-    rows = [
-        "| ROI | threshold | parts | Dice without | Dice with | patients better, worse |",
-        "|---|---|---|---|---|---|",
-    ]
-    for roi, gain in rules.items():
-        rule = bundle.postprocess_of(roi)
-        parts = "the largest only" if rule.largest_component else "all"
-        threshold = f"{rule.threshold:.2f}" + (", of the patient" if rule.expected_dice else "")
-        rows.append(
-            f"| {roi} | {threshold} | {parts} | {gain.dice_without:.3f} | {gain.dice_with:.3f} "
-            f"| {_changed(gain)} |"
-        )
-    return ["## After the network", text, "\n".join(rows)]
-
-
-def _changed(gain: RuleGain) -> str:
-    return "–" if gain.better_in is None else f"{gain.better_in}, {gain.worse_in}"
-
-
-def _otherwise(results: ResultsRecord) -> list[str]:
-    """What the mirror image and full precision change."""
-    lines = [
-        _difference(run, what.format(run.instead_of))
-        for way, what in (
-            ("mirrored", "`--tta` (the mean with the mirror image; the network runs twice)"),
-            ("not mirrored", "`--no-tta` (without the mirror image; the network runs once)"),
-            ("fp32", "fp32 instead of {}"),
-        )
-        if (run := results.other_runs.get(way)) is not None
-    ]
-    return ["## Run in another way", "\n".join(f"- {line}" for line in lines)] if lines else []
-
-
-def _difference(found: OtherRun, what: str) -> str:
-    changes = found.difference
-    mean = sum(changes.values()) / max(len(changes), 1)
-    each = ", ".join(f"{roi} {change:+.4f}" for roi, change in changes.items())
-    return (
-        f"{what}: mean Dice {mean:+.4f} ({each}); the largest change in one ROI of one patient is "
-        f"{found.largest_difference:.4f}."
-    )
-
-
-def _probabilities(bundle: ModelBundle) -> list[str]:
-    if not bundle.calibration:
-        return []
-    text = (
-        "Logits are divided by a temperature a ROI, which moves no contour at one half. The error is the expected "
-        "calibration error of voxels with a probability between 1 % and 99 %; with the temperature each patient is "
-        "scored with that of the others. The right-hand columns say what share of the voxels with a probability of "
-        "about 0.25, 0.45, 0.65 and 0.85 belongs to the ROI."
-    )
-    tenths = (0.25, 0.45, 0.65, 0.85)
-    rows = [
-        "| ROI | n | temperature | error without | error with | "
-        + " | ".join(f"{t:g}" for t in tenths)
-        + " |",
-        "|---" * (5 + len(tenths)) + "|",
-    ]
-    for roi, found in bundle.calibration.items():
-        shares = {int(said * 10): true for said, true, _ in found.reliability}
-        cells = [f"{shares[int(t * 10)]:.2f}" if int(t * 10) in shares else "" for t in tenths]
-        rows.append(
-            f"| {roi} | {found.patients} | {found.temperature:.2f} | {found.error_before:.3f} | {found.error:.3f} | "
-            + " | ".join(cells)
-            + " |"
-        )
-    return ["## Probabilities", text, "\n".join(rows)]
-
-
-def _usual(bundle: ModelBundle) -> list[str]:
-    ranges = bundle.ranges
-    if ranges is None:
-        return []
-    text = (
-        f"Limits of the flags, from {ranges.patients} training patients: twice as far from the median as their 5 % and "
-        "95 %. Places are measured from the body's axis; model.yaml has the rest."
-    )
-    figures = (("volume_cm3", "volume in cm³"), ("mean_hu", "mean HU"), ("left_mm", "mm to the left"),
-               ("posterior_mm", "mm behind"))  # fmt: skip
-    rows = [
-        "| ROI | n | " + " | ".join(words for _, words in figures) + " |",
-        "|---" * (2 + len(figures)) + "|",
-    ]
-    for roi, usual in ranges.rois.items():
-        limits = (usual.figures.get(key) for key, _ in figures)
-        cells = ("" if limit is None else f"{limit[0]:.4g} to {limit[2]:.4g}" for limit in limits)
-        rows.append(f"| {roi} | {usual.patients} | " + " | ".join(cells) + " |")
-    return ["## What is usual", text, "\n".join(rows)]
-
-
-def _list(facts: Mapping[str, Any]) -> str:
-    return "\n".join(
-        f"- {key.replace('_', ' ')}: {value}" for key, value in facts.items() if value not in ("", None, [])
     )
