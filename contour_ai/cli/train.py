@@ -109,6 +109,9 @@ class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
 @click.option("--strict", is_flag=True, help="Stop where the check of the archive finds a fault.")
 @click.option("--check", "check_only", is_flag=True, help="Only check the archive, and end.")
 @click.option(
+    "--report", is_flag=True, help="With --check: write a page to look through suspicious contours."
+)
+@click.option(
     "--print-config", is_flag=True, help="Print the configuration with every key explained, and end."
 )
 def command(
@@ -131,6 +134,7 @@ def command(
     cache_dir: Path | None,
     strict: bool,
     check_only: bool,
+    report: bool,
     print_config: bool,
 ) -> None:
     """Train a model on the patients in DATA_DIR: CT series and structure sets, paired by UID.
@@ -182,8 +186,10 @@ def command(
             fix="give --resume without --config, --roi-map, --rois, --structure-set, --exclude, --network, --fold, "
             "--init, --synthetic, --label-maps and --share",
         )
+    if report and not check_only:
+        raise click.UsageError("--report goes with --check.")
     if check_only:
-        _check(settings, data_dir, run_dir, map_path, cache_dir, strict)
+        _check(settings, data_dir, run_dir, map_path, cache_dir, strict, report)
         return
     _train(settings, data_dir, run_dir, map_path, init, resume, time_budget, device, cache_dir, strict)
 
@@ -281,8 +287,9 @@ def _check(
     map_path: Path | None,
     cache_dir: Path | None,
     strict: bool,
+    report: bool,
 ) -> None:
-    from contour_ai.pipeline._train import TrainOptions, check_archive, refuse_faults
+    from contour_ai.pipeline._train import CURATION_PAGE, TrainOptions, check_archive, refuse_faults
     from contour_ai.structures.roi_map import RoiMap
     from contour_ai.training.config import TrainConfig
 
@@ -294,8 +301,10 @@ def _check(
         on_names=_print_names,
     )
     with progress_bar() as on_progress:
-        check = check_archive(settings, data_dir, run_dir, on_progress, options)
+        check = check_archive(settings, data_dir, run_dir, on_progress, options, report=report)
     _print_check(check, run_dir)
+    if report:
+        out().print(f"page: {run_dir / CURATION_PAGE}")
     refuse_faults(check, run_dir, options)
 
 

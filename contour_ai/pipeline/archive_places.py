@@ -9,7 +9,7 @@ from pathlib import Path
 from contour_ai.dicom.scan import PatientFiles
 from contour_ai.errors import ConfigError
 from contour_ai.structures.roi_map import RoiMap
-from contour_ai.yaml_files import read_yaml
+from contour_ai.yaml_files import parse_yaml, read_yaml
 
 NO_REASON = "listed in --exclude"
 
@@ -74,7 +74,7 @@ def load_places(path: Path) -> dict[str, str]:
     """{patient ID or folder: reason} from a text file, or from a YAML mapping or list.
 
     In a text file, each line is a patient ID or folder, and behind a tab, comma, semicolon or a colon with a space the
-    reason; lines that begin with # are comments.
+    reason; a line may also be written as in YAML, with the ID in double quotes. Lines that begin with # are comments.
 
     Raises:
         ConfigError: the file cannot be read, is empty, or names a place twice with different reasons.
@@ -86,8 +86,23 @@ def load_places(path: Path) -> dict[str, str]:
     except (OSError, UnicodeError) as error:
         raise ConfigError("The list of patients cannot be read.", where=path, found=error) from error
     said = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    split = [re.split(r"\t|[,;]|:\s", line, maxsplit=1) for line in said]
-    return _checked_places(path, [(parts[0].strip(), "".join(parts[1:]).strip()) for parts in split])
+    return _checked_places(path, [_quoted_line(path, line) or _plain_line(line) for line in said])
+
+
+def _plain_line(line: str) -> tuple[str, str]:
+    parts = re.split(r"\t|[,;]|:\s", line, maxsplit=1)
+    return parts[0].strip(), "".join(parts[1:]).strip()
+
+
+def _quoted_line(path: Path, line: str) -> tuple[str, str] | None:
+    """A line as YAML writes it, "P1": "reason", for IDs and reasons with any characters in them."""
+    if not re.match(r'"(?:[^"\\]|\\.)*":\s', f"{line} "):
+        return None
+    try:
+        ((place, reason),) = parse_yaml(line).items()
+    except ValueError as error:
+        raise ConfigError("A line of the list of patients cannot be read.", where=path, found=line) from error
+    return str(place), "" if reason is None else str(reason)
 
 
 def _yaml_lines(path: Path) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ from contour_ai.structures.word_rules import (
     sorted_last,
     support,
     target,
+    unused,
     weak_words,
     word_pattern,
 )
@@ -155,7 +156,7 @@ def _nodes(parts: NameParts) -> NameClass | None:
     is_nodal = any(w in node_words for w in code_text.split()) or re.match(
         r"(?:level|lvl|ln)(?=[ivx\d])", text
     )
-    if not is_nodal:
+    if not is_nodal and not _levels_of_the_neck(text, "".join(rest)):
         return None
     joined = re.sub(r"^(?:level|lvl|ln|niveau)", "", "".join(rest))
     match = NODAL_CODE.fullmatch(joined)
@@ -172,6 +173,16 @@ def _nodes(parts: NameParts) -> NameClass | None:
     return None
 
 
+def _levels_of_the_neck(text: str, codes: str) -> bool:
+    """Whether a name that does not say so is one of nodal levels: "L neck II-IV", "VII, Ib, V & IV"."""
+    if len(codes) < 2 or not NODAL_CODES.fullmatch(codes) or not set(codes) & set("iv"):
+        return False
+    neck = (
+        re.search(r"(?<![a-z])(?:neck|hals|cou|cuello|collo|pescoco|szyja|szyi)(?![a-z])", text) is not None
+    )
+    return neck or sum(map(bool, re.findall(r"(?<![a-z0-9])[ivx]+[abc]?(?![a-z0-9])", text))) > 1
+
+
 def _cut_or_joined(parts: NameParts) -> NameClass | None:
     words = tuple(w for w in parts.words if w not in word_list("cuts"))  # "opt" may be the optic nerve
     reading = organ_within(words)
@@ -185,6 +196,8 @@ def _cut_or_joined(parts: NameParts) -> NameClass | None:
     word = parts.has("cuts")
     if word is None and "os" in parts.words[1:]:
         word = "os"
+    if word is None and "in" in parts.words[1:-1]:  # at the end it is short for inspiration
+        word = "in"
     if word is not None:
         return aside(parts, Kind.PART, f'"{word}": part of an organ', word_pattern(word), reading.organs)
     if re.search(r"[~^!]", parts.text):
@@ -252,6 +265,7 @@ RULES: tuple[Callable[[NameParts], NameClass | None], ...] = (
     _prv,
     target,
     other_image,
+    unused,
     helper,
     support,
     _nodes,

@@ -72,6 +72,10 @@ MODIFIERS = frozenset(
 """Words that tell one organ from its neighbour: they have to be the same in a misspelling and in what it is read as."""
 
 
+ADJECTIVE_ENDS = ("al", "ar")
+"""What makes of an organ a word for what belongs to it: "carinal" is no misspelt carina."""
+
+
 def read_misspelt(words: Words) -> Reading | None:
     """The organ of a name with a typing error, or one that is cut short; None where there is none or it may be two.
 
@@ -144,6 +148,8 @@ def _distances(text: str, modifiers: frozenset[str], allowed: int, most: int) ->
         if key[-1] != text[-1] and _is_plural(name):  # a last letter that may be meant for a side
             distance = max(distance, allowed + 1)
         if text in (f"{key}x", f"{key}z", f"x{key}", f"z{key}"):  # a mark of people who copy organs
+            distance = max(distance, allowed + 1)
+        if text.endswith(ADJECTIVE_ENDS) and not key.endswith(ADJECTIVE_ENDS):
             distance = max(distance, allowed + 1)
         if modifiers - key_modifiers:
             distance = max(distance, allowed + 1)

@@ -113,12 +113,16 @@ def _both_sides(words: Words) -> Reading | None:
 
 
 def _glued_side(words: Words) -> Reading | None:
-    """A single word with the side at its beginning or end: "lparotid", "parotidl"."""
+    """A single word with the side at its beginning or end: "lparotid", "parotidl".
+
+    Not where the letter at the end makes an adjective: "cochlear", "orbital" and "scapular" have no side.
+    """
     if len(words) != 1:
         return None
     word, sides = words[0], side_words()
     for rest, letter in ((word[1:], word[:1]), (word[:-1], word[-1:])):
-        entry = find_entry((rest,)) if letter in ("l", "r") and len(rest) > 2 else None
+        is_adjective = rest == word[:-1] and rest.endswith("a")
+        entry = find_entry((rest,)) if letter in ("l", "r") and len(rest) > 2 and not is_adjective else None
         found = None if entry is None else with_side(entry, sides[letter])
         if found is not None:
             return found

@@ -236,7 +236,7 @@ class RoiMap:
         if waiting:  # here, so that a name is ignored once its # is taken away
             lines += ["", DECIDE, *waiting]
         for key, by_place in (("absent", self.absent), ("accepted", self.accepted)):
-            lines += ["", f"{key}:" if by_place else f"{key}: {{}}"]
+            lines += ["", f"{key}:"]  # also where nothing is below, so that lines can be put there
             for place, rois in by_place.items():
                 lines.append(f"  {_quoted(place)}: [{', '.join(_quoted(roi) for roi in rois)}]")
         with atomic_file(path, overwrite=overwrite, kind=ROI_MAP) as temporary:

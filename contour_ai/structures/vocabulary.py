@@ -87,8 +87,13 @@ def _attempts(words: Words) -> Iterator[Words]:
 
 
 def _keys(words: Words) -> tuple[str, ...]:
-    """A name's words in alphabetical order, and written together: either may be that of an alias."""
+    """A name's words in alphabetical order, and written together: either may be that of an alias.
+
+    Cochlea R is not looked for as "cochlear": what belongs to the cochlea has no side.
+    """
     same = canonical(words)
+    if len(words) > 1 and words[-1] in ("l", "r") and words[-2].endswith("a"):
+        return " ".join(sorted(words)), " ".join(sorted(same))
     return " ".join(sorted(words)), " ".join(sorted(same)), "".join(words), "".join(same)
 
 

@@ -59,7 +59,8 @@ def target(parts: NameParts) -> NameClass | None:
     if word is not None:
         return aside(parts, Kind.TARGET, f'"{word}": a target', word_pattern(word))
     for word in re.findall("[a-z]+", parts.text):
-        if TARGET_TYPED_WRONG.fullmatch(word) and (len(word) > 3 or any(w.isdigit() for w in parts.words)):
+        said = len(word) > 3 or word in ("gvt", "cvt", "pvt") or any(w.isdigit() for w in parts.words)
+        if said and TARGET_TYPED_WRONG.fullmatch(word):
             return aside(parts, Kind.TARGET, f'"{word}": a target, misspelt', None)
     return None
 
@@ -91,6 +92,24 @@ def other_image(parts: NameParts) -> NameClass | None:
         return None
     pattern = f"re:body.*{image}|{image}.*body" if image and body == "body" else None
     return aside(parts, Kind.OTHER_IMAGE, "the body's outline in another image", pattern)
+
+
+NUMBERS = re.compile(r"(?=.*\d)(?:\d+(?:[.,]\d+)?|(?<![a-z])[mc]m(?![a-z])|all(?![a-z])|[\s+\-/_.,()])+")
+
+NOT_USED = re.compile(
+    r"(?<![a-z])(?:not (?:to be |in )?used?|do not|dnu|obsolete|superseded|nicht (?:benutz|verwend)"
+    r"|ne pas utiliser|non usare|no usar|nao usar|niet gebruik|nie uzywac)"
+)
+
+
+def unused(parts: NameParts) -> NameClass | None:
+    """Names without a word, and those that somebody marked as not to be used."""
+    match = NOT_USED.search(parts.text)
+    if match is not None:
+        return aside(parts, Kind.HELPER, f'"{match.group()}": marked as not to be used', None)
+    if NUMBERS.fullmatch(parts.text):
+        return aside(parts, Kind.HELPER, "numbers or distances alone", None)
+    return None
 
 
 def support(parts: NameParts) -> NameClass | None:

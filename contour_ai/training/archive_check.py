@@ -230,27 +230,30 @@ def _among_others(roi: str, facts: Mapping[str, RoiFacts]) -> Iterator[ArchiveFi
     whole = [f for f in here.values() if not f.cut]
     whole = whole if len(whole) >= FEWEST_TO_COMPARE else list(here.values())
     # Cube and square roots: sizes are spread evenly about their median, volumes and areas are not.
-    volumes = _deviations(
+    volumes = robust_deviations(
         np.cbrt([f.volume_cm3 for f in here.values()]), np.cbrt([f.volume_cm3 for f in whole])
     )
     roots = np.sqrt([f.area_cm2 for f in here.values()])
-    areas = _deviations(roots, roots)
+    areas = robust_deviations(roots, roots)
     usual_cm3 = float(np.median([f.volume_cm3 for f in whole]))
     usual_cm2 = float(np.median([f.area_cm2 for f in here.values()]))
     for (patient, fact), volume, area in zip(here.items(), volumes, areas, strict=True):
         if abs(volume) > OUTLIER_NOTED and not (fact.cut and volume < 0):
-            reason = f"{fact.volume_cm3:.3g} cm3, in most patients {usual_cm3:.3g} cm3 ({_far(volume)})"
+            reason = f"{fact.volume_cm3:.3g} cm3, in most patients {usual_cm3:.3g} cm3 ({far(volume)})"
             yield ArchiveFinding(patient, roi, "volume", reason, abs(volume) > OUTLIER)
         if abs(area) > OUTLIER_NOTED and fact.slices > 1:
             reason = (
                 f"its mean cross-section is {fact.area_cm2:.3g} cm2, in most patients {usual_cm2:.3g} cm2 "
-                f"({_far(area)})"
+                f"({far(area)})"
             )
             yield ArchiveFinding(patient, roi, "cross-section", reason, abs(area) > OUTLIER)
 
 
-def _deviations(values: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distances of `values` from the median of `of`, in robust standard deviations: the larger of two estimates.
+def robust_deviations(
+    values: NDArray[np.float64], of: NDArray[np.float64], least_spread: float = 0.0
+) -> NDArray[np.float64]:
+    """Distances of `values` from the median of `of`, in robust standard deviations: the larger of two estimates, and at
+    least `least_spread`.
 
     The median absolute deviation bears any number of outliers, but is too small where the values have long tails;
     the 10 % and 90 % quantiles bear up to a tenth.
@@ -258,9 +261,10 @@ def _deviations(values: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray
     median = float(np.median(of))
     absolute = 1.4826 * float(np.median(np.abs(of - median)))
     low, high = np.percentile(of, (10, 90))
-    spread = max(absolute, float(high - low) / 2.563, LEAST_SPREAD * abs(median), 1e-9)
+    spread = max(absolute, float(high - low) / 2.563, LEAST_SPREAD * abs(median), least_spread, 1e-9)
     return (values - median) / spread
 
 
-def _far(deviations: float) -> str:
+def far(deviations: float) -> str:
+    """A number of standard deviations in words."""
     return f"{abs(deviations):.1f} standard deviations {'above' if deviations > 0 else 'below'}"

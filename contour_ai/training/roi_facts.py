@@ -46,6 +46,8 @@ class RoiFacts:
     """Why it is not on this CT at all, as a sentence; empty where it is."""
     mean_hu: float | None = None
     """Of the voxels inside; None where it is empty, or was measured before this was."""
+    centre_lps: tuple[float, float, float] | None = None
+    """mm in the CT's coordinates; None where it is empty, or was measured before this was."""
 
     @property
     def area_cm2(self) -> float:
@@ -55,7 +57,8 @@ class RoiFacts:
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> RoiFacts:
         """From what `vars` gave."""
-        return cls(**values)
+        centre = values.get("centre_lps")
+        return cls(**{**values, "centre_lps": None if centre is None else tuple(centre)})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -149,4 +152,5 @@ def measure_roi(
         left_mm=0.0 if middle is None else float(figures.centre_lps[0] - middle[0]),
         extent_mm=figures.length_mm,
         mean_hu=figures.mean_hu,
+        centre_lps=figures.centre_lps,
     )

@@ -16,7 +16,12 @@ SHAPE = (12, 22, 26)
 
 
 def write_patient(
-    folder: Path, number: int, names: dict[str, tuple[int, int, int]], shown: slice = slice(None)
+    folder: Path,
+    number: int,
+    names: dict[str, tuple[int, int, int]],
+    shown: slice = slice(None),
+    *,
+    patient_id: str | None = None,
 ) -> None:
     """A body with cubes: {ROI name: corner (k, i, j)}; slices other than `shown` are air outside the cubes."""
     grid = Grid.axial(SHAPE, (6.0, 5.0, 5.0), (0.0, 0.0, 10.0 * number))
@@ -27,7 +32,7 @@ def write_patient(
         masks[name] = np.zeros(SHAPE, bool)
         masks[name][k : k + 3, i : i + 4, j : j + 4] = True
         hu[masks[name]] = 100 + 50 * n + number
-    patient = PatientIdentity(f"P{number}", f"Tiny^{number}", "20260101")
+    patient = PatientIdentity(patient_id or f"P{number}", f"Tiny^{number}", "20260101")
     ct = write_ct(folder / "ct", Volume(hu, grid), patient, uid_seed=f"tiny {number}")
     if masks:
         write_structures(

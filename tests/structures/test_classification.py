@@ -207,6 +207,76 @@ def test_what_is_set_aside_may_have_a_standard_name(name: str, standard: str | N
     assert classify(name).tg263_name == standard
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "cochlear",
+            "SCAPULAR",
+            "orbital",
+            "tibial",
+            "maxillar",
+            "patellar",
+            "retinal",
+            "corneal",
+            "mammar",
+        ),
+        *("tonsillar", "clavicular", "testicular", "carinal"),
+    ],
+)
+def test_adjectives_have_no_side_and_are_no_typing_errors(name: str) -> None:
+    found = classify(name)
+    assert found.fate == "decide" or found.tg263_name == "Cochlea"
+
+
+def test_a_side_written_onto_other_words_is_read() -> None:
+    found = {
+        n: classify(n).tg263_name for n in ("lungr", "lcochlea", "parotidl", "CochleaR", "cochlea_r", "eyel")
+    }
+    assert list(found.values()) == ["Lung_R", "Cochlea_L", "Parotid_L", "Cochlea_R", "Cochlea_R", "Eye_L"]
+    assert classify("L cochlear").tg263_name == "Cochlea_L"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("2mm + 61mm", Kind.HELPER),
+        ("54 + 1", Kind.HELPER),
+        ("10 mm", Kind.HELPER),
+        ("not to be used 2", Kind.HELPER),
+        ("Niere li nicht verwenden", Kind.HELPER),
+        ("CE vol - do not plan", Kind.HELPER),
+        ("Eye Block", Kind.HELPER),
+        ("outer LT", Kind.HELPER),
+        ("NTO", Kind.HELPER),
+        ("Dosisring", Kind.HELPER),
+        ("User Origin", Kind.HELPER),
+        ("ICRU pt", Kind.HELPER),
+        ("AVG CT", Kind.OTHER_IMAGE),
+        ("Calypso beacons", Kind.SUPPORT),
+        ("Lt THR", Kind.SUPPORT),
+        ("GVT T", Kind.TARGET),
+        ("L submandibular in 54", Kind.PART),
+        ("Air in rectum", Kind.PART),
+        ("L neck II-IV", Kind.NODES),
+        ("left VII, Ib, V & IV", Kind.NODES),
+        ("Lymphknoten", Kind.NODES),
+        ("Aires ganglionnaires", Kind.NODES),
+        ("Linfonodi", Kind.NODES),
+        ("Ganglios", Kind.NODES),
+        ("Węzły chłonne", Kind.NODES),
+    ],
+)
+def test_what_other_departments_set_aside(name: str, kind: Kind) -> None:
+    found = classify(name)
+    assert (found.kind, found.fate) == (kind, "set aside")
+
+
+@pytest.mark.parametrize("name", ["Lung in", "Heart_in", "BRAINSTEM_old", "Cord b", "L parotid PS", "VI"])
+def test_what_may_be_an_organ_all_the_same_is_asked(name: str) -> None:
+    assert classify(name).fate == "decide"
+
+
 def test_a_hospitals_names_are_nearly_all_decided() -> None:
     counts = names()
     found = {name: classify(name) for name in counts}

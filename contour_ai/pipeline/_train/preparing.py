@@ -14,7 +14,7 @@ from contour_ai.dicom.file_index import FileIndex
 from contour_ai.errors import InputError
 from contour_ai.files import private_folder, update_manifest
 from contour_ai.network_config import LEVELS_OF_PRESET
-from contour_ai.pipeline._train.options import CHECK_FILE, TrainOptions
+from contour_ai.pipeline._train.options import CHECK_FILE, CURATION_PAGE, TrainOptions
 from contour_ai.pipeline._train.run_folder import refuse_strange_files
 from contour_ai.pipeline.archive import Sources, choose_rois, find_sources, typical_grids
 from contour_ai.pipeline.cases import PreparedCases, check_cases, checked, prepare_cases
@@ -140,8 +140,13 @@ def check_archive(
     run_dir: Path,
     on_progress: OnProgress = no_progress,
     options: TrainOptions | None = None,
+    *,
+    report: bool = False,
 ) -> ArchiveCheck:
     """Only checks the archive: prepares the patients, as `train` would, and writes `run_dir`/archive-check.csv.
+
+    Args:
+        report: also write `run_dir`/archive-check.html, a page to look through what is suspicious.
 
     Raises:
         InputError: there is nothing to check.
@@ -155,6 +160,12 @@ def check_archive(
     _, prepared, same = _prepare(config, sources, rois, run_dir, options, on_progress)
     check = check_cases(sources, prepared, same)
     check.save(run_dir / CHECK_FILE)
+    if report:
+        from contour_ai.pipeline.curation import write_page
+
+        refuse_strange_files(run_dir, (CURATION_PAGE,))
+        write_page(run_dir / CURATION_PAGE, data_dir, sources, prepared, check)
+        update_manifest(run_dir, CURATION_PAGE, make="results")
     return check
 
 
