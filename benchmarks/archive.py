@@ -219,8 +219,11 @@ def gigabytes(folder: Path) -> tuple[float, float]:
 FIND = """
 import sys
 from pathlib import Path
+from contour_ai.dicom.file_index import FileIndex
 from contour_ai.dicom.scan import find_patients
-print(len(find_patients(Path(sys.argv[1]))))
+index = FileIndex(Path(sys.argv[2]))
+print(len(find_patients(Path(sys.argv[1]), index=index)))
+index.save()
 """
 
 
@@ -245,14 +248,15 @@ def measured(what: str, *words: str, log: Path) -> Run:
 def measure(archive: Path, work: Path) -> list[Run]:
     log, run = work / "log.txt", work / "run"
     command = ("-m", "contour_ai")
-    check = (*command, "train", str(archive), "--out", str(run), "--check")
+    check = (*command, "train", str(archive), "--out", str(run), "--check", "--report")
+    find = ("-c", FIND, str(archive), str(work / "files.json"))
     return [
-        measured("finding files", "-c", FIND, str(archive), log=log),
-        measured("finding files again", "-c", FIND, str(archive), log=log),
+        measured("finding files", *find, log=log),
+        measured("finding files again (index)", *find, log=log),
         measured("rois --no-volumes", *command, "rois", str(archive), "--no-volumes", log=log),
         measured("rois", *command, "rois", str(archive), log=log),
-        measured("train --check", *check, log=log),
-        measured("train --check again (from cache)", *check, log=log),
+        measured("train --check --report", *check, log=log),
+        measured("train --check --report again (cache)", *check, log=log),
     ]
 
 
@@ -287,6 +291,8 @@ def main() -> None:
             runs = measure(archive, Path(temporary))
             for one in runs:
                 print("  " + one.line(patients), flush=True)
+            page = (Path(temporary) / "run" / "archive-check.html").stat().st_size
+            print(f"  page {page / 1e6:.1f} MB")
             cache = sum(p.stat().st_size for p in (Path(temporary) / "run").rglob("*") if p.is_file())
             print(f"  cache {cache / 1e6 / patients:.1f} MB a patient")
             print(json.dumps([vars(one) for one in runs]), file=sys.stderr)

@@ -33,13 +33,20 @@ EXAMPLES = 4
 )
 @click.option("--all", "show_all", is_flag=True, help="List every name that was set aside.")
 @click.option("--no-volumes", is_flag=True, help="Only count names, without measuring: faster.")
-@click.option("--overwrite", is_flag=True, help="Replace the map if it exists.")
+@click.option(
+    "--report",
+    "report_path",
+    type=click.Path(path_type=Path),
+    help="Write a page of all names, with counts, rules and volumes (HTML).",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the map and the page if they exist.")
 def command(
     data_dir: Path,
     output: Path | None,
     map_path: Path | None,
     show_all: bool,
     no_volumes: bool,
+    report_path: Path | None,
     overwrite: bool,
 ) -> None:
     """List every ROI name in DATA_DIR with the TG-263 name proposed, why it is set aside, or that you have to decide.
@@ -50,10 +57,13 @@ def command(
     from contour_ai.errors import OutputError
     from contour_ai.structures.roi_map import RoiMap
 
-    if output is not None and output.exists() and not overwrite:
-        raise OutputError(
-            "The output exists already.", where=output, fix="give --overwrite to replace it, or another --out"
-        )
+    for path, option in ((output, "--out"), (report_path, "--report")):
+        if path is not None and path.exists() and not overwrite:
+            raise OutputError(
+                "The output exists already.",
+                where=path,
+                fix=f"give --overwrite to replace it, or another {option}",
+            )
     roi_map = None if map_path is None else RoiMap.load(map_path)
     census = _census(data_dir, no_volumes)
     if roi_map is not None:
@@ -70,6 +80,11 @@ def command(
         out().print(f"without a structure set: {', '.join(census.without_structure_set)}")
     if output is not None:
         _write_map(census, output, overwrite)
+    if report_path is not None:
+        from contour_ai.report.roi_names import write_names_page
+
+        write_names_page(report_path, census, data_dir.name, overwrite=overwrite)
+        out().print(f"page: {report_path}")
     if roi_map is None:
         _print_total(len(census.mapped), len(census.set_aside), len(census.undecided))
 
