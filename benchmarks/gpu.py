@@ -1,6 +1,6 @@
 """What one NVIDIA GPU does with contour-ai, in one command of at most eight minutes; the rest of them is a training.
 
-    python benchmarks/gpu.py [--minutes 8] [--out gpu-report] [--device cuda] [--parts tests,predict]
+    python benchmarks/gpu.py [--minutes 8] [--out runs/gpu] [--device cuda] [--parts tests,predict]
     python benchmarks/gpu.py --device cpu --small              (every part as a small version, without a GPU)
 
 It needs no installation: it runs from a checkout with the packages that the machine has. PyTorch with CUDA, NumPy,
@@ -24,7 +24,7 @@ OUT/gpu.json the same; both are written anew after every part.
 | compile | the same with `run.compile`, and how long compiling takes |
 | resampling | a CT to the model's grid and back, on the device and on the CPU |
 | nnunet | a step of nnU-Net's trainer with its network and with ours (needs nnunetv2) |
-| train | `contour-ai train` on drawn patients for the rest of the time |
+| train | `contour-ai train` on drawn patients for the rest of the time: phantoms, or from `--label-maps` |
 
 On a CPU "busy" is the share of the threads' time that the process computed.
 """
@@ -121,6 +121,8 @@ class _Worker:
             "results": str(self._results),
             "data": options.data,
             "roi_map": options.roi_map,
+            "label_maps": options.label_maps,
+            "recipe": options.recipe,
             "seconds_left": ends - time.monotonic(),
         }
         path = [str(HERE.parent), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -228,13 +230,17 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=MINUTES, help="all parts together")
     parser.add_argument(
-        "--out", type=Path, default=Path("gpu-report"), help="folder of the table and the model"
+        "--out", type=Path, default=Path("runs/gpu"), help="folder of the table and the model"
     )
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try the script without a GPU")
     parser.add_argument("--parts", help=f"some of {','.join(LIMITS_S)}")
-    parser.add_argument("--data", help="archive to train on; default: phantoms, drawn here")
+    parser.add_argument(
+        "--data", help="archive to train on; default: phantoms of the head and neck, drawn there"
+    )
     parser.add_argument("--roi-map", help="its ROI map")
+    parser.add_argument("--label-maps", help="draw the patients to train on from these, as `synthesize` does")
+    parser.add_argument("--recipe", help="recipe of these; default: that of `synthesize`")
     return parser.parse_args()
 
 

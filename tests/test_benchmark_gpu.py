@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from contour_ai.structures.roi_map import RoiMap
+
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
 
 PARTS = """
@@ -35,13 +37,18 @@ for name in sys.argv[2:]:
 """
 
 
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """The script with other measurements, which fail in every way."""
-    spec = importlib.util.spec_from_file_location("gpu", BENCHMARK)
+def loaded(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The script with other measurements, which fail in every way."""
+    module = loaded(BENCHMARK)
     (tmp_path / "gpu_parts.py").write_text(PARTS, encoding="utf-8")
     monkeypatch.setattr(module, "HERE", tmp_path)
     return module
@@ -93,6 +100,20 @@ def test_a_part_that_does_not_exist(
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path / "out"), "--parts", "tests,speed"])
     with pytest.raises(SystemExit, match="no part speed"):
         benchmark.main()
+
+
+def test_synthetic_patients_of_several_processes_become_one_archive(tmp_path: Path) -> None:
+    rois = {"Prostate": (), "Bladder": ()}
+    for number, absent in enumerate(({"p-1": ("Prostate",)}, {"p-2": ("Bladder", "Prostate")})):
+        part = tmp_path / f"part-{number}"
+        (part / f"p-{number + 1}" / "ct").mkdir(parents=True)
+        RoiMap(rois, absent=absent).save(part / "roi-map.yaml")
+    parts = loaded(BENCHMARK.with_name("gpu_parts.py"))
+    target = parts.joined([tmp_path / "part-0", tmp_path / "part-1"], tmp_path / "all")
+    assert sorted(p.name for p in target.iterdir()) == ["p-1", "p-2", "roi-map.yaml"]
+    merged = RoiMap.load(target / "roi-map.yaml")
+    assert merged.rois == rois
+    assert merged.absent == {"p-1": ("Prostate",), "p-2": ("Bladder", "Prostate")}
 
 
 def test_every_part_runs_on_a_cpu_as_a_small_version(tmp_path: Path) -> None:
