@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,12 +13,16 @@ from torch import Tensor
 
 from contour_ai.preprocess.resampler import Float32, Resampler
 
+logger = logging.getLogger(__name__)
+
 SLICES_AT_ONCE = 16
 """Slices of a CT on their way to the device."""
 
 
 class DeviceResampler(Resampler):
     """On a torch device, in fp32: products of dense matrices, which a GPU has for nothing.
+
+    Where its memory is not enough, beside other programs, the CPU does it.
 
     Args:
         device: where to.
@@ -34,6 +39,29 @@ class DeviceResampler(Resampler):
         along: Any,
     ) -> Float32:
         """As `Resampler` says; the CT goes to the device a few slices at a time."""
+        try:
+            return self._to_model(slice_of, numbers, planes, along)
+        except torch.OutOfMemoryError:
+            self._tell()
+        return super().to_model(slice_of, numbers, planes, along)
+
+    def to_ct(self, field: Float32, along: Any, planes: Sequence[tuple[Any, Any]]) -> Float32:
+        """As `Resampler` says."""
+        try:
+            rows, columns = self._dense(planes)
+            stack = _along(self._there(along.toarray()), self._there(field))
+            return _both_ways(rows, columns, stack).cpu().numpy()
+        except torch.OutOfMemoryError:
+            self._tell()
+        return super().to_ct(field, along, planes)
+
+    def _to_model(
+        self,
+        slice_of: Callable[[int], Float32],
+        numbers: Sequence[int],
+        planes: Sequence[tuple[Any, Any]],
+        along: Any,
+    ) -> Float32:
         rows, columns = self._dense(planes)
         parts = []
         for first in range(0, len(numbers), SLICES_AT_ONCE):
@@ -43,11 +71,8 @@ class DeviceResampler(Resampler):
             parts.append(_both_ways(rows[mine], columns[mine], images))
         return _along(self._there(along.toarray()), torch.cat(parts)).cpu().numpy()
 
-    def to_ct(self, field: Float32, along: Any, planes: Sequence[tuple[Any, Any]]) -> Float32:
-        """As `Resampler` says."""
-        rows, columns = self._dense(planes)
-        stack = _along(self._there(along.toarray()), self._there(field))
-        return _both_ways(rows, columns, stack).cpu().numpy()
+    def _tell(self) -> None:
+        logger.warning("The memory of %s is not enough to resample there: the CPU does it.", self.device)
 
     def _dense(self, planes: Sequence[tuple[Any, Any]]) -> tuple[Tensor, Tensor]:
         """(slices or 1, targets, samples) of rows and of columns."""
