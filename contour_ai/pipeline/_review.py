@@ -24,6 +24,7 @@ from contour_ai.pipeline._predict.contouring import part_places, run_network
 from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, bundle_of, load_model
 from contour_ai.pipeline._predict.opening import Opened, open_patient
 from contour_ai.pipeline._predict.options import PredictOptions
+from contour_ai.pipeline._predict.orientation import SUSPICIOUS, orientation_finding
 from contour_ai.pipeline._predict.stages import StageClock
 from contour_ai.pipeline.places import without_folders
 from contour_ai.pipeline.result import summary_flags
@@ -181,10 +182,16 @@ def _judge(
     outside = bundle.preprocess.outside_hu
     image = ImageEvidence(opened.ct.grid, opened.body, prepared.hu, prepared.grid, outside, opened.volume.hu)
     verdicts: dict[str, RoiVerdict] = {}
+    lies: Flag | None = None
     if known:
-        predicted = _predicted(opened, model, clock)
+        loaded = model.loaded()
+        logits = run_network(prepared, loaded, None, clock)
+        predicted = _predicted(opened, logits, bundle)
         scene = Scene(prepared.hu, body_of(prepared.hu, outside, prepared.grid.spacing_mm), predicted)
         verdicts = _judge_known(rois, known, Judge(scene, image, bundle.contour_model), bundle)
+        doubtful = [name for name in known if verdicts[name].verdict != "clear"]
+        if len(doubtful) >= SUSPICIOUS * len(known):
+            lies = orientation_finding(opened, logits, loaded)
     order, signs = patient_order(opened.ct.grid)
     columns = opened.body.sum(axis=(0, 1))
     middle = float(columns @ np.arange(len(columns)) / max(1, columns.sum())) if order[2] == 2 else None
@@ -194,7 +201,8 @@ def _judge(
     for name, flag in duplicates(rois).items():
         mine = verdicts[name]
         verdicts[name] = replace(mine, verdict=worst([mine.verdict, "look"]), findings=(*mine.findings, flag))
-    return _of_patient({roi.name: verdicts[roi.name] for roi in rois}, known)
+    found = _of_patient({roi.name: verdicts[roi.name] for roi in rois}, known)
+    return found if lies is None else replace(found, verdict="stop", findings=(lies, *found.findings))
 
 
 def _of_patient(verdicts: dict[str, RoiVerdict], known: Mapping[str, str]) -> PatientVerdict:
@@ -212,15 +220,14 @@ def _of_patient(verdicts: dict[str, RoiVerdict], known: Mapping[str, str]) -> Pa
     return PatientVerdict(verdict=verdict, findings=tuple(findings), rois=verdicts)
 
 
-def _predicted(opened: Opened, model: LoadedModel | LoadingModel, clock: StageClock) -> dict[str, Bool]:
+def _predicted(opened: Opened, logits: NDArray[np.float32], bundle: ModelBundle) -> dict[str, Bool]:
     """{ROI: what the network finds, (k, i, j) on the model's grid}."""
-    loaded, prepared = model.loaded(), opened.prepared
-    logits = run_network(prepared, loaded, None, clock)
+    prepared = opened.prepared
     voxel_cm3 = float(np.prod(prepared.grid.spacing_mm)) / 1000
     found: dict[str, Bool] = {}
-    places = part_places(opened, logits, loaded.bundle)
-    for said, name in zip(logits, loaded.bundle.roi_names, strict=True):
-        rule = loaded.bundle.postprocess_of(name)
+    places = part_places(opened, logits, bundle)
+    for said, name in zip(logits, bundle.roi_names, strict=True):
+        rule = bundle.postprocess_of(name)
         logit, threshold = apply_rule(said, rule, voxel_cm3, prepared.body, places.distance(name))
         found[name] = (logit > threshold) & prepared.body
     return found

@@ -47,6 +47,7 @@ CODES: Mapping[str, str] = {
     "input_air": "share of air in the body outside the training range",
     "input_bone": "share of bone in the body outside the training range",
     "input_metal": "more metal than in training",
+    "input_orientation": "the patient lies otherwise than the header says: left and right, or head and feet, exchanged",
     "other_region": "most of the model's ROIs are empty or grossly wrong: another region of the body, or another body",
     "needs_correction": "the model's figures together make it probable that the contour needs correction",
     "other_organ": "the contour of another organ than its name says, by what the model finds",

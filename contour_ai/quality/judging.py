@@ -40,6 +40,9 @@ IMPORTANCE: Sequence[str] = (
 )
 """Codes that come first among findings of one weight; the others keep the order in which they were found."""
 
+STOPS_PATIENT = frozenset({"input_orientation"})
+"""Findings on the image with which no contour of the patient may be used, whatever the ROIs look like."""
+
 INFORMATION = frozenset({"touches_scan_end", "input_missing_anatomy"})
 """Findings that say what the scan shows, not that a contour is wrong, of which none alone makes a ROI `look`."""
 
@@ -59,6 +62,9 @@ def judge(
     findings = [*flags.image]
     absurd = [n for n in organs if n in rois and _counts_against_region(rois[n])]
     known = [n for n in organs if n in rois]
+    if any(flag.code in STOPS_PATIENT for flag in findings):
+        findings.sort(key=lambda flag: flag.code not in STOPS_PATIENT)
+        return PatientVerdict(verdict="stop", findings=tuple(findings), rois=rois)
     other_size = any(flag.code == "input_body_size" and is_above(flag) for flag in findings)
     limit = HALF if other_size and scan_mm >= LONG_SCAN_MM else MOST
     if known and len(absurd) > limit * len(known):

@@ -18,6 +18,8 @@ SHARES = {
     "network": 35,
     "restoring": 4,
     "flags": 1,
+    "position": 0,
+    "judging": 0,
     "structure set": 10,
     "reference": 5,
     "pictures": 15,

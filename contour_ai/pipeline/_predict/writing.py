@@ -23,6 +23,7 @@ from contour_ai.pipeline._predict.contouring import flags_of, restore_rois
 from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
 from contour_ai.pipeline._predict.options import PredictOptions, options_record
+from contour_ai.pipeline._predict.orientation import orientation_finding
 from contour_ai.pipeline._predict.reference import Reference, find_reference
 from contour_ai.pipeline._predict.segmentation import write_seg
 from contour_ai.pipeline._predict.structure_set import write_prediction
@@ -89,9 +90,14 @@ def finish(
     clock = patient.clock
     with clock.stage("restoring"):
         rois = restore_rois(patient, logits, model.bundle, wanted, model.resampler)
-        del logits
     with clock.stage("flags"):
         flags = flags_of(patient, rois, model.bundle)
+    with clock.stage("position"):
+        lies = orientation_finding(patient, logits, model, flags.rois, options)
+        del logits
+        if lies is not None:
+            flags = replace(flags, image=(lies, *flags.image))
+    with clock.stage("judging"):
         judged = _judged(flags, rois, model.bundle.region, patient.ct.grid, keep_stopped=options.keep_stopped)
         rois = [replace(roi, logit=None, left_out=None) for roi in rois]
     if judged.is_written:
