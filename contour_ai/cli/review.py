@@ -134,13 +134,10 @@ def _finish(reviews: list[Review], out_dir: Path, patients: int) -> None:
     from contour_ai.report.review import REVIEW_PAGE, write_review_page
 
     if reviews:
-        links = {
-            found.record.patient_id or "unknown patient": f"{found.folder.name}/{REVIEW_PAGE}"
-            for found in reviews
-            if found.folder is not None
-        }
+        links = ["" if r.folder is None else f"{r.folder.name}/{REVIEW_PAGE}" for r in reviews]
+        records = [found.record.to_json() for found in reviews]
         with atomic_file(out_dir / REVIEW_PAGE, overwrite=True, private=True) as path:
-            write_review_page(path, [found.record.to_json() for found in reviews], links)
+            write_review_page(path, records, links, [found.worst for found in reviews])
     verdicts = [found.verdict.verdict for found in reviews]
     counts = ", ".join(f"{verdicts.count(v)} {v}" for v in ("stop", "look", "clear"))
     console.err().print(f"{len(reviews)} of {patients} patients reviewed: {counts}")

@@ -8,7 +8,8 @@ import numpy as np
 
 from contour_ai.derived import shaping
 from contour_ai.derived.margin import Margins, with_margins
-from contour_ai.derived.recipe import Ring, Step
+from contour_ai.derived.operations import End, Ring
+from contour_ai.derived.recipe import Step
 from contour_ai.derived.region import Region
 from contour_ai.grid import Grid
 
@@ -40,9 +41,21 @@ def applied(region: Region, step: Step, other: Region | None, grow: Grow = grown
     if step.cut is not None and other is not None:
         low, high = shaping.extent_mm(other) or (np.inf, -np.inf)
         return shaping.cut_between(region, low - step.cut.inferior_mm, high + step.cut.superior_mm)
+    if step.extent is not None and other is not None:
+        return _ended(region, step.extent, other)
     if step.split is not None:
         return shaping.side_of(region, step.split.side, shaping.centre_x_mm(other or region))
     return _reshaped(region, step)
+
+
+def _ended(region: Region, end: End, other: Region) -> Region:
+    """The ROI without what lies beyond a plane; as it is where the other ROI is empty."""
+    reached = shaping.extent_mm(other)
+    if reached is None:
+        return region
+    plane = reached[end.at == "upper"] + end.offset_mm
+    low, high = (plane, np.inf) if end.end == "lower" else (-np.inf, plane)
+    return shaping.cut_between(region, low, high)
 
 
 def _reshaped(region: Region, step: Step) -> Region:
@@ -103,6 +116,12 @@ def in_words(step: Step, operands: Sequence[str]) -> str:
             return f"kept {key} {rois or 'nothing'}" + (f", gap {apart.gap_mm:g} mm" if apart.gap_mm else "")
     if step.cut is not None:
         return f"cut to {rois}, {step.cut.superior_mm:g} mm above, {step.cut.inferior_mm:g} mm below"
+    if step.extent is not None:
+        end = step.extent
+        where = f"{abs(end.offset_mm):g} mm {'below' if end.offset_mm < 0 else 'above'} " * bool(
+            end.offset_mm
+        )
+        return f"{end.end} end at {where}the {end.at} end of {rois}"
     if step.split is not None:
         return f"{step.split.side} side" + (f" of {rois}" if rois else "")
     if step.extend is not None:

@@ -20,14 +20,15 @@ from contour_ai.dicom.scan import PatientFiles, find_patient
 from contour_ai.dicom.structure_set_choice import choose_structure_set
 from contour_ai.errors import InputError
 from contour_ai.files import atomic_folder, private_file, safe_name, write_text
-from contour_ai.pipeline._predict.contouring import part_places, run_network
+from contour_ai.pipeline._predict.contouring import part_places, restore_rois, run_network
 from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, bundle_of, load_model
 from contour_ai.pipeline._predict.opening import Opened, open_patient
 from contour_ai.pipeline._predict.options import PredictOptions
 from contour_ai.pipeline._predict.orientation import SUSPICIOUS, orientation_finding
 from contour_ai.pipeline._predict.stages import StageClock
 from contour_ai.pipeline.places import without_folders
-from contour_ai.pipeline.result import summary_flags
+from contour_ai.pipeline.result import PredictedRoi, summary_flags
+from contour_ai.pipeline.review_pictures import ReviewScene, finding_pictures
 from contour_ai.pipeline.review_record import REVIEW, ReviewedRoi, ReviewRecord
 from contour_ai.pipeline.roi_matching import match_in
 from contour_ai.pipeline.summary import summary_text
@@ -43,7 +44,7 @@ from contour_ai.quality.judging import MOST
 from contour_ai.quality.reviewing import Contoured, Judge, duplicates, judge_known, judge_unknown
 from contour_ai.quality.verdict import PatientVerdict, RoiVerdict, worst
 from contour_ai.render import CAUTION
-from contour_ai.report.review import REVIEW_PAGE, write_review_page
+from contour_ai.report.review import REVIEW_PAGE, FindingPicture, Pictures, write_review_page
 from contour_ai.volume import Structures
 
 Bool = NDArray[np.bool_]
@@ -78,6 +79,8 @@ class Review:
     folder: Path | None = None
     """Where it was written; None where nothing was."""
     notes: tuple[str, ...] = field(default=())
+    worst: Mapping[str, FindingPicture] = field(default_factory=dict)
+    """The first picture of its page, for the page of many patients."""
 
 
 def review(
@@ -121,11 +124,24 @@ def review(
     if not rois:
         raise InputError("The structure set has no ROI.", where=structure_set.path)
     known = _known_names(structure_set, ready.bundle, notes)
-    verdict = _judge(opened, rois, known, ready, clock)
+    verdict, logits = _judge(opened, rois, known, ready, clock)
     record = _record(opened, structure_set, rois, known, verdict, ready.bundle, notes)
-    folder = None if out_dir is None else _write(record, Path(out_dir), patient, options)
+    folder, pictures = None, {}
+    if out_dir is not None:
+        predicted: Mapping[str, PredictedRoi] = {}
+        if logits is not None:
+            found = restore_rois(opened, logits, ready.bundle, list(known.values()), ready.loaded().resampler)
+            predicted = dict(zip(known, found, strict=True))
+        scene = ReviewScene(opened.volume, {roi.name: roi.mask for roi in rois}, predicted, known)
+        pictures = finding_pictures(scene, verdict)
+        folder = _write(record, pictures, Path(out_dir), patient, options)
     return Review(
-        patient_id=opened.ct.patient_id, verdict=verdict, record=record, folder=folder, notes=tuple(notes)
+        patient_id=opened.ct.patient_id,
+        verdict=verdict,
+        record=record,
+        folder=folder,
+        notes=tuple(notes),
+        worst={name: pictures[name] for name in list(pictures)[:1]},
     )
 
 
@@ -177,12 +193,14 @@ def _judge(
     known: Mapping[str, str],
     model: LoadedModel | LoadingModel,
     clock: StageClock,
-) -> PatientVerdict:
+) -> tuple[PatientVerdict, NDArray[np.float32] | None]:
+    """The verdict, and what the network says where it was asked."""
     prepared, bundle = opened.prepared, model.bundle
     outside = bundle.preprocess.outside_hu
     image = ImageEvidence(opened.ct.grid, opened.body, prepared.hu, prepared.grid, outside, opened.volume.hu)
     verdicts: dict[str, RoiVerdict] = {}
     lies: Flag | None = None
+    logits: NDArray[np.float32] | None = None
     if known:
         loaded = model.loaded()
         logits = run_network(prepared, loaded, None, clock)
@@ -202,7 +220,9 @@ def _judge(
         mine = verdicts[name]
         verdicts[name] = replace(mine, verdict=worst([mine.verdict, "look"]), findings=(*mine.findings, flag))
     found = _of_patient({roi.name: verdicts[roi.name] for roi in rois}, known)
-    return found if lies is None else replace(found, verdict="stop", findings=(lies, *found.findings))
+    if lies is not None:
+        found = replace(found, verdict="stop", findings=(lies, *found.findings))
+    return found, logits
 
 
 def _of_patient(verdicts: dict[str, RoiVerdict], known: Mapping[str, str]) -> PatientVerdict:
@@ -298,10 +318,13 @@ def _record(
     )
 
 
-def _write(record: ReviewRecord, out_dir: Path, patient: Path, options: ReviewOptions) -> Path:
+def _write(
+    record: ReviewRecord, pictures: Pictures, out_dir: Path, patient: Path, options: ReviewOptions
+) -> Path:
     folder = out_dir / safe_name(record.patient_id, fallback="unknown_patient")
     inputs = [patient] if options.rtstruct is None else [patient, options.rtstruct]
     with atomic_folder(folder, overwrite=options.overwrite, inputs=inputs) as temporary:
         write_text(private_file(temporary / REVIEW), summary_text(record.to_json()))
-        write_review_page(private_file(temporary / REVIEW_PAGE), [record.to_json()])
+        page = private_file(temporary / REVIEW_PAGE)
+        write_review_page(page, [record.to_json()], pictures=[pictures])
     return folder

@@ -158,7 +158,7 @@ def case_figures(case: Case, outside_hu: int) -> PatientFigures:
             figures = roi_figures(roi_voxels(bits, r), hu, body)
             if figures is not None:
                 rois[roi] = _as_on_ct(figures, case.facts.get(roi))
-    return PatientFigures(image_figures(hu, body), rois)
+    return PatientFigures(image_figures(hu, body), rois, body.ends_mm)
 
 
 def _as_on_ct(figures: RoiFigures, facts: RoiFacts | None) -> RoiFigures:

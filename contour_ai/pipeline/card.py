@@ -11,6 +11,7 @@ from contour_ai.bundle.seen_series import series_in_words
 from contour_ai.pipeline.card_chapters import (
     after_the_network,
     cross_validation,
+    extents_chapter,
     how_text,
     list_text,
     otherwise,
@@ -180,6 +181,7 @@ def _training(bundle: ModelBundle) -> tuple[str, list[str]]:
         "series": series_in_words(bundle.data.seen_series),
     }
     chapters = ["### Data and training", list_text(facts), "### ROIs", rois_text(bundle), *usual(bundle)]
+    chapters += extents_chapter(bundle)
     provenance = without_defaults(replace(bundle.provenance, commands=()))
     chapters += ["### Provenance", list_text(provenance)]
     if commands := bundle.provenance.commands:

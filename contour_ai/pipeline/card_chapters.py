@@ -188,3 +188,20 @@ def list_text(facts: Mapping[str, Any]) -> str:
     return "\n".join(
         f"- {key.replace('_', ' ')}: {value}" for key, value in facts.items() if value not in ("", None, [])
     )
+
+
+def extents_chapter(bundle: ModelBundle) -> list[str]:
+    """Where the organs end along the body: the guideline that the model has learnt."""
+    ranges = {} if bundle.ranges is None else bundle.ranges.rois
+    known = {roi: usual.extent for roi, usual in ranges.items() if usual.extent is not None}
+    if not known:
+        return []
+    text = (
+        "Where the contours of the training patients end along the body; the limits are twice as far from the median "
+        "as their 5 % and 95 %. A contour that ends elsewhere is `look`, with words of its own."
+    )
+    rows = ["| ROI | n | lower end | upper end |", "|---|---|---|---|"]
+    for roi, extent in known.items():
+        lower, upper = extent.lower.in_words("lower"), extent.upper.in_words("upper")
+        rows.append(f"| {roi} | {extent.lower.patients} | {lower} | {upper} |")
+    return ["### How far the organs go", text, "\n".join(rows)]

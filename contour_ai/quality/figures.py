@@ -65,6 +65,12 @@ class Body:
         return (int(held[0]), int(held[-1])) if held.size else (0, -1)
 
     @property
+    def ends_mm(self) -> tuple[float, float]:
+        """Its lower and upper end in view, above the lower edge of slice 0."""
+        first, last = self.ends
+        return first * self.spacing_mm[0], (last + 1) * self.spacing_mm[0]
+
+    @property
     def length_mm(self) -> float:
         """How much of the body is seen, from below to above."""
         first, last = self.ends
@@ -114,6 +120,8 @@ class RoiFigures:
     """Empty slices between its lowest and its highest."""
     reaches_end: bool
     """Whether it goes to the first or last slice of the body: it may go on beyond the scan."""
+    ends_mm: tuple[float, float] = (np.nan, np.nan)
+    """Its lower and upper end, above the lower edge of slice 0."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,8 @@ class PatientFigures:
 
     image: InputFigures
     rois: Mapping[str, RoiFigures]
+    body_ends_mm: tuple[float, float] = (np.nan, np.nan)
+    """Of the body in view, as `RoiFigures.ends_mm`."""
 
 
 def body_of(hu: NDArray[np.int16], outside_hu: int, spacing_mm: Triple) -> Body:
@@ -210,6 +220,7 @@ def roi_figures(mask: Bool, hu: NDArray[np.int16], body: Body) -> RoiFigures | N
         hole_cm3=sum(holes_in_slices(inside).values()) * voxel_cm3,
         missing_slices=int(np.count_nonzero(per_slice == 0)),
         reaches_end=bool(box[0].start <= first or box[0].stop - 1 >= last),
+        ends_mm=(float(box[0].start * spacing[0]), float(box[0].stop * spacing[0])),
     )
 
 

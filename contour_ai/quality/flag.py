@@ -36,6 +36,7 @@ CODES: Mapping[str, str] = {
     "position_in_body": "position relative to the body's axis, or the body's cross-section there, outside the range",
     "position_to_rois": "position relative to the other ROIs outside the training range",
     "cut_off": "ends more abruptly than in training patients",
+    "ends_elsewhere": "ends elsewhere along the body than the training patients' contours: another guideline, or cut",
     "input_body_cut": "the border of the image cuts the body",
     "input_missing_anatomy": "many of the model's ROIs are empty or cut",
     "input_slice_distance": "slices farther apart than in training, and than the model's voxels",

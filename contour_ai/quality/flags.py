@@ -13,8 +13,8 @@ from contour_ai.quality.confidence import confidence_flags, left_out_flags
 from contour_ai.quality.figures import Body, RoiFigures, as_on_ct, body_of, ct_figures, roi_figures
 from contour_ai.quality.flag import EXTERNAL, Evidence, ImageEvidence, PatientFlags, all_slices
 from contour_ai.quality.image import image_flags
-from contour_ai.quality.outliers import range_flags, side_flags
-from contour_ai.quality.ranges import Ranges, centres_of, compared_of
+from contour_ai.quality.outliers import extent_flags, range_flags, side_flags
+from contour_ai.quality.ranges import Ranges, centres_of, compared_of, ends_of
 from contour_ai.quality.shape import shape_flags
 
 Bool = NDArray[np.bool_]
@@ -36,6 +36,7 @@ def find_flags(rois: Sequence[Evidence], image: ImageEvidence, ranges: Ranges | 
     }
     known = _figures(rois, masks, image, body)
     places = _places(ranges)
+    ends = ends_of(known, body.ends_mm)
     found = {}
     for roi in rois:
         usual = None if ranges is None else ranges.rois.get(roi.info.name)
@@ -46,6 +47,7 @@ def find_flags(rois: Sequence[Evidence], image: ImageEvidence, ranges: Ranges | 
             values = compared_of(roi.info.name, mine, centres_of(known), places)
             flags += side_flags(roi, mine, known, values, usual)
             flags += range_flags(roi, values, usual, image, cut=cut)
+            flags += extent_flags(roi, usual, ends, image)
             flags += confidence_flags(roi, masks[roi.info.name], image, body, usual)
         found[roi.info.name] = tuple(flags)
     organs = [roi.info.name for roi in rois if roi.info.interpreted_type != EXTERNAL]

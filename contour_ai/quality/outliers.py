@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from contour_ai.quality.extents import PatientEnds, other_ends
 from contour_ai.quality.figures import RoiFigures
 from contour_ai.quality.flag import Evidence, Flag, ImageEvidence, all_slices, make_flag, numbers_text
 from contour_ai.quality.ranges import ROI_FIGURES, Range, RoiRanges, side_of
@@ -83,6 +84,20 @@ def range_flags(
                 reason += f", {numbers_text(slices, image.grid)}"
             worst[figure.code] = beyond, make_flag(figure.code, reason, value, *limits, figure.unit, slices)
     return [flag for _, flag in worst.values()]
+
+
+def extent_flags(
+    roi: Evidence, usual: RoiRanges | None, patient: PatientEnds, image: ImageEvidence
+) -> list[Flag]:
+    """Ends that lie elsewhere along the body than in the training patients: another guideline, or a part missing."""
+    if usual is None or usual.extent is None or roi.info.name not in patient.rois:
+        return []
+    flags = []
+    for end in other_ends(roi.info.name, usual.extent, patient):
+        slices = _cut_end(roi, image, top=end.which == "upper")
+        reason = f"{end.reason}, {numbers_text(slices, image.grid)}"
+        flags.append(make_flag("ends_elsewhere", reason, end.value, end.low, end.high, "mm", slices))
+    return flags
 
 
 def _cut_end(roi: Evidence, image: ImageEvidence, *, top: bool) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from contour_ai.errors import ConfigError
 from contour_ai.grid import Grid
+from contour_ai.quality.extents import PatientEnds, RoiExtent, fitted_extents
 from contour_ai.quality.figures import (
     InputFigures,
     PatientFigures,
@@ -127,6 +128,9 @@ class RoiRanges:
     flat_share: float | None = None
     """Share of the surface where the probability is flat, at most, in patients held back; None where not measured."""
 
+    extent: RoiExtent | None = None
+    """Where it ends along the body; None where too few patients show it."""
+
     def __post_init__(self) -> None:
         _check(self.figures, ROI_FIGURES, "a ROI")
 
@@ -198,11 +202,19 @@ def ranges_of(patients: Sequence[PatientFigures], grids: Sequence[Grid] = ()) ->
             compared = compared_of(name, figures, centres, places)
             found.setdefault(name, []).append((figures, compared))
     rois = {name: _roi_ranges(entries, places.get(name)) for name, entries in found.items() if entries}
+    for name, extent in fitted_extents([ends_of(p.rois, p.body_ends_mm) for p in patients]).items():
+        rois[name] = replace(rois[name], extent=extent)
     image = {
         **_usual([grid_figures(grid) for grid in grids], IMAGE_FIGURES),
         **_usual(images, IMAGE_FIGURES),
     }
     return Ranges(len(patients), {n: image[n] for n in IMAGE_FIGURES if n in image}, rois)
+
+
+def ends_of(rois: Mapping[str, RoiFigures], body_mm: tuple[float, float]) -> PatientEnds:
+    """Where a patient's ROIs and the body in view end along the body."""
+    ends = {name: figures.ends_mm for name, figures in rois.items() if math.isfinite(figures.ends_mm[0])}
+    return PatientEnds(body=body_mm, rois=ends if math.isfinite(body_mm[0]) else {})
 
 
 def grid_figures(grid: Grid) -> dict[str, float]:

@@ -30,6 +30,9 @@ UNLIKE = 0.6
 DIFFERENT = 0.5
 """1 - Dice with the model above which a gross finding against the training ranges counts. Of two ROIs on one side the
 finding names both; the network says which of them is right."""
+SAME_WITHIN, GOES_ON = 0.8, 0.08
+"""Contour and model are the same organ with other ends where the Dice in the slices that both reach is at least the
+first, and one of them goes on with so much of its volume."""
 ODD_PARTS, ODD_HOLES = 4, 0.05
 """Separate parts more than usual, and holes as a share of the volume, that are odd in the contour of an organ."""
 DIFFERENT_IN_SLICE = 0.5
@@ -113,7 +116,7 @@ def judge_known(
 
 def _is_odd_shape(flag: Flag, usual: RoiRanges | None, volume_cm3: float) -> bool:
     """Whether a finding on the shape is more than what one in twenty good contours has."""
-    if flag.code in ("slice_gaps", "touches_field_of_view"):
+    if flag.code in ("slice_gaps", "touches_field_of_view", "ends_elsewhere"):
         return True
     value = flag.value or 0.0
     if flag.code == "parts":
@@ -201,9 +204,30 @@ def _of_model(
         return None, found
     probability, limit = judge.model.probability(known_as, figures), judge.model.limit(known_as)
     if probability > limit:
-        reason = f"{judge.model.reason(known_as, figures)}{where}"
-        found.append(make_flag("needs_correction", reason, probability, None, limit, "", slices))
+        ends = _ends_elsewhere(figures)
+        code, reason = (
+            ("ends_elsewhere", ends) if ends else ("needs_correction", judge.model.reason(known_as, figures))
+        )
+        found.append(make_flag(code, f"{reason}{where}", probability, None, limit, "", slices))
     return probability, found
+
+
+def _ends_elsewhere(figures: ContourFigures) -> str:
+    """What to say where contour and model agree in the slices that both reach, and one of them goes on; else ""."""
+    within = 1 - figures.disagreement_in_slices
+    along = max(figures.missing_above, figures.missing_below, figures.beyond)
+    if within < SAME_WITHIN or along < GOES_ON or figures.missing_beside > along:
+        return ""
+    parts = [
+        f"the model goes on {side} with {share:.0%} of its volume"
+        for side, share in (("above", figures.missing_above), ("below", figures.missing_below))
+        if share >= GOES_ON
+    ]
+    parts += [f"{figures.beyond:.0%} of it lies beyond the model's"] if figures.beyond >= GOES_ON else []
+    goes_on = ", ".join(parts)
+    return (
+        f"ends elsewhere than the model's contour: {goes_on}; in the slices that both reach Dice {within:.2f}"
+    )
 
 
 def _is_confident(predicted: Bool | None, judge: Judge, usual: RoiRanges | None) -> bool:

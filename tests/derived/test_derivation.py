@@ -12,6 +12,7 @@ from contour_ai.derived import steps
 from contour_ai.derived.derivation import DerivedRoi, Sources, derive_rois
 from contour_ai.derived.recipe import explained, load_recipe, recipe_names
 from contour_ai.derived.region import Region
+from contour_ai.derived.shaping import extent_mm
 from contour_ai.errors import ConfigError, InputError
 
 GRID = axial_grid(5.0, (2.0, 2.0))
@@ -84,6 +85,22 @@ def test_a_structure_may_replace_the_roi_it_is_made_of() -> None:
     assert "ROI Body of the structure set is not kept: the recipe makes one of that name" in notes
     assert list(rois)[-2:] == ["Body", "Inner"] and "Parotid_L" in rois
     assert rois["Inner"].region.volume_cm3 < rois["Body"].region.volume_cm3
+
+
+def test_a_department_sets_where_a_roi_ends() -> None:
+    end = {"end": "lower", "rois": "Parotid_L", "at": "lower", "offset_mm": 3}
+    upper = {"end": "upper", "rois": "Parotid_L", "at": "upper", "offset_mm": -4}
+    rois, _ = derived([{"name": "Cut", "of": "PTV_60", "steps": [{"extent": end}, {"extent": upper}]}])
+    plain, parotid = extent_mm(ball(GRID, (8, 0, 0), 14)), extent_mm(ball(GRID, (20, -15, 0), 9))
+    low, high = extent_mm(rois["Cut"].region) or (0.0, 0.0)
+    assert plain is not None and parotid is not None
+    widest = float(GRID.slice_widths_mm.max())
+    assert low == pytest.approx(parotid[0] + 3, abs=widest) and low > plain[0]
+    assert high == pytest.approx(parotid[1] - 4, abs=widest) and high < plain[1]
+    assert "lower end at 3 mm above the lower end of Parotid_L" in rois["Cut"].description
+    assert "upper end at 4 mm below the upper end of Parotid_L" in rois["Cut"].description
+    rois, notes = derived([{"name": "Cut", "of": "PTV_60", "steps": [{"extent": {**end, "rois": "Larynx"}}]}])
+    assert not rois and any("Larynx" in note for note in notes)
 
 
 def test_circles_are_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from PIL import Image
 from test_predict import drawn, make_patient, model_dir
 
 import contour_ai
@@ -122,3 +125,31 @@ def test_which_of_several_structure_sets(tmp_path: Path, model_dir: Path, masks:
         patient, model_dir, options=contour_ai.ReviewOptions(rtstruct=patient / "rs.dcm")
     )
     assert list(named.record.rois) == ["Brighter"]
+
+
+def test_the_page_shows_what_is_not_clear_in_three_planes(
+    tmp_path: Path, model_dir: Path, masks: dict[str, Bool]
+) -> None:
+    moved = np.roll(masks["Bright"], 12, axis=2)
+    gap = masks["Brighter"].copy()
+    gap[np.flatnonzero(gap.any(axis=(1, 2)))[2]] = False
+    for n, contours in enumerate(({"Bright": moved, "zGap": gap}, {"Bright": masks["Bright"]})):
+        patient_with(tmp_path / f"in{n}", contours, patient_id=f"P{n}")
+    out = tmp_path / "out"
+    found = contour_ai.review(tmp_path / "in0", model_dir, out)
+    assert found.record.rois["Bright"].verdict != "clear" and list(found.worst) == ["Bright"]
+    assert found.folder is not None
+    page = (found.folder / "review.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg;base64,") == 2 and "http" not in page.replace("http-equiv", "")
+    bright, gap_at = page.index("alt='Bright, Slice "), page.index("alt='zGap, Slice ")
+    assert bright < gap_at and "Solid: the contour; dashed: what the model finds." in page
+    assert "badge look" in page or "badge stop" in page
+    source = page[page.index("base64,") + 7 :].split("'")[0]
+    picture = Image.open(io.BytesIO(base64.b64decode(source)))
+    assert picture.width == 3 * 390 and np.asarray(picture.convert("L")).std() > 10
+    args = ["review", str(tmp_path / "in0"), str(tmp_path / "in1"), "--out", str(tmp_path / "two")]
+    result = CliRunner().invoke(cli, [*args, "--model", str(model_dir)])
+    assert result.exit_code in (0, 7), result.output
+    both = (tmp_path / "two" / "review.html").read_text(encoding="utf-8")
+    assert both.index("P0/review.html") < both.index("P1/review.html")
+    assert both.count("data:image/jpeg;base64,") == 1, "the worst ROI of the patient who is not clear"
