@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from contour_ai.bundle.seen_series import SeenSeries
+from contour_ai.quality.suitability import TrainedOn
 from contour_ai.settings import to_mapping
 
 OTHER_RUNS = ("mirrored", "not mirrored", "fp32")
@@ -38,6 +39,8 @@ class DataRecord:
     patients_cut_where_blank: int = 0
     """Patients in whom slices that are blank but around contours were cut off."""
     rois: Mapping[str, RoiData] = field(default_factory=dict)
+    trained_on: TrainedOn | None = None
+    """What the headers of the training patients said: sex, age, position, contrast medium, tube voltage, tilt."""
     flip_pairs: tuple[tuple[str, str], ...] | None = None
     """Left-right pairs that the network knows; None for those that the names say."""
     seen_series: tuple[SeenSeries, ...] = ()

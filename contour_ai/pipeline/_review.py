@@ -20,7 +20,7 @@ from contour_ai.dicom.scan import PatientFiles, find_patient
 from contour_ai.dicom.structure_set_choice import choose_structure_set
 from contour_ai.errors import InputError
 from contour_ai.files import atomic_folder, private_file, safe_name, write_text
-from contour_ai.pipeline._predict.contouring import part_places, restore_rois, run_network
+from contour_ai.pipeline._predict.contouring import header_flags, part_places, restore_rois, run_network
 from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, bundle_of, load_model
 from contour_ai.pipeline._predict.opening import Opened, open_patient
 from contour_ai.pipeline._predict.options import PredictOptions
@@ -40,7 +40,7 @@ from contour_ai.quality.agreement import Scene
 from contour_ai.quality.figures import body_of
 from contour_ai.quality.flag import EXTERNAL, Evidence, Flag, ImageEvidence
 from contour_ai.quality.flags import find_flags
-from contour_ai.quality.judging import MOST
+from contour_ai.quality.judging import INFORMATION, MOST
 from contour_ai.quality.reviewing import Contoured, Judge, duplicates, judge_known, judge_unknown
 from contour_ai.quality.verdict import PatientVerdict, RoiVerdict, worst
 from contour_ai.render import CAUTION
@@ -220,6 +220,10 @@ def _judge(
         mine = verdicts[name]
         verdicts[name] = replace(mine, verdict=worst([mine.verdict, "look"]), findings=(*mine.findings, flag))
     found = _of_patient({roi.name: verdicts[roi.name] for roi in rois}, known)
+    unlike = header_flags(opened, bundle) if known else []
+    if any(flag.code not in INFORMATION for flag in unlike):
+        found = replace(found, verdict=worst([found.verdict, "look"]))
+    found = replace(found, findings=(*found.findings, *unlike))
     if lies is not None:
         found = replace(found, verdict="stop", findings=(lies, *found.findings))
     return found, logits

@@ -12,7 +12,9 @@ import numpy as np
 from contour_ai.bundle import RoiData
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.file_index import FileIndex
+from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import PatientFiles, find_patients
+from contour_ai.dicom.scan_facts import SCAN_FACT_KEYWORDS, scan_facts
 from contour_ai.dicom.structure_set_choice import NEWEST, choose_structure_set
 from contour_ai.errors import ConfigError, InputError, UnforeseenError
 from contour_ai.faults import patient_boundary
@@ -21,6 +23,7 @@ from contour_ai.pipeline.archive_places import MapPlaces, Places
 from contour_ai.pipeline.merging import rois_of_sets
 from contour_ai.pipeline.naming import Naming, learnable, least_patients, name_rois
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.quality.suitability import TrainedOn, trained_on
 from contour_ai.structures import roi_info
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import ArchiveFinding
@@ -194,6 +197,18 @@ def typical_grids(patients: Sequence[PatientSource], on_progress: OnProgress = n
     if not grids:
         raise InputError("No CT of the archive can be read.", fix="`contour-ai inspect` says why")
     return grids
+
+
+def headers_say(patients: Sequence[PatientSource]) -> TrainedOn:
+    """What the headers of all patients' CTs say together, one file each; unreadable ones are passed over."""
+    found = []
+    for patient in patients:
+        try:
+            with patient_boundary(f"reading the CT of patient {patient.label}"):
+                found.append(scan_facts(read_header(patient.files.ct.paths[0], SCAN_FACT_KEYWORDS)))
+        except (InputError, UnforeseenError):
+            continue
+    return trained_on(found)
 
 
 def _with_structure_sets(

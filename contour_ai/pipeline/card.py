@@ -174,11 +174,12 @@ def _technical(bundle: ModelBundle) -> tuple[str, list[str]]:
 
 
 def _training(bundle: ModelBundle) -> tuple[str, list[str]]:
-    data = without_defaults(replace(bundle.data, rois={}, seen_series=()))
+    data = without_defaults(replace(bundle.data, rois={}, seen_series=(), trained_on=None))
     facts = {
         **data,
         **without_defaults(bundle.training),
         "series": series_in_words(bundle.data.seen_series),
+        "patients and scans": "" if bundle.data.trained_on is None else bundle.data.trained_on.in_words(),
     }
     chapters = ["### Data and training", list_text(facts), "### ROIs", rois_text(bundle), *usual(bundle)]
     chapters += extents_chapter(bundle)

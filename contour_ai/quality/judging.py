@@ -43,7 +43,9 @@ IMPORTANCE: Sequence[str] = (
 STOPS_PATIENT = frozenset({"input_orientation"})
 """Findings on the image with which no contour of the patient may be used, whatever the ROIs look like."""
 
-INFORMATION = frozenset({"touches_scan_end", "input_missing_anatomy"})
+INFORMATION = frozenset(
+    {"touches_scan_end", "input_missing_anatomy", "input_contrast", "input_kvp", "input_tilt"}
+)
 """Findings that say what the scan shows, not that a contour is wrong, of which none alone makes a ROI `look`."""
 
 

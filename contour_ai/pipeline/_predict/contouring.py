@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from contour_ai.box import bounding_box
 from contour_ai.bundle import ModelBundle
 from contour_ai.bundle.poor_models import POOR_DICE, poor_rois
+from contour_ai.dicom.scan_facts import scan_facts
 from contour_ai.errors import ConfigError
 from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
@@ -20,9 +21,10 @@ from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.postprocess import apply_rule
 from contour_ai.preprocess import SPARSE, Prepared, Resampler, resample_logits_to_ct
 from contour_ai.progress import no_progress
-from contour_ai.quality.flag import EXTERNAL, ImageEvidence, PatientFlags, RemovedOutside
+from contour_ai.quality.flag import EXTERNAL, Flag, ImageEvidence, PatientFlags, RemovedOutside
 from contour_ai.quality.flags import find_flags
 from contour_ai.quality.part_places import PartPlaces
+from contour_ai.quality.suitability import suitability_flags
 from contour_ai.structures import roi_info
 
 BODY = "Body"
@@ -83,7 +85,14 @@ def flags_of(patient: Opened, rois: Sequence[PredictedRoi], bundle: ModelBundle)
         bundle.preprocess.outside_hu,
         patient.volume.hu,
     )
-    return find_flags([roi.evidence for roi in rois], image, bundle.ranges)
+    flags = find_flags([roi.evidence for roi in rois], image, bundle.ranges)
+    return replace(flags, image=(*flags.image, *header_flags(patient, bundle)))
+
+
+def header_flags(patient: Opened, bundle: ModelBundle) -> list[Flag]:
+    """What of patient and scan, by the header, does not fit what the model was trained on."""
+    facts = scan_facts(patient.ct.header)
+    return suitability_flags(facts, bundle.data.trained_on, bundle.roi_names)
 
 
 def run_network(

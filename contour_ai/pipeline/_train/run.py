@@ -22,13 +22,14 @@ from contour_ai.pipeline._train.record import describe_model
 from contour_ai.pipeline._train.run_folder import plan_facts, refuse_strange_files, write_run_folder
 from contour_ai.pipeline._train.series_record import seen_series
 from contour_ai.pipeline._train.synthetic import with_synthetic
-from contour_ai.pipeline.archive import typical_grids
+from contour_ai.pipeline.archive import headers_say, typical_grids
 from contour_ai.pipeline.calibration import measured_confidence, measured_ranges
 from contour_ai.pipeline.card import model_card
 from contour_ai.pipeline.contour_calibration import fitted_contour_model
 from contour_ai.pipeline.naming import NAMES_FILE
 from contour_ai.pipeline.tuning import tuned
 from contour_ai.progress import OnProgress, no_progress
+from contour_ai.quality.suitability import TrainedOn
 from contour_ai.settings import from_mapping, to_mapping
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.config import NetworkChoice, PreprocessConfig, TrainConfig, load_config
@@ -112,6 +113,7 @@ class _Begun:
     job: Job
     facts: Mapping[str, str]
     ranges: Ranges
+    headers: TrainedOn
     drawn: Drawn = ""
     """What the patients are, where they are none."""
     seen: tuple[SeenSeries, ...] = ()
@@ -152,7 +154,7 @@ def _train_with(
 
     def finish() -> ModelBundle:
         described = describe_model(job, progress, begun.facts, processes.size, begun.drawn)
-        data = replace(described.data, seen_series=begun.seen)
+        data = replace(described.data, trained_on=begun.headers, seen_series=begun.seen)
         bundle = replace(described, ranges=begun.ranges, data=data)
         return _finished(bundle, network, weights, job, on_progress, progress.whole_budget_s)
 
@@ -210,7 +212,9 @@ def _begin(
     grids = typical_grids(sources.own.patients, on_progress)
     ranges = measured_ranges(job.own_training, grids, job.plan.settings.outside_hu, on_progress)
     seen = seen_series(job, sources.own, options.init, on_progress)
-    return _Begun(job, facts, ranges, drawn, seen)
+    trained = {case.patient_id for case in job.own_training}
+    headers = headers_say([patient for patient in sources.own.patients if patient.patient_id in trained])
+    return _Begun(job, facts, ranges, headers, drawn, seen)
 
 
 def _finished(
