@@ -47,7 +47,7 @@ class ScanFacts:
     tilt_degrees: float | None = None
 
 
-def scan_facts(header: Dataset) -> ScanFacts:
+def facts_of_scan(header: Dataset) -> ScanFacts:
     """The facts of one header, of any file of the series."""
     sex = text(header, "PatientSex").strip().upper()
     tilt, kvp = (next(iter(numbers(header, keyword)), None) for keyword in ("GantryDetectorTilt", "KVP"))

@@ -14,7 +14,7 @@ from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.file_index import FileIndex
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import PatientFiles, find_patients
-from contour_ai.dicom.scan_facts import SCAN_FACT_KEYWORDS, scan_facts
+from contour_ai.dicom.scan_facts import SCAN_FACT_KEYWORDS, facts_of_scan
 from contour_ai.dicom.structure_set_choice import NEWEST, choose_structure_set
 from contour_ai.errors import ConfigError, InputError, UnforeseenError
 from contour_ai.faults import patient_boundary
@@ -205,7 +205,7 @@ def headers_say(patients: Sequence[PatientSource]) -> TrainedOn:
     for patient in patients:
         try:
             with patient_boundary(f"reading the CT of patient {patient.label}"):
-                found.append(scan_facts(read_header(patient.files.ct.paths[0], SCAN_FACT_KEYWORDS)))
+                found.append(facts_of_scan(read_header(patient.files.ct.paths[0], SCAN_FACT_KEYWORDS)))
         except (InputError, UnforeseenError):
             continue
     return trained_on(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom.dataset import Dataset
 
-from contour_ai.dicom.scan_facts import ScanFacts, scan_facts
+from contour_ai.dicom.scan_facts import ScanFacts, facts_of_scan
 from contour_ai.quality.flag import CODES
 from contour_ai.quality.suitability import TrainedOn, posture, suitability_flags, trained_on
 from contour_ai.settings import from_mapping, to_mapping
@@ -25,18 +25,20 @@ MEN = [
 
 
 def test_facts_of_a_header() -> None:
-    facts = scan_facts(
+    facts = facts_of_scan(
         header(
             PatientSex="m", PatientAge="006Y", PatientPosition="HFP", ContrastBolusAgent="Iomeprol", KVP="100"
         )
     )
     assert facts == ScanFacts(sex="M", age_years=6.0, position="HFP", contrast=True, kvp=100.0)
-    born = scan_facts(header(PatientBirthDate="20100301", StudyDate="20160301", ContrastBolusAgent="NONE"))
+    born = facts_of_scan(header(PatientBirthDate="20100301", StudyDate="20160301", ContrastBolusAgent="NONE"))
     assert born.age_years == pytest.approx(6.0, abs=0.01) and born.contrast is False
-    assert scan_facts(header(PatientAge="018M")).age_years == pytest.approx(1.5, abs=0.01)
-    assert scan_facts(header(GantryDetectorTilt="-12.5")).tilt_degrees == 12.5
-    assert scan_facts(header(PatientSex="O", PatientAge="old", PatientBirthDate="19", KVP="0")) == ScanFacts()
-    assert scan_facts(header(PatientBirthDate="18000101", StudyDate="20200101")).age_years is None
+    assert facts_of_scan(header(PatientAge="018M")).age_years == pytest.approx(1.5, abs=0.01)
+    assert facts_of_scan(header(GantryDetectorTilt="-12.5")).tilt_degrees == 12.5
+    assert (
+        facts_of_scan(header(PatientSex="O", PatientAge="old", PatientBirthDate="19", KVP="0")) == ScanFacts()
+    )
+    assert facts_of_scan(header(PatientBirthDate="18000101", StudyDate="20200101")).age_years is None
 
 
 def test_what_training_patients_say_together() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from contour_ai.box import bounding_box
 from contour_ai.bundle import ModelBundle
 from contour_ai.bundle.poor_models import POOR_DICE, poor_rois
-from contour_ai.dicom.scan_facts import scan_facts
+from contour_ai.dicom.scan_facts import facts_of_scan
 from contour_ai.errors import ConfigError
 from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
@@ -91,7 +91,7 @@ def flags_of(patient: Opened, rois: Sequence[PredictedRoi], bundle: ModelBundle)
 
 def header_flags(patient: Opened, bundle: ModelBundle) -> list[Flag]:
     """What of patient and scan, by the header, does not fit what the model was trained on."""
-    facts = scan_facts(patient.ct.header)
+    facts = facts_of_scan(patient.ct.header)
     return suitability_flags(facts, bundle.data.trained_on, bundle.roi_names)
 
 
