@@ -34,6 +34,10 @@ class ModelConfig:
     mirror: bool = False
     """Whether prediction averages with the left-right mirror image where --no-tta does not forbid it: the network runs
     twice, for a little Dice. Rules and confidence are chosen for it."""
+    windows: bool = False
+    """Whether the network runs over a patient in overlapping windows of the samples' size, as it was trained, where the
+    whole body would fit at once. For samples much smaller than a body and instance normalisation, whose statistics are
+    those of the window; it takes up to eight times as long."""
     commands: tuple[str, ...] = ()
     """Shell commands that make the model again, for its card."""
     notes: Mapping[str, str] = field(default_factory=dict)

@@ -54,6 +54,19 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_model_of_small_samples_may_run_in_windows(archive: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    whole = train(archive, run, CONFIG)
+    assert whole.inference.max_voxels > 1_000_000
+    config = run / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    assert "windows: false" in text
+    config.write_text(text.replace("windows: false", "windows: true"), encoding="utf-8")
+    windows = train(archive, run, options=TrainOptions(resume=True))
+    assert windows.inference.max_voxels == 1 and windows.inference.window_kij == (8, 16, 16)
+    assert windows.weights_sha256 == whole.weights_sha256  # run otherwise, not trained otherwise
+
+
 def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     plans: list[dict[str, str]] = []

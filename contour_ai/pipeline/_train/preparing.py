@@ -72,11 +72,17 @@ def prepared_job(
         _fingerprint(resolved, cases),
         resume=options.resume,
         started_from="" if options.init is None else f"{options.init.name} {options.init.version}",
-        inference=InferenceSettings((window[0], window[1], window[2]), mirror=config.model.mirror),
+        inference=_inference(config, window),
         synthetic=len(drawn),
         exclusive=exclusive,
     )
     return job, rois_left_out, {**sources.left_out, **prepared.left_out, **shared.left_out}
+
+
+def _inference(config: TrainConfig, window: tuple[int, ...]) -> InferenceSettings:
+    """In one piece where the memory allows, or always in windows of the samples' size."""
+    most = 1 if config.model.windows else InferenceSettings.max_voxels
+    return InferenceSettings((window[0], window[1], window[2]), max_voxels=most, mirror=config.model.mirror)
 
 
 def _split(
@@ -255,6 +261,7 @@ def _fingerprint(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> 
     """Of all that decides what is learnt, besides how long."""
     keys = {label: (key, case.states) for label, (key, case) in cases.items()}
     mapping = to_mapping(config)
+    del mapping["model"]["windows"]  # decides how the network is run, not what is learnt
     del mapping["data"]["public"]  # decides how patients are named, not what is learnt
     del mapping["data"]["structure_set"], mapping["data"]["exclude"]  # seen in the cases
     for key in ("validation_patients", "validation_from"):
