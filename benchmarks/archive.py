@@ -126,7 +126,7 @@ def draw(folder: Path, n: int) -> None:
         box, inside = masks[name]
         hu[box][inside] += np.int16(10 + r)
     id_text, number = ID_OF_DRAWN.decode(), UID_OF_DRAWN.decode()
-    who = PatientIdentity(id_text, f"Archive^{id_text}", "20260101")
+    who = PatientIdentity(patient_id=id_text, patient_name=f"Archive^{id_text}", study_date="20260101")
     write_ct(
         folder / "ct",
         Volume(hu, Grid.axial(SHAPE, SPACING_MM)),

@@ -164,7 +164,7 @@ def measure(patients: list[Path], model: LoadedModel, good: float, kinds: list[s
             kind = "not scored" if roi not in dice else "good" if dice[roi] >= good else "poor"
             report.add(kind, roi, flags.rois[roi])
         if before is not None:
-            context = Context(patient, bundle, before, seed)
+            context = Context(ct=patient, source=bundle, bundle=before, device=seed)
             found = [n for n, roi in enumerate(bundle.roi_names) if dice.get(roi, 0) >= good]
             for kind in (k for k in kinds if k in ONE_ROI):
                 for channel in found:

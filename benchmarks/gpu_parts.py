@@ -350,7 +350,7 @@ def resampling(settings: dict[str, Any], rows: list[Row]) -> None:
     shape = (12, 40, 48) if settings["small"] else (200, 512, 512)
     grid = Grid.axial(shape, (2.5, 0.98, 0.98))
     hu = np.random.default_rng(1).integers(-300, 300, shape).astype(np.int16)
-    wanted = PreprocessSettings((2.5, 3.0, 3.0), ((-160.0, 240.0),))
+    wanted = PreprocessSettings(spacing_mm_kij=(2.5, 3.0, 3.0), windows_hu=((-160.0, 240.0),))
     body = np.ones(shape, bool)
     found: dict[str, tuple[Any, Any]] = {}
     for name, resampler in (("CPU", SPARSE), (str(device), DeviceResampler(device))):
@@ -402,7 +402,9 @@ class _Steps:
         self.cases = draw_patients()
         self.patch = (16, 16, 16) if settings["small"] else (112, 64, 104)
         self.batch_size = 1 if settings["small"] else 4
-        self.settings = PreprocessSettings(SPACING_MM, ((-160.0, 240.0), (-500.0, 1000.0)))
+        self.settings = PreprocessSettings(
+            spacing_mm_kij=SPACING_MM, windows_hu=((-160.0, 240.0), (-500.0, 1000.0))
+        )
         config = TrainConfig()
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, compile=compiled))
         torch.manual_seed(1)

@@ -228,7 +228,7 @@ def draw_patient(folder: Path, slices: int, pixels: int) -> Path:
     write_ct(
         folder / "ct",
         Volume(drawn_hu, grid),
-        PatientIdentity("benchmark", "Benchmark", "20260101"),
+        PatientIdentity(patient_id="benchmark", patient_name="Benchmark", study_date="20260101"),
         uid_seed="b",
     )
     return folder

@@ -48,15 +48,15 @@ def patient() -> PatientPage:
     hu = np.where(ellipsoid(*ELLIPSOIDS["Body"]), 20, -1000) + noise * (NOISE_HU / noise.std())
     rois = [
         ShownRoi(
-            roi_info(name),
-            stack_to_polygons(ellipsoid(c, r)),
-            stack_to_polygons(ellipsoid(c, r, 1)),
-            None,
-            1.0,
+            info=roi_info(name),
+            predicted=stack_to_polygons(ellipsoid(c, r)),
+            reference=stack_to_polygons(ellipsoid(c, r, 1)),
+            metrics=None,
+            volume_cm3=1.0,
         )
         for name, (c, r) in ELLIPSOIDS.items()
     ]
-    return PatientPage("Benchmark", "", Volume(hu.astype(np.int16), GRID), rois)
+    return PatientPage(title="Benchmark", subtitle="", volume=Volume(hu.astype(np.int16), GRID), rois=rois)
 
 
 def main() -> None:

@@ -122,7 +122,12 @@ def predicted(volume: Volume, bundle: ModelBundle) -> Structures:
     """What the structure set says that was written for this CT."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        write_ct(root / "patient", volume, PatientIdentity("variant", "Variant", "20260101"), uid_seed="v")
+        write_ct(
+            root / "patient",
+            volume,
+            PatientIdentity(patient_id="variant", patient_name="Variant", study_date="20260101"),
+            uid_seed="v",
+        )
         result = predict(root / "patient", bundle, root / "out", PredictOptions(overlays=False))
         return read_structures(result.path, read_ct(root / "patient"))
 

@@ -466,13 +466,15 @@ def make_case(seeds: Seeds, folder: Path, out: Path, kind: str, rng: random.Rand
         path = folder / name
         path.write_bytes(mutated_mask(name, seeds.masks[name], rng))
         ct = str(seeds.folder / "patient" / "ct")
-        return Case(kind, [["to-rtstruct", ct, str(path), "--out", str(out / "rs.dcm")]])
+        return Case(patient_id=kind, image=[["to-rtstruct", ct, str(path), "--out", str(out / "rs.dcm")]])
     if kind == "YAML":
         name = rng.choice(sorted(seeds.yamls))
         text, arguments = seeds.yamls[name]
         (folder / name).write_bytes(mutated_yaml(text, rng))
         places = {"{file}": str(folder / name), "{out}": str(out / "out")}
-        return Case(kind, [[re.sub(r"\{\w+\}", lambda m: places[m[0]], a) for a in arguments]])
+        return Case(
+            patient_id=kind, image=[[re.sub(r"\{\w+\}", lambda m: places[m[0]], a) for a in arguments]]
+        )
     return _bundle_case(seeds, folder, out, rng)
 
 
@@ -487,8 +489,8 @@ def _dicom_case(seeds: Seeds, folder: Path, out: Path, kind: str, rng: random.Ra
         path.write_bytes(mutated_dicom(path.read_bytes(), random.Random(same)))
     patient = str(folder / "p")
     return Case(
-        kind,
-        [
+        patient_id=kind,
+        image=[
             ["inspect", patient],
             ["to-masks", patient, "--out", str(out / "m.npz")],
             rng.choice(
@@ -536,8 +538,8 @@ def _bundle_case(seeds: Seeds, folder: Path, out: Path, rng: random.Random) -> C
             )
     patient = str(seeds.folder / "patient")
     return Case(
-        "bundle",
-        [
+        patient_id="bundle",
+        image=[
             ["models"],
             ["models", "show", str(bundle)],
             [
@@ -552,7 +554,7 @@ def _bundle_case(seeds: Seeds, folder: Path, out: Path, rng: random.Random) -> C
                 "cpu",
             ],
         ],
-        {"CONTOUR_AI_MODELS": str(folder / "models")},
+        labels={"CONTOUR_AI_MODELS": str(folder / "models")},
     )
 
 

@@ -43,7 +43,7 @@ from contour_ai.structures import roi_info
 from contour_ai.volume import Volume
 
 GRID = Grid.axial((150, 512, 512), (3.0, 0.9765625, 0.9765625), (-250.0, -250.0, -225.0))
-BENCH = Provenance("Benchmark")
+BENCH = Provenance(label="Benchmark")
 Masks = dict[str, np.ndarray]
 
 RT_UTILS_TO_MASKS = """
@@ -201,7 +201,7 @@ def main() -> None:
 def measure(folder: Path, rounds: int) -> None:
     if not (folder / "ct").exists():
         hu = np.random.default_rng(1).integers(-1000, 1000, GRID.shape_kij, np.int16)
-        patient = PatientIdentity("P1", "Doe^Jane", "20260102")
+        patient = PatientIdentity(patient_id="P1", patient_name="Doe^Jane", study_date="20260102")
         write_ct(folder / "ct", Volume(hu, GRID), patient, uid_seed="benchmark")
     ct = read_ct(folder / "ct", with_pixels=False)
     masks = case()

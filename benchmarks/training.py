@@ -146,7 +146,16 @@ def draw_patients() -> list:  # type: ignore[type-arg]
             mask &= bits == 0
             bits[mask] = 1 << r
             hu[mask] += 40 * (r + 1)
-        cases.append(Case(f"patient_{seed}", hu, bits, names, (True,) * len(names), SPACING_MM))
+        cases.append(
+            Case(
+                patient_id=f"patient_{seed}",
+                image=hu,
+                labels=bits,
+                rois=names,
+                presence=(True,) * len(names),
+                spacing_mm_kij=SPACING_MM,
+            )
+        )
     return cases
 
 
@@ -171,7 +180,7 @@ def our_sides(
 
     device = torch.device(options.device)
     torch.set_flush_denormal(True)
-    settings = PreprocessSettings(SPACING_MM, ((-160.0, 240.0),))
+    settings = PreprocessSettings(spacing_mm_kij=SPACING_MM, windows_hu=((-160.0, 240.0),))
     config = TrainConfig(
         network=NetworkChoice(base_filters=options.filters, norm="instance", deep_supervision=0),
         input=InputConfig(patch_kij=tuple(options.patch), batch_size=options.batch),
@@ -268,9 +277,9 @@ def nnunet_sides(
             enable_deep_supervision: bool = True,
         ) -> torch.nn.Module:
             config = NetworkConfig(
-                "custom",
-                num_input_channels,
-                num_output_channels,
+                name="custom",
+                in_channels=num_input_channels,
+                out_channels=num_output_channels,
                 base_filters=options.filters,
                 levels=LEVELS,
                 norm="instance",

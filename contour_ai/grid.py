@@ -42,7 +42,7 @@ class RegularFit:
         return max(self.along_voxels, self.across_voxels)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Grid:
     """A stack of parallel, equally oriented slices: voxel centres in DICOM patient (LPS) millimetres.
 
@@ -118,11 +118,11 @@ class Grid:
             raise GeometryError("An affine is a 4 x 4 matrix.", found=a.shape)
         positions = a[:3, 3] + np.arange(shape_kij[0])[:, None] * a[:3, 0]
         return cls(
-            shape_kij,
-            positions,
-            a[:3, 1],
-            a[:3, 2],
-            frame_of_reference_uid,
+            shape_kij=shape_kij,
+            positions_lps=positions,
+            step_i_lps=a[:3, 1],
+            step_j_lps=a[:3, 2],
+            frame_of_reference_uid=frame_of_reference_uid,
             slice_thickness_mm=float(np.linalg.norm(a[:3, 0])),
         )
 
@@ -321,11 +321,11 @@ class Grid:
         k, i, j = starts
         positions = self.positions_lps[k : k + sizes[0]] + i * self.step_i_lps + j * self.step_j_lps
         return Grid(
-            (sizes[0], sizes[1], sizes[2]),
-            positions,
-            self.step_i_lps,
-            self.step_j_lps,
-            self.frame_of_reference_uid,
+            shape_kij=(sizes[0], sizes[1], sizes[2]),
+            positions_lps=positions,
+            step_i_lps=self.step_i_lps,
+            step_j_lps=self.step_j_lps,
+            frame_of_reference_uid=self.frame_of_reference_uid,
             slice_thickness_mm=self.spacing_mm[0],
         )
 

@@ -108,10 +108,10 @@ def predict_logits(
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
         in_one_window = all(n <= w for n, w in zip(size, settings.window_kij, strict=True))
         if image[0].numel() <= settings.max_voxels or in_one_window:
-            on_progress(ProgressEvent("network", 0, 1))
+            on_progress(ProgressEvent(stage="network", done=0, total=1))
             logits = _where_it_fits(partial(run, image))
             if logits is not None:
-                on_progress(ProgressEvent("network", 1, 1))
+                on_progress(ProgressEvent(stage="network", done=1, total=1))
                 return logits.cpu().contiguous()
             logger.warning("The whole volume does not fit the GPU's memory: going on in windows.")
         # Added up on the device, or on the CPU where the sums do not fit beside a window.
@@ -257,7 +257,7 @@ def _in_windows(
     total: Tensor | None = None
     weights = torch.zeros(size, device=place)
     for done, starts in enumerate(boxes):
-        on_progress(ProgressEvent("network", done, len(boxes)))
+        on_progress(ProgressEvent(stage="network", done=done, total=len(boxes)))
         box = tuple(slice(s, s + w) for s, w in zip(starts, window, strict=True))
         logits = run(image[(slice(None), *box)]).to(place)
         if total is None:
@@ -265,7 +265,7 @@ def _in_windows(
         total[(slice(None), *box)] += logits * weight
         weights[box] += weight
     assert total is not None
-    on_progress(ProgressEvent("network", len(boxes), len(boxes)))
+    on_progress(ProgressEvent(stage="network", done=len(boxes), total=len(boxes)))
     return total.div_(weights)
 
 

@@ -13,7 +13,7 @@ LEVELS_OF_PRESET = {"resunet3d": 4, "deeper_resunet3d": 5}
 """The ancestor project's two networks; they differ in depth alone."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     """Everything that fixes the shape of a `ResidualUNet3d`."""
 

@@ -14,7 +14,7 @@ LOWEST_PROBABILITY = 0.2
 """`RoiPostprocess.expected_dice` draws no contour at a lower one: below, a network knows too little to say how much."""
 ALIKE_IN_SIZE = 0.5
 """Of the largest part's volume: where another part is at least so large, the place says which of them is the organ."""
-LOWEST_LOGIT = RoiPostprocess(LOWEST_PROBABILITY).threshold_logit
+LOWEST_LOGIT = RoiPostprocess(threshold=LOWEST_PROBABILITY).threshold_logit
 
 
 def apply_rule(

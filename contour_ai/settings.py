@@ -1,4 +1,4 @@
-"""Reads frozen dataclasses from plain mappings (YAML) and writes them back, typed and explained."""
+"""Reads frozen dataclasses from plain mappings (YAML, JSON) and writes them back, typed and explained."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import dataclasses
 import difflib
 import inspect
 import itertools
+import json
 import math
 import reprlib
 import textwrap
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -74,6 +76,22 @@ def from_mapping(cls: type[T], mapping: object, *, where: object = None, path: s
         ) from error
 
 
+def read_record(cls: type[T], path: Path, what: str) -> T:
+    """A dataclass from a JSON file.
+
+    Args:
+        what: the file in words, to begin a message with ("The summary of a prediction").
+
+    Raises:
+        ConfigError: it cannot be read, or `from_mapping` refuses it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{what} cannot be read.", where=path, found=error) from error
+    return from_mapping(cls, content, where=path)
+
+
 def to_mapping(value: Any) -> Any:
     """A dataclass (or tuple, dict, plain value) as what YAML can hold; the inverse of `from_mapping`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -104,7 +122,15 @@ def commented_yaml(value: Any) -> str:
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """{field name: the docstring that follows it in the source of the dataclass}."""
+    """{field name: the docstring that follows it in the source of the dataclass, or of one that it extends}."""
+    docs: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(one):
+            docs.update(_docs_in_source(one))
+    return docs
+
+
+def _docs_in_source(cls: type) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     docs: dict[str, str] = {}
     statements = body.body if isinstance(body, ast.ClassDef) else []

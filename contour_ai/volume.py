@@ -64,7 +64,7 @@ def set_roi_voxels(bits: NDArray[Any], r: int, inside: NDArray[np.bool_]) -> Non
     np.bitwise_or(bits, bits.dtype.type(1 << r), out=bits, where=inside)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Structures:
     """ROIs on a grid: bit r of `bits` (k, i, j) says whether the voxel centre lies in ROI `names[r]`.
 
@@ -95,7 +95,10 @@ class Structures:
     def empty(cls, grid: Grid, names: Sequence[str]) -> Structures:
         """No voxel in any ROI, and no ROI contoured."""
         return cls(
-            np.zeros(grid.shape_kij, bits_dtype(len(names))), grid, tuple(names), (False,) * len(names)
+            bits=np.zeros(grid.shape_kij, bits_dtype(len(names))),
+            grid=grid,
+            names=tuple(names),
+            presence=(False,) * len(names),
         )
 
     @classmethod
@@ -120,7 +123,7 @@ class Structures:
                     expected=grid.shape_kij,
                 )
             set_roi_voxels(bits, r, mask.astype(bool))
-        return cls(bits, grid, order, tuple(n in masks for n in order))
+        return cls(bits=bits, grid=grid, names=order, presence=tuple(n in masks for n in order))
 
     def index(self, name: str) -> int:
         """Bit number of a ROI.

@@ -107,7 +107,7 @@ def test_synthetic_patients_of_several_processes_become_one_archive(tmp_path: Pa
     for number, absent in enumerate(({"p-1": ("Prostate",)}, {"p-2": ("Bladder", "Prostate")})):
         part = tmp_path / f"part-{number}"
         (part / f"p-{number + 1}" / "ct").mkdir(parents=True)
-        RoiMap(rois, absent=absent).save(part / "roi-map.yaml")
+        RoiMap(rois=rois, absent=absent).save(part / "roi-map.yaml")
     parts = loaded(BENCHMARK.with_name("gpu_parts.py"))
     target = parts.joined([tmp_path / "part-0", tmp_path / "part-1"], tmp_path / "all")
     assert sorted(p.name for p in target.iterdir()) == ["p-1", "p-2", "roi-map.yaml"]

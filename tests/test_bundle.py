@@ -61,7 +61,9 @@ def small_bundle(name: str = "small", **changes: object) -> tuple[ModelBundle, R
         version="1.2",
         kind="phantom",
         rois=tuple(roi_info(n) for n in ("Brainstem", "Parotid_L", "Parotid_R")),
-        preprocess=PreprocessSettings((4.0, 3.0, 3.0), ((-160.0, 240.0), (-500.0, 1500.0))),
+        preprocess=PreprocessSettings(
+            spacing_mm_kij=(4.0, 3.0, 3.0), windows_hu=((-160.0, 240.0), (-500.0, 1500.0))
+        ),
         network=config,
         postprocess={"Brainstem": RoiPostprocess(largest_component=True)},
         training=TrainingRecord(steps=10),

@@ -16,7 +16,11 @@ TILT = np.deg2rad(15)
 def prone() -> Grid:
     """Head-first prone: columns run to the patient's right, rows to the front."""
     return Grid(
-        (3, 4, 5), [[100.0, 50, -10], [100, 50, -8], [100, 50, -6]], [0, -1.2, 0], [-0.8, 0, 0], "1.2.3"
+        shape_kij=(3, 4, 5),
+        positions_lps=[[100.0, 50, -10], [100, 50, -8], [100, 50, -6]],
+        step_i_lps=[0, -1.2, 0],
+        step_j_lps=[-0.8, 0, 0],
+        frame_of_reference_uid="1.2.3",
     )
 
 
@@ -24,18 +28,28 @@ def gantry_tilt() -> Grid:
     """Axial slices (upright) whose positions slide in y as they rise: a sheared stack."""
     k = np.arange(6)
     positions = np.stack([0 * k, 3.0 * np.tan(TILT) * k, 3.0 * k], axis=1)
-    return Grid((6, 8, 9), positions, [0, 1.0, 0], [1.0, 0, 0])
+    return Grid(shape_kij=(6, 8, 9), positions_lps=positions, step_i_lps=[0, 1.0, 0], step_j_lps=[1.0, 0, 0])
 
 
 def oblique() -> Grid:
     """Slices turned by 15 degrees about the left-right axis, stacked along their own normal."""
     column = np.array([0, np.cos(TILT), np.sin(TILT)])
     normal = np.array([0, -np.sin(TILT), np.cos(TILT)])
-    return Grid((4, 6, 5), 2.5 * np.arange(4)[:, None] * normal, 1.1 * column, [0.9, 0, 0])
+    return Grid(
+        shape_kij=(4, 6, 5),
+        positions_lps=2.5 * np.arange(4)[:, None] * normal,
+        step_i_lps=1.1 * column,
+        step_j_lps=[0.9, 0, 0],
+    )
 
 
 def uneven() -> Grid:
-    return Grid((4, 6, 5), [[0, 0, 0], [0, 0, 2], [0, 0, 5], [0, 0, 6]], [0, 1, 0], [1, 0, 0])
+    return Grid(
+        shape_kij=(4, 6, 5),
+        positions_lps=[[0, 0, 0], [0, 0, 2], [0, 0, 5], [0, 0, 6]],
+        step_i_lps=[0, 1, 0],
+        step_j_lps=[1, 0, 0],
+    )
 
 
 GRIDS = {"prone": prone, "gantry tilt": gantry_tilt, "oblique": oblique, "uneven": uneven}
@@ -111,7 +125,13 @@ def test_matches_sees_a_shift_at_the_far_corner() -> None:
 
 
 def test_single_slice_has_the_thickness_given() -> None:
-    grid = Grid((1, 4, 4), [[0, 0, 7]], [0, 1, 0], [1, 0, 0], slice_thickness_mm=2.5)
+    grid = Grid(
+        shape_kij=(1, 4, 4),
+        positions_lps=[[0, 0, 7]],
+        step_i_lps=[0, 1, 0],
+        step_j_lps=[1, 0, 0],
+        slice_thickness_mm=2.5,
+    )
     assert grid.spacing_mm == (2.5, 1, 1)
     np.testing.assert_allclose(grid.lps_to_index(grid.index_to_lps([0.5, 1, 2])), [0.5, 1, 2])
     assert grid.is_regular
@@ -119,7 +139,7 @@ def test_single_slice_has_the_thickness_given() -> None:
 
 def test_input_is_copied_and_frozen() -> None:
     positions = np.array([[0.0, 0, 0], [0, 0, 2]])
-    grid = Grid((2, 4, 4), positions, [0, 1, 0], [1, 0, 0])
+    grid = Grid(shape_kij=(2, 4, 4), positions_lps=positions, step_i_lps=[0, 1, 0], step_j_lps=[1, 0, 0])
     positions[1, 2] = 99
     assert grid.slice_offsets_mm[1] == 2
     with pytest.raises(ValueError):

@@ -60,7 +60,9 @@ def image(*shape: int) -> Tensor:
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.75])
 def test_windows_join_without_a_seam(shape: tuple[int, int, int], overlap: float) -> None:
     x = image(*shape)
-    logits = predict_logits(Pointwise(), x, InferenceSettings(WINDOW, overlap, max_voxels=1))
+    logits = predict_logits(
+        Pointwise(), x, InferenceSettings(window_kij=WINDOW, overlap=overlap, max_voxels=1)
+    )
     assert logits.shape == (2, *shape) and logits.dtype == torch.float32
     assert torch.allclose(logits[0], x[0] * 3 - 1, atol=1e-5)
     assert torch.allclose(logits[1], -x[0], atol=1e-5)
@@ -69,7 +71,10 @@ def test_windows_join_without_a_seam(shape: tuple[int, int, int], overlap: float
 def test_windows_tell_how_far_they_are() -> None:
     events: list[ProgressEvent] = []
     predict_logits(
-        Pointwise(), image(32, 16, 16), InferenceSettings(WINDOW, max_voxels=1), on_progress=events.append
+        Pointwise(),
+        image(32, 16, 16),
+        InferenceSettings(window_kij=WINDOW, max_voxels=1),
+        on_progress=events.append,
     )
     assert [(e.stage, e.done, e.total) for e in events] == [("network", n, 3) for n in range(4)]
 
@@ -77,10 +82,10 @@ def test_windows_tell_how_far_they_are() -> None:
 def test_a_volume_that_fits_goes_in_one_piece() -> None:
     network = tiny()
     x = image(20, 24, 28)
-    whole = predict_logits(network, x, InferenceSettings(WINDOW, max_voxels=20 * 24 * 28))
+    whole = predict_logits(network, x, InferenceSettings(window_kij=WINDOW, max_voxels=20 * 24 * 28))
     with torch.inference_mode():
         assert torch.equal(whole, network.eval()(x[None])[0])
-    windows = predict_logits(network, x, InferenceSettings(WINDOW, max_voxels=100))
+    windows = predict_logits(network, x, InferenceSettings(window_kij=WINDOW, max_voxels=100))
     assert windows.shape == whole.shape and not torch.equal(windows, whole)
 
 
@@ -103,14 +108,14 @@ def test_without_memory_for_the_whole_it_goes_on_in_windows_and_says_so(
 ) -> None:
     network, x = SmallMemory(16**3), image(24, 24, 24)
     with caplog.at_level(logging.WARNING, "contour_ai"):
-        logits = predict_logits(network, x, InferenceSettings(WINDOW))
+        logits = predict_logits(network, x, InferenceSettings(window_kij=WINDOW))
     assert network.seen == [24**3] + 8 * [16**3] and "going on in windows" in caplog.text
     assert torch.allclose(logits[0], x[0] * 3 - 1, atol=1e-5)
 
 
 def test_without_memory_for_a_window_it_says_what_to_do() -> None:
     with pytest.raises(ModelError, match="not enough for one window") as caught:
-        predict_logits(SmallMemory(100), image(24, 24, 24), InferenceSettings(WINDOW))
+        predict_logits(SmallMemory(100), image(24, 24, 24), InferenceSettings(window_kij=WINDOW))
     assert "16 x 16 x 16 voxels" in str(caught.value) and "--device cpu" in str(caught.value)
 
 
@@ -118,26 +123,28 @@ def test_dropout_is_off_and_the_same_input_gives_the_same_bits() -> None:
     network = tiny().train()
     x = image(18, 20, 22)
     for autocast in (None, torch.bfloat16):
-        first = predict_logits(network, x, InferenceSettings(WINDOW), autocast=autocast)
-        assert torch.equal(first, predict_logits(network, x, InferenceSettings(WINDOW), autocast=autocast))
+        first = predict_logits(network, x, InferenceSettings(window_kij=WINDOW), autocast=autocast)
+        assert torch.equal(
+            first, predict_logits(network, x, InferenceSettings(window_kij=WINDOW), autocast=autocast)
+        )
         assert first.dtype == torch.float32
 
 
 def test_bfloat16_is_close_to_float32() -> None:
     network, x = tiny(), image(24, 24, 24)
-    full = predict_logits(network, x, InferenceSettings(WINDOW))
-    half = predict_logits(network, x, InferenceSettings(WINDOW), autocast=torch.bfloat16)
+    full = predict_logits(network, x, InferenceSettings(window_kij=WINDOW))
+    half = predict_logits(network, x, InferenceSettings(window_kij=WINDOW), autocast=torch.bfloat16)
     assert (full - half).abs().max() < 0.05 * full.abs().max() + 0.02
     assert not torch.equal(full, half)
 
 
 def test_mirroring_swaps_the_sides() -> None:
     x = image(4, 6, 10)
-    logits = predict_logits(LeftRight(), x, InferenceSettings(WINDOW), mirror_channels=(1, 0, 2))
+    logits = predict_logits(LeftRight(), x, InferenceSettings(window_kij=WINDOW), mirror_channels=(1, 0, 2))
     assert torch.equal(logits[0, ..., :5], torch.ones(4, 6, 5)) and not logits[0, ..., 5:].any()
     assert torch.equal(logits[1], 1 - logits[0])
     assert torch.allclose(logits[2], x[0])
-    wrong = predict_logits(LeftRight(), x, InferenceSettings(WINDOW), mirror_channels=(0, 1, 2))
+    wrong = predict_logits(LeftRight(), x, InferenceSettings(window_kij=WINDOW), mirror_channels=(0, 1, 2))
     assert torch.equal(wrong[0], torch.full((4, 6, 10), 0.5))
 
 
@@ -172,7 +179,7 @@ def test_the_predictor_runs_as_the_bundle_says() -> None:
     plain = Predictor(
         network=LeftRight(),
         preprocess=settings,
-        inference=InferenceSettings(WINDOW),
+        inference=InferenceSettings(window_kij=WINDOW),
         device=torch.device("cpu"),
         autocast=None,
     )
@@ -184,6 +191,6 @@ def test_the_predictor_runs_as_the_bundle_says() -> None:
 
 
 def test_images_in_several_windows_cost_more() -> None:
-    settings = InferenceSettings((8, 8, 8), overlap=0.5, max_voxels=1000)
+    settings = InferenceSettings(window_kij=(8, 8, 8), overlap=0.5, max_voxels=1000)
     assert settings.voxels_through_network((10, 10, 10)) == 1000
     assert settings.voxels_through_network((10, 10, 11)) == 8 * 1100

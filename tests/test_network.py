@@ -52,7 +52,7 @@ def test_dropout_is_off_at_inference_and_on_in_training() -> None:
 
 def test_anisotropic_strides_and_kernels() -> None:
     config = NetworkConfig(
-        "custom",
+        name="custom",
         in_channels=1,
         out_channels=2,
         base_filters=4,
@@ -83,7 +83,9 @@ def test_deep_supervision_gives_coarser_maps_in_training_only() -> None:
 
 
 def test_width_can_be_limited() -> None:
-    config = NetworkConfig("custom", 1, 1, base_filters=32, levels=6, max_filters=320)
+    config = NetworkConfig(
+        name="custom", in_channels=1, out_channels=1, base_filters=32, levels=6, max_filters=320
+    )
     assert config.filters == (32, 64, 128, 256, 320, 320)
 
 

@@ -39,7 +39,10 @@ def rotation(axis: int, degrees: float) -> NDArray[np.float64]:
 def turned(grid: Grid, matrix: NDArray[np.float64]) -> Grid:
     """The grid turned about the patient's origin: the scanner saw the patient from elsewhere."""
     return Grid(
-        grid.shape_kij, grid.positions_lps @ matrix.T, matrix @ grid.step_i_lps, matrix @ grid.step_j_lps
+        shape_kij=grid.shape_kij,
+        positions_lps=grid.positions_lps @ matrix.T,
+        step_i_lps=matrix @ grid.step_i_lps,
+        step_j_lps=matrix @ grid.step_j_lps,
     )
 
 
@@ -49,7 +52,9 @@ def sheared(grid: Grid, di_mm: float, dj_mm: float) -> Grid:
     unit_i = grid.step_i_lps / np.linalg.norm(grid.step_i_lps)
     unit_j = grid.step_j_lps / np.linalg.norm(grid.step_j_lps)
     moved = grid.positions_lps + n * (di_mm * unit_i + dj_mm * unit_j)
-    return Grid(grid.shape_kij, moved, grid.step_i_lps, grid.step_j_lps)
+    return Grid(
+        shape_kij=grid.shape_kij, positions_lps=moved, step_i_lps=grid.step_i_lps, step_j_lps=grid.step_j_lps
+    )
 
 
 def unequal(grid: Grid) -> Grid:
@@ -57,7 +62,12 @@ def unequal(grid: Grid) -> Grid:
     gaps = np.where(np.arange(grid.shape_kij[0] - 1) % 3 == 0, 1.5, 1.0) * grid.spacing_mm[0]
     heights = np.concatenate([[0.0], np.cumsum(gaps)])
     positions = grid.positions_lps[0] + heights[:, None] * grid.normal
-    return Grid(grid.shape_kij, positions, grid.step_i_lps, grid.step_j_lps)
+    return Grid(
+        shape_kij=grid.shape_kij,
+        positions_lps=positions,
+        step_i_lps=grid.step_i_lps,
+        step_j_lps=grid.step_j_lps,
+    )
 
 
 ORIENTATIONS = {
@@ -110,7 +120,13 @@ def everything(grid: Grid) -> NDArray[np.bool_]:
 
 
 def test_settings_come_back_from_plain_values() -> None:
-    settings = PreprocessSettings((2.5, 3.0, 3.5), ((-160, 240), (-500.0, 1500.0)), -250, 8, -1000)
+    settings = PreprocessSettings(
+        spacing_mm_kij=(2.5, 3.0, 3.5),
+        windows_hu=((-160, 240), (-500.0, 1500.0)),
+        body_threshold_hu=-250,
+        margin_mm=8,
+        outside_hu=-1000,
+    )
     assert PreprocessSettings.from_dict(settings.to_dict()) == settings
     assert settings.to_dict()["windows_hu"] == [[-160, 240], [-500.0, 1500.0]]
 

@@ -23,9 +23,9 @@ from contour_ai.render.drawing import draw_names
 from contour_ai.structures import RoiInfo
 from contour_ai.volume import Volume
 
-RED = RoiInfo("Red", (255, 0, 0))
-BLUE = RoiInfo("Blue", (0, 0, 255))
-BODY = RoiInfo("Body", (0, 255, 0), "EXTERNAL")
+RED = RoiInfo(name="Red", color=(255, 0, 0))
+BLUE = RoiInfo(name="Blue", color=(0, 0, 255))
+BODY = RoiInfo(name="Body", color=(0, 255, 0), interpreted_type="EXTERNAL")
 GRID = Grid.axial((20, 40, 60), (3.0, 2.0, 1.0), (-30.0, -40.0, 100.0))
 
 
@@ -102,10 +102,10 @@ def test_names_stand_beside_their_contours_and_cover_no_other() -> None:
         for name, at in masks.items()
         if at is not None
     }
-    rois = [RED, BLUE, RoiInfo("Empty", (1, 2, 3)), BODY]
+    rois = [RED, BLUE, RoiInfo(name="Empty", color=(1, 2, 3)), BODY]
     contours["Body"] = mask_to_polygons(box_mask(slice(0, 40), slice(0, 60)), holes="separate")
     panel = Image.new("RGB", (300, 400))
-    boxes = draw_names(panel, contours, rois, View(0, 40, 0, 60))
+    boxes = draw_names(panel, contours, rois, View(top=0, bottom=40, left=0, right=60))
     assert len(boxes) == 3, "nothing is written where there is no contour"
     for n, (a, b, c, d) in enumerate(boxes):
         assert 0 <= a < c <= 300 and 0 <= b < d <= 400
@@ -135,13 +135,18 @@ def test_orientation_letters(direction: list[float], letters: str) -> None:
 def test_letters_and_caption_come_from_the_grid() -> None:
     assert slice_plane(volume(), 4, {}).letters == ("R", "L", "A", "P")
     assert slice_plane(volume(), 4, {}).caption == "slice 5 of 20   z = +112.0 mm"
-    prone = Grid(GRID.shape_kij, GRID.positions_lps, -GRID.step_i_lps, -GRID.step_j_lps)
+    prone = Grid(
+        shape_kij=GRID.shape_kij,
+        positions_lps=GRID.positions_lps,
+        step_i_lps=-GRID.step_i_lps,
+        step_j_lps=-GRID.step_j_lps,
+    )
     assert slice_plane(volume(prone), 0, {}).letters == ("L", "R", "P", "A")
     coronal = Grid(
-        (3, 10, 10),
-        np.array([[0.0, -y, 0] for y in (9, 6, 3)])[::-1] * -1,
-        np.array([0, 0, -2.0]),
-        np.array([2.0, 0, 0]),
+        shape_kij=(3, 10, 10),
+        positions_lps=np.array([[0.0, -y, 0] for y in (9, 6, 3)])[::-1] * -1,
+        step_i_lps=np.array([0, 0, -2.0]),
+        step_j_lps=np.array([2.0, 0, 0]),
     )
     plane = slice_plane(volume(coronal), 0, {})
     assert plane.letters == ("R", "L", "S", "I") and "y = +3.0 mm" in plane.caption
@@ -152,7 +157,12 @@ def test_cuts_have_the_head_on_top(feet_first: bool) -> None:
     grid = GRID
     if feet_first:  # k ascends towards the feet: rows still run to the back, columns to the right
         positions = GRID.positions_lps[::-1] + 59 * GRID.step_j_lps
-        grid = Grid(GRID.shape_kij, positions, GRID.step_i_lps, -GRID.step_j_lps)
+        grid = Grid(
+            shape_kij=GRID.shape_kij,
+            positions_lps=positions,
+            step_i_lps=GRID.step_i_lps,
+            step_j_lps=-GRID.step_j_lps,
+        )
     hu = np.full(grid.shape_kij, -160, np.int16)
     top = 0 if feet_first else 19
     hu[top] = 240
@@ -170,7 +180,12 @@ def test_cuts_have_the_head_on_top(feet_first: bool) -> None:
 def test_cuts_through_unequal_slices_keep_millimetres() -> None:
     positions = GRID.positions_lps.copy()
     positions[10:, 2] += 30.0
-    grid = Grid(GRID.shape_kij, positions, GRID.step_i_lps, GRID.step_j_lps)
+    grid = Grid(
+        shape_kij=GRID.shape_kij,
+        positions_lps=positions,
+        step_i_lps=GRID.step_i_lps,
+        step_j_lps=GRID.step_j_lps,
+    )
     hu = np.broadcast_to(np.arange(20, dtype=np.int16)[:, None, None], grid.shape_kij)
     plane = cut_plane(Volume(hu, grid), 1, 0, {})
     assert plane.hu.shape[0] * plane.spacing_mm[0] == pytest.approx(20 * 3 + 30, abs=1.5)
@@ -179,15 +194,19 @@ def test_cuts_through_unequal_slices_keep_millimetres() -> None:
 
 def test_the_view_is_cropped_to_the_body() -> None:
     mask = box_mask(slice(10, 20), slice(20, 50))
-    assert view_of(mask, (2.0, 1.0), margin_mm=4) == View(8, 22, 16, 54)
-    assert view_of(np.zeros((5, 6), bool), (1.0, 1.0)) == View(0, 5, 0, 6)
-    picture = overlay_panels(slice_plane(volume(), 0, {}), [RED], view=View(8, 22, 16, 54), panel_px=380)
+    assert view_of(mask, (2.0, 1.0), margin_mm=4) == View(top=8, bottom=22, left=16, right=54)
+    assert view_of(np.zeros((5, 6), bool), (1.0, 1.0)) == View(top=0, bottom=5, left=0, right=6)
+    picture = overlay_panels(
+        slice_plane(volume(), 0, {}), [RED], view=View(top=8, bottom=22, left=16, right=54), panel_px=380
+    )
     assert picture.width == 3 * 380 + 8
 
 
 def test_a_montage_has_all_tiles_notes_and_legend() -> None:
     polygons = {"Red": mask_to_polygons(box_mask(slice(5, 15), slice(5, 20)), holes="separate")}
-    planes = [(slice_plane(volume(), k, polygons), View(0, 40, 0, 60)) for k in range(5)]
+    planes = [
+        (slice_plane(volume(), k, polygons), View(top=0, bottom=40, left=0, right=60)) for k in range(5)
+    ]
     picture = montage(planes, [RED, BLUE], title="Patient", notes=["Blue is empty"], columns=4, tile_px=200)
     assert picture.width == 800 and picture.height > 400
     assert colored(picture, BLUE.color).sum() > 100, "the legend names ROIs without contours too"

@@ -56,4 +56,6 @@ def test_wrong_shapes_and_names_are_refused() -> None:
     with pytest.raises(InputError, match="No such ROI"):
         Structures.empty(GRID, ["A"]).mask("B")
     with pytest.raises(InputError, match="unique"):
-        Structures(np.zeros(GRID.shape_kij, np.uint8), GRID, ("A", "A"), (True, True))
+        Structures(
+            bits=np.zeros(GRID.shape_kij, np.uint8), grid=GRID, names=("A", "A"), presence=(True, True)
+        )

@@ -13,7 +13,7 @@ from contour_ai.anonymisation.data_set import Cleaner
 from contour_ai.anonymisation.identity import Identity
 from contour_ai.anonymisation.key import Key, read_key, write_key
 from contour_ai.anonymisation.options import Keep
-from contour_ai.anonymisation.proof import Copied, prove
+from contour_ai.anonymisation.proof import CopiedFile, prove
 from contour_ai.dicom.archive import Archive, scan
 from contour_ai.dicom.header import UNREADABLE, damaged, read_data_set, read_header
 from contour_ai.dicom.values import text
@@ -217,7 +217,7 @@ def _identity(paths: Iterable[Path]) -> Identity:
     return identity
 
 
-def _copy(patient: _Patient, cleaner: Cleaner, folder: Path, on_progress: OnProgress) -> Iterable[Copied]:
+def _copy(patient: _Patient, cleaner: Cleaner, folder: Path, on_progress: OnProgress) -> Iterable[CopiedFile]:
     """Writes the cleaned copies under new names; the old ones may name the patient."""
     targets: list[tuple[Path, Path]] = []
     for number, series in enumerate(patient.ct, start=1):
@@ -234,8 +234,8 @@ def _copy(patient: _Patient, cleaner: Cleaner, folder: Path, on_progress: OnProg
             data_set.save_as(target, enforce_file_format=True)
         except UNREADABLE as error:
             raise damaged(source, error) from error
-        on_progress(ProgressEvent("copying", done, len(targets)))
-        yield Copied(source, target)
+        on_progress(ProgressEvent(stage="copying", done=done, total=len(targets)))
+        yield CopiedFile(source, target)
 
 
 def _complete_meta(data_set: FileDataset) -> None:

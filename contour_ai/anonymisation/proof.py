@@ -29,7 +29,7 @@ SHORTEST_AMONG_DIGITS = 12
 
 
 @dataclass(frozen=True)
-class Copied:
+class CopiedFile:
     """A file and its copy."""
 
     source: Path
@@ -44,7 +44,7 @@ class Proof:
     notes: tuple[str, ...]
 
 
-def prove(copied: Sequence[Copied], identity: Identity, on_progress: OnProgress) -> Proof:
+def prove(copied: Sequence[CopiedFile], identity: Identity, on_progress: OnProgress) -> Proof:
     """Compares copies with their originals and searches them.
 
     Raises:
@@ -56,7 +56,7 @@ def prove(copied: Sequence[Copied], identity: Identity, on_progress: OnProgress)
             _prove_one(one, identity, kept_names)
         except UNREADABLE as error:
             raise damaged(one.source, error) from error
-        on_progress(ProgressEvent("proving", done, len(copied)))
+        on_progress(ProgressEvent(stage="proving", done=done, total=len(copied)))
     rois, notes = _compare_voxels(copied)
     anatomical = sorted(w for w in identity.words if _is_anatomical(w, kept_names))
     if anatomical:
@@ -66,7 +66,7 @@ def prove(copied: Sequence[Copied], identity: Identity, on_progress: OnProgress)
     return Proof(rois, tuple(notes))
 
 
-def _prove_one(one: Copied, identity: Identity, kept_names: set[str]) -> None:
+def _prove_one(one: CopiedFile, identity: Identity, kept_names: set[str]) -> None:
     """Compares and searches one copy; adds its ROI names to `kept_names`."""
     original, copy = read_data_set(one.source), read_data_set(one.copy)
     if PIXELS in original and original[PIXELS].value != copy[PIXELS].value:
@@ -97,7 +97,7 @@ def _is_anatomical(word: str, names: set[str]) -> bool:
     return any(folded in name.casefold() and is_anatomical(name) for name in names)
 
 
-def _search(one: Copied, copy: Dataset, identity: Identity, names: set[str]) -> None:
+def _search(one: CopiedFile, copy: Dataset, identity: Identity, names: set[str]) -> None:
     whole = one.copy.read_bytes().lower()
     without_pixels = whole.replace(bytes(copy[PIXELS].value).lower(), b"") if PIXELS in copy else whole
     terms = _technical_terms(copy)
@@ -151,7 +151,7 @@ def _texts(data_set: Dataset) -> str:
     return "\n".join(parts)
 
 
-def _compare_voxels(copied: Sequence[Copied]) -> tuple[int, list[str]]:
+def _compare_voxels(copied: Sequence[CopiedFile]) -> tuple[int, list[str]]:
     """Reads every structure set on its CT, in the original and in the copy."""
     copies = {one.source: one.copy for one in copied}
     compared, notes = 0, []
@@ -204,5 +204,5 @@ def _silent(note: object) -> None:
     """What is odd in the original is odd in the copy; other commands say it."""
 
 
-def _differs(one: Copied, what: str) -> VerificationError:
+def _differs(one: CopiedFile, what: str) -> VerificationError:
     return VerificationError("A copy is not equal to its original.", where=one.source, found=what)

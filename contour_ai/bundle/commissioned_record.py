@@ -11,7 +11,7 @@ from pathlib import Path
 from contour_ai.bundle.description import ModelBundle
 from contour_ai.errors import ConfigError
 from contour_ai.files import atomic_file, private_folder, write_text
-from contour_ai.settings import from_mapping, to_mapping
+from contour_ai.settings import read_record, to_mapping
 
 logger = logging.getLogger(__name__)
 RECORDS_VARIABLE = "CONTOUR_AI_RECORDS"
@@ -79,11 +79,7 @@ def record_of(bundle: ModelBundle) -> CommissionedRecord | None:
     path = records_folder() / f"{bundle.inference_fingerprint}.json"
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError("The record of a commissioning cannot be read.", where=path, found=error) from error
-    record = from_mapping(CommissionedRecord, content, where=path)
+    record = read_record(CommissionedRecord, path, "The record of a commissioning")
     return record if record.fingerprint == bundle.inference_fingerprint else None
 
 

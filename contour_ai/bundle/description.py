@@ -33,7 +33,7 @@ WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "MODEL_CARD.md"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InferenceSettings:
     """How the network is run over a patient."""
 
@@ -58,7 +58,7 @@ class InferenceSettings:
         return voxels if voxels <= self.max_voxels else voxels / (1 - self.overlap) ** 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiPostprocess:
     """What is done to one ROI's prediction."""
 
@@ -89,7 +89,7 @@ class RoiPostprocess:
         return math.log(self.threshold / (1 - self.threshold))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiCalibration:
     """What was found about one ROI's probabilities on patients held back from the training."""
 
@@ -108,7 +108,7 @@ class RoiCalibration:
             raise ConfigError("A temperature must be positive.", found=self.temperature)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelBundle:
     """One model: what it is, what it was made from, and where its weights lie."""
 

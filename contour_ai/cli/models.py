@@ -168,11 +168,11 @@ def _of_archive(function: Callable[[str, Path, CalibrationOptions], None]) -> Ca
 
         mapped = roi_map or of_run("roi-map.yaml")
         options = CalibrationOptions(
-            None if mapped is None else RoiMap.load(mapped),
-            of_run("splits.json"),
-            cache_dir or of_run("cache"),
-            device,
-            load_config(of_run("config.yaml")).data.structure_set,
+            roi_map=None if mapped is None else RoiMap.load(mapped),
+            splits=of_run("splits.json"),
+            cache_dir=cache_dir or of_run("cache"),
+            device=device,
+            structure_set=load_config(of_run("config.yaml")).data.structure_set,
         )
         function(name, data_dir, options)
 

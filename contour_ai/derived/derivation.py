@@ -24,7 +24,7 @@ EXTERNAL = "EXTERNAL"
 """The type of the outline of the body; its name differs (Body, External, Skin)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DerivedRoi:
     """A result: what is written of it, and of what it was made."""
 
@@ -36,8 +36,8 @@ class DerivedRoi:
     """ROIs of the structure set that it was made of."""
 
 
-@dataclass(frozen=True, eq=False)
-class Sources:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SourceRois:
     """The ROIs that there are, each worked out when it is first asked for.
 
     Args:
@@ -55,12 +55,16 @@ class Sources:
     @classmethod
     def of_regions(
         cls, grid: Grid, regions: Mapping[str, Region], withheld: Mapping[str, str] | None = None
-    ) -> Sources:
+    ) -> SourceRois:
         """From contours that are there already."""
-        return cls(grid, {n: (lambda r=r: r) for n, r in regions.items()}, {}, withheld or {})  # type: ignore[misc]
+        return cls(
+            grid=grid,
+            regions={n: (lambda r=r: r) for n, r in regions.items()},  # type: ignore[misc]
+            withheld=withheld or {},
+        )
 
 
-def derive_rois(recipe: Recipe, sources: Sources, on_note: OnNote) -> list[DerivedRoi]:
+def derive_rois(recipe: Recipe, sources: SourceRois, on_note: OnNote) -> list[DerivedRoi]:
     """The structures of a recipe, in its order; those it keeps first.
 
     Args:
@@ -88,7 +92,7 @@ class _Task:
 
 
 class _Derivation:
-    def __init__(self, recipe: Recipe, sources: Sources, on_note: OnNote) -> None:
+    def __init__(self, recipe: Recipe, sources: SourceRois, on_note: OnNote) -> None:
         self.recipe, self.sources, self.note = recipe, sources, on_note
         self.regions: dict[str, Region] = {}
         self.made: dict[str, DerivedRoi | None] = {}
@@ -193,7 +197,9 @@ class _Derivation:
             if region.is_empty:
                 self._say(f"ROI {name} has no contours on this CT and is not kept")
                 continue
-            yield DerivedRoi(self._info(name), region, "as in the structure set", (name,))
+            yield DerivedRoi(
+                info=self._info(name), region=region, description="as in the structure set", sources=(name,)
+            )
 
     def _make(self, name: str) -> DerivedRoi | None:
         """A structure, made once; None where it could not be."""
@@ -238,7 +244,9 @@ class _Derivation:
             self._cannot(task.entry, task.name, f"nothing is left of it ({'; '.join(words)})")
             return None
         sources = tuple(dict.fromkeys(s for n in used for s in self._origins(n)))
-        return DerivedRoi(self._styled(task), region, "; ".join(words), sources)
+        return DerivedRoi(
+            info=self._styled(task), region=region, description="; ".join(words), sources=sources
+        )
 
     def _regions(self, task: _Task, wanted: Sequence[str], *, needed: bool) -> list[tuple[str, Region]]:
         """The ROIs that names stand for, but for those that are missing, each of which is said once."""
@@ -351,7 +359,12 @@ class _Derivation:
         color = info.color
         if entry.color is not None:
             color = (int(entry.color[1:3], 16), int(entry.color[3:5], 16), int(entry.color[5:7], 16))
-        return RoiInfo(task.name, color, entry.type or info.interpreted_type, info.mirror)
+        return RoiInfo(
+            name=task.name,
+            color=color,
+            interpreted_type=entry.type or info.interpreted_type,
+            mirror=info.mirror,
+        )
 
     def _info(self, name: str) -> RoiInfo:
         return self.sources.infos.get(name) or roi_info(name)

@@ -106,7 +106,7 @@ def overlapping_acquisitions(slices: Sequence[Slice]) -> list[Acquisition]:
 # -- groups --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Group:
     """Slices with one value of what tells acquisitions apart; `places` are their numbers in the series."""
 
@@ -118,10 +118,10 @@ class _Group:
     def joined(self, other: _Group) -> _Group:
         value = self.value if self.value == other.value else f"{self.value.split(' to ')[0]} to {other.value}"
         return _Group(
-            self.name,
-            value,
-            (*self.places, *other.places),
-            np.concatenate([self.heights, other.heights]),
+            name=self.name,
+            value=value,
+            places=(*self.places, *other.places),
+            heights=np.concatenate([self.heights, other.heights]),
         )
 
 
@@ -149,7 +149,12 @@ def _groups(
     for n, one in enumerate(slices):
         places.setdefault(value_of(one), []).append(n)
     return [
-        _Group(name, " / ".join(v or "none" for v in value), tuple(places[value]), heights[places[value]])
+        _Group(
+            name=name,
+            value=" / ".join(v or "none" for v in value),
+            places=tuple(places[value]),
+            heights=heights[places[value]],
+        )
         for value in sorted(places, key=lambda value: [_order(v) for v in value])
     ]
 

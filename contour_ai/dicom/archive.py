@@ -76,7 +76,7 @@ class CTSeriesFiles:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Archive:
     """What lies in a folder."""
 
@@ -186,7 +186,9 @@ def scan(
         index.keep_only(looked, [paths] if isinstance(paths, Path) else paths)
     for one in listed:
         for folder, reason in one.closed:
-            looked[folder] = SkippedFile(folder, f"This folder cannot be opened ({reason}).", is_dicom=True)
+            looked[folder] = SkippedFile(
+                path=folder, reason=f"This folder cannot be opened ({reason}).", is_dicom=True
+            )
     return _sorted_out(looked.values(), dict.fromkeys(passed_over))
 
 
@@ -201,7 +203,7 @@ def _look_at(
         for group in pool.map(partial(_look_at_group, index=index), groups):
             found.update(group)
             if len(found) % 64 < FILES_AT_ONCE or len(found) == len(files):
-                on_progress(ProgressEvent(stage, len(found), len(files)))
+                on_progress(ProgressEvent(stage=stage, done=len(found), total=len(files)))
     return found
 
 
@@ -241,7 +243,13 @@ def _sorted_out(looked: Iterable[Looked], results: Iterable[Path]) -> Archive:
     others += copies
     _warn_of_damaged(skipped)
     series = _joined([_series(slices[key]) for key in sorted(slices)])
-    return Archive(tuple(series), tuple(structure_sets), tuple(others), tuple(skipped), tuple(results))
+    return Archive(
+        ct_series=tuple(series),
+        structure_sets=tuple(structure_sets),
+        others=tuple(others),
+        skipped=tuple(skipped),
+        results=tuple(results),
+    )
 
 
 # -- files and series ------------------------------------------------------------------------------------------
@@ -261,7 +269,14 @@ def _without_copies(
             kept.append(one)
             same_uid.append(one)
         else:
-            copies.append(OtherFile(one.path, COPY, one.series_instance_uid, one.patient_id))
+            copies.append(
+                OtherFile(
+                    path=one.path,
+                    kind=COPY,
+                    series_instance_uid=one.series_instance_uid,
+                    patient_id=one.patient_id,
+                )
+            )
     return kept, copies
 
 

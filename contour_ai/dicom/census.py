@@ -102,7 +102,8 @@ class Census:
             if roi.roi is not None:
                 rois.setdefault(roi.roi, []).append(entry_for(roi.name))
         return RoiMap(
-            {roi: tuple(names) for roi, names in rois.items()}, tuple(r.text for r in self.ignore_rules())
+            rois={roi: tuple(names) for roi, names in rois.items()},
+            ignore=tuple(r.text for r in self.ignore_rules()),
         )
 
     def structure_sets_of(self, names: Iterable[str]) -> int:
@@ -111,7 +112,7 @@ class Census:
         return sum(roi.structure_sets for roi in self.rois if roi.name.casefold() in wanted)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Tally:
     spellings: Counter[str] = field(default_factory=Counter)
     patients: set[str] = field(default_factory=set)
@@ -155,7 +156,7 @@ def count_rois(data_dir: Path, *, volumes: bool = True, on_progress: OnProgress 
             problems += more
             for name, here in found:
                 tallies.setdefault(name.strip().casefold(), _Tally()).occurrences.append(here)
-            on_progress(ProgressEvent("measuring ROIs", done, len(contoured)))
+            on_progress(ProgressEvent(stage="measuring ROIs", done=done, total=len(contoured)))
     without = sorted({_patient(p) for p in patients} - {_patient(p) for p in contoured})
     rois, remarks = told_apart(_sorted(tallies))
     return Census(

@@ -80,7 +80,7 @@ DEFAULT_ENCODING = "iso8859"
 DAMAGED = "\N{REPLACEMENT CHARACTER}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Checked:
     path: Path
     dataset: Dataset
@@ -97,7 +97,7 @@ def check_structure_set(
         InputError: the file is no DICOM file or no structure set at all.
     """
     path = Path(path)
-    checked = _Checked(path, _opened(path), ct, load_profile(profile))
+    checked = _Checked(path=path, dataset=_opened(path), ct=ct, profile=load_profile(profile))
     findings: list[Finding] = []
     for rule in RULES:
         try:

@@ -46,7 +46,7 @@ KEYWORDS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StructureSetFile:
     """An RTSTRUCT file: whose it is, what it refers to, and which ROIs it names."""
 
@@ -68,7 +68,7 @@ class StructureSetFile:
         return f'{self.path}: "{self.label}", {self.created or "no date"}, {len(self.roi_names)} ROIs'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OtherFile:
     """A DICOM file that is neither a CT slice nor a structure set."""
 
@@ -78,7 +78,7 @@ class OtherFile:
     patient_id: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SkippedFile:
     """A file or folder that was left out, and why."""
 
@@ -118,17 +118,23 @@ def look(path: Path) -> Looked:
     except InputError as error:
         if error.what == NOT_DICOM:
             return _foreign(path)
-        return SkippedFile(path, error.what + (f" {error.found}" if error.found else ""), _meant(path, error))
+        return SkippedFile(
+            path=path,
+            reason=error.what + (f" {error.found}" if error.found else ""),
+            is_dicom=_meant(path, error),
+        )
     except UNREADABLE as error:  # values are converted when they are first asked for
-        return SkippedFile(path, f"This DICOM file is damaged. {error}", True)
+        return SkippedFile(path=path, reason=f"This DICOM file is damaged. {error}", is_dicom=True)
 
 
 def _foreign(path: Path) -> SkippedFile:
     """A file without DICOM's marks: by name and content another kind of file, or a slice that was overwritten."""
     kind = foreign_kind(path)
     if kind is OTHER:
-        return SkippedFile(path, NOT_DICOM, looks_like_dicom(path))
-    return SkippedFile(path, f"This is a {kind.name}, no DICOM file.", kind is GZIP_DICOM, kind)
+        return SkippedFile(path=path, reason=NOT_DICOM, is_dicom=looks_like_dicom(path))
+    return SkippedFile(
+        path=path, reason=f"This is a {kind.name}, no DICOM file.", is_dicom=kind is GZIP_DICOM, kind=kind
+    )
 
 
 def _meant(path: Path, error: InputError) -> bool:
@@ -143,7 +149,9 @@ def _classify(path: Path, header: Dataset) -> Looked:
     if sop_class == MediaStorageDirectoryStorage:
         return _other(path, header, DICOMDIR)
     if not sop_class and not modality:
-        return SkippedFile(path, "It has neither SOP class nor modality; it may be cut short.", True)
+        return SkippedFile(
+            path=path, reason="It has neither SOP class nor modality; it may be cut short.", is_dicom=True
+        )
     if sop_class == RTStructureSetStorage or (not sop_class and modality == "RTSTRUCT"):
         return _structure_set(path, header)
     if sop_class in CT_CLASSES or (not sop_class and modality == "CT"):
@@ -156,7 +164,12 @@ def _classify(path: Path, header: Dataset) -> Looked:
 
 
 def _other(path: Path, header: Dataset, kind: str) -> OtherFile:
-    return OtherFile(path, kind, text(header, "SeriesInstanceUID"), text(header, "PatientID"))
+    return OtherFile(
+        path=path,
+        kind=kind,
+        series_instance_uid=text(header, "SeriesInstanceUID"),
+        patient_id=text(header, "PatientID"),
+    )
 
 
 def _slice(path: Path, header: Dataset) -> SliceFile:
@@ -190,17 +203,17 @@ def _structure_set(path: Path, header: Dataset) -> StructureSetFile:
         text(header, "FrameOfReferenceUID"),
     )
     return StructureSetFile(
-        path,
-        text(header, "SOPInstanceUID"),
-        text(header, "SeriesInstanceUID"),
-        text(header, "StudyInstanceUID"),
-        text(header, "PatientID"),
-        _unique(uids),
-        _unique(text(series, "SeriesInstanceUID") for series in named_series),
-        _unique(sops) or _contour_image_uids(path),
-        text(header, "StructureSetLabel"),
-        tuple(text(roi, "ROIName") for roi in rois),
-        f"{text(header, 'StructureSetDate')} {text(header, 'StructureSetTime')}".strip(),
+        path=path,
+        sop_instance_uid=text(header, "SOPInstanceUID"),
+        series_instance_uid=text(header, "SeriesInstanceUID"),
+        study_instance_uid=text(header, "StudyInstanceUID"),
+        patient_id=text(header, "PatientID"),
+        frame_of_reference_uids=_unique(uids),
+        referenced_series_uids=_unique(text(series, "SeriesInstanceUID") for series in named_series),
+        referenced_sop_uids=_unique(sops) or _contour_image_uids(path),
+        label=text(header, "StructureSetLabel"),
+        roi_names=tuple(text(roi, "ROIName") for roi in rois),
+        created=f"{text(header, 'StructureSetDate')} {text(header, 'StructureSetTime')}".strip(),
     )
 
 

@@ -27,7 +27,7 @@ from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.volume import Volume
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CTSeries:
     """A CT series, slices in the order of `grid`: k ascends along the slice normal.
 
@@ -122,16 +122,16 @@ def read_ct(
     )
     series = [s.series_instance_uid for s in slices]
     return CTSeries(
-        grid,
-        volume,
-        convertible(read_header(slices[0].path), keep=FROM_CT),
-        slices[0].sop_class_uid,
-        tuple(s.sop_instance_uid for s in slices),
-        tuple(s.path for s in slices),
-        tuple(s.frame for s in slices if s.frame is not None),
-        gaps,
-        notes,
-        tuple(series) if len(set(series)) > 1 else (),
+        grid=grid,
+        volume=volume,
+        header=convertible(read_header(slices[0].path), keep=FROM_CT),
+        sop_class_uid=slices[0].sop_class_uid,
+        sop_instance_uids=tuple(s.sop_instance_uid for s in slices),
+        paths=tuple(s.path for s in slices),
+        frame_numbers=tuple(s.frame for s in slices if s.frame is not None),
+        gaps=gaps,
+        notes=notes,
+        series_instance_uids=tuple(series) if len(set(series)) > 1 else (),
     )
 
 
@@ -153,7 +153,7 @@ def refuse_missing_slices(ct: CTSeries) -> None:
 
 
 def _progress(on_progress: OnProgress, stage: str, total: int) -> Callable[[int], None]:
-    return lambda done: on_progress(ProgressEvent(stage, done, total))
+    return lambda done: on_progress(ProgressEvent(stage=stage, done=done, total=total))
 
 
 def _notes(slices: Sequence[Slice], grid: Grid, gaps: Sequence[Gap]) -> list[str]:

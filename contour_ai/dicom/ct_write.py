@@ -28,7 +28,7 @@ USUAL_INTERCEPT = -1024
 """Stored 0 is air, as scanners write it; 0 is used where that would not fit 16 bits."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PatientIdentity:
     """Who and when: the patient and study attributes of a series. Dates as YYYYMMDD, times as HHMMSS."""
 

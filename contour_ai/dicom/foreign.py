@@ -16,7 +16,7 @@ UID_NAME = re.compile(r"[\d.]{8,}")
 SYSTEM_NAMES = frozenset({".ds_store", "thumbs.db", "desktop.ini", "dicomdir"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ForeignKind:
     """A format that lies in patient folders; `fix` is what to do where it was meant as input."""
 
@@ -27,22 +27,34 @@ class ForeignKind:
     """Whether there is, or may be, DICOM inside."""
 
 
-ZIP = ForeignKind("zip archive", "zip archives", UNPACK, True)
-TAR = ForeignKind("tar archive", "tar archives", UNPACK, True)
-SEVEN_ZIP = ForeignKind("7z archive", "7z archives", UNPACK, True)
-RAR = ForeignKind("rar archive", "rar archives", UNPACK, True)
-GZIP = ForeignKind("gzip file", "gzip files", "unpack it (gunzip)", True)
-GZIP_TAR = ForeignKind("gzipped tar archive", "gzipped tar archives", UNPACK, True)
-GZIP_DICOM = ForeignKind("gzipped DICOM file", "gzipped DICOM files", "unpack them (gunzip *.gz)", True)
-PACKED = ForeignKind("compressed file (bzip2 or xz)", "compressed files (bzip2 or xz)", "unpack it", True)
-NIFTI = ForeignKind("NIfTI file", "NIfTI files", NO_CT)
-NRRD = ForeignKind("NRRD file", "NRRD files", NO_CT)
-META_IMAGE = ForeignKind("MetaImage file", "MetaImage files", NO_CT)
-NUMPY = ForeignKind("NumPy file", "NumPy files", NO_CT)
-MINC = ForeignKind("HDF5 or MINC file", "HDF5 or MINC files", NO_CT)
-PICTURE = ForeignKind("picture", "pictures", NO_CT)
-PDF = ForeignKind("PDF document", "PDF documents", NO_CT)
-OTHER = ForeignKind("other file", "other files", "")
+ZIP = ForeignKind(name="zip archive", several="zip archives", fix=UNPACK, holds_dicom=True)
+TAR = ForeignKind(name="tar archive", several="tar archives", fix=UNPACK, holds_dicom=True)
+SEVEN_ZIP = ForeignKind(name="7z archive", several="7z archives", fix=UNPACK, holds_dicom=True)
+RAR = ForeignKind(name="rar archive", several="rar archives", fix=UNPACK, holds_dicom=True)
+GZIP = ForeignKind(name="gzip file", several="gzip files", fix="unpack it (gunzip)", holds_dicom=True)
+GZIP_TAR = ForeignKind(
+    name="gzipped tar archive", several="gzipped tar archives", fix=UNPACK, holds_dicom=True
+)
+GZIP_DICOM = ForeignKind(
+    name="gzipped DICOM file",
+    several="gzipped DICOM files",
+    fix="unpack them (gunzip *.gz)",
+    holds_dicom=True,
+)
+PACKED = ForeignKind(
+    name="compressed file (bzip2 or xz)",
+    several="compressed files (bzip2 or xz)",
+    fix="unpack it",
+    holds_dicom=True,
+)
+NIFTI = ForeignKind(name="NIfTI file", several="NIfTI files", fix=NO_CT)
+NRRD = ForeignKind(name="NRRD file", several="NRRD files", fix=NO_CT)
+META_IMAGE = ForeignKind(name="MetaImage file", several="MetaImage files", fix=NO_CT)
+NUMPY = ForeignKind(name="NumPy file", several="NumPy files", fix=NO_CT)
+MINC = ForeignKind(name="HDF5 or MINC file", several="HDF5 or MINC files", fix=NO_CT)
+PICTURE = ForeignKind(name="picture", several="pictures", fix=NO_CT)
+PDF = ForeignKind(name="PDF document", several="PDF documents", fix=NO_CT)
+OTHER = ForeignKind(name="other file", several="other files", fix="")
 
 
 def foreign_kind(path: Path) -> ForeignKind:

@@ -36,7 +36,7 @@ class Problem:
     fix: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiReport:
     """A ROI of a structure set. `slices` and `volume_cm3` are those on the CT; None where it cannot be read."""
 
@@ -56,7 +56,7 @@ class StructureSetReport:
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SeriesReport:
     """A CT series; `ct` is without its pixels, None where the series cannot be used."""
 
@@ -99,7 +99,7 @@ def inspect(path: Path, on_progress: OnProgress = no_progress) -> Inspection:
     reports = []
     for done, patient in enumerate(patients, start=1):
         reports.append(_series(patient))
-        on_progress(ProgressEvent("reading series", done, len(patients)))
+        on_progress(ProgressEvent(stage="reading series", done=done, total=len(patients)))
     return Inspection(archive, tuple(reports), tuple(_folder_problems(archive)))
 
 
@@ -136,7 +136,7 @@ def _series(patient: PatientFiles) -> SeriesReport:
             )
         )
     reports = tuple(_structure_set_or_why(file, ct) for file in patient.structure_sets)
-    return SeriesReport(patient.ct, ct, reports, tuple(problems))
+    return SeriesReport(files=patient.ct, ct=ct, structure_sets=reports, problems=tuple(problems))
 
 
 def _structure_set_or_why(file: StructureSetFile, ct: CTSeries | None) -> StructureSetReport:
@@ -156,7 +156,15 @@ def _structure_set(file: StructureSetFile, ct: CTSeries | None) -> StructureSetR
         if ct is not None:
             slices, volume_cm3, more = roi_on_ct(roi, ct)
             notes += more
-        rois.append(RoiReport(roi.name, tg263_name(roi.name), len(roi.contours), slices, volume_cm3))
+        rois.append(
+            RoiReport(
+                name=roi.name,
+                tg263_name=tg263_name(roi.name),
+                contours=len(roi.contours),
+                slices=slices,
+                volume_cm3=volume_cm3,
+            )
+        )
     return StructureSetReport(file, tuple(rois), tuple(Problem(f"{file.path.name}: {n}") for n in notes))
 
 
@@ -202,7 +210,7 @@ def _advice(structure_set: StructureSetFile, series: Sequence[CTSeriesFiles]) ->
 
 def _why_of_none(structure_set: StructureSetFile, series: Sequence[CTSeriesFiles]) -> str | None:
     """Why a structure set belongs to none of the series; None where it belongs to one."""
-    alone = Archive(tuple(series), (structure_set,), (), ())
+    alone = Archive(ct_series=tuple(series), structure_sets=(structure_set,), others=(), skipped=())
     if any(p.structure_sets for p in pair(alone)):
         return None
     if not series:

@@ -18,7 +18,7 @@ LONGEST_ROI_NAME = 64
 LONGEST_LABEL = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """The limits of an importing system; every field is a key of a profile file."""
 

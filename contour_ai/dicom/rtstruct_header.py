@@ -49,7 +49,7 @@ TYPE_2 = (
 """Attributes that must be present, empty where unknown (DICOM PS3.3 A.19)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Where a structure set comes from, so that a file can be traced years later.
 

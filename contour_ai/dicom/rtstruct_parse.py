@@ -247,7 +247,7 @@ def _frames(dataset: Dataset) -> tuple[ReferencedFrame, ...]:
 
 
 @dataclass
-class _Numbers:
+class _RoiNumbers:
     """The ROI numbers of a structure set, and which of them are not written as whole numbers."""
 
     notes: list[str]
@@ -268,7 +268,7 @@ class _Numbers:
 def _rois(
     dataset: Dataset, frames: tuple[ReferencedFrame, ...], notes: list[str]
 ) -> Iterator[RoiContoursRead]:
-    numbers = _Numbers(notes)
+    numbers = _RoiNumbers(notes)
     items = [(numbers.of(item, ROI_NUMBER), item) for item in dataset.get("StructureSetROISequence") or ()]
     counts = Counter(number for number, _ in items)
     contours = _contour_items(dataset, numbers, counts, notes)
@@ -306,7 +306,7 @@ def _rois(
 
 
 def _contour_items(
-    dataset: Dataset, numbers: _Numbers, counts: Counter[int | None], notes: list[str]
+    dataset: Dataset, numbers: _RoiNumbers, counts: Counter[int | None], notes: list[str]
 ) -> dict[int, list[Dataset]]:
     """The items of ROIContourSequence by ROI number; a second one counts where it is clear whose it is."""
     found: dict[int, list[Dataset]] = {}

@@ -75,7 +75,7 @@ def read_structures(
         for k, box, inside in filled_slices(slices, ct.grid.shape_kij[1:]):
             set_roi_voxels(bits[k][box], r, inside)
         presence.append(bool(slices))
-    return Structures(bits, ct.grid, wanted, tuple(presence))
+    return Structures(bits=bits, grid=ct.grid, names=wanted, presence=tuple(presence))
 
 
 def iter_masks(

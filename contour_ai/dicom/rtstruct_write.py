@@ -45,7 +45,7 @@ LONGEST_EXPLICIT_BYTES = 65534
 ROI_CONTOUR_SEQUENCE = 0x30060039
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiContours:
     """The contours of one ROI: {slice number k: (N, 2) polygons in slice coordinates (i, j)}."""
 
@@ -55,7 +55,7 @@ class RoiContours:
     algorithm: str = "AUTOMATIC"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WrittenStructureSet:
     """A structure set on disk; `names` is {name asked for: name in the file}."""
 
@@ -85,10 +85,10 @@ def contours_of_mask(
     own, outer = _starts(inner), _starts(box)
     offset = own[0] + outer[0], own[1] + outer[1], own[2] + outer[2]
     return RoiContours(
-        info,
-        _moved(stack_to_polygons(field_kij, outline=outline, holes=holes), offset),
-        description,
-        algorithm,
+        info=info,
+        slices=_moved(stack_to_polygons(field_kij, outline=outline, holes=holes), offset),
+        description=description,
+        algorithm=algorithm,
     )
 
 
@@ -103,7 +103,7 @@ def contours_of_level(
 ) -> RoiContours:
     """Contours along the zero level of a field (k, i, j), inside where it is above zero; `box` places it on the CT."""
     contours = _moved(stack_to_polygons(np.asarray(level), holes=holes), _starts(box))
-    return RoiContours(info, contours, description, algorithm)
+    return RoiContours(info=info, slices=contours, description=description, algorithm=algorithm)
 
 
 def cropped(mask: NDArray[np.bool_]) -> tuple[Box, NDArray[np.bool_]]:
@@ -175,7 +175,9 @@ def write_structure_set(
         if verify is not None:
             verify_structure_set(temporary, ct, verify, names, where=path)
             notes = (*notes, *check_written(temporary, ct, patient, profile=limits, where=path))
-    return WrittenStructureSet(path, str(dataset.SOPInstanceUID), names, notes)
+    return WrittenStructureSet(
+        path=path, sop_instance_uid=str(dataset.SOPInstanceUID), names=names, notes=notes
+    )
 
 
 def write_structures(
@@ -289,7 +291,7 @@ def _notes(profile: Profile, names: Mapping[str, str], longest: int) -> tuple[st
 # -- encoding ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _EncodedRoi:
     """A ROI with its contours as text."""
 
@@ -308,7 +310,12 @@ class _EncodedRoi:
                 found=sorted(roi.slices),
                 expected=f"0 to {depth - 1}",
             )
-        return cls(roi.info, roi.description, roi.algorithm, tuple(text(roi.slices)))
+        return cls(
+            info=roi.info,
+            description=roi.description,
+            algorithm=roi.algorithm,
+            contours=tuple(text(roi.slices)),
+        )
 
 
 def _add_rois(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contour_ai.dicom.seg_read import Frame, ReadSegment, ReadSegmentation
+from contour_ai.dicom.seg_read import ReadSegment, ReadSegmentation, SegFrame
 from contour_ai.errors import GeometryError, InputError
 from contour_ai.grid import Grid
 
@@ -74,7 +74,7 @@ def _exact(segment: ReadSegment, grid: Grid) -> NDArray[np.bool_] | None:
     return mask
 
 
-def _start(frame: Frame, grid: Grid) -> tuple[int, int, int] | None:
+def _start(frame: SegFrame, grid: Grid) -> tuple[int, int, int] | None:
     """The voxel of the grid at which a frame begins; None where it lies otherwise, or reaches beyond the grid."""
     rows, columns = frame.inside.shape
     right = frame.position_lps + (columns - 1) * frame.step_j_lps

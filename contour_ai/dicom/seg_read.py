@@ -24,7 +24,7 @@ INSIDE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Frame:
+class SegFrame:
     """One frame of a segment.
 
     Args:
@@ -45,7 +45,7 @@ class ReadSegment:
 
     number: int
     name: str
-    frames: tuple[Frame, ...]
+    frames: tuple[SegFrame, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,7 +109,7 @@ def _parsed(path: Path, data_set: Dataset) -> ReadSegmentation:
             where=path,
             fix="export it again from its program",
         )
-    collected: dict[int, list[Frame]] = {}
+    collected: dict[int, list[SegFrame]] = {}
     for index, values in enumerate(_frames(path, data_set)):
         for number, inside in _segments_of_frame(path, data_set, index, values, label_map=kind == "LABELMAP"):
             if inside.any():
@@ -174,7 +174,7 @@ def _segments_of_frame(
     yield int(item.ReferencedSegmentNumber), values.astype(np.float32) >= INSIDE * largest
 
 
-def _frame(path: Path, data_set: Dataset, index: int, inside: NDArray[np.bool_]) -> Frame:
+def _frame(path: Path, data_set: Dataset, index: int, inside: NDArray[np.bool_]) -> SegFrame:
     """A frame cut to its voxels, at its place."""
     position = _group(data_set, index, "PlanePositionSequence")
     orientation = _group(data_set, index, "PlaneOrientationSequence")
@@ -191,7 +191,7 @@ def _frame(path: Path, data_set: Dataset, index: int, inside: NDArray[np.bool_])
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     origin = np.array(position.ImagePositionPatient, np.float64) + rows[0] * step_i + columns[0] * step_j
-    return Frame(inside=inside[box].copy(), position_lps=origin, step_i_lps=step_i, step_j_lps=step_j)
+    return SegFrame(inside=inside[box].copy(), position_lps=origin, step_i_lps=step_i, step_j_lps=step_j)
 
 
 def _group(data_set: Dataset, index: int, keyword: str) -> Dataset | None:

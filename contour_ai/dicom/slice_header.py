@@ -207,7 +207,7 @@ def _macros(group: Dataset) -> list[Dataset]:
 
 def _slice(path: Path, frame: int | None, header: Dataset, sources: Sequence[Dataset]) -> Slice:
     """One slice; values that may differ from frame to frame come from the first of `sources` that has them."""
-    reader = _Numbers(path, sources)
+    reader = _SliceNumbers(path, sources)
     x, y, z = reader.needed("ImagePositionPatient", 3)
     between_rows, between_columns = reader.needed("PixelSpacing", 2)
     one = Slice(
@@ -247,7 +247,7 @@ def is_compressed(header: Dataset) -> bool:
     return known is not None and known.is_transfer_syntax and known.is_compressed and not known.is_deflated
 
 
-def _time(reader: _Numbers) -> str:
+def _time(reader: _SliceNumbers) -> str:
     """When a slice was acquired, as text that sorts by time."""
     time = reader.word(*ACQUISITION_TIME)
     return time if len(time) > len("HHMMSS.FFFFFF") else f"{reader.word('AcquisitionDate')} {time}".strip()
@@ -261,7 +261,7 @@ def _uid(path: Path, header: Dataset, keyword: str) -> str:
     return uid
 
 
-class _Numbers:
+class _SliceNumbers:
     """The numbers of one slice, and which of them are not written as the standard wants them."""
 
     def __init__(self, path: Path, sources: Sequence[Dataset]) -> None:

@@ -166,7 +166,7 @@ def _instance_order(one: Slice) -> tuple[int, str, int]:
     return (number, str(one.path), one.frame or 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gap:
     """A place in a stack where `missing` slices are not there; `usual_mm` is the spacing everywhere else."""
 
@@ -196,7 +196,8 @@ def find_gaps(slices: Sequence[Slice]) -> tuple[Gap, ...]:
     widths = np.diff(heights)
     usual = float(np.median(np.delete(widths, list(missing))))
     return tuple(
-        Gap(slices[k], slices[k + 1], count, float(widths[k]), usual) for k, count in missing.items()
+        Gap(below=slices[k], above=slices[k + 1], missing=count, width_mm=float(widths[k]), usual_mm=usual)
+        for k, count in missing.items()
     )
 
 
@@ -231,10 +232,12 @@ def stack(slices: Sequence[Slice]) -> Grid:
     row, column = directions(slices[0])
     between_rows, between_columns = slices[0].pixel_spacing_mm
     return Grid(
-        (len(slices), slices[0].rows, slices[0].columns),
-        np.array([s.position_lps for s in slices]),
-        column * between_rows,
-        row * between_columns,
-        next((s.frame_of_reference_uid for s in slices if s.frame_of_reference_uid), ""),
+        shape_kij=(len(slices), slices[0].rows, slices[0].columns),
+        positions_lps=np.array([s.position_lps for s in slices]),
+        step_i_lps=column * between_rows,
+        step_j_lps=row * between_columns,
+        frame_of_reference_uid=next(
+            (s.frame_of_reference_uid for s in slices if s.frame_of_reference_uid), ""
+        ),
         slice_thickness_mm=slices[0].thickness_mm or 1.0,
     )

@@ -45,7 +45,10 @@ def decoding_error(sample: CompressedSample) -> str | None:
         ct_folder = Path(folder) / "ct"
         grid = Grid.axial(expected.shape, (3.0, 1.0, 1.0))
         write_ct(
-            ct_folder, Volume(expected, grid), PatientIdentity("doctor", "", "20000101"), uid_seed=sample.name
+            ct_folder,
+            Volume(expected, grid),
+            PatientIdentity(patient_id="doctor", patient_name="", study_date="20000101"),
+            uid_seed=sample.name,
         )
         for path in sorted(ct_folder.iterdir()):
             data_set = dcmread(path)

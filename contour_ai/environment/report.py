@@ -46,7 +46,7 @@ LEAST_FREE_GB = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class EnvironmentCheck:
     """What one check found.
 
     Args:
@@ -70,10 +70,10 @@ class Check:
 class EnvironmentReport:
     """All checks, in the order in which they are shown."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[EnvironmentCheck, ...]
 
     @property
-    def problems(self) -> tuple[Check, ...]:
+    def problems(self) -> tuple[EnvironmentCheck, ...]:
         """The checks that found something wrong."""
         return tuple(check for check in self.checks if check.outcome == "problem")
 
@@ -93,7 +93,7 @@ class EnvironmentReport:
 
 def examine_environment(out_dir: Path | None = None) -> EnvironmentReport:
     """Runs every check; `out_dir` is a folder in which results are to be written (default: the current one)."""
-    topics: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
+    topics: tuple[tuple[str, Callable[[], Iterator[EnvironmentCheck]]], ...] = (
         ("software", _software),
         ("packages", _packages),
         ("processor", _processor),
@@ -102,17 +102,19 @@ def examine_environment(out_dir: Path | None = None) -> EnvironmentReport:
         ("models", _models),
         ("folders", lambda: _folders(Path.cwd() if out_dir is None else out_dir)),
     )
-    checks: list[Check] = []
+    checks: list[EnvironmentCheck] = []
     for topic, run in topics:
         try:
             checks.extend(run())
         except Exception as error:  # noqa: BLE001 - a broken package may fail in any way; the page must still appear
             found = f"the check failed: {type(error).__name__}: {error}"
-            checks.append(Check(topic=topic, name=topic, outcome="problem", found=found, exit_status=4))
+            checks.append(
+                EnvironmentCheck(topic=topic, name=topic, outcome="problem", found=found, exit_status=4)
+            )
     return EnvironmentReport(tuple(checks))
 
 
-def _software() -> Iterator[Check]:
+def _software() -> Iterator[EnvironmentCheck]:
     yield _ok("software", "contour-ai", f"{__version__} in {_short(Path(__file__).parents[1])}")
     yield _ok("software", "Python", f"{platform.python_version()}, {_short(Path(sys.executable))}")
     yield _ok("software", "system", platform.platform())
@@ -120,11 +122,11 @@ def _software() -> Iterator[Check]:
     yield _ok("software", "console encoding", f"{encoding}; file names {sys.getfilesystemencoding()}")
 
 
-def _packages() -> Iterator[Check]:
+def _packages() -> Iterator[EnvironmentCheck]:
     for package in PACKAGES:
         version = _version(package)
         if version is None:
-            yield Check(
+            yield EnvironmentCheck(
                 topic="packages",
                 name=package,
                 outcome="problem",
@@ -139,10 +141,10 @@ def _packages() -> Iterator[Check]:
         found = f"lacks {', '.join(missing)}" if missing else "installed"
         fix = f'pip install "contour-ai[{extra}]", if it is wanted' if missing else ""
         outcome: Outcome = "note" if missing else "ok"
-        yield Check(topic="packages", name=f"extra {extra}", outcome=outcome, found=found, fix=fix)
+        yield EnvironmentCheck(topic="packages", name=f"extra {extra}", outcome=outcome, found=found, fix=fix)
 
 
-def _processor() -> Iterator[Check]:
+def _processor() -> Iterator[EnvironmentCheck]:
     import torch
 
     from contour_ai.inference import autocast_dtype
@@ -160,7 +162,7 @@ def _processor() -> Iterator[Check]:
     )
 
 
-def _gpu() -> Iterator[Check]:
+def _gpu() -> Iterator[EnvironmentCheck]:
     import torch
 
     if not torch.cuda.is_available():
@@ -169,7 +171,7 @@ def _gpu() -> Iterator[Check]:
             f"CUDA {built}" if built else "the CPU alone"
         )
         fix = "check the driver with nvidia-smi" if built else "for an NVIDIA GPU install torch for CUDA"
-        yield Check(topic="GPU", name="CUDA", outcome="note", found=found, fix=fix)
+        yield EnvironmentCheck(topic="GPU", name="CUDA", outcome="note", found=found, fix=fix)
         return
     from contour_ai.inference import autocast_dtype
 
@@ -184,7 +186,7 @@ def _gpu() -> Iterator[Check]:
         if works:
             yield _ok("GPU", name, found)
         else:
-            yield Check(
+            yield EnvironmentCheck(
                 topic="GPU",
                 name=name,
                 outcome="problem",
@@ -194,7 +196,7 @@ def _gpu() -> Iterator[Check]:
             )
 
 
-def _decoders() -> Iterator[Check]:
+def _decoders() -> Iterator[EnvironmentCheck]:
     from contour_ai.environment.decoders import compressed_samples, decoding_error
 
     for sample in compressed_samples():
@@ -202,7 +204,7 @@ def _decoders() -> Iterator[Check]:
         if error is None:
             yield _ok("decoders", sample.name, "a compressed CT was read exactly")
         else:
-            yield Check(
+            yield EnvironmentCheck(
                 topic="decoders",
                 name=sample.name,
                 outcome="problem",
@@ -212,7 +214,7 @@ def _decoders() -> Iterator[Check]:
             )
 
 
-def _models() -> Iterator[Check]:
+def _models() -> Iterator[EnvironmentCheck]:
     from contour_ai.bundle import DESCRIPTION_FILE, load_bundle, model_folders
     from contour_ai.errors import ContourAIError
 
@@ -227,7 +229,7 @@ def _models() -> Iterator[Check]:
         except ContourAIError as error:
             found = f"{error.what} {error.found or ''}".strip()
             fix = error.fix or "get the bundle again, as a whole"
-            yield Check(
+            yield EnvironmentCheck(
                 topic="models", name=folder.name, outcome="problem", found=found, fix=fix, exit_status=4
             )
             continue
@@ -238,7 +240,7 @@ def _models() -> Iterator[Check]:
             f"{bundle.version}, {bundle.kind}{default}, SHA-256 {bundle.weights_sha256[:16]}, {_short(folder)}",
         )
     if not folders:
-        yield Check(
+        yield EnvironmentCheck(
             topic="models",
             name="models",
             outcome="problem",
@@ -248,28 +250,32 @@ def _models() -> Iterator[Check]:
         )
 
 
-def _folders(out_dir: Path) -> Iterator[Check]:
+def _folders(out_dir: Path) -> Iterator[EnvironmentCheck]:
     yield _folder("temporary files", Path(tempfile.gettempdir()), "set TMPDIR to a folder with free space")
     yield _folder("results", out_dir, "choose a folder you may write to, with free space")
 
 
-def _folder(name: str, folder: Path, fix: str) -> Check:
+def _folder(name: str, folder: Path, fix: str) -> EnvironmentCheck:
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"contour-ai")
         free = shutil.disk_usage(folder).free / 1e9
     except OSError as error:
         found = f"{_short(folder)}: {error.strerror or error}"
-        return Check(topic="folders", name=name, outcome="problem", found=found, fix=fix, exit_status=2)
+        return EnvironmentCheck(
+            topic="folders", name=name, outcome="problem", found=found, fix=fix, exit_status=2
+        )
     found = f"{_short(folder)}, writable, {free:.1f} GB free"
     if free < LEAST_FREE_GB:
         found = f"{found} (a long CT with its pictures, or a training, wants {LEAST_FREE_GB:g} GB)"
-        return Check(topic="folders", name=name, outcome="problem", found=found, fix=fix, exit_status=2)
-    return Check(topic="folders", name=name, outcome="ok", found=found)
+        return EnvironmentCheck(
+            topic="folders", name=name, outcome="problem", found=found, fix=fix, exit_status=2
+        )
+    return EnvironmentCheck(topic="folders", name=name, outcome="ok", found=found)
 
 
-def _ok(topic: str, name: str, found: str) -> Check:
-    return Check(topic=topic, name=name, outcome="ok", found=found)
+def _ok(topic: str, name: str, found: str) -> EnvironmentCheck:
+    return EnvironmentCheck(topic=topic, name=name, outcome="ok", found=found)
 
 
 def _version(package: str) -> str | None:

@@ -28,7 +28,7 @@ COMPARISON = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FigureComparison:
     """One figure of one ROI over the patients that both sides were scored in.
 
@@ -101,8 +101,8 @@ def _compared(roi: str, figure: str, both: Sequence[tuple[RoiMetrics, RoiMetrics
     better = differences > 0 if HIGHER_IS_BETTER[figure] else differences < 0
     equal = differences == 0
     return FigureComparison(
-        roi,
-        figure,
+        roi=roi,
+        figure=figure,
         n=len(both),
         first_median=float(np.median(a)),
         second_median=float(np.median(b)),

@@ -14,7 +14,7 @@ OVERLAP_SHARE = 0.01
 """ROIs exclude each other where less of what is contoured lies in two of them: strokes that touch, no more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Accuracies:
     """Figures of a confusion matrix over background and ROIs; `i` is a class, `n_ij` voxels of `i` taken for `j`."""
 

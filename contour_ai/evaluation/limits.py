@@ -33,7 +33,7 @@ rois:
 """Printed by `contour-ai commission --example-limits`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limit:
     """Limits of one figure over the patients, and in each of them."""
 
@@ -45,7 +45,7 @@ class Limit:
     each_at_most: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiLimits:
     """Limits of one ROI; None is not checked (or, for the last two, as for all ROIs)."""
 
@@ -80,7 +80,7 @@ class Limits:
             raise ConfigError("There are no limits.", expected="rois: {ROI: {figure: {median_at_least: …}}}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Check:
     """One limit and what was found; `detail` names the patients concerned."""
 
@@ -118,15 +118,20 @@ def check_limits(rows: Sequence[Row], limits: Limits) -> tuple[Check, ...]:
 
 def _counts(roi: str, scored: Sequence[Row], of_roi: RoiLimits, limits: Limits) -> Iterator[Check]:
     least = limits.minimum_patients if of_roi.minimum_patients is None else of_roi.minimum_patients
-    yield Check(roi, f"at least {least} patients with a reference", str(len(scored)), len(scored) >= least)
+    yield Check(
+        subject=roi,
+        rule=f"at least {least} patients with a reference",
+        found=str(len(scored)),
+        passed=len(scored) >= least,
+    )
     most = limits.missing_at_most if of_roi.missing_at_most is None else of_roi.missing_at_most
     missing = [row.patient for row in scored if row.status == PREDICTION_MISSING]
     yield Check(
-        roi,
-        f"at most {most} without a prediction",
-        str(len(missing)),
-        len(missing) <= most,
-        _listing(missing),
+        subject=roi,
+        rule=f"at most {most} without a prediction",
+        found=str(len(missing)),
+        passed=len(missing) <= most,
+        detail=_listing(missing),
     )
 
 
@@ -144,10 +149,16 @@ def _figure(roi: str, figure: str, values: Mapping[str, float], limit: Limit) ->
         if what == "each":
             outside = [patient for patient, v in values.items() if not _holds(v, side, value)]
             worst = _worst(values, side)
-            yield Check(roi, rule, worst, not outside and bool(values), _listing(outside))
+            yield Check(
+                subject=roi,
+                rule=rule,
+                found=worst,
+                passed=not outside and bool(values),
+                detail=_listing(outside),
+            )
         else:
             average = averages[what](list(values.values()))
-            yield Check(roi, rule, _text(average), _holds(average, side, value))
+            yield Check(subject=roi, rule=rule, found=_text(average), passed=_holds(average, side, value))
 
 
 def _holds(value: float, side: str, limit: float) -> bool:

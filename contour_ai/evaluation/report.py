@@ -53,7 +53,7 @@ DECIMALS = 6
 """Of figures in files: finer than any contour, and the same text on every machine."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spread:
     """How a figure is spread over patients; infinite where too many patients have no prediction for it to be finite."""
 
@@ -67,7 +67,7 @@ class Spread:
     median_high: float = math.nan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiSummary:
     """One ROI over all patients.
 
@@ -110,13 +110,13 @@ def spread_of(values: Sequence[float]) -> Spread:
     """How figures are spread; infinite ones count as larger than all others."""
     array = np.array(values, np.float64)
     if not array.size:
-        return Spread(math.nan, math.nan, math.nan, math.nan)
+        return Spread(mean=math.nan, median=math.nan, q1=math.nan, q3=math.nan)
     low, high = bootstrap(array)
     return Spread(
-        float(array.mean()),
-        quantile(values, 0.5),
-        quantile(values, 0.25),
-        quantile(values, 0.75),
+        mean=float(array.mean()),
+        median=quantile(values, 0.5),
+        q1=quantile(values, 0.25),
+        q3=quantile(values, 0.75),
         mean_low=low[0],
         mean_high=high[0],
         median_low=low[1],
@@ -210,7 +210,7 @@ def _summary(roi: str, rows: Sequence[Row]) -> RoiSummary:
     spread = {name: spread_of([float(getattr(row, name)) for row in scored]) for name in SUMMARISED}
     ordered = sorted(scored, key=lambda row: (row.dsc, row.patient))
     return RoiSummary(
-        roi,
+        roi=roi,
         n=len(scored),
         prediction_missing=sum(row.status == PREDICTION_MISSING for row in rows),
         reference_missing=sum(row.status == REFERENCE_MISSING for row in rows),

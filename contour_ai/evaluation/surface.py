@@ -41,7 +41,7 @@ class Surface:
     areas_mm2: Float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SurfaceDistances:
     """Distances (mm) of every element of one surface to the other, with the elements' areas (mm²), by distance.
 
@@ -120,7 +120,12 @@ def surface_distances(predicted: Surface, reference: Surface, grid: Grid) -> Sur
     forth = _nearest_mm(predicted.corners, reference.corners, grid)
     back = _nearest_mm(reference.corners, predicted.corners, grid)
     p, r = _by_distance(forth, predicted.areas_mm2), _by_distance(back, reference.areas_mm2)
-    return SurfaceDistances(forth[p], predicted.areas_mm2[p], back[r], reference.areas_mm2[r])
+    return SurfaceDistances(
+        predicted_mm=forth[p],
+        predicted_mm2=predicted.areas_mm2[p],
+        reference_mm=back[r],
+        reference_mm2=reference.areas_mm2[r],
+    )
 
 
 def _neighbour_codes(padded: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.errors import InputError
-from contour_ai.mask_files.stored import Segment, StoredImage
+from contour_ai.mask_files.stored import StoredImage, StoredSegment
 from contour_ai.yaml_files import parse_yaml
 
 NAMES_FILE = "names.yaml"
@@ -31,9 +31,9 @@ class Names:
 
     files: Mapping[str, str] = field(default_factory=dict)
     """{file name: ROI name}."""
-    tables: Mapping[str, tuple[Segment, ...]] = field(default_factory=dict)
+    tables: Mapping[str, tuple[StoredSegment, ...]] = field(default_factory=dict)
     """{file name: names of its labels}."""
-    table: tuple[Segment, ...] = ()
+    table: tuple[StoredSegment, ...] = ()
     """Names of the labels of every file."""
 
 
@@ -156,7 +156,7 @@ def _values(array: NDArray[np.generic], path: Path) -> list[int]:
     return [int(v) for v in np.unique(nonzero).tolist()]
 
 
-def _refuse_unnamed(image: StoredImage, table: tuple[Segment, ...], path: Path) -> None:
+def _refuse_unnamed(image: StoredImage, table: tuple[StoredSegment, ...], path: Path) -> None:
     for n, layer in enumerate(image.layers):
         known = {label for segment in table if segment.layer == n for label in segment.labels}
         unnamed = [label for label in _values(layer, path) if label not in known]
@@ -210,12 +210,12 @@ def _is_table(names: Mapping[str, Any]) -> bool:
     return all(_is_label(key) for key in names) or all(_labels(value) for value in names.values())
 
 
-def _table(names: Mapping[str, Any], path: Path) -> tuple[Segment, ...]:
+def _table(names: Mapping[str, Any], path: Path) -> tuple[StoredSegment, ...]:
     """{label: ROI name}, or {ROI name: label or labels}, without the background."""
     if all(_is_label(key) for key in names):
-        segments = [Segment(_text(value, key, path), (int(key),)) for key, value in names.items()]
+        segments = [StoredSegment(_text(value, key, path), (int(key),)) for key, value in names.items()]
     elif all(_labels(value) for value in names.values()):
-        segments = [Segment(str(key), _labels(value)) for key, value in names.items()]
+        segments = [StoredSegment(str(key), _labels(value)) for key, value in names.items()]
     else:
         raise InputError(
             "A file of names must map labels or file names to ROI names.",

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from contour_ai.errors import GeometryError, InputError
 from contour_ai.mask_files.stored import (
     READ_AGAIN,
-    Segment,
     StoredImage,
+    StoredSegment,
     VoxelBlock,
     Voxels,
     checked_affine,
@@ -271,10 +271,10 @@ def _refuse_contradiction(
         )
 
 
-def _segments(extension: bytes) -> tuple[Segment, ...]:
+def _segments(extension: bytes) -> tuple[StoredSegment, ...]:
     """Names of labels in a header extension; 0 is the background."""
     return tuple(
-        Segment(name.decode("utf-8", "replace").strip(), (int(label),))
+        StoredSegment(name.decode("utf-8", "replace").strip(), (int(label),))
         for label, name in LABEL_IN_EXTENSION.findall(extension)
         if int(label) != 0 and name.strip()
     )

@@ -14,8 +14,8 @@ from contour_ai.errors import GeometryError, InputError
 from contour_ai.mask_files.stored import (
     READ_AGAIN,
     Compression,
-    Segment,
     StoredImage,
+    StoredSegment,
     VoxelBlock,
     checked_affine,
     damaged_file,
@@ -68,7 +68,7 @@ VECTOR = re.compile(r"none|\(([^)]*)\)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Axes:
+class _HeaderAxes:
     """What the header says of its axes, the fastest first."""
 
     sizes: tuple[int, ...]
@@ -190,7 +190,7 @@ def _numbers(text: str, count: int | None, what: str, path: Path) -> list[float]
     return numbers
 
 
-def _axes(fields: Mapping[str, str], path: Path) -> _Axes:
+def _axes(fields: Mapping[str, str], path: Path) -> _HeaderAxes:
     sizes = _numbers(_field(fields, "sizes", path), None, "sizes", path)
     if any(n != int(n) or n < 1 for n in sizes if np.isfinite(n)) or not np.isfinite(sizes).all():
         raise _damaged(path, f"sizes: {fields['sizes'][:60]!r}")
@@ -222,7 +222,7 @@ def _axes(fields: Mapping[str, str], path: Path) -> _Axes:
     origin = VECTOR.fullmatch(fields["space origin"])
     if origin is None or origin[1] is None:
         raise _damaged(path, f"space origin: {fields['space origin'][:60]!r}")
-    return _Axes(
+    return _HeaderAxes(
         sizes=tuple(int(n) for n in sizes),
         directions=directions,
         origin_lps=signs * _vector(origin[1], "space origin", path),
@@ -308,7 +308,7 @@ def _text_voxels(
         return np.array(words).astype(np.float64).astype(dtype.newbyteorder("=")).reshape(shape)
 
 
-def _segments(keys: Mapping[str, str], path: Path) -> tuple[Segment, ...]:
+def _segments(keys: Mapping[str, str], path: Path) -> tuple[StoredSegment, ...]:
     """Segments as 3D Slicer writes them: Segment0_Name, Segment0_LabelValue, Segment0_Layer, …"""
     numbers = sorted({int(m[1]) for key in keys if (m := re.match(r"Segment(\d{1,6})_", key))})
     segments = []
@@ -323,7 +323,7 @@ def _segments(keys: Mapping[str, str], path: Path) -> tuple[Segment, ...]:
             or not re.fullmatch(r"\d{1,6}", layer or "0")
         ):
             raise _damaged(path, f"segment {n}: name {name!r}, label {label!r}, layer {layer!r}")
-        segments.append(Segment(name, (int(label or "1"),), int(layer or "0")))
+        segments.append(StoredSegment(name, (int(label or "1"),), int(layer or "0")))
     return tuple(segments)
 
 

@@ -24,7 +24,7 @@ READ_AGAIN = "export it again, or copy it again from where it was made"
 
 
 @dataclass(frozen=True)
-class Segment:
+class StoredSegment:
     """A ROI that a header names: the voxels of one layer that have one of its labels."""
 
     name: str
@@ -40,7 +40,7 @@ class StoredImage:
     """Arrays (k, i, j), of one shape."""
     affine: NDArray[np.float64]
     """(4, 4) from (k, i, j, 1) to LPS mm."""
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[StoredSegment, ...] = ()
     notes: tuple[str, ...] = ()
 
 

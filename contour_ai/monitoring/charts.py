@@ -149,7 +149,7 @@ def centre_and_sigma(base: Float) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ControlLimits:
     """In standard deviations: of a single patient, and of the EWMA."""
 
     individual: float
@@ -157,7 +157,7 @@ class Limits:
 
 
 @lru_cache(maxsize=64)
-def limits_for(baseline: int) -> Limits:
+def limits_for(baseline: int) -> ControlLimits:
     """Limits with which a false alarm comes every `FALSE_ALARM_EVERY` patients, for limits from so many patients.
 
     Both limits are widened together from their textbook values until the simulated procedure keeps the promise.
@@ -184,11 +184,11 @@ def promise_for(baseline: int) -> Promise:
     )
 
 
-def _scaled(factor: float) -> Limits:
-    return Limits(3.0 * factor, 2.7 * math.sqrt(LAMBDA / (2 - LAMBDA)) * factor)
+def _scaled(factor: float) -> ControlLimits:
+    return ControlLimits(3.0 * factor, 2.7 * math.sqrt(LAMBDA / (2 - LAMBDA)) * factor)
 
 
-class Runs:
+class SimulatedRuns:
     """Simulated runs of patients, (replicates, patients), in standard deviations of the limits."""
 
     def __init__(self, z: Float) -> None:
@@ -196,7 +196,7 @@ class Runs:
         self._average = np.abs(_ewma(z))
         self._sided = _one_sided(z)
 
-    def mean_length(self, limits: Limits) -> float:
+    def mean_length(self, limits: ControlLimits) -> float:
         """Mean number of patients until an alarm; runs without one count with their whole length."""
         broken = (self._single > limits.individual) | (self._average > limits.ewma) | self._sided
         first = np.where(broken.any(axis=1), broken.argmax(axis=1) + 1, broken.shape[1])
@@ -204,14 +204,14 @@ class Runs:
 
 
 @lru_cache(maxsize=4)
-def _simulated(baseline: int, *, shift: float) -> Runs:
+def _simulated(baseline: int, *, shift: float) -> SimulatedRuns:
     """Runs standardised by limits that were estimated from `baseline` patients of the same source."""
     rng = np.random.default_rng(20260127 + baseline)
     base = rng.standard_normal((REPLICATES, baseline))
     centre = base.mean(axis=1, keepdims=True)
     sigma = np.abs(np.diff(base, axis=1)).mean(axis=1, keepdims=True) / SIGMA_OF_MOVING_RANGE
     length = LONGEST_RUN if not shift else LONGEST_RUN // 3
-    return Runs((rng.standard_normal((REPLICATES, length)) + shift - centre) / sigma)
+    return SimulatedRuns((rng.standard_normal((REPLICATES, length)) + shift - centre) / sigma)
 
 
 def _ewma(z: Float) -> Float:
@@ -233,7 +233,7 @@ def _one_sided(z: Float) -> NDArray[np.bool_]:
     return found
 
 
-def _alarms(z: Float, ewma: Float, limits: Limits, first: int) -> list[Alarm]:
+def _alarms(z: Float, ewma: Float, limits: ControlLimits, first: int) -> list[Alarm]:
     """Broken rules from `first` on; of a run of broken points the first is given."""
     rules = (
         (f"beyond {limits.individual:.1f} standard deviations", np.abs(z) > limits.individual, 0),

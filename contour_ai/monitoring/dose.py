@@ -66,7 +66,9 @@ def read_dose(path: Path) -> Dose:
     relative = offsets - offsets[0]
     order = np.argsort(relative)
     positions = origin + relative[order, None] * normal
-    return Dose(gray[order], Grid(gray.shape, positions, step_i, step_j))
+    return Dose(
+        gray[order], Grid(shape_kij=gray.shape, positions_lps=positions, step_i_lps=step_i, step_j_lps=step_j)
+    )
 
 
 def roi_dose(mask: NDArray[np.bool_], grid: Grid, dose: Dose) -> RoiDose | None:

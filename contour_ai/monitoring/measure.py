@@ -35,7 +35,9 @@ def measure_edits(
                 edits += _of_patient(pair, tolerances)
         except ContourAIError as error:
             notes.append(f"{pair.patient}: not compared: {error}")
-        on_progress(ProgressEvent("comparing", done, len(pairs), {"patient": pair.patient}))
+        on_progress(
+            ProgressEvent(stage="comparing", done=done, total=len(pairs), facts={"patient": pair.patient})
+        )
     return sorted(edits, key=lambda e: (e.date, e.patient, e.series_uid, e.roi)), notes
 
 

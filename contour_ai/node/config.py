@@ -119,7 +119,7 @@ class Destination:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keep:
+class Retention:
     """How long files are kept. Nothing is deleted before it was sent."""
 
     images_days: float = 7
@@ -204,7 +204,7 @@ class NodeConfig:
     """Where results are sent, by name."""
     devices: tuple[str, ...] = ("auto",)
     """One worker for each: auto, cpu, cuda or cuda:N."""
-    keep: Keep = field(default_factory=Keep)
+    keep: Retention = field(default_factory=Retention)
     """How long files are kept."""
     watch: tuple[WatchedFolder, ...] = ()
     """Folders in which other systems lay exports."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from contour_ai.node.audit import AuditLog
-from contour_ai.node.config import Keep
+from contour_ai.node.config import Retention
 from contour_ai.node.database import Database, now
 from contour_ai.node.jobs import JobBook
 from contour_ai.node.store import ImageStore
@@ -15,7 +15,7 @@ PENDING = ("waiting", "working", "held", "sending")
 """States of a job whose result somebody still waits for."""
 
 
-def delete_old(keep: Keep, database: Database, store: ImageStore, book: JobBook, audit: AuditLog) -> int:
+def delete_old(keep: Retention, database: Database, store: ImageStore, book: JobBook, audit: AuditLog) -> int:
     """Deletes what is old enough; returns how many series and jobs lost their files.
 
     A series is as old as its last image or its last result, whichever is later.
@@ -23,7 +23,7 @@ def delete_old(keep: Keep, database: Database, store: ImageStore, book: JobBook,
     return _images(keep, database, store, audit) + _results(keep, database, store, book, audit)
 
 
-def _images(keep: Keep, database: Database, store: ImageStore, audit: AuditLog) -> int:
+def _images(keep: Retention, database: Database, store: ImageStore, audit: AuditLog) -> int:
     pending = ", ".join(f"'{state}'" for state in PENDING)
     old = database.rows(
         "SELECT series_uid FROM series WHERE state NOT IN ('deleted', 'receiving', 'ask') AND last_at < ?"
@@ -44,7 +44,7 @@ def _images(keep: Keep, database: Database, store: ImageStore, audit: AuditLog) 
     return len(old)
 
 
-def _results(keep: Keep, database: Database, store: ImageStore, book: JobBook, audit: AuditLog) -> int:
+def _results(keep: Retention, database: Database, store: ImageStore, book: JobBook, audit: AuditLog) -> int:
     limit = now() - keep.results_days * DAY_S
     pending = ", ".join(f"'{state}'" for state in PENDING)
     old = database.rows(

@@ -17,7 +17,7 @@ FEWEST_SLICES = 3
 """Fewer make no stack in which a gap could be seen."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Readiness:
     """Whether a series can be taken up, and if not, why, in a sentence.
 
@@ -41,12 +41,12 @@ def readiness(
         quiet_for_s: seconds since its last slice, or since the node started: what came before may have been cut off.
     """
     if quiet_for_s < quiet_s:
-        return Readiness(False, "slices are still arriving")
+        return Readiness(ready=False, reason="slices are still arriving")
     row = database.row("SELECT released FROM series WHERE series_uid = ?", series_uid)
     if row is not None and not row["released"]:
         cut = _cut_off(series_uid, database)
         if cut:
-            return Readiness(False, cut)
+            return Readiness(ready=False, reason=cut)
     return check_slices(series_uid, store)
 
 
@@ -59,17 +59,19 @@ def check_files(paths: Sequence[Path]) -> Readiness:
     """Whether files form one stack of slices without a gap."""
     archive = scan(list(paths))
     if not archive.ct_series and archive.others and all(o.kind == LOCALIZER for o in archive.others):
-        return Readiness(False, "a localiser: it is never contoured", waits=False, counts=False)
+        return Readiness(ready=False, reason="a localiser: it is never contoured", waits=False, counts=False)
     try:
         ct = read_ct(list(paths), with_pixels=False)
         slices = ct.grid.shape_kij[0]
         if slices < FEWEST_SLICES:
-            return Readiness(False, f"{slices} slice(s) are no CT that can be contoured", waits=False)
+            return Readiness(
+                ready=False, reason=f"{slices} slice(s) are no CT that can be contoured", waits=False
+            )
         refuse_missing_slices(ct)
     except ContourAIError as error:
         found = f" ({error.found})" if error.found else ""
-        return Readiness(False, f"{error.what}{found}", waits=False)
-    return Readiness(True)
+        return Readiness(ready=False, reason=f"{error.what}{found}", waits=False)
+    return Readiness(ready=True)
 
 
 def _cut_off(series_uid: str, database: Database) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contour_ai.derived.derivation import DerivedRoi, Sources, derive_rois
+from contour_ai.derived.derivation import DerivedRoi, SourceRois, derive_rois
 from contour_ai.derived.recipe import Recipe, load_recipe
 from contour_ai.derived.region import Region, redrawn, traced_contours
 from contour_ai.dicom.ct import CTSeries, read_ct
@@ -95,7 +95,7 @@ def derive(
     options = options or DeriveOptions()
     loaded = load_recipe(recipe)
     patient_dir, out = Path(patient_dir), Path(out)
-    on_progress(ProgressEvent("reading", 0, 3))
+    on_progress(ProgressEvent(stage="reading", done=0, total=3))
     source = options.rtstruct or options.into
     files = find_patient(
         patient_dir, series_uid=options.series_uid, rtstruct=source, needs_rtstruct=source is None
@@ -106,7 +106,7 @@ def derive(
     structure_set = load_structure_set(path)
     refuse_strangers(structure_set, ct)
     sources = sources_of(structure_set, ct, notes.append, dict(options.withheld))
-    on_progress(ProgressEvent("deriving", 1, 3))
+    on_progress(ProgressEvent(stage="deriving", done=1, total=3))
     rois = derive_rois(loaded, sources, notes.append)
     if not rois:
         raise InputError(
@@ -116,7 +116,7 @@ def derive(
             expected=", ".join(sources.regions) or "ROIs",
             fix="the names in the recipe are those of the structure set, or TG-263's",
         )
-    on_progress(ProgressEvent("writing", 2, 3))
+    on_progress(ProgressEvent(stage="writing", done=2, total=3))
     output = write_derived(
         out,
         rois,
@@ -132,7 +132,7 @@ def derive(
         label=options.label,
         origin=f"structure set {structure_set.label or path.name} ({structure_set.sop_instance_uid})",
     )
-    on_progress(ProgressEvent("writing", 3, 3))
+    on_progress(ProgressEvent(stage="writing", done=3, total=3))
     return Derivation(
         path=output.path,
         rois=tuple(rois),
@@ -147,7 +147,7 @@ def sources_of(
     ct: CTSeries,
     on_note: Callable[[str], None],
     withheld: Mapping[str, str],
-) -> Sources:
+) -> SourceRois:
     """The ROIs of a structure set on the slices of its CT, each placed when a recipe asks for it."""
     for note in structure_set.notes:
         on_note(f"{structure_set.path.name}: {note}")
@@ -156,14 +156,19 @@ def sources_of(
         return lambda: Region(contours_on_slices(roi, ct, on_note), ct.grid)
 
     infos = {roi.name: _info(roi) for roi in structure_set.rois}
-    return Sources(ct.grid, {roi.name: region_of(roi) for roi in structure_set.rois}, infos, withheld)
+    return SourceRois(
+        grid=ct.grid,
+        regions={roi.name: region_of(roi) for roi in structure_set.rois},
+        infos=infos,
+        withheld=withheld,
+    )
 
 
 def _info(roi: RoiContoursRead) -> RoiInfo:
     base = roi_info(roi.name)
     kind = roi.interpreted_type if roi.interpreted_type in INTERPRETED_TYPES else base.interpreted_type
     color = roi.color if roi.color is not None and all(0 <= c <= 255 for c in roi.color) else base.color
-    return RoiInfo(roi.name, color, kind, base.mirror)
+    return RoiInfo(name=roi.name, color=color, interpreted_type=kind, mirror=base.mirror)
 
 
 def contours_of(
@@ -176,7 +181,12 @@ def contours_of(
     """What is written of derived ROIs, and the masks that must read back."""
     of = _recipe_in_words(recipe, 16)
     contours = [
-        RoiContours(roi.info, _slices(roi.region, holes), f"derived: {roi.description}; {of}", algorithm)
+        RoiContours(
+            info=roi.info,
+            slices=_slices(roi.region, holes),
+            description=f"derived: {roi.description}; {of}",
+            algorithm=algorithm,
+        )
         for roi in rois
     ]
     return contours, {roi.info.name: roi.region.filled for roi in rois}

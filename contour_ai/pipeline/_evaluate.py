@@ -40,7 +40,7 @@ MOST_THREADS = 4
 """ROIs that are compared at the same time; each holds two masks of the whole CT."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """All figures of a comparison; `notes` say what was left out or assumed, `failed` holds each patient's error."""
 
@@ -57,7 +57,7 @@ class Evaluation:
         return summarise(self.rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluatedPair:
     """One patient's CT with the structure set of each side; `rois` are {ROI: its names}."""
 
@@ -161,7 +161,9 @@ def _evaluated(
     compared: list[EvaluatedPair] = []
     failed: dict[str, ContourAIError] = {}
     for done, found in enumerate(pairs):
-        on_progress(ProgressEvent("comparing", done, len(pairs), {"patient": found.patient}))
+        on_progress(
+            ProgressEvent(stage="comparing", done=done, total=len(pairs), facts={"patient": found.patient})
+        )
         try:
             with patient_boundary(f"comparing patient {found.patient}"):
                 metrics, names, remarks = _compare(found, wanted, roi_map, tolerances)
@@ -171,10 +173,24 @@ def _evaluated(
             failed[found.patient] = error
             continue
         rows += [Row.of(found.patient, m, found.ct.series_instance_uid) for m in metrics]
-        compared.append(EvaluatedPair(found.patient, found.ct, found.predicted, found.reference, names))
+        compared.append(
+            EvaluatedPair(
+                patient=found.patient,
+                ct=found.ct,
+                predicted=found.predicted,
+                reference=found.reference,
+                rois=names,
+            )
+        )
         notes += [f"{found.patient}: {remark}" for remark in remarks]
-    on_progress(ProgressEvent("comparing", len(pairs), len(pairs)))
-    return Evaluation(tuple(rows), tuple(notes), failed, tuple(compared), tolerances.described(wanted))
+    on_progress(ProgressEvent(stage="comparing", done=len(pairs), total=len(pairs)))
+    return Evaluation(
+        rows=tuple(rows),
+        notes=tuple(notes),
+        failed=failed,
+        pairs=tuple(compared),
+        tolerances=tolerances.described(wanted),
+    )
 
 
 def _tolerances(tau: float | Tolerances | None) -> Tolerances:

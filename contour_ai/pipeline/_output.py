@@ -130,7 +130,9 @@ def _styled(rois: Sequence[RoiContours], template: Path | None, already: Sequenc
             description = "; ".join(filter(None, (description, f"ROI {roi.info.name}")))
         result[info.name] = replace(roi, info=info, description=description)
     for info in style.empty:
-        result[info.name] = RoiContours(info, {}, "empty: required by the template, not contoured")
+        result[info.name] = RoiContours(
+            info=info, slices={}, description="empty: required by the template, not contoured"
+        )
     return _Chosen(
         rois=tuple(result[name] for name in style.order),
         names={roi: info.name for roi, info in style.infos.items()},

@@ -36,7 +36,7 @@ from contour_ai.postprocess import apply_rule
 from contour_ai.preprocess import resample_structures
 from contour_ai.preprocess.axes import patient_order
 from contour_ai.progress import OnProgress, no_progress
-from contour_ai.quality.agreement import Scene
+from contour_ai.quality.agreement import ModelGridPatient
 from contour_ai.quality.figures import body_of
 from contour_ai.quality.flag import EXTERNAL, Evidence, Flag, ImageEvidence
 from contour_ai.quality.flags import find_flags
@@ -109,7 +109,7 @@ def review(
         bundle = bundle_of(model)
         ready = LoadingModel(bundle, lambda: load_model(bundle, options.device))
     files = files_to_review(patient, options)
-    clock = StageClock(on_progress, patient.name)
+    clock = StageClock(watcher=on_progress, patient=patient.name)
     told = PredictOptions(series_uid=options.series_uid, acquisition=options.acquisition)
     opened = open_patient(files, ready.bundle, told, clock, resampler=lambda: ready.loaded().resampler)
     notes: list[str] = [*files.problems, *opened.ct.notes]
@@ -132,7 +132,12 @@ def review(
         if logits is not None:
             found = restore_rois(opened, logits, ready.bundle, list(known.values()), ready.loaded().resampler)
             predicted = dict(zip(known, found, strict=True))
-        scene = ReviewScene(opened.volume, {roi.name: roi.mask for roi in rois}, predicted, known)
+        scene = ReviewScene(
+            volume=opened.volume,
+            contours={roi.name: roi.mask for roi in rois},
+            predicted=predicted,
+            known=known,
+        )
         pictures = finding_pictures(scene, verdict)
         folder = _write(record, pictures, Path(out_dir), patient, options)
     return Review(
@@ -197,7 +202,14 @@ def _judge(
     """The verdict, and what the network says where it was asked."""
     prepared, bundle = opened.prepared, model.bundle
     outside = bundle.preprocess.outside_hu
-    image = ImageEvidence(opened.ct.grid, opened.body, prepared.hu, prepared.grid, outside, opened.volume.hu)
+    image = ImageEvidence(
+        grid=opened.ct.grid,
+        body=opened.body,
+        hu=prepared.hu,
+        model_grid=prepared.grid,
+        outside_hu=outside,
+        ct_hu=opened.volume.hu,
+    )
     verdicts: dict[str, RoiVerdict] = {}
     lies: Flag | None = None
     logits: NDArray[np.float32] | None = None
@@ -205,7 +217,9 @@ def _judge(
         loaded = model.loaded()
         logits = run_network(prepared, loaded, None, clock)
         predicted = _predicted(opened, logits, bundle)
-        scene = Scene(prepared.hu, body_of(prepared.hu, outside, prepared.grid.spacing_mm), predicted)
+        scene = ModelGridPatient(
+            prepared.hu, body_of(prepared.hu, outside, prepared.grid.spacing_mm), predicted
+        )
         verdicts = _judge_known(rois, known, Judge(scene, image, bundle.contour_model), bundle)
         doubtful = [name for name in known if verdicts[name].verdict != "clear"]
         if len(doubtful) >= SUSPICIOUS * len(known):
@@ -240,7 +254,15 @@ def _of_patient(verdicts: dict[str, RoiVerdict], known: Mapping[str, str]) -> Pa
             f"{len(stopped)} of the {len(known)} organs that the model knows are grossly wrong: "
             f"{', '.join(stopped)}; the contours may belong to another CT"
         )
-        findings.append(Flag("other_region", reason, round(len(stopped) / len(known), 4), None, MOST))
+        findings.append(
+            Flag(
+                code="other_region",
+                reason=reason,
+                value=round(len(stopped) / len(known), 4),
+                low=None,
+                high=MOST,
+            )
+        )
     return PatientVerdict(verdict=verdict, findings=tuple(findings), rois=verdicts)
 
 
@@ -270,7 +292,9 @@ def _judge_known(
         on_model[roi.name] = resample_structures(structures, image.model_grid).mask(name)
         logit = np.where(on_model[roi.name], SURE, -SURE)
         evidence.append(
-            Evidence(infos[name]) if box is None else Evidence(infos[name], box, roi.mask[box], logit)
+            Evidence(info=infos[name])
+            if box is None
+            else Evidence(info=infos[name], box=box, inside=roi.mask[box], logit=logit)
         )
     flags = find_flags(evidence, image, bundle.ranges).rois
     ranges = {} if bundle.ranges is None else bundle.ranges.rois

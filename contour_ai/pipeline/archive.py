@@ -33,7 +33,7 @@ GRIDS_LOOKED_AT = 40
 """The median voxel size is that of so many patients, evenly picked; reading every slice of every one takes long."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PatientSource:
     """A patient of the archive that can be trained on."""
 
@@ -55,7 +55,7 @@ class PatientSource:
     """{ROI: which of the structure sets it is in}, where they are merged; the first for others."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sources:
     """What can be trained on, and what cannot and why."""
 
@@ -117,7 +117,10 @@ def find_sources(
     kept = {label: files for label, files in every.items() if label not in excluded}
     usable, left_out, findings = _with_structure_sets(kept, structure_set)
     left_out.update(excluded)
-    findings += [ArchiveFinding(label, "", "excluded", reason) for label, reason in excluded.items()]
+    findings += [
+        ArchiveFinding(patient=label, roi="", kind="excluded", reason=reason)
+        for label, reason in excluded.items()
+    ]
     names = Counter(
         n for files in usable.values() for n in {n for s in files.structure_sets for n in s.roi_names}
     )
@@ -126,10 +129,20 @@ def find_sources(
     patients = []
     for label, files in usable.items():
         drawn = rois_of_sets(files.structure_sets, naming.rois)
-        findings += [ArchiveFinding(label, roi, "ambiguous", why) for roi, why in drawn.ambiguous.items()]
+        findings += [
+            ArchiveFinding(patient=label, roi=roi, kind="ambiguous", reason=why)
+            for roi, why in drawn.ambiguous.items()
+        ]
         absent, accepted = said.absent(label), said.accepted(label)
         if drawn.names or absent:
-            source = PatientSource(label, files.ct.patient_id or label, files, drawn.names, absent, accepted)
+            source = PatientSource(
+                label=label,
+                patient_id=files.ct.patient_id or label,
+                files=files,
+                rois=drawn.names,
+                absent=absent,
+                accepted=accepted,
+            )
             patients.append(replace(source, drawn_in=drawn.drawn_in, places=places.of_label[label]))
         else:
             left_out[label] = "; ".join(drawn.ambiguous.values()) or "none of its ROIs is mapped"
@@ -141,8 +154,13 @@ def find_sources(
             expected="CT series, each with a structure set that belongs to it",
             fix="`contour-ai inspect` says what is in the folder",
         )
-    never = tuple(PatientSource(p, every[p].ct.patient_id or p, every[p], {}) for p in excluded)
-    sources = Sources(tuple(patients), left_out, tuple(findings), naming, never)
+    never = tuple(
+        PatientSource(label=p, patient_id=every[p].ct.patient_id or p, files=every[p], rois={})
+        for p in excluded
+    )
+    sources = Sources(
+        patients=tuple(patients), left_out=left_out, findings=tuple(findings), naming=naming, excluded=never
+    )
     least = least_patients(min_patients, len(patients))
     naming.refuse_doubts(wanted if wanted is not None else learnable(sources.counts(), least))
     return sources
@@ -187,13 +205,13 @@ def typical_grids(patients: Sequence[PatientSource], on_progress: OnProgress = n
     picked = patients[:: max(1, len(patients) // GRIDS_LOOKED_AT)]
     grids = []
     for done, patient in enumerate(picked):
-        on_progress(ProgressEvent("looking at voxel sizes", done, len(picked)))
+        on_progress(ProgressEvent(stage="looking at voxel sizes", done=done, total=len(picked)))
         try:
             with patient_boundary(f"reading the CT of patient {patient.label}"):
                 grids.append(read_ct(patient.files.ct, with_pixels=False).grid)
         except (InputError, UnforeseenError):
             continue
-    on_progress(ProgressEvent("looking at voxel sizes", len(picked), len(picked)))
+    on_progress(ProgressEvent(stage="looking at voxel sizes", done=len(picked), total=len(picked)))
     if not grids:
         raise InputError("No CT of the archive can be read.", fix="`contour-ai inspect` says why")
     return grids
@@ -222,11 +240,23 @@ def _with_structure_sets(
         if files.structure_sets:
             usable[label] = files
             if chosen.reason:
-                findings.append(ArchiveFinding(label, "", "structure sets", chosen.reason, left_out=False))
+                findings.append(
+                    ArchiveFinding(
+                        patient=label, roi="", kind="structure sets", reason=chosen.reason, left_out=False
+                    )
+                )
             continue
         left_out[label] = "; ".join(files.problems) or "no structure set belongs to its CT"
         faulty = bool(files.problems)
-        findings.append(ArchiveFinding(label, "", "mismatch" if faulty else "note", left_out[label], faulty))
+        findings.append(
+            ArchiveFinding(
+                patient=label,
+                roi="",
+                kind="mismatch" if faulty else "note",
+                reason=left_out[label],
+                left_out=faulty,
+            )
+        )
     return usable, left_out, findings
 
 

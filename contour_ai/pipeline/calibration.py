@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CalibrationOptions:
     """Where to find what a training left."""
 
@@ -138,9 +138,9 @@ def measured_ranges(
     """
     figures = []
     for done, case in enumerate(cases):
-        on_progress(ProgressEvent("measuring what is usual", done, len(cases)))
+        on_progress(ProgressEvent(stage="measuring what is usual", done=done, total=len(cases)))
         figures.append(case_figures(case.whole(), outside_hu))
-    on_progress(ProgressEvent("measuring what is usual", len(cases), len(cases)))
+    on_progress(ProgressEvent(stage="measuring what is usual", done=len(cases), total=len(cases)))
     return ranges_of(figures, grids)
 
 
@@ -201,12 +201,12 @@ def measured_confidence(
         body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij)
         voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
         places = PartPlaces(
-            logits,
-            bundle.roi_names,
-            np.asarray(case.hu),
-            case.spacing_mm_kij,
-            bundle.preprocess.outside_hu,
-            bundle.ranges,
+            logits=logits,
+            names=bundle.roi_names,
+            hu=np.asarray(case.hu),
+            spacing_mm=case.spacing_mm_kij,
+            outside_hu=bundle.preprocess.outside_hu,
+            ranges=bundle.ranges,
         )
         for r, roi in enumerate(bundle.roi_names):
             rule = bundle.postprocess_of(roi)

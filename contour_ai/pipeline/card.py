@@ -33,7 +33,7 @@ SOURCE = (
 GAP = "**Gap**"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Field:
     """What only a person can say about a model: a chapter of `notes` with this heading, or one of the others, says it.
 
@@ -56,26 +56,50 @@ class Field:
 
 
 FIELDS = (
-    Field(0, "Changes of the card", "what changed since an earlier card, and its DOI"),
-    Field(1, "Intended users", "who may use it, with what training, and on which patients"),
+    Field(section=0, heading="Changes of the card", asked="what changed since an earlier card, and its DOI"),
     Field(
-        1, "Known limits", "where it is known to fail", ("Limits", "What it cannot do", "What it never saw")
+        section=1, heading="Intended users", asked="who may use it, with what training, and on which patients"
     ),
-    Field(1, "Developers", "names, institution, contact, conflicts of interest"),
-    Field(1, "Licence", "of the weights, where the model may be had, and how to cite it"),
     Field(
-        3,
-        "Data",
-        "source, period, consent or approval, inclusion and exclusion, age and sex, scanners, protocols",
+        section=1,
+        heading="Known limits",
+        asked="where it is known to fail",
+        others=("Limits", "What it cannot do", "What it never saw"),
     ),
-    Field(3, "Contours", "who drew them, by which guideline, who reviewed them", ("Rules of the contours",)),
-    Field(4, "External evaluation", "patients of another hospital or period, and what was found there"),
-    Field(5, "Ethical use", "whom it may treat worse than others, and what is done about it"),
-    Field(5, "Risks", "what can go wrong with its contours, how it is noticed, what is done"),
+    Field(section=1, heading="Developers", asked="names, institution, contact, conflicts of interest"),
     Field(
-        5,
-        "Monitoring",
-        "how its contours are followed in use (`contour-ai monitor`), and when it is withdrawn",
+        section=1, heading="Licence", asked="of the weights, where the model may be had, and how to cite it"
+    ),
+    Field(
+        section=3,
+        heading="Data",
+        asked="source, period, consent or approval, inclusion and exclusion, age and sex, scanners, protocols",
+    ),
+    Field(
+        section=3,
+        heading="Contours",
+        asked="who drew them, by which guideline, who reviewed them",
+        others=("Rules of the contours",),
+    ),
+    Field(
+        section=4,
+        heading="External evaluation",
+        asked="patients of another hospital or period, and what was found there",
+    ),
+    Field(
+        section=5,
+        heading="Ethical use",
+        asked="whom it may treat worse than others, and what is done about it",
+    ),
+    Field(
+        section=5,
+        heading="Risks",
+        asked="what can go wrong with its contours, how it is noticed, what is done",
+    ),
+    Field(
+        section=5,
+        heading="Monitoring",
+        asked="how its contours are followed in use (`contour-ai monitor`), and when it is withdrawn",
     ),
 )
 """In the order of the card."""

@@ -82,7 +82,7 @@ def prepare_cases(
     try:
         waiting = [pool.submit(one, patient) for patient in patients]
         for done, _ in enumerate(as_completed(waiting), start=1):
-            on_progress(ProgressEvent("preparing patients", done, len(patients)))
+            on_progress(ProgressEvent(stage="preparing patients", done=done, total=len(patients)))
         results = {patient.label: future.result() for patient, future in zip(patients, waiting, strict=True)}
     finally:
         pool.shutdown(cancel_futures=True)
@@ -106,25 +106,39 @@ def check_cases(
     by_label = {source.label: source for source in sources.patients}
     findings = [*sources.findings]
     findings += [
-        ArchiveFinding(label, "", "unreadable", reason) for label, reason in prepared.left_out.items()
+        ArchiveFinding(patient=label, roi="", kind="unreadable", reason=reason)
+        for label, reason in prepared.left_out.items()
     ]
     for group in same:
         for label in group:
             others = ", ".join(other for other in group if other != label)
             reason = f"its CT is that of {others}, voxel for voxel; they stay together in every split"
-            findings.append(ArchiveFinding(label, "", "same image", reason, left_out=False))
+            findings.append(
+                ArchiveFinding(patient=label, roi="", kind="same image", reason=reason, left_out=False)
+            )
     cases = {label: case for label, (_, case) in prepared.cases.items()}
     for label, case in cases.items():
-        findings += [ArchiveFinding(label, "", "note", note, left_out=False) for note in case.notes]
+        findings += [
+            ArchiveFinding(patient=label, roi="", kind="note", reason=note, left_out=False)
+            for note in case.notes
+        ]
         if label in prepared.shown:
             findings.append(
-                ArchiveFinding(label, "", "blank slices", _blank_ends(case, prepared.shown[label]))
+                ArchiveFinding(
+                    patient=label,
+                    roi="",
+                    kind="blank slices",
+                    reason=_blank_ends(case, prepared.shown[label]),
+                )
             )
         for roi, here in zip(case.rois, case.presence, strict=True):
             if not here and roi in case.facts and case.facts[roi].slices:
                 findings.append(
                     ArchiveFinding(
-                        label, roi, "empty", "no voxel of it is left in the body on the model's grid"
+                        patient=label,
+                        roi=roi,
+                        kind="empty",
+                        reason="no voxel of it is left in the body on the model's grid",
                     )
                 )
     findings += check_rois(

@@ -13,7 +13,7 @@ from contour_ai.bundle import ModelBundle
 from contour_ai.pipeline.held_back import picked_cases
 from contour_ai.postprocess import apply_rule
 from contour_ai.progress import OnProgress, no_progress
-from contour_ai.quality.agreement import Scene, contour_figures
+from contour_ai.quality.agreement import ModelGridPatient, contour_figures
 from contour_ai.quality.contour_verdict import ContourModel
 from contour_ai.quality.figures import body_of
 from contour_ai.quality.flag import EXTERNAL
@@ -68,7 +68,7 @@ def predicted_masks(
 def samples_of(case: Case, predicted: dict[str, NDArray[np.bool_]], bundle: ModelBundle) -> Iterator[Sample]:
     """The figures of a patient's contours, as they are and with one fault after the other."""
     hu, bits = np.asarray(case.hu), np.asarray(case.bits)
-    scene = Scene(hu, body_of(hu, bundle.preprocess.outside_hu, case.spacing_mm_kij), predicted)
+    scene = ModelGridPatient(hu, body_of(hu, bundle.preprocess.outside_hu, case.spacing_mm_kij), predicted)
     organs = {info.name for info in bundle.rois if info.interpreted_type != EXTERNAL}
     contours = {
         roi: roi_voxels(bits, r) for r, roi in enumerate(case.rois) if roi in organs and case.presence[r]

@@ -37,7 +37,7 @@ OF_MACHINE = ("checkpoint_minutes", "threads", "compile")
 """Keys of `run` that may differ between the parts."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Part:
     """A training that held out part `number` of `parts` of the patients."""
 
@@ -90,7 +90,16 @@ def _part(run_dir: Path) -> Part:
     with scores.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             patients.setdefault(original(row["patient"]), {})[original(row["roi"])] = float(row["dice"])
-    return Part(run_dir, *config.data.fold, config, bundle.training, bundle.roi_names, patients)
+    number, parts = config.data.fold
+    return Part(
+        run_dir=run_dir,
+        number=number,
+        parts=parts,
+        config=config,
+        training=bundle.training,
+        rois=bundle.roi_names,
+        patients=patients,
+    )
 
 
 def _refuse_unlike(bundle: ModelBundle, parts: Sequence[Part]) -> None:

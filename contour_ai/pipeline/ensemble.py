@@ -38,9 +38,13 @@ def load_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> Loade
     chosen = choose_device(device)
     networks = [bundle.build_network(chosen) for bundle in bundles]
     if len(bundles) == 1:
-        return LoadedModel(described, networks[0], chosen, autocast_dtype(chosen))
+        return LoadedModel(
+            bundle=described, network=networks[0], device=chosen, autocast=autocast_dtype(chosen)
+        )
     channels = [[bundle.roi_names.index(roi) for roi in described.roi_names] for bundle in bundles]
-    return LoadedModel(described, Average(networks, channels), chosen, autocast_dtype(chosen))
+    return LoadedModel(
+        bundle=described, network=Average(networks, channels), device=chosen, autocast=autocast_dtype(chosen)
+    )
 
 
 def as_one(bundles: Sequence[ModelBundle]) -> ModelBundle:

@@ -22,8 +22,8 @@ def picked_cases(
     started = time.monotonic()
     picked = held_back[:: -(-len(held_back) // MOST_PATIENTS) or 1]
     for done, case in enumerate(picked):
-        on_progress(ProgressEvent(stage, done, len(picked)))
+        on_progress(ProgressEvent(stage=stage, done=done, total=len(picked)))
         if time.monotonic() - started > seconds:
             break
         yield case
-    on_progress(ProgressEvent(stage, len(picked), len(picked)))
+    on_progress(ProgressEvent(stage=stage, done=len(picked), total=len(picked)))

@@ -73,7 +73,9 @@ def _grid(
 ) -> Grid:
     heights, up, down, right = (np.asarray(a, np.float64) for a in (slice_offsets_mm, normal, step_i, step_j))
     corner = -down * SHAPE[1] / 2 - right * SHAPE[2] / 2
-    return Grid(SHAPE, corner + heights[:, None] * up, down, right)
+    return Grid(
+        shape_kij=SHAPE, positions_lps=corner + heights[:, None] * up, step_i_lps=down, step_j_lps=right
+    )
 
 
 def _depth_mm(grid: Grid) -> NDArray[np.float32]:
@@ -97,20 +99,28 @@ def _through_dicom(case: _Case, folder: Path) -> Iterator[Check]:
     grid = case.grid
     image = Volume(np.zeros(SHAPE, np.int16), grid)
     ct = write_ct(
-        folder / "ct", image, PatientIdentity("SELFTEST", "Self^Test", "20000101"), uid_seed=case.name
+        folder / "ct",
+        image,
+        PatientIdentity(patient_id="SELFTEST", patient_name="Self^Test", study_date="20000101"),
+        uid_seed=case.name,
     )
     depth_mm = _depth_mm(grid)
     shapes = _shapes(depth_mm)
     path = folder / "masks.dcm"
-    write_structures(path, Structures.from_masks(shapes, grid), ct, Provenance("SELFTEST"))
+    write_structures(path, Structures.from_masks(shapes, grid), ct, Provenance(label="SELFTEST"))
     read = read_structures(path, ct)
     for name, mask in shapes.items():
         changed = int(np.count_nonzero(read.mask(name) != mask))
-        yield Check(SUBJECT, f"{name.lower()}, {case.name}: voxels changed", str(changed), changed == 0)
+        yield Check(
+            subject=SUBJECT,
+            rule=f"{name.lower()}, {case.name}: voxels changed",
+            found=str(changed),
+            passed=changed == 0,
+        )
     path = folder / "level.dcm"
     box = (slice(0, SHAPE[0]), slice(0, SHAPE[1]), slice(0, SHAPE[2]))
-    smooth = contours_of_level(RoiInfo("Ball", (255, 0, 0)), depth_mm, box)
-    write_structure_set(path, [smooth], ct, Provenance("SELFTEST"))
+    smooth = contours_of_level(RoiInfo(name="Ball", color=(255, 0, 0)), depth_mm, box)
+    write_structure_set(path, [smooth], ct, Provenance(label="SELFTEST"))
     (roi,) = load_structure_set(path).rois
     slices = contours_on_slices(roi, ct)
     pixel_mm2 = grid.spacing_mm[1] * grid.spacing_mm[2]
@@ -120,7 +130,9 @@ def _through_dicom(case: _Case, folder: Path) -> Iterator[Check]:
     )
     share = float(found) / (4 / 3 * math.pi * RADIUS_MM**3) - 1
     rule = f"ball, {case.name}: volume inside its contours within {VOLUME_TOL:.1%} of 4/3 π r³"
-    yield Check("sub-voxel contours", rule, f"{share:+.2%}", abs(share) <= VOLUME_TOL)
+    yield Check(
+        subject="sub-voxel contours", rule=rule, found=f"{share:+.2%}", passed=abs(share) <= VOLUME_TOL
+    )
 
 
 # -- figures worked by hand ------------------------------------------------------------------------------------
@@ -162,4 +174,6 @@ def _shift(m: RoiMetrics) -> tuple[float, float, float]:
 
 def _equal(rule: str, found: float, expected: float) -> Check:
     passed = math.isclose(found, expected, rel_tol=1e-9, abs_tol=1e-9)
-    return Check("figures worked by hand", f"{rule} = {expected:.6g}", f"{found:.9g}", passed)
+    return Check(
+        subject="figures worked by hand", rule=f"{rule} = {expected:.6g}", found=f"{found:.9g}", passed=passed
+    )

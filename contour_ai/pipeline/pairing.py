@@ -18,7 +18,7 @@ UID_END = 12
 """Characters of a UID that tell two CT series of one patient apart."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FoundPair:
     """One patient's CT with a structure set on each side."""
 
@@ -125,7 +125,7 @@ def _pairs(
             theirs = list(chosen.taken)
             notes += [f"{name}: reference: {chosen.reason}"] if chosen.reason else []
         if len(mine) == 1 and len(theirs) == 1:
-            pairs.append(FoundPair(name, patient.ct, mine[0], theirs[0]))
+            pairs.append(FoundPair(patient=name, ct=patient.ct, predicted=mine[0], reference=theirs[0]))
             continue
         for found, side in ((mine, "prediction"), (theirs, "reference")):
             if len(found) > 1:

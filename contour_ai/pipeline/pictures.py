@@ -37,8 +37,8 @@ PNG_COMPRESSION = 1
 MOST_THREADS = 8
 
 
-@dataclass(frozen=True, eq=False)
-class Scene:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DrawnPatient:
     """Everything that is drawn: CT, body, prediction, and the patient's own structures where there are any."""
 
     volume: Volume
@@ -53,7 +53,7 @@ class Scene:
 
 
 def draw_pictures(
-    scene: Scene,
+    scene: DrawnPatient,
     folder: Path,
     *,
     overlays: bool = True,
@@ -90,7 +90,7 @@ def draw_pictures(
 
 
 def _draw_overlays(
-    scene: Scene,
+    scene: DrawnPatient,
     plane: Callable[[int], Plane],
     view: View,
     slices: Sequence[int],
@@ -109,7 +109,7 @@ def _draw_overlays(
     # Resizing and compressing happen outside the interpreter's lock: threads are enough.
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         for done, _ in enumerate(pool.map(draw, slices, paths), start=1):
-            on_progress(ProgressEvent("overlays", done, len(slices)))
+            on_progress(ProgressEvent(stage="overlays", done=done, total=len(slices)))
     return paths
 
 
@@ -129,7 +129,7 @@ def _at(stacks: Mapping[str, Stack], k: int) -> dict[str, Sequence[Polygon]]:
     return {name: stack[k] for name, stack in stacks.items() if k in stack}
 
 
-def _areas(scene: Scene) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+def _areas(scene: DrawnPatient) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
     """(K,) area in each slice, predicted or contoured, of the organs that are there, and of the external contour."""
     areas: dict[str, NDArray[np.float64]] = {}
     external: dict[str, NDArray[np.float64]] = {}
@@ -147,7 +147,7 @@ def _slices_to_draw(areas: Mapping[str, NDArray[np.float64]]) -> list[int]:
     return [int(k) for k in np.flatnonzero(sum(areas.values(), start=np.zeros(1)))]
 
 
-def _cuts(scene: Scene, view: View) -> list[tuple[Plane, View]]:
+def _cuts(scene: DrawnPatient, view: View) -> list[tuple[Plane, View]]:
     """Two cuts at right angles to the slices, through the middle of all organs found."""
     boxes = [r.box for r in scene.predicted if r.box is not None and r.info.interpreted_type != EXTERNAL]
     if not boxes or scene.volume.grid.shape_kij[0] < 2:
@@ -160,12 +160,12 @@ def _cuts(scene: Scene, view: View) -> list[tuple[Plane, View]]:
         if scene.reference is not None:
             reference = {name: np.take(mask, index, across) for name, mask in scene.reference.items()}
         plane = cut_plane(scene.volume, across, index, predicted, reference)
-        columns = (view.left, view.right) if across == 1 else (view.top, view.bottom)
-        cuts.append((plane, View(0, plane.hu.shape[0], *columns)))
+        left, right = (view.left, view.right) if across == 1 else (view.top, view.bottom)
+        cuts.append((plane, View(top=0, bottom=plane.hu.shape[0], left=left, right=right)))
     return cuts
 
 
-def _cut_mask(roi: PredictedRoi, across: int, index: int, scene: Scene) -> NDArray[np.bool_]:
+def _cut_mask(roi: PredictedRoi, across: int, index: int, scene: DrawnPatient) -> NDArray[np.bool_]:
     shape = scene.volume.grid.shape_kij
     along = 2 if across == 1 else 1
     mask = np.zeros((shape[0], shape[along]), bool)

@@ -108,14 +108,14 @@ def _case(
             facts[roi] = _add_roi(bits, rois.index(roi), found, ct, image, body)
     spacing = tuple(round(mm, 6) for mm in image.grid.spacing_mm)
     case = Case(
-        label,
-        image.hu,
-        bits,
-        rois,
-        tuple(presence.get(roi, False) for roi in rois),
-        (spacing[0], spacing[1], spacing[2]),
-        tuple(note for note in notes if code_of(note) not in IN_FACTS),
-        facts,
+        patient_id=label,
+        image=image.hu,
+        labels=bits,
+        rois=rois,
+        presence=tuple(presence.get(roi, False) for roi in rois),
+        spacing_mm_kij=(spacing[0], spacing[1], spacing[2]),
+        notes=tuple(note for note in notes if code_of(note) not in IN_FACTS),
+        facts=facts,
     )
     return case.without_empty()
 

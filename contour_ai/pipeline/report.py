@@ -79,8 +79,8 @@ def report_of_stopped(
     """
     rois = [
         ShownRoi(
-            roi.info,
-            roi_polygons(roi),
+            info=roi.info,
+            predicted=roi_polygons(roi),
             volume_cm3=float(summary["rois"][roi.info.name]["volume_cm3"]),
             surface=None if roi.inside is None else reduced_mesh(roi.inside, ct.grid, box=roi.box),
             verdict=str(summary["rois"][roi.info.name].get("verdict", "")),
@@ -115,7 +115,11 @@ def reports_of_evaluation(
     paths = []
     private_folder(folder / PATIENTS)
     for done, pair in enumerate(evaluation.pairs):
-        on_progress(ProgressEvent("reports", done, len(evaluation.pairs), {"patient": pair.patient}))
+        on_progress(
+            ProgressEvent(
+                stage="reports", done=done, total=len(evaluation.pairs), facts={"patient": pair.patient}
+            )
+        )
         name = _page_name(pair, taken)
         taken.add(name.casefold())
         path = folder / PATIENTS / name
@@ -134,14 +138,14 @@ def reports_of_evaluation(
             )
         links.setdefault(pair.patient, f"{PATIENTS}/{name}")
         paths.append(path)
-    on_progress(ProgressEvent("reports", len(evaluation.pairs), len(evaluation.pairs)))
+    on_progress(ProgressEvent(stage="reports", done=len(evaluation.pairs), total=len(evaluation.pairs)))
     if len(paths) < 2:
         return tuple(paths)
     failures = [f"{patient}: {error}" for patient, error in evaluation.failed.items()]
     page = CohortPage(
-        title,
-        f"{len(evaluation.pairs)} patients · contour-ai {__version__}",
-        evaluation.rows,
+        title=title,
+        subtitle=f"{len(evaluation.pairs)} patients · contour-ai {__version__}",
+        rows=evaluation.rows,
         versus=() if versus is None else versus.rows,
         labels=labels,
         comparison=comparison,
@@ -183,7 +187,17 @@ def _write(
         info = _info(roi, both.predicted, sides[0])
         surface = _surface(sides[0], both.predicted, ct)
         verdict = str(summary.get("rois", {}).get(roi, {}).get("verdict", ""))
-        rois.append(ShownRoi(info, contours[0], contours[1], metrics.get(roi), volume, surface, verdict))
+        rois.append(
+            ShownRoi(
+                info=info,
+                predicted=contours[0],
+                reference=contours[1],
+                metrics=metrics.get(roi),
+                volume_cm3=volume,
+                surface=surface,
+                verdict=verdict,
+            )
+        )
     _write_page(path, ct, rois, sides, summary, notes)
 
 
@@ -289,11 +303,11 @@ def shown_flags(summary: Mapping[str, Any]) -> list[ShownFlag]:
     found += [(roi, flag) for roi in order for flag in rois[roi].get(key, ())]
     return [
         ShownFlag(
-            roi,
-            str(flag["code"]),
-            str(flag["reason"]),
-            _figure(flag),
-            tuple(int(number) - 1 for number in flag.get("slices_from_1", ())),
+            roi=roi,
+            code=str(flag["code"]),
+            reason=str(flag["reason"]),
+            figure=_figure(flag),
+            slices=tuple(int(number) - 1 for number in flag.get("slices_from_1", ())),
         )
         for roi, flag in found
     ]

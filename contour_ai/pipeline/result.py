@@ -39,7 +39,7 @@ from contour_ai.render import CAUTION
 from contour_ai.structures import RoiInfo
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PredictedRoi:
     """One ROI on the CT's grid.
 
@@ -69,7 +69,13 @@ class PredictedRoi:
     def evidence(self) -> Evidence:
         """What the flags are found from."""
         return Evidence(
-            self.info, self.box, self.inside, self.logit, self.threshold, self.left_out, self.outside
+            info=self.info,
+            box=self.box,
+            inside=self.inside,
+            logit=self.logit,
+            threshold=self.threshold,
+            left_out=self.left_out,
+            outside=self.outside,
         )
 
 
@@ -245,7 +251,7 @@ def dice_in_box(inside: NDArray[np.bool_], box: Box, reference: NDArray[np.bool_
 # -- summary ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Context:
     """What the summary says besides the ROIs."""
 

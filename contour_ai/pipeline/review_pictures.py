@@ -31,7 +31,7 @@ TILE_PX = 390
 JPEG_QUALITY = 82
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ReviewScene:
     """What is drawn.
 
@@ -131,13 +131,13 @@ def _view(plane: Plane) -> View:
     points = [polygon for polygons in drawn for polygon in polygons]
     rows, columns = plane.hu.shape
     if not points:
-        return View(0, rows, 0, columns)
+        return View(top=0, bottom=rows, left=0, right=columns)
     every = np.concatenate(points)
     (top, left), (bottom, right) = every.min(axis=0), every.max(axis=0)
     down, across = (int(np.ceil(MARGIN_MM / mm)) for mm in plane.spacing_mm)
     return View(
-        max(0, int(top) - down),
-        min(rows, int(bottom) + 1 + down),
-        max(0, int(left) - across),
-        min(columns, int(right) + 1 + across),
+        top=max(0, int(top) - down),
+        bottom=min(rows, int(bottom) + 1 + down),
+        left=max(0, int(left) - across),
+        right=min(columns, int(right) + 1 + across),
     )

@@ -1,34 +1,33 @@
-"""`review.json`: the verdict on a patient's contours, as one typed record that is written and read."""
+"""`review.json`: the verdict on a patient's contours, as one typed record that is written and read.
+
+Its JSON schema is `docs/review.schema.json`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from contour_ai.pipeline.result import summary_flags
-from contour_ai.pipeline.summary import SummaryFlag
+from contour_ai.pipeline.summary import JudgedRoi, SummaryFlag
 from contour_ai.quality.verdict import RoiVerdict
-from contour_ai.settings import to_mapping
+from contour_ai.settings import read_record, to_mapping
 
 REVIEW = "review.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReviewedRoi:
+class ReviewedRoi(JudgedRoi):
     """The verdict on one ROI of a structure set."""
 
-    verdict: str
-    findings: tuple[SummaryFlag, ...] = ()
-    """The most important first."""
     judged_by: str = "model"
     """`geometry` where no model knows the ROI: `clear` then says only that its geometry is not odd."""
     known_as: str | None = None
     """The model's name for it."""
     probability: float | None = None
     """That it needs correction."""
-    volume_cm3: float = 0.0
-    slices_from_1: tuple[int, int] | None = None
 
     @classmethod
     def of(
@@ -74,3 +73,12 @@ class ReviewRecord:
         """As plain values, in the order of the keys."""
         content: dict[str, Any] = to_mapping(self)
         return content
+
+
+def read_review(path: Path) -> ReviewRecord:
+    """A `review.json`, of this version or an earlier one.
+
+    Raises:
+        ConfigError: it cannot be read, is no review, or has keys that this version does not know.
+    """
+    return read_record(ReviewRecord, path, "The review of a structure set")

@@ -88,7 +88,7 @@ def _scanned_on(patient: PatientSource) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
+class PatientSplit:
     """Labels of the training and of the validation patients, and why others are in neither."""
 
     training: list[str]
@@ -138,7 +138,7 @@ def split_patients(
     held_out: HeldOut,
     same: Sequence[Collection[str]] = (),
     excluded: Mapping[str, str] | None = None,
-) -> Split:
+) -> PatientSplit:
     """Who is trained on and who validates; all that is of one person stays on one side.
 
     A person goes by a hash of the patient ID alone, so that adding patients moves nobody to the other side. Where that
@@ -169,7 +169,7 @@ def split_patients(
         chosen = _by_hash(usable, held_out)
     training = [label for label, person in usable.items() if person not in chosen]
     validation = [label for label, person in usable.items() if person in chosen]
-    return Split(training=training or validation, validation=validation or training, left_out=left_out)
+    return PatientSplit(training=training or validation, validation=validation or training, left_out=left_out)
 
 
 def split(

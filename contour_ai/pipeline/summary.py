@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contour_ai.errors import ConfigError
-from contour_ai.settings import from_mapping, to_mapping
+from contour_ai.settings import read_record, to_mapping
 
 SUMMARY = "summary.json"
 """Stands beside the structure set."""
@@ -33,24 +32,30 @@ class SummaryFlag:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SummaryRoi:
-    """One ROI of the model."""
+class JudgedRoi:
+    """What `summary.json` and `review.json` both say of a ROI."""
+
+    verdict: str = ""
+    """`clear`, `look` or `stop`; "" in summaries of version 0.1."""
+    findings: tuple[SummaryFlag, ...] = ()
+    """Reasons of the verdict, the most important first."""
+    volume_cm3: float = 0.0
+    slices_from_1: tuple[int, int] | None = None
+    """First and last slice with a contour, along the slice normal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryRoi(JudgedRoi):
+    """One ROI of the model; where its verdict is `stop`, it is not in the structure set."""
 
     name_in_file: str | None
     """In the structure set; null where the model found nothing."""
     type: str = ""
     """RTROIInterpretedType."""
-    volume_cm3: float = 0.0
-    slices_from_1: tuple[int, int] | None = None
-    """First and last slice with a contour, along the slice normal."""
     centroid_lps_mm: tuple[float, float, float] | None = None
     mean_hu: float | None = None
     contour_at_probability: float | None = None
     flags: tuple[SummaryFlag, ...] = ()
-    verdict: str = ""
-    """`clear`, `look` or `stop`: a ROI that is `stop` is not in the structure set. "" in summaries of version 0.1."""
-    findings: tuple[SummaryFlag, ...] = ()
-    """Why, the most important first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +186,4 @@ def read_summary(path: Path) -> Summary:
     Raises:
         ConfigError: it cannot be read, is no summary, or has keys that this version does not know.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError("The summary of a prediction cannot be read.", where=path, found=error) from error
-    return from_mapping(Summary, content, where=path)
+    return read_record(Summary, path, "The summary of a prediction")

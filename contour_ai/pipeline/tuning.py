@@ -58,7 +58,7 @@ LEVELS = np.arange(0.0, -6.1, -0.25)
 """Logits of contours that are drawn where the expected Dice is highest, from among which the nearest is taken."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _OfRoi:
     """What the patients that have a ROI say about it."""
 
@@ -167,7 +167,12 @@ def _add(
     voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
     outside = bundle.preprocess.outside_hu
     places = PartPlaces(
-        logits[""], bundle.roi_names, np.asarray(case.hu), case.spacing_mm_kij, outside, bundle.ranges
+        logits=logits[""],
+        names=bundle.roi_names,
+        hu=np.asarray(case.hu),
+        spacing_mm=case.spacing_mm_kij,
+        outside_hu=outside,
+        ranges=bundle.ranges,
     )
     for channel, roi in enumerate(bundle.roi_names):
         if roi not in case.rois or not case.presence[case.rois.index(roi)]:
@@ -278,9 +283,11 @@ def _calibration(counts: Sequence[LogitCounts], temperature: float) -> RoiCalibr
     before, after = left_out_errors(counts)
     whole = sum(counts, LogitCounts())
     return RoiCalibration(
-        round(temperature, 4),
-        len(counts),
-        round(before, 4),
-        round(after, 4),
-        tuple((round(said, 4), round(true, 4), n) for said, true, n in whole.reliability(temperature)),
+        temperature=round(temperature, 4),
+        patients=len(counts),
+        error_before=round(before, 4),
+        error=round(after, 4),
+        reliability=tuple(
+            (round(said, 4), round(true, 4), n) for said, true, n in whole.reliability(temperature)
+        ),
     )

@@ -23,7 +23,7 @@ SHEARED_MM = 1e-3
 """Slices that slide sideways by more are resampled each with weights of its own; files give positions to 0.001 mm."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Frame:
     """A grid in the coordinates of its own axes: mm along the normal, along i and along j.
 
@@ -41,7 +41,7 @@ class Frame:
         axes = np.stack([grid.normal, grid.step_i_lps / step_mm[0], grid.step_j_lps / step_mm[1]])
         slices = np.asarray(np.linalg.solve(axes.T, grid.positions_lps.T).T, np.float64)
         stray = np.ptp(slices[:, 1:], axis=0).max() if len(slices) else 0.0
-        return cls(axes, slices, step_mm, bool(stray > SHEARED_MM))
+        return cls(axes_lps=axes, slices_mm=slices, step_mm=step_mm, sheared=bool(stray > SHEARED_MM))
 
     def pixels_mm(self, k: int, axis: int, start: int, stop: int) -> Float:
         """Coordinates of pixels start..stop of slice k along axis 1 (i) or 2 (j)."""
@@ -68,7 +68,7 @@ def patient_order(grid: Grid) -> tuple[tuple[int, int, int], tuple[int, int, int
     return best[1], best[2]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Alignment:
     """A regular model grid seen from a CT: model axis m runs along axis `order[m]` of the CT.
 
@@ -100,7 +100,12 @@ class Alignment:
         start = np.asarray(np.linalg.solve(frame.axes_lps.T, model_grid.positions_lps[0]), np.float64)
         shape = tuple(model_grid.shape_kij[m] for m in back)
         step = np.asarray(chosen[back], np.float64)
-        return cls((order[0], order[1], order[2]), start, step, (shape[0], shape[1], shape[2]))
+        return cls(
+            order=(order[0], order[1], order[2]),
+            start_mm=start,
+            step_mm=step,
+            shape=(shape[0], shape[1], shape[2]),
+        )
 
     def centres_mm(self, axis: int) -> Float:
         """Coordinates of the model's voxel centres along an axis of the CT, in the order of the model."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from contour_ai.holes import fill_slices
-from contour_ai.preprocess.slabs import BONE_HU, Scene, is_one_density, slab_mask
+from contour_ai.preprocess.slabs import BONE_HU, DenseSlices, is_one_density, slab_mask
 
 Bool = NDArray[np.bool_]
 Numbers = NDArray[Any]
@@ -58,7 +58,7 @@ def device_mask(
     if not seen.any():
         return None
     box = [_extent(np.logical_or.reduce(seen, axis=axis)) for axis in (1, 0)]
-    scene = Scene(
+    scene = DenseSlices(
         tissue=looked_at[:, box[0], box[1]],
         hu=sampled[:, box[0], box[1]],
         pixel_mm=pixel_mm,
@@ -96,7 +96,7 @@ def sampled_hu(hu: Numbers, factors: list[int]) -> Numbers:
 # -- parts that hang together by a thin contact, or by none ---------------------------------------------------
 
 
-def device_parts(scene: Scene, tissue: Bool) -> Bool | None:
+def device_parts(scene: DenseSlices, tissue: Bool) -> Bool | None:
     """(k, i, j) parts of `tissue` with one density and no bone; the largest part without them is the patient."""
     factor = max(1, round(PART_PIXEL_MM / scene.pixel_mm))
     coarse = tissue[:, factor // 2 :: factor, factor // 2 :: factor]

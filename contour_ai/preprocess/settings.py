@@ -13,7 +13,7 @@ from contour_ai.errors import ConfigError
 from contour_ai.settings import from_mapping, to_mapping
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PreprocessSettings:
     """How a model wants its images; stored in the bundle and taken from nowhere else."""
 

@@ -44,7 +44,7 @@ ALIKE_SHARE = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
+class DenseSlices:
     """Every `step`-th slice of what is dense, in pixels of about 2 mm, with the CT's values in them."""
 
     tissue: Bool
@@ -87,7 +87,7 @@ class Runs(NamedTuple):
     """Behind the last voxel."""
 
 
-def slab_mask(scene: Scene) -> Bool | None:
+def slab_mask(scene: DenseSlices) -> Bool | None:
     """(k, i, j) what belongs to blocks and boards whose faces run along rows or columns; None for nothing."""
     found: Bool | None = None
     for turned in (False, True):
@@ -102,7 +102,7 @@ def slab_mask(scene: Scene) -> Bool | None:
     return found
 
 
-def _slabs_along(tissue: Bool, hu: Numbers, scene: Scene) -> Bool | None:
+def _slabs_along(tissue: Bool, hu: Numbers, scene: DenseSlices) -> Bool | None:
     """(k, m, n) what belongs to slabs with faces across the last axis."""
     runs = _runs(tissue)
     length = runs.end - runs.start
@@ -183,7 +183,7 @@ class Slab:
     """(slices, m): columns with both faces free."""
 
 
-def _slab(seeds: Runs, hu: Numbers, scene: Scene) -> Slab | None:
+def _slab(seeds: Runs, hu: Numbers, scene: DenseSlices) -> Slab | None:
     """The slab with these free columns, if it is one: as long and flat as it must be, one density, no bone."""
     slices, numbers = np.unique(seeds.k, return_inverse=True)
     least = FACE_MM / scene.pixel_mm
@@ -218,7 +218,7 @@ def _within(hu: Numbers, runs: Runs, share: float) -> Numbers:
     return hu[runs.k, runs.m, at]
 
 
-def _follow(mask: Bool, tissue: Bool, hu: Numbers, runs: Runs, slab: Slab, scene: Scene) -> None:
+def _follow(mask: Bool, tissue: Bool, hu: Numbers, runs: Runs, slab: Slab, scene: DenseSlices) -> None:
     """Marks the slab in `mask`, also where the patient lies against one of its faces."""
     gap = round(CONTACT_GAP_MM / scene.pixel_mm)
     for k, start, end, seeds in zip(slab.k, slab.start, slab.end, slab.seeds, strict=True):

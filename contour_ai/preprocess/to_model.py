@@ -25,7 +25,7 @@ Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Prepared:
     """A CT on a model's grid: `hu` and `body` (k, i, j) on `grid`, whose axes run superior, posterior, left."""
 
@@ -82,7 +82,7 @@ def prepare(
     limits = np.iinfo(np.int16)
     values = np.rint(image).clip(limits.min, limits.max).astype(np.int16)
     values[~inside] = outside
-    return Prepared(values, inside, grid, volume.grid)
+    return Prepared(hu=values, body=inside, grid=grid, source_grid=volume.grid)
 
 
 def resample_structures(structures: Structures, model_grid: Grid) -> Structures:
@@ -102,7 +102,7 @@ def resample_structures(structures: Structures, model_grid: Grid) -> Structures:
         if onto is not None:
             where, inside = onto
             set_roi_voxels(bits[where], structures.index(name), inside)
-    return Structures(bits, model_grid, structures.names, structures.presence)
+    return Structures(bits=bits, grid=model_grid, names=structures.names, presence=structures.presence)
 
 
 def resample_mask(inside: Bool, box: Box, grid: Grid, model_grid: Grid) -> tuple[Box, Bool] | None:
@@ -208,7 +208,10 @@ def _part_within(align: Alignment, frame: Frame, box: Box) -> tuple[Alignment | 
     starts = np.array([r[0] for r in ranges])
     shape = tuple(stop - start for start, stop in ranges)
     part = Alignment(
-        align.order, align.start_mm + starts * align.step_mm, align.step_mm, (shape[0], shape[1], shape[2])
+        order=align.order,
+        start_mm=align.start_mm + starts * align.step_mm,
+        step_mm=align.step_mm,
+        shape=(shape[0], shape[1], shape[2]),
     )
     return part, where
 

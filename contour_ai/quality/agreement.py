@@ -77,7 +77,7 @@ FIGURE_NAMES: tuple[str, ...] = tuple(f.name for f in fields(ContourFigures))
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class ModelGridPatient:
     """A patient on the model's grid: `hu` (k, i, j), its body, and what the network found: {ROI: mask}."""
 
     hu: NDArray[np.int16]
@@ -85,7 +85,7 @@ class Scene:
     predicted: Mapping[str, Bool]
 
 
-def contour_figures(name: str, contour: Bool, scene: Scene) -> ContourFigures | None:
+def contour_figures(name: str, contour: Bool, scene: ModelGridPatient) -> ContourFigures | None:
     """The figures of the contour of ROI `name`, a mask (k, i, j); None where it is empty."""
     whole = scene.predicted.get(name)
     predicted = np.zeros_like(contour) if whole is None else whole

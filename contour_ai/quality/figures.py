@@ -39,7 +39,7 @@ PLACE_ROUNDS = 20
 """Rounds of aligning patients and averaging: positions move by less than 0.1 mm after ten."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Body:
     """The body of a patient on a model grid, slice by slice.
 
@@ -77,7 +77,7 @@ class Body:
         return (last - first + 1) * self.spacing_mm[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CtFigures:
     """One ROI on the CT's own grid: what tables, summary, report and flags say of it."""
 
@@ -90,7 +90,7 @@ class CtFigures:
     centre_lps: Triple
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiFigures:
     """One ROI on a model grid; see `as_on_ct`."""
 
@@ -124,7 +124,7 @@ class RoiFigures:
     """Its lower and upper end, above the lower edge of slice 0."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InputFigures:
     """An image on a model grid: what a network that knows other images may stumble over."""
 
@@ -162,7 +162,13 @@ def body_of(hu: NDArray[np.int16], outside_hu: int, spacing_mm: Triple) -> Body:
         middle[held, 1] = columns[held] @ np.arange(mask.shape[2]) / count[held]
         nearest = held[np.abs(np.arange(len(mask))[:, None] - held).argmin(axis=1)]
         middle = middle[nearest] * spacing_mm[1:]
-    return Body(mask, count * spacing_mm[1] * spacing_mm[2] / 100, seen, middle, spacing_mm)
+    return Body(
+        mask=mask,
+        area_cm2=count * spacing_mm[1] * spacing_mm[2] / 100,
+        seen=seen,
+        middle_mm=middle,
+        spacing_mm=spacing_mm,
+    )
 
 
 def image_figures(hu: NDArray[np.int16], body: Body) -> InputFigures:
@@ -173,12 +179,12 @@ def image_figures(hu: NDArray[np.int16], body: Body) -> InputFigures:
     voxel_cm3 = float(np.prod(body.spacing_mm)) / 1000
     held = body.area_cm2[body.seen]
     return InputFigures(
-        body.length_mm,
-        float(np.median(held)) if held.size else 0.0,
-        float(np.median(soft)) if soft.size else 0.0,
-        np.count_nonzero(values < AIR_IN_BODY_BELOW_HU) / total,
-        np.count_nonzero(values > BONE_HU) / total,
-        np.count_nonzero(values > METAL_HU) * voxel_cm3,
+        body_length_mm=body.length_mm,
+        body_area_cm2=float(np.median(held)) if held.size else 0.0,
+        soft_tissue_hu=float(np.median(soft)) if soft.size else 0.0,
+        air_share=np.count_nonzero(values < AIR_IN_BODY_BELOW_HU) / total,
+        bone_share=np.count_nonzero(values > BONE_HU) / total,
+        metal_cm3=np.count_nonzero(values > METAL_HU) * voxel_cm3,
     )
 
 
@@ -262,7 +268,12 @@ def ct_figures(inside: Bool, box: Box, grid: Grid, hu: NDArray[Any] | None = Non
     if hu is not None:
         mean = float(np.clip(hu[box][inside], *HU_COUNTED).mean(dtype=np.float64))
     occupied = (k, *(np.flatnonzero(n.any(axis=0)) for n in (in_rows, in_columns)))
-    return CtFigures(float(volumes.sum()), _length_mm(occupied, grid), mean, (float(x), float(y), float(z)))
+    return CtFigures(
+        volume_cm3=float(volumes.sum()),
+        length_mm=_length_mm(occupied, grid),
+        mean_hu=mean,
+        centre_lps=(float(x), float(y), float(z)),
+    )
 
 
 def _length_mm(occupied: Sequence[NDArray[np.intp]], grid: Grid) -> float:

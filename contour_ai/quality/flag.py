@@ -66,7 +66,7 @@ DECIMALS = {"cm3": 3, "HU": 1}
 """Of numbers and limits by unit, where not 4."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Flag:
     """A reason to look twice.
 
@@ -114,7 +114,7 @@ class RemovedOutside:
 NOTHING_OUTSIDE = RemovedOutside()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Evidence:
     """One predicted ROI, on the CT's grid and on the model's.
 
@@ -137,7 +137,7 @@ class Evidence:
     outside: RemovedOutside = NOTHING_OUTSIDE
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ImageEvidence:
     """What ROIs were found in: the CT's grid and body, and the prepared image.
 
@@ -186,7 +186,15 @@ def make_flag(
     def plain(number: float | None) -> float | None:
         return None if number is None else round(float(number), decimals)
 
-    return Flag(code, reason, plain(value), plain(low), plain(high), unit, tuple(int(k) for k in slices))
+    return Flag(
+        code=code,
+        reason=reason,
+        value=plain(value),
+        low=plain(low),
+        high=plain(high),
+        unit=unit,
+        slices=tuple(int(k) for k in slices),
+    )
 
 
 def numbers_text(numbers: Iterable[int], grid: Grid | None = None) -> str:

@@ -17,7 +17,7 @@ Distance = Callable[[Triple], float]
 """mm from where an organ is expected, of a centre (k, i, j) in voxels."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PartPlaces:
     """Where the organs of one patient are expected: from its other organs, and from the body's axis.
 

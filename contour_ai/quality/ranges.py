@@ -38,7 +38,7 @@ FEW_PATIENTS_WIDER = 4.0
 """Divided by their number, a further widening: the percentiles of few patients lie too near to the median."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure:
     """How one figure is compared.
 
@@ -70,45 +70,98 @@ LEFT, BEHIND, ABOVE = ("left of", "right of"), ("behind", "in front of"), ("abov
 BODY_AXIS, OTHER_ROIS = "the body's axis", "the position expected from the other ROIs"
 
 ROI_FIGURES: Mapping[str, Figure] = {
-    "volume_cm3": Figure("volume", "the volume", "cm3", True, 0.2),
-    "length_mm": Figure("length", "the extent along the body", "mm", True, 0.15),
-    "mean_hu": Figure("mean_hu", "the mean density", "HU", False, 15),
-    "sd_hu": Figure("hu_spread", "the spread of the density", "HU", True, 0.25),
-    "left_mm": Figure("position_in_body", BODY_AXIS, "mm", False, 5, directions=LEFT),
-    "posterior_mm": Figure("position_in_body", BODY_AXIS, "mm", False, 5, directions=BEHIND),
-    "body_area_cm2": Figure("position_in_body", "the body's cross-section where it lies", "cm2", True, 0.15),
+    "volume_cm3": Figure(code="volume", words="the volume", unit="cm3", ratio=True, least=0.2),
+    "length_mm": Figure(code="length", words="the extent along the body", unit="mm", ratio=True, least=0.15),
+    "mean_hu": Figure(code="mean_hu", words="the mean density", unit="HU", ratio=False, least=15),
+    "sd_hu": Figure(code="hu_spread", words="the spread of the density", unit="HU", ratio=True, least=0.25),
+    "left_mm": Figure(
+        code="position_in_body", words=BODY_AXIS, unit="mm", ratio=False, least=5, directions=LEFT
+    ),
+    "posterior_mm": Figure(
+        code="position_in_body", words=BODY_AXIS, unit="mm", ratio=False, least=5, directions=BEHIND
+    ),
+    "body_area_cm2": Figure(
+        code="position_in_body",
+        words="the body's cross-section where it lies",
+        unit="cm2",
+        ratio=True,
+        least=0.15,
+    ),
     "bottom_share": Figure(
-        "cut_off", "the lowest slice's share of the largest area", "", False, 0.05, low=False
+        code="cut_off",
+        words="the lowest slice's share of the largest area",
+        unit="",
+        ratio=False,
+        least=0.05,
+        low=False,
     ),
     "top_share": Figure(
-        "cut_off", "the highest slice's share of the largest area", "", False, 0.05, low=False
+        code="cut_off",
+        words="the highest slice's share of the largest area",
+        unit="",
+        ratio=False,
+        least=0.05,
+        low=False,
     ),
-    "offset_superior_mm": Figure("position_to_rois", OTHER_ROIS, "mm", False, 5, directions=ABOVE),
-    "offset_posterior_mm": Figure("position_to_rois", OTHER_ROIS, "mm", False, 5, directions=BEHIND),
-    "offset_left_mm": Figure("position_to_rois", OTHER_ROIS, "mm", False, 5, directions=LEFT),
+    "offset_superior_mm": Figure(
+        code="position_to_rois", words=OTHER_ROIS, unit="mm", ratio=False, least=5, directions=ABOVE
+    ),
+    "offset_posterior_mm": Figure(
+        code="position_to_rois", words=OTHER_ROIS, unit="mm", ratio=False, least=5, directions=BEHIND
+    ),
+    "offset_left_mm": Figure(
+        code="position_to_rois", words=OTHER_ROIS, unit="mm", ratio=False, least=5, directions=LEFT
+    ),
     "wrong_side_share": Figure(
-        "wrong_side", "the share on the other side of the body's axis", "", False, 0.05, low=False
+        code="wrong_side",
+        words="the share on the other side of the body's axis",
+        unit="",
+        ratio=False,
+        least=0.05,
+        low=False,
     ),
 }
 """What is compared of each ROI."""
 
 IMAGE_FIGURES: Mapping[str, Figure] = {
-    "slice_mm": Figure("input_slice_distance", "the slice distance", "mm", True, 0.2, low=False),
-    "pixel_mm": Figure("input_pixel_size", "the pixel size", "mm", True, 0.2, low=False),
-    "field_of_view_mm": Figure("input_field_of_view", "the image's width", "mm", True, 0.15, high=False),
-    "body_length_mm": Figure("input_scan_length", "the length of the body that is seen", "mm", True, 0.15),
-    "body_area_cm2": Figure("input_body_size", "the body's cross-section", "cm2", True, 0.25),
-    "soft_tissue_hu": Figure("input_soft_tissue", "the density of soft tissue", "HU", False, 15),
-    "air_share": Figure("input_air", "the share of air in the body", "", False, 0.03),
-    "bone_share": Figure("input_bone", "the share of bone in the body", "", False, 0.03),
-    "metal_cm3": Figure("input_metal", "what is as dense as metal", "cm3", False, 1.0, low=False),
+    "slice_mm": Figure(
+        code="input_slice_distance", words="the slice distance", unit="mm", ratio=True, least=0.2, low=False
+    ),
+    "pixel_mm": Figure(
+        code="input_pixel_size", words="the pixel size", unit="mm", ratio=True, least=0.2, low=False
+    ),
+    "field_of_view_mm": Figure(
+        code="input_field_of_view", words="the image's width", unit="mm", ratio=True, least=0.15, high=False
+    ),
+    "body_length_mm": Figure(
+        code="input_scan_length",
+        words="the length of the body that is seen",
+        unit="mm",
+        ratio=True,
+        least=0.15,
+    ),
+    "body_area_cm2": Figure(
+        code="input_body_size", words="the body's cross-section", unit="cm2", ratio=True, least=0.25
+    ),
+    "soft_tissue_hu": Figure(
+        code="input_soft_tissue", words="the density of soft tissue", unit="HU", ratio=False, least=15
+    ),
+    "air_share": Figure(
+        code="input_air", words="the share of air in the body", unit="", ratio=False, least=0.03
+    ),
+    "bone_share": Figure(
+        code="input_bone", words="the share of bone in the body", unit="", ratio=False, least=0.03
+    ),
+    "metal_cm3": Figure(
+        code="input_metal", words="what is as dense as metal", unit="cm3", ratio=False, least=1.0, low=False
+    ),
 }
 """What is compared of each image."""
 
 OFFSETS = ("offset_superior_mm", "offset_posterior_mm", "offset_left_mm")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiRanges:
     """What is usual for one ROI."""
 
@@ -135,7 +188,7 @@ class RoiRanges:
         _check(self.figures, ROI_FIGURES, "a ROI")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ranges:
     """What is usual for a model: limits of figures, from the contours of its training patients."""
 
@@ -163,7 +216,7 @@ class Ranges:
         return replace(self, rois=rois, held_back=held_back)
 
 
-FLAT = Figure("low_confidence", "", "", False, 0.05, low=False, wider=0.25)
+FLAT = Figure(code="low_confidence", words="", unit="", ratio=False, least=0.05, low=False, wider=0.25)
 """Nearer to what is usual than other limits: how unsure the network is goes with how wrong it is."""
 FLAT_SHARE_AT_MOST = 0.6
 """Where the probability is flat on more of the surface, the contour is worth a look however usual that is."""
@@ -208,7 +261,7 @@ def ranges_of(patients: Sequence[PatientFigures], grids: Sequence[Grid] = ()) ->
         **_usual([grid_figures(grid) for grid in grids], IMAGE_FIGURES),
         **_usual(images, IMAGE_FIGURES),
     }
-    return Ranges(len(patients), {n: image[n] for n in IMAGE_FIGURES if n in image}, rois)
+    return Ranges(patients=len(patients), image={n: image[n] for n in IMAGE_FIGURES if n in image}, rois=rois)
 
 
 def ends_of(rois: Mapping[str, RoiFigures], body_mm: tuple[float, float]) -> PatientEnds:
@@ -300,7 +353,7 @@ def _usual(patients: Sequence[Mapping[str, float]], figures: Mapping[str, Figure
 def _roi_ranges(entries: Sequence[tuple[RoiFigures, dict[str, float]]], place: Triple | None) -> RoiRanges:
     figures = [f for f, _ in entries]
     if len(entries) < FEWEST_FOR_RANGES:
-        return RoiRanges(len(entries))
+        return RoiRanges(patients=len(entries))
 
     def most(values: Sequence[float]) -> float:
         return float(np.percentile(values, 95))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from contour_ai.box import Box, bounding_box
 from contour_ai.grid import Grid
-from contour_ai.quality.agreement import ContourFigures, Scene, contour_figures
+from contour_ai.quality.agreement import ContourFigures, ModelGridPatient, contour_figures
 from contour_ai.quality.contour_verdict import ContourModel
 from contour_ai.quality.flag import Evidence, Flag, ImageEvidence, make_flag, numbers_text
 from contour_ai.quality.judging import is_gross
@@ -69,7 +69,7 @@ class Judge:
         model: None where the bundle has none.
     """
 
-    scene: Scene
+    scene: ModelGridPatient
     image: ImageEvidence
     model: ContourModel | None = None
 
@@ -135,7 +135,7 @@ def judge_unknown(
     """
     if not roi.mask.any():
         return RoiVerdict(verdict="look", findings=(_no_contour(),), judged_by="geometry")
-    findings = _of_shape(roi, image.grid, RoiRanges(0, parts=MANY_PARTS, reaches_end=1.0))
+    findings = _of_shape(roi, image.grid, RoiRanges(patients=0, parts=MANY_PARTS, reaches_end=1.0))
     if image.body is not None and roi.interpreted_type not in NOT_IN_THE_BODY:
         findings += _outside(roi, image.body, image.grid)
     side = side_of(roi.name)
@@ -163,18 +163,20 @@ def duplicates(rois: Sequence[Contoured]) -> dict[str, Flag]:
         first = seen.setdefault(key, roi.name)
         if first != roi.name:
             for mine, other in ((roi.name, first), (first, roi.name)):
-                found.setdefault(mine, Flag("duplicate", f"the same voxels as {other}"))
+                found.setdefault(mine, Flag(code="duplicate", reason=f"the same voxels as {other}"))
     return found
 
 
 def _no_contour() -> Flag:
-    return Flag("empty", "has no contour on this CT", 0.0, None, None, "cm3")
+    return Flag(code="empty", reason="has no contour on this CT", value=0.0, low=None, high=None, unit="cm3")
 
 
 def _of_shape(roi: Contoured, grid: Grid, usual: RoiRanges | None) -> list[Flag]:
     box = bounding_box(roi.mask)
     assert box is not None
-    evidence = Evidence(RoiInfo(roi.name.strip()[:64] or "ROI", (0, 0, 0)), box, roi.mask[box])
+    evidence = Evidence(
+        info=RoiInfo(name=roi.name.strip()[:64] or "ROI", color=(0, 0, 0)), box=box, inside=roi.mask[box]
+    )
     return [flag for flag in shape_flags(evidence, grid, usual) if flag.code != "touches_scan_end"]
 
 
@@ -238,7 +240,7 @@ def _is_confident(predicted: Bool | None, judge: Judge, usual: RoiRanges | None)
     return usual is None or "volume_cm3" not in usual.figures or volume >= usual.figures["volume_cm3"][0]
 
 
-def _most_like(mask: Bool, scene: Scene, known_as: str) -> str:
+def _most_like(mask: Bool, scene: ModelGridPatient, known_as: str) -> str:
     dice = {n: 2 * (m & mask).sum() / max(1, m.sum() + mask.sum()) for n, m in scene.predicted.items()}
     dice.pop(known_as, None)
     best = max(dice, key=lambda n: dice[n], default="")

@@ -40,7 +40,7 @@ def shape_flags(roi: Evidence, grid: Grid, usual: RoiRanges | None = None) -> li
     if roi.info.interpreted_type == EXTERNAL:
         return []
     flags = _speck_flags(roi, grid, usual) + _outside_flags(roi, grid)
-    usual = usual or RoiRanges(0)
+    usual = usual or RoiRanges(patients=0)
     flags += _end_flags(roi.inside, roi.box, grid, usual) + _border_flags(roi.inside, roi.box, grid)
     return flags + _part_flags(roi, grid, usual)
 

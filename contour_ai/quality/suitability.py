@@ -128,7 +128,7 @@ def _sex(facts: ScanFacts, known: TrainedOn, rois: Sequence[str]) -> Flag | None
         why = f"all {known.sex[other]} training patients of known sex are {SEXES[other]}"
     else:
         return None
-    return Flag("input_sex", f"PatientSex is {facts.sex}; {why}")
+    return Flag(code="input_sex", reason=f"PatientSex is {facts.sex}; {why}")
 
 
 def _age(facts: ScanFacts, known: TrainedOn) -> Flag | None:
@@ -164,7 +164,7 @@ def _posture(facts: ScanFacts, known: TrainedOn) -> Flag | None:
     reason = (
         f"the patient lies {mine} (PatientPosition {facts.position}); all {lay} training patients lay {usual}"
     )
-    return Flag("input_posture", reason)
+    return Flag(code="input_posture", reason=reason)
 
 
 def _contrast(facts: ScanFacts, known: TrainedOn) -> Flag | None:
@@ -174,7 +174,7 @@ def _contrast(facts: ScanFacts, known: TrainedOn) -> Flag | None:
     mine, theirs = ("with", "without") if facts.contrast else ("without", "with")
     others = f"all {counts[not facts.contrast]} training patients whose header says it were scanned {theirs}"
     reason = f"scanned {mine} contrast medium; {others}"
-    return Flag("input_contrast", reason)
+    return Flag(code="input_contrast", reason=reason)
 
 
 def _kvp(facts: ScanFacts, known: TrainedOn) -> Flag | None:

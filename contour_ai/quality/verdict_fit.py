@@ -70,7 +70,7 @@ class Sample:
     figures: ContourFigures
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Table:
     """Samples as columns."""
 
@@ -145,10 +145,10 @@ def cross_fitted_logits(table: _Table) -> Float:
 
 def _table(samples: Sequence[Sample]) -> _Table:
     return _Table(
-        np.array([s.patient for s in samples]),
-        np.array([s.roi for s in samples]),
-        np.array([s.kind for s in samples]),
-        np.array([s.figures.vector() for s in samples]),
+        patient=np.array([s.patient for s in samples]),
+        roi=np.array([s.roi for s in samples]),
+        kind=np.array([s.kind for s in samples]),
+        values=np.array([s.figures.vector() for s in samples]),
     )
 
 

@@ -187,7 +187,7 @@ def _free_place(
     return next(free, boxes[0])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Stamp:
     """A letter drawn once, for every panel of every slice."""
 
@@ -209,7 +209,7 @@ def _stamp(text: str, size_px: int, anchor: str) -> _Stamp:
         ImageDraw.Draw(mask).text((-left, -top), text, 255, font, anchor, stroke_width=1, stroke_fill=edge)
         return mask
 
-    return _Stamp(left, top, drawn(0), drawn(255))
+    return _Stamp(left=left, top=top, letter=drawn(0), edged=drawn(255))
 
 
 @cache

@@ -19,7 +19,7 @@ SECOND_LETTER = 0.25
 """A direction gets a second letter when it leans that far (a sine) towards another axis, as in DICOM C.7.6.1.1.1."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Plane:
     """One cut through the patient, ready to be drawn.
 
@@ -40,7 +40,7 @@ class Plane:
     reference: Contours | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class View:
     """The part of a plane that is shown: rows `top` to `bottom`, columns `left` to `right`, last ones excluded."""
 
@@ -63,7 +63,14 @@ def slice_plane(volume: Volume, k: int, predicted: Contours, reference: Contours
         direction_letters(-down),
         direction_letters(down),
     )
-    return Plane(volume.hu[k], grid.spacing_mm[1:], letters, caption, predicted, reference)
+    return Plane(
+        hu=volume.hu[k],
+        spacing_mm=grid.spacing_mm[1:],
+        letters=letters,
+        caption=caption,
+        predicted=predicted,
+        reference=reference,
+    )
 
 
 def cut_plane(
@@ -99,17 +106,17 @@ def cut_plane(
         }
 
     return Plane(
-        (volume.hu[:, index, :] if across == 1 else volume.hu[:, :, index])[rows],
-        (finest, grid.spacing_mm[along]),
-        (
+        hu=(volume.hu[:, index, :] if across == 1 else volume.hu[:, :, index])[rows],
+        spacing_mm=(finest, grid.spacing_mm[along]),
+        letters=(
             direction_letters(-step),
             direction_letters(step),
             direction_letters(up * grid.normal),
             direction_letters(-up * grid.normal),
         ),
-        f"{name}   {'xyz'[axis]} = {position[axis]:+.1f} mm",
-        outlines(predicted),
-        None if reference is None else outlines(reference),
+        caption=f"{name}   {'xyz'[axis]} = {position[axis]:+.1f} mm",
+        predicted=outlines(predicted),
+        reference=None if reference is None else outlines(reference),
     )
 
 
@@ -126,13 +133,13 @@ def view_of(mask: NDArray[np.bool_], spacing_mm: tuple[float, float], margin_mm:
     """The part of a plane with every True pixel of `mask` (rows, columns) and a margin; all where there is none."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
-        return View(0, mask.shape[0], 0, mask.shape[1])
+        return View(top=0, bottom=mask.shape[0], left=0, right=mask.shape[1])
     more = [int(np.ceil(margin_mm / mm)) for mm in spacing_mm]
     return View(
-        max(0, int(rows[0]) - more[0]),
-        min(mask.shape[0], int(rows[-1]) + 1 + more[0]),
-        max(0, int(columns[0]) - more[1]),
-        min(mask.shape[1], int(columns[-1]) + 1 + more[1]),
+        top=max(0, int(rows[0]) - more[0]),
+        bottom=min(mask.shape[0], int(rows[-1]) + 1 + more[0]),
+        left=max(0, int(columns[0]) - more[1]),
+        right=min(mask.shape[1], int(columns[-1]) + 1 + more[1]),
     )
 
 
@@ -143,7 +150,7 @@ def _points_up(grid: Grid) -> bool:
 
 
 def whole_view(plane: Plane) -> View:
-    return View(0, plane.hu.shape[0], 0, plane.hu.shape[1])
+    return View(top=0, bottom=plane.hu.shape[0], left=0, right=plane.hu.shape[1])
 
 
 def informative_slices(areas: Mapping[str, NDArray[np.float64]], count: int = 12) -> list[int]:

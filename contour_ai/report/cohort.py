@@ -29,7 +29,7 @@ COLORED_FROM_TO = {
 a good figure is not alarming because others are better. Of other figures, only outliers are coloured."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CohortPage:
     """What the report of many patients shows.
 

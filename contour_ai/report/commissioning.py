@@ -17,7 +17,7 @@ from contour_ai.report.page import asset, escaped_text, fill
 from contour_ai.report.tables import cell, html_table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CommissionedPatient:
     """One patient.
 
@@ -31,7 +31,7 @@ class CommissionedPatient:
 
     patient: str
     link: str
-    flags: Sequence[str]
+    flags: tuple[str, ...]
     seconds: float
     problem: str = ""
     ct: str = ""
@@ -39,7 +39,7 @@ class CommissionedPatient:
     structure_set_uid: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CommissioningPage:
     """What the report says.
 

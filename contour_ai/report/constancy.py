@@ -54,18 +54,18 @@ class Constancy:
         listing = ", ".join(f"{one.patient} {one.roi}" for one in self.changed)
         return (
             Check(
-                "all",
-                f"the {self.patients} patients of the earlier run",
-                str(compared),
-                not self.not_compared,
-                "; ".join(self.not_compared),
+                subject="all",
+                rule=f"the {self.patients} patients of the earlier run",
+                found=str(compared),
+                passed=not self.not_compared,
+                detail="; ".join(self.not_compared),
             ),
             Check(
-                "all",
-                f"contours of {self.rois} ROIs equal to those of the earlier run",
-                f"{self.rois - len(self.changed)} equal",
-                not self.changed and self.rois > 0,
-                listing,
+                subject="all",
+                rule=f"contours of {self.rois} ROIs equal to those of the earlier run",
+                found=f"{self.rois - len(self.changed)} equal",
+                passed=not self.changed and self.rois > 0,
+                detail=listing,
             ),
         )
 

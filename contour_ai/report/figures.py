@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from contour_ai.evaluation.metrics import BOTH, DEFINITIONS, REFERENCE_MISSING, RoiMetrics
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Column:
     """A column of a table of metrics: the field, what stands above it, and how many decimals it has."""
 
@@ -19,7 +19,7 @@ class Column:
 
 
 COLUMNS = tuple(
-    Column(field, label, decimals, DEFINITIONS[definition])
+    Column(field=field, label=label, decimals=decimals, definition=DEFINITIONS[definition])
     for field, label, decimals, definition in (
         ("dsc", "DSC", 3, "dsc"),
         ("surface_dsc", "surface DSC", 3, "surface_dsc"),

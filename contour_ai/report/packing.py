@@ -40,7 +40,7 @@ SURFACE_STEP_MM = 0.25
 """Corners of surfaces are rounded to it."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PackedVolume:
     """A CT in grey levels.
 
@@ -192,7 +192,14 @@ def _packed(image: NDArray[Any], step_hu: float, binning: int) -> PackedVolume:
     # Compressing happens outside the interpreter's lock: threads are enough.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         streams = tuple(pool.map(lambda part: _stream(part, edges), parts))
-    return PackedVolume(streams, group, (k, i, j), tuple(level_values(edges).tolist()), step_hu, binning)
+    return PackedVolume(
+        streams=streams,
+        group=group,
+        shape_kij=(k, i, j),
+        levels_hu=tuple(level_values(edges).tolist()),
+        step_hu=step_hu,
+        binning=binning,
+    )
 
 
 def _guess_bytes(image: NDArray[Any], step_hu: float) -> float:

@@ -39,7 +39,7 @@ Slices = Mapping[int, Sequence[Polygon]]
 """Polygons in (row, column) by slice number from 0."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ShownRoi:
     """One ROI: contours of the prediction and of the reference (None where a side has no such ROI), and its figures.
 
@@ -57,7 +57,7 @@ class ShownRoi:
     verdict: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShownFlag:
     """A reason to look twice: `roi` is empty where it concerns the whole scan; `slices` count from 0."""
 
@@ -68,7 +68,7 @@ class ShownFlag:
     slices: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PatientPage:
     """What the report of one patient shows.
 

@@ -142,7 +142,11 @@ def convert_patient(folder: Path, out_dir: Path) -> Path:
         ct = write_ct(
             temporary / CT_FOLDER,
             patient.volume,
-            PatientIdentity(f"OpenKBP-{patient.name}", f"OpenKBP^{patient.name}", STUDY_DATE),
+            PatientIdentity(
+                patient_id=f"OpenKBP-{patient.name}",
+                patient_name=f"OpenKBP^{patient.name}",
+                study_date=STUDY_DATE,
+            ),
             uid_seed=uid_seed,
             study_description="OpenKBP head and neck",
             series_description="CT on the OpenKBP grid, outside of the patient set to air",
@@ -235,7 +239,7 @@ def _convert_all(
 ) -> dict[str, ContourAIError]:
     """Converts in `workers` processes; returns the errors by patient."""
     failed: dict[str, ContourAIError] = {}
-    on_progress(ProgressEvent("importing", 0, len(jobs)))
+    on_progress(ProgressEvent(stage="importing", done=0, total=len(jobs)))
     # Spawn, because forking a process with threads is unsafe and Windows has no fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(max(1, min(workers, len(jobs))), mp_context=context)
@@ -251,7 +255,7 @@ def _convert_all(
             elif error is not None:
                 raise error
             facts = {"patient": name} | ({"failed": len(failed)} if failed else {})
-            on_progress(ProgressEvent("importing", done, len(jobs), facts))
+            on_progress(ProgressEvent(stage="importing", done=done, total=len(jobs), facts=facts))
     finally:
         pool.shutdown(cancel_futures=True)
     return {name: failed[name] for name in jobs if name in failed}

@@ -54,11 +54,15 @@ def write_phantoms(
         )
     folders = []
     for done, (region, seed) in enumerate(patients):
-        on_progress(ProgressEvent("drawing", done, len(patients), {"patient": phantom_name(region, seed)}))
+        on_progress(
+            ProgressEvent(
+                stage="drawing", done=done, total=len(patients), facts={"patient": phantom_name(region, seed)}
+            )
+        )
         folders.append(
             write_phantom(out_dir, draw_phantom(region, seed, missing=missing), overwrite=overwrite)
         )
-    on_progress(ProgressEvent("drawing", len(patients), len(patients)))
+    on_progress(ProgressEvent(stage="drawing", done=len(patients), total=len(patients)))
     return folders
 
 
@@ -74,7 +78,10 @@ def write_phantom(out_dir: Path, phantom: Phantom, *, overwrite: bool = False) -
     # A structure set that lacks ROIs is another structure set of the same CT.
     rois_seed = " ".join((uid_seed, *phantom.structures.contoured()))
     patient = PatientIdentity(
-        name, f"Phantom^{phantom.region}^{phantom.seed}", STUDY_DATE, sex=REGIONS[phantom.region].sex
+        patient_id=name,
+        patient_name=f"Phantom^{phantom.region}^{phantom.seed}",
+        study_date=STUDY_DATE,
+        sex=REGIONS[phantom.region].sex,
     )
     folder = Path(out_dir) / name
     with atomic_folder(folder, overwrite=overwrite, record="patients") as temporary:

@@ -14,8 +14,8 @@ from contour_ai.sample.shapes import Canvas, Dice, Points
 from contour_ai.volume import Structures, Volume
 
 
-@dataclass(frozen=True)
-class Region:
+@dataclass(frozen=True, kw_only=True)
+class BodyRegion:
     """A part of the body that can be drawn.
 
     Args:
@@ -40,16 +40,32 @@ class Region:
 
 
 REGIONS = {
-    "headneck": Region(
-        headneck.draw, headneck.ROIS, 1, headneck.EXTENT_MM, (96, 112), (2.95, 3.2), 18.0, "O"
+    "headneck": BodyRegion(
+        draw=headneck.draw,
+        rois=headneck.ROIS,
+        key=1,
+        extent_mm=headneck.EXTENT_MM,
+        pixels=(96, 112),
+        pixel_mm=(2.95, 3.2),
+        middle_y_mm=18.0,
+        sex="O",
     ),
-    "pelvis": Region(pelvis.draw, pelvis.ROIS, 2, pelvis.EXTENT_MM, (80, 108), (3.85, 4.1), 4.0, "M"),
+    "pelvis": BodyRegion(
+        draw=pelvis.draw,
+        rois=pelvis.ROIS,
+        key=2,
+        extent_mm=pelvis.EXTENT_MM,
+        pixels=(80, 108),
+        pixel_mm=(3.85, 4.1),
+        middle_y_mm=4.0,
+        sex="M",
+    ),
 }
 
 SLICE_MM = (4.0, 4.5, 5.0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Phantom:
     """A drawn patient."""
 
@@ -87,10 +103,12 @@ def draw_phantom(region: str, seed: int, *, missing: float = 0.0) -> Phantom:
     left_out = np.random.RandomState([part.key, seed, 1]).random_sample(len(part.rois)) < missing
     left_out[seed % len(part.rois)] &= not left_out.all()
     masks = {n: canvas.rois[n] for n, out in zip(part.rois, left_out, strict=True) if not out}
-    return Phantom(region, seed, Volume(hu, grid), Structures.from_masks(masks, grid))
+    return Phantom(
+        region=region, seed=seed, volume=Volume(hu, grid), structures=Structures.from_masks(masks, grid)
+    )
 
 
-def _scan(part: Region, dice: Dice) -> tuple[Grid, Points]:
+def _scan(part: BodyRegion, dice: Dice) -> tuple[Grid, Points]:
     """The CT's grid, and where its voxel centres lie in the standard patient."""
     pixel_mm = round(dice.between(*part.pixel_mm), 3)
     slice_mm = dice.pick(SLICE_MM)

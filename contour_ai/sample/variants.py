@@ -58,7 +58,7 @@ TURNS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scan:
     """How the patient is scanned; lengths in mm, noise in HU."""
 

@@ -36,7 +36,7 @@ DECIDE = """\
 # Where the # before a name is taken away, the name is ignored."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mapped:
     """What a map makes of the names of one or more structure sets."""
 
@@ -69,7 +69,7 @@ class _Rule:
         return _fold(self.text) == _fold(name) or (self.is_pattern and matches(self.text, name))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiMap:
     """ROIs with the names that stand for them, and names to leave out.
 
@@ -173,7 +173,12 @@ class RoiMap:
                 ignored.append(name)
             else:
                 rois[name] = rule.roi
-        return Mapped(rois, tuple(ignored), tuple(unmapped), {text: tuple(n) for text, n in caught.items()})
+        return Mapped(
+            rois=rois,
+            ignored=tuple(ignored),
+            unmapped=tuple(unmapped),
+            caught={text: tuple(n) for text, n in caught.items()},
+        )
 
     @classmethod
     def load(cls, path: Path) -> RoiMap:
@@ -199,11 +204,11 @@ class RoiMap:
             raise _wrong_form(path, "rois", rois)
         lists = {_checked_name(path, roi): _names(path, f"rois, {roi}", names) for roi, names in rois.items()}
         return cls(
-            lists,
-            _names(path, "ignore", data.get("ignore")),
-            str(path),
-            _by_place(path, "absent", data.get("absent")),
-            _by_place(path, "accepted", data.get("accepted")),
+            rois=lists,
+            ignore=_names(path, "ignore", data.get("ignore")),
+            source=str(path),
+            absent=_by_place(path, "absent", data.get("absent")),
+            accepted=_by_place(path, "accepted", data.get("accepted")),
         )
 
     def save(

@@ -72,7 +72,7 @@ FORMER_NAMES = {
 """Names that version 0.1 proposed, and the ones that TG-263 lists; models and maps may still have them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiInfo:
     """A ROI's name and what goes with it in a structure set.
 
@@ -120,12 +120,17 @@ def roi_info(name: str) -> RoiInfo:
     known = _by_folded_name().get(name.casefold()) or tg263_table().get(FORMER_NAMES.get(name, ""))
     if known is not None:
         mirror = known.mirror if known.name == name else _swapped_suffix(name)
-        return RoiInfo(name, known.color, known.interpreted_type, mirror)
+        return RoiInfo(name=name, color=known.color, interpreted_type=known.interpreted_type, mirror=mirror)
     generic = row_of(name)  # an expansion, as Brainstem_PRV05
     if generic is not None:
-        return RoiInfo(name, _hash_color(name), generic.interpreted_type, _swapped_suffix(name))
+        return RoiInfo(
+            name=name,
+            color=_hash_color(name),
+            interpreted_type=generic.interpreted_type,
+            mirror=_swapped_suffix(name),
+        )
     kind = next((t for pattern, t in TYPE_PATTERNS if pattern.fullmatch(name)), "ORGAN")
-    return RoiInfo(name, _hash_color(name), kind, _swapped_suffix(name))
+    return RoiInfo(name=name, color=_hash_color(name), interpreted_type=kind, mirror=_swapped_suffix(name))
 
 
 @cache
@@ -138,7 +143,9 @@ def tg263_table() -> dict[str, RoiInfo]:
         ConfigError: the table shipped with the package is damaged.
     """
     return {
-        name: RoiInfo(name, _rgb(row.color), row.interpreted_type, mirror=partner_of(name))
+        name: RoiInfo(
+            name=name, color=_rgb(row.color), interpreted_type=row.interpreted_type, mirror=partner_of(name)
+        )
         for name, row in standard_names().items()
         if not row.is_generic
     }

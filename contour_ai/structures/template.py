@@ -48,7 +48,12 @@ class TemplateRoi:
         """What is written of the ROI; what the template does not say comes from `roi`, or from the name."""
         base = roi or roi_info(self.name)
         color = base.color if self.color is None else rgb_of_hex(self.color)
-        return RoiInfo(self.name, color, self.type or base.interpreted_type, roi_info(self.name).mirror)
+        return RoiInfo(
+            name=self.name,
+            color=color,
+            interpreted_type=self.type or base.interpreted_type,
+            mirror=roi_info(self.name).mirror,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ NOT_IN_BODY = frozenset({"EXTERNAL", "SUPPORT", "BOLUS", "FIXATION"})
 COLUMNS = ("patient", "roi", "what", "left_out", "reason")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ArchiveFinding:
     """Something that looks wrong in one patient."""
 
@@ -131,7 +131,7 @@ def check_rois(
             findings += _alone(patient, roi, fact)
             if roi in absent.get(patient, ()) and fact.slices:
                 reason = f"declared absent, but contoured ({fact.volume_cm3:.1f} cm3)"
-                findings.append(ArchiveFinding(patient, roi, "absent", reason))
+                findings.append(ArchiveFinding(patient=patient, roi=roi, kind="absent", reason=reason))
         findings += _sides(patient, rois)
     for roi in sorted({roi for rois in facts.values() for roi in rois}):
         findings += _among_others(roi, {p: rois[roi] for p, rois in facts.items() if roi in rois})
@@ -142,34 +142,48 @@ def check_rois(
 def _alone(patient: str, roi: str, fact: RoiFacts) -> Iterator[ArchiveFinding]:
     """What can be said of a ROI without any other."""
     if fact.elsewhere:
-        yield ArchiveFinding(patient, roi, "other frame", fact.elsewhere)
+        yield ArchiveFinding(patient=patient, roi=roi, kind="other frame", reason=fact.elsewhere)
         return
     if not fact.contours:
-        yield ArchiveFinding(patient, roi, "empty", "it has a name, but no closed contour")
+        yield ArchiveFinding(
+            patient=patient, roi=roi, kind="empty", reason="it has a name, but no closed contour"
+        )
         return
     if fact.unused_contours:
         reason = f"{fact.unused_contours} of {fact.contours} contours lie on no slice of this CT"
         yield ArchiveFinding(
-            patient, roi, "mismatch", reason, fact.unused_contours > UNUSED_SHARE * fact.contours
+            patient=patient,
+            roi=roi,
+            kind="mismatch",
+            reason=reason,
+            left_out=fact.unused_contours > UNUSED_SHARE * fact.contours,
         )
     if not fact.slices:
         if fact.unused_contours < fact.contours:
-            yield ArchiveFinding(patient, roi, "empty", "its contours hold no voxel of this CT")
+            yield ArchiveFinding(
+                patient=patient, roi=roi, kind="empty", reason="its contours hold no voxel of this CT"
+            )
         return
     if fact.missing_slices:
         share = fact.missing_slices / (fact.missing_slices + fact.slices)
         wide = fact.missing_slices >= GAP_SLICES and share > GAP_SHARE
         reason = gap_text(fact.missing_slices, fact.missing_slices + fact.slices)
-        yield ArchiveFinding(patient, roi, "slice gap", reason, wide)
+        yield ArchiveFinding(patient=patient, roi=roi, kind="slice gap", reason=reason, left_out=wide)
     if fact.outside_share > OUTSIDE_SHARE_NOTED and roi_info(roi).interpreted_type not in NOT_IN_BODY:
         reason = f"{100 * fact.outside_share:.0f} % of it lies outside the body"
-        yield ArchiveFinding(patient, roi, "outside the body", reason, fact.outside_share > OUTSIDE_SHARE)
+        yield ArchiveFinding(
+            patient=patient,
+            roi=roi,
+            kind="outside the body",
+            reason=reason,
+            left_out=fact.outside_share > OUTSIDE_SHARE,
+        )
     bounds = plausible_volume_cm3(roi)
     if bounds is not None:
         least, most = bounds
         if fact.volume_cm3 > most or (fact.volume_cm3 < least and not fact.cut):
             reason = f"{fact.volume_cm3:.3g} cm3; the whole organ has {least:g} to {most:g} cm3"
-            yield ArchiveFinding(patient, roi, "volume", reason)
+            yield ArchiveFinding(patient=patient, roi=roi, kind="volume", reason=reason)
 
 
 def _sides(patient: str, rois: Mapping[str, RoiFacts]) -> Iterator[ArchiveFinding]:
@@ -182,7 +196,9 @@ def _sides(patient: str, rois: Mapping[str, RoiFacts]) -> Iterator[ArchiveFindin
         apart_mm = rois[left].left_mm - rois[right].left_mm
         if apart_mm < -WRONG_SIDE_MM:
             reason = f"{left} lies {-apart_mm:.0f} mm to the right of {right}: they are swapped"
-            yield from (ArchiveFinding(patient, roi, "side", reason) for roi in (left, right))
+            yield from (
+                ArchiveFinding(patient=patient, roi=roi, kind="side", reason=reason) for roi in (left, right)
+            )
     for roi in names:
         partner = roi_info(roi).mirror
         if roi in paired or partner is None:
@@ -192,7 +208,7 @@ def _sides(patient: str, rois: Mapping[str, RoiFacts]) -> Iterator[ArchiveFindin
         if off_mm > WRONG_SIDE_MM:
             where = "right" if is_left else "left"
             reason = f"its centre lies {off_mm:.0f} mm to the {where} of the middle of the body"
-            yield ArchiveFinding(patient, roi, "side", reason)
+            yield ArchiveFinding(patient=patient, roi=roi, kind="side", reason=reason)
 
 
 def _remainders(roi: str, facts: Mapping[str, Mapping[str, RoiFacts]]) -> Iterator[ArchiveFinding]:
@@ -214,7 +230,7 @@ def _remainders(roi: str, facts: Mapping[str, Mapping[str, RoiFacts]]) -> Iterat
         if fact is not None and fact.slices and not fact.cut and fact.volume_cm3 <= most:
             size = f"{fact.volume_cm3:.3g} cm3 where others have {usual:.3g} cm3"
             reason = f"{size}: what is left of it outside a target?"
-            yield ArchiveFinding(patient, roi, "volume", reason)
+            yield ArchiveFinding(patient=patient, roi=roi, kind="volume", reason=reason)
 
 
 def _among_others(roi: str, facts: Mapping[str, RoiFacts]) -> Iterator[ArchiveFinding]:
@@ -224,7 +240,13 @@ def _among_others(roi: str, facts: Mapping[str, RoiFacts]) -> Iterator[ArchiveFi
     for patient, fact in here.items():
         if fact.slices == 1:
             reason = f"it is on one slice, in most patients on {usual_slices:.0f}"
-            yield ArchiveFinding(patient, roi, "one slice", reason, usual_slices >= ONE_SLICE_OF)
+            yield ArchiveFinding(
+                patient=patient,
+                roi=roi,
+                kind="one slice",
+                reason=reason,
+                left_out=usual_slices >= ONE_SLICE_OF,
+            )
     if len(here) < FEWEST_TO_COMPARE:
         return
     whole = [f for f in here.values() if not f.cut]
@@ -240,13 +262,17 @@ def _among_others(roi: str, facts: Mapping[str, RoiFacts]) -> Iterator[ArchiveFi
     for (patient, fact), volume, area in zip(here.items(), volumes, areas, strict=True):
         if abs(volume) > OUTLIER_NOTED and not (fact.cut and volume < 0):
             reason = f"{fact.volume_cm3:.3g} cm3, in most patients {usual_cm3:.3g} cm3 ({far(volume)})"
-            yield ArchiveFinding(patient, roi, "volume", reason, abs(volume) > OUTLIER)
+            yield ArchiveFinding(
+                patient=patient, roi=roi, kind="volume", reason=reason, left_out=abs(volume) > OUTLIER
+            )
         if abs(area) > OUTLIER_NOTED and fact.slices > 1:
             reason = (
                 f"its mean cross-section is {fact.area_cm2:.3g} cm2, in most patients {usual_cm2:.3g} cm2 "
                 f"({far(area)})"
             )
-            yield ArchiveFinding(patient, roi, "cross-section", reason, abs(area) > OUTLIER)
+            yield ArchiveFinding(
+                patient=patient, roi=roi, kind="cross-section", reason=reason, left_out=abs(area) > OUTLIER
+            )
 
 
 def robust_deviations(

@@ -35,7 +35,7 @@ STREAK_HEIGHTS_MM = (2.5, 10.0)
 """The same across the slices."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Draw:
     """What will be done to one sample; the defaults change nothing."""
 

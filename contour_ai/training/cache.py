@@ -37,7 +37,7 @@ class SlicesOf:
     stop: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Case:
     """A patient on the model grid, whose axes run superior, posterior, left.
 
@@ -229,7 +229,10 @@ def load_image(cache: Path, key: str) -> Image | None:
         body_shape = tuple(int(n) for n in facts["body_shape_kij"])
         body = np.unpackbits(facts["body"], count=int(np.prod(body_shape))).reshape(body_shape).astype(bool)
         grid = Grid(
-            (shape[0], shape[1], shape[2]), facts["positions_lps"], facts["step_i_lps"], facts["step_j_lps"]
+            shape_kij=(shape[0], shape[1], shape[2]),
+            positions_lps=facts["positions_lps"],
+            step_i_lps=facts["step_i_lps"],
+            step_j_lps=facts["step_j_lps"],
         )
     return Image(folder / "hu.npy", grid, body)
 
@@ -283,14 +286,14 @@ def load_case(cache: Path, key: str) -> Case | None:
         return None
     k, i, j = facts["spacing_mm_kij"]
     return Case(
-        facts["patient_id"],
-        image,
-        folder / "bits.npy",
-        tuple(facts["rois"]),
-        tuple(facts["presence"]),
-        (k, i, j),
-        tuple(facts["notes"]),
-        {roi: RoiFacts.from_mapping(measured) for roi, measured in facts["facts"].items()},
+        patient_id=facts["patient_id"],
+        image=image,
+        labels=folder / "bits.npy",
+        rois=tuple(facts["rois"]),
+        presence=tuple(facts["presence"]),
+        spacing_mm_kij=(k, i, j),
+        notes=tuple(facts["notes"]),
+        facts={roi: RoiFacts.from_mapping(measured) for roi, measured in facts["facts"].items()},
     )
 
 

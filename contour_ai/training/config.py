@@ -18,7 +18,7 @@ Triple = tuple[int, int, int]
 Range = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """What the bundle will be called and be for."""
 
@@ -44,7 +44,7 @@ class ModelConfig:
     """Further chapters of its card: heading and Markdown."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PreprocessConfig:
     """How images are brought to the model's grid; null values are planned from the data."""
 
@@ -64,7 +64,7 @@ class PreprocessConfig:
     """What everything outside the body is set to."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkChoice:
     """The residual U-Net."""
 
@@ -123,7 +123,7 @@ class InputConfig:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
     """Random changes of every sample, made on the training device. A probability of 0 switches one off."""
 
@@ -184,7 +184,7 @@ class AugmentationConfig:
         check_value(0 <= self.cut_share <= 0.45, "augmentation.cut_share", self.cut_share, "0 to 0.45")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """The loss: batch Dice + binary cross-entropy over the ROIs contoured in each patient."""
 
@@ -206,7 +206,7 @@ class LossConfig:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
     """How weights are changed."""
 
@@ -239,7 +239,7 @@ class OptimiserConfig:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
     """How the learning rate goes from the first step to the last."""
 
@@ -270,7 +270,7 @@ class ScheduleConfig:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """How long, and how often to look."""
 
@@ -301,7 +301,7 @@ class RunConfig:
         check_value(self.seed >= 0, "run.seed", self.seed, "0 or more")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that `contour-ai train` can be told in a file."""
 

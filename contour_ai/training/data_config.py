@@ -11,7 +11,7 @@ from contour_ai.training.synthetic import SyntheticConfig
 from contour_ai.training.values import check_value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which ROIs and patients are used."""
 

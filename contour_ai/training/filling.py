@@ -52,7 +52,11 @@ def fill(
     listing: list[list[str]] = []
     with atomic_folder(folder, overwrite=True, owned=True, private=True) as temporary:
         for n, case in enumerate(cases):
-            on_progress(ProgressEvent("filling in", n, len(cases), {"patient": case.patient_id}))
+            on_progress(
+                ProgressEvent(
+                    stage="filling in", done=n, total=len(cases), facts={"patient": case.patient_id}
+                )
+            )
             wanted = [r for r, state in enumerate(case.states) if state == UNKNOWN and case.rois[r] in limits]
             rois: list[str] = []
             if wanted:
@@ -64,7 +68,7 @@ def fill(
             json.dumps([[c.patient_id, rois] for c, rois in zip(cases, listing, strict=True)], indent=0),
             encoding="utf-8",
         )
-    on_progress(ProgressEvent("filling in", len(cases), len(cases)))
+    on_progress(ProgressEvent(stage="filling in", done=len(cases), total=len(cases)))
     return load_filled(cases, folder)
 
 

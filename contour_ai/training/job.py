@@ -18,7 +18,7 @@ from contour_ai.training.synthetic import SyntheticPart
 from contour_ai.training.validation import Score
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One training: what `train_network` needs besides the network."""
 
@@ -68,7 +68,7 @@ class Job:
         return self.run_dir / "filled"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Progress:
     """Everything about a training that changes, besides the tensors."""
 

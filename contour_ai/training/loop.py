@@ -153,7 +153,7 @@ def _take_steps(
                 writer.add_scalar("loss", at.loss, at.step)
                 writer.add_scalar("learning rate", rate, at.step)
                 facts = progress_facts(clock, at, processes.device)
-                on_progress(ProgressEvent("training", at.done, 1.0, facts))
+                on_progress(ProgressEvent(stage="training", done=at.done, total=1.0, facts=facts))
         if at.validation_due:
             with stop.interruptible(allowed=processes.alone):
                 figures = _validated(job, stepper, on_progress)
@@ -162,7 +162,9 @@ def _take_steps(
             at.validation_due = False
             save_now = True
             _note_validation(job, stepper, at, clock, score, writer)
-            on_progress(ProgressEvent("validated", at.done, 1.0, score_facts(score, at)))
+            on_progress(
+                ProgressEvent(stage="validated", done=at.done, total=1.0, facts=score_facts(score, at))
+            )
         if save_now:
             save_training(job, stepper, at)
             saved_s = time.monotonic()
@@ -210,7 +212,7 @@ def _mean_with_last(
     )
     if stepper.processes.is_main_process:
         write_patients(job.run_dir / VALIDATION_FILE, at.mean)
-    on_progress(ProgressEvent("validated", at.done, 1.0, score_facts(at.mean, at)))
+    on_progress(ProgressEvent(stage="validated", done=at.done, total=1.0, facts=score_facts(at.mean, at)))
     return weights
 
 

@@ -54,7 +54,7 @@ PATIENTS_LOOKED_AT = 40
 """Windows are planned from so many patients, evenly picked."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """The decisions of one training."""
 
@@ -107,7 +107,13 @@ def plan_settings(config: TrainConfig, grids: Sequence[Grid]) -> PreprocessSetti
         k, i, j = (round(max(float(s), wanted.finest_mm), 2) for s in median)
         spacing = (k, i, j)
     windows = wanted.windows_hu or (SOFT_TISSUE_HU, WIDE_HU)
-    return PreprocessSettings(spacing, windows, wanted.body_threshold_hu, wanted.margin_mm, wanted.outside_hu)
+    return PreprocessSettings(
+        spacing_mm_kij=spacing,
+        windows_hu=windows,
+        body_threshold_hu=wanted.body_threshold_hu,
+        margin_mm=wanted.margin_mm,
+        outside_hu=wanted.outside_hu,
+    )
 
 
 def plan_windows(cases: Sequence[Case]) -> tuple[tuple[float, float], ...]:
@@ -194,7 +200,15 @@ def plan_input(
         network = replace(network, norm="batch")
     whole = all(p >= n for p, n in zip(patch, typical, strict=True))
     pairs = _flip_pairs(rois, config.data.flip_pairs)
-    return Plan(rois, settings, network, patch, batch_size, bool(whole), pairs)
+    return Plan(
+        rois=rois,
+        settings=settings,
+        network=network,
+        patch_kij=patch,
+        batch_size=batch_size,
+        whole_body=bool(whole),
+        flip_pairs=pairs,
+    )
 
 
 def _flip_pairs(

@@ -16,7 +16,7 @@ from contour_ai.quality.figures import ct_figures
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoiFacts:
     """A ROI as it was contoured in one patient, on the CT's own grid. Places are the patient's, whatever way it lay."""
 
@@ -127,7 +127,7 @@ def measure_roi(
         unused_contours: those that lie on no slice.
     """
     if drawn is None:
-        return RoiFacts(contours, unused_contours)
+        return RoiFacts(contours=contours, unused_contours=unused_contours)
     (box, here), grid = drawn, body.grid
     per_slice = np.count_nonzero(here, axis=(1, 2))  # (K,) of the box
     held = np.flatnonzero(per_slice)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from contour_ai.errors import ConfigError
-from contour_ai.sample.synthesis.recipe import Recipe
+from contour_ai.sample.synthesis.recipe import SynthesisRecipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
     """Patients drawn from label maps, as by `contour-ai synthesize`, to train on besides those of the archive."""
 
@@ -20,7 +20,7 @@ class SyntheticConfig:
     """Share of the samples that come from them."""
     first_seed: int = 1
     """Seed of the first."""
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: SynthesisRecipe = field(default_factory=SynthesisRecipe)
     """How they are drawn; every key is explained by `contour-ai synthesize --print-recipe`."""
 
     def __post_init__(self) -> None:

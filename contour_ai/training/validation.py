@@ -41,7 +41,7 @@ FORWARD_SHARE = 0.4
 """Of a training step, the forward pass: what a validation takes is guessed from it until one was seen."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """A validation on whole patients."""
 
@@ -73,15 +73,15 @@ class Score:
         """Averages the patients' figures."""
         means, accuracies = figures.table(rois), figures.accuracies()
         return cls(
-            step,
-            elapsed_s,
-            loss,
-            rate,
-            means["dice"],
-            figures.dice(),
-            means["surface_dice"],
-            means["hd95_mm"],
-            {} if accuracies is None else vars(accuracies),
+            step=step,
+            elapsed_s=elapsed_s,
+            loss=loss,
+            rate=rate,
+            dice=means["dice"],
+            patients=figures.dice(),
+            surface_dice=means["surface_dice"],
+            hd95_mm=means["hd95_mm"],
+            accuracies={} if accuracies is None else vars(accuracies),
         )
 
     @property
@@ -110,13 +110,17 @@ def validate(
     coming: deque[Future[CaseFigures]] = deque()
     with ThreadPoolExecutor(max(threads, 1), "figures") as pool:
         for n, case in enumerate(cases):
-            on_progress(ProgressEvent("validation", n, len(cases), {"patient": case.patient_id}))
+            on_progress(
+                ProgressEvent(
+                    stage="validation", done=n, total=len(cases), facts={"patient": case.patient_id}
+                )
+            )
             coming.append(pool.submit(case_figures, predictor.logits(case.hu), case))
             while len(coming) > threads:
                 figures.merge(coming.popleft().result())
         while coming:
             figures.merge(coming.popleft().result())
-    on_progress(ProgressEvent("validation", len(cases), len(cases)))
+    on_progress(ProgressEvent(stage="validation", done=len(cases), total=len(cases)))
     return figures
 
 

@@ -31,7 +31,7 @@ def test_a_line_a_minute_with_what_matters(lines: list[str]) -> None:
     with log.training_log() as on_progress:
         for step in range(10, 140, 10):
             facts = {"step": step, "loss": "0.5", "steps/s": "0.50", "left": "3 min", "memory": "1.00 GB"}
-            on_progress(ProgressEvent("training", step / 130, 1.0, facts))
+            on_progress(ProgressEvent(stage="training", done=step / 130, total=1.0, facts=facts))
     # Each event looks at the clock once or twice: every third or so is printed, the first and the last among them.
     assert 4 <= len(lines) <= 8
     assert re.fullmatch(
@@ -42,7 +42,7 @@ def test_a_line_a_minute_with_what_matters(lines: list[str]) -> None:
 
 def test_counted_stages_say_how_many(lines: list[str]) -> None:
     with log.training_log() as on_progress:
-        on_progress(ProgressEvent("preparing patients", 3, 170))
+        on_progress(ProgressEvent(stage="preparing patients", done=3, total=170))
     assert lines[0].endswith("preparing patients 3 of 170")
 
 
@@ -61,7 +61,7 @@ def test_a_validation_is_a_sentence_and_a_table(monkeypatch: pytest.MonkeyPatch)
         "HD95 mm": {"Brainstem": 4.5},
     }
     with log.training_log() as on_progress:
-        on_progress(ProgressEvent("validated", 0.5, 1.0, facts))
+        on_progress(ProgressEvent(stage="validated", done=0.5, total=1.0, facts=facts))
     text = console.export_text()
     assert "validation after step 500: mean Dice 0.812 (best 0.900 after step 400), loss 0.2500" in text
     assert re.search(r"ROI +Dice +HD95 mm", text)

@@ -22,7 +22,12 @@ def unequal_grid() -> Grid:
     """Slices 2 to 4 mm apart."""
     z = np.cumsum(np.tile([2.0, 4.0, 3.0, 2.5], 10)) - 55
     positions = np.column_stack([np.full(len(z), -50.0), np.full(len(z), -50.0), z])
-    return Grid((len(z), 100, 100), positions, np.array([0, 1.0, 0]), np.array([1.0, 0, 0]))
+    return Grid(
+        shape_kij=(len(z), 100, 100),
+        positions_lps=positions,
+        step_i_lps=np.array([0, 1.0, 0]),
+        step_j_lps=np.array([1.0, 0, 0]),
+    )
 
 
 def tilted_grid(degrees: float = 20.0) -> Grid:
@@ -30,7 +35,9 @@ def tilted_grid(degrees: float = 20.0) -> Grid:
     a = np.radians(degrees)
     step_i = np.array([0.0, np.cos(a), np.sin(a)])
     positions = np.array([-50.0, -50.0, -65.0]) + np.arange(40)[:, None] * np.array([0.0, 0.0, 3.0])
-    return Grid((40, 110, 100), positions, step_i, np.array([1.0, 0, 0]))
+    return Grid(
+        shape_kij=(40, 110, 100), positions_lps=positions, step_i_lps=step_i, step_j_lps=np.array([1.0, 0, 0])
+    )
 
 
 def oblique_grid() -> Grid:
@@ -42,7 +49,12 @@ def oblique_grid() -> Grid:
     normal = np.cross(row, column)
     middle = np.array([49.5, 49.5])
     origin = -middle[0] * column - middle[1] * row - 19 * 2.5 * normal
-    return Grid((39, 100, 100), origin + np.arange(39)[:, None] * 2.5 * normal, column, row)
+    return Grid(
+        shape_kij=(39, 100, 100),
+        positions_lps=origin + np.arange(39)[:, None] * 2.5 * normal,
+        step_i_lps=column,
+        step_j_lps=row,
+    )
 
 
 def ball(grid: Grid, centre: ArrayLike, radius: float) -> Region:

@@ -9,7 +9,7 @@ import yaml
 from solids import axial_grid, ball
 
 from contour_ai.derived import steps
-from contour_ai.derived.derivation import DerivedRoi, Sources, derive_rois
+from contour_ai.derived.derivation import DerivedRoi, SourceRois, derive_rois
 from contour_ai.derived.recipe import explained, load_recipe, recipe_names
 from contour_ai.derived.region import Region
 from contour_ai.derived.shaping import extent_mm
@@ -18,7 +18,7 @@ from contour_ai.errors import ConfigError, InputError
 GRID = axial_grid(5.0, (2.0, 2.0))
 
 
-def sources(withheld: dict[str, str] | None = None, **extra: Region) -> Sources:
+def sources(withheld: dict[str, str] | None = None, **extra: Region) -> SourceRois:
     regions = {
         "Body": ball(GRID, (0, 0, 0), 45),
         "PTV_60": ball(GRID, (8, 0, 0), 14),
@@ -28,11 +28,11 @@ def sources(withheld: dict[str, str] | None = None, **extra: Region) -> Sources:
         "Parotid_R": ball(GRID, (-20, -15, 0), 9),
         **extra,
     }
-    return Sources.of_regions(GRID, regions, withheld)
+    return SourceRois.of_regions(GRID, regions, withheld)
 
 
 def derived(
-    structures: list[dict[str, Any]], of: Sources | None = None, **keys: object
+    structures: list[dict[str, Any]], of: SourceRois | None = None, **keys: object
 ) -> tuple[dict[str, DerivedRoi], list[str]]:
     notes: list[str] = []
     rois = derive_rois(load_recipe({"structures": structures, **keys}), of or sources(), notes.append)
@@ -163,7 +163,7 @@ def test_nothing_is_derived_from_a_roi_that_is_withheld() -> None:
 
 
 def test_the_body_is_the_external_contour_whatever_its_name() -> None:
-    of = Sources.of_regions(GRID, {"External": ball(GRID, (0, 0, 0), 45)})
+    of = SourceRois.of_regions(GRID, {"External": ball(GRID, (0, 0, 0), 45)})
     rois, notes = derived([{"name": "Shrunk", "of": "Body", "steps": [{"margin": -5}]}], of)
     assert rois["Shrunk"].sources == ("External",)
     assert notes == ["Body is taken from the external contour External"]

@@ -108,10 +108,10 @@ def test_directions_are_the_patients_in_any_orientation() -> None:
     """A prone, feet-first grid: rows run to the right, columns to the front, slices to the feet."""
     plain = axial_grid(2.0)
     turned = Grid(
-        plain.shape_kij,
-        plain.positions_lps[::-1] + np.array([99.0, 0.0, 0.0]),
-        np.array([0.0, 1.0, 0.0]),
-        np.array([-1.0, 0.0, 0.0]),
+        shape_kij=plain.shape_kij,
+        positions_lps=plain.positions_lps[::-1] + np.array([99.0, 0.0, 0.0]),
+        step_i_lps=np.array([0.0, 1.0, 0.0]),
+        step_j_lps=np.array([-1.0, 0.0, 0.0]),
     )
     margins = Margins(left=6, posterior=3, superior=8)
     one, two = (with_margins(ball(g, (0, 0, 0), 10), margins) for g in (plain, turned))

@@ -129,10 +129,10 @@ def test_extending_repeats_the_last_contours_towards_the_head() -> None:
     assert np.array_equal(longer.slices[last + 3][0], box.slices[last][0])
     with pytest.raises(GeometryError, match="slices along the body"):
         coronal = Grid(
-            (10, 10, 10),
-            np.arange(10)[:, None] * np.array([0.0, 3.0, 0.0]),
-            np.array([0.0, 0.0, -1.0]),
-            np.array([1.0, 0.0, 0.0]),
+            shape_kij=(10, 10, 10),
+            positions_lps=np.arange(10)[:, None] * np.array([0.0, 3.0, 0.0]),
+            step_i_lps=np.array([0.0, 0.0, -1.0]),
+            step_j_lps=np.array([1.0, 0.0, 0.0]),
         )
         square = np.array([[2.0, 2.0], [2.0, 6.0], [6.0, 6.0], [6.0, 2.0]])
         shaping.extended(Region({4: [square]}, coronal), 5, 5)

@@ -76,7 +76,7 @@ def test_spheres_are_written_and_read_without_a_wrong_voxel(
         if field == "mask"
         else contours_of_level(roi_info("Sphere"), level, everywhere)  # type: ignore[arg-type]
     )
-    write_contours(tmp_path / "rs.dcm", [roi], ct, Provenance("Test"))
+    write_contours(tmp_path / "rs.dcm", [roi], ct, Provenance(label="Test"))
     ((_, read),) = iter_masks(tmp_path / "rs.dcm", ct)
     assert read.sum() == voxels
     assert np.array_equal(read, distance_mm(ct) < radius_mm)

@@ -40,7 +40,9 @@ def ct(tmp_path_factory: pytest.TempPathFactory) -> CTSeries:
 def good(ct: CTSeries, tmp_path_factory: pytest.TempPathFactory) -> Path:
     masks = hard_shapes(ct.grid.shape_kij)
     structures = Structures.from_masks({n: masks[n] for n in ("Sphere", "Island", "Speckle")}, ct.grid)
-    return write_structures(tmp_path_factory.mktemp("rs") / "rs.dcm", structures, ct, Provenance("Test")).path
+    return write_structures(
+        tmp_path_factory.mktemp("rs") / "rs.dcm", structures, ct, Provenance(label="Test")
+    ).path
 
 
 @pytest.fixture
@@ -377,7 +379,9 @@ def test_without_the_ct_contours_are_named_by_their_place(good: Path, tmp_path: 
 def test_holes_of_their_own_are_what_the_profile_wants(ct: CTSeries, tmp_path: Path) -> None:
     structures = Structures.from_masks({"Island": hard_shapes(ct.grid.shape_kij)["Island"]}, ct.grid)
     profile = Profile(holes="separate")
-    path = write_structures(tmp_path / "rs.dcm", structures, ct, Provenance("Test"), profile=profile).path
+    path = write_structures(
+        tmp_path / "rs.dcm", structures, ct, Provenance(label="Test"), profile=profile
+    ).path
     assert check_structure_set(path, ct, profile=profile) == []
     assert [f.rule for f in check_structure_set(path, ct)] == ["holes"]
 

@@ -15,7 +15,7 @@ from contour_ai.errors import InputError, OutputError
 from contour_ai.grid import Grid
 from contour_ai.volume import Volume
 
-PATIENT = PatientIdentity("id-1", "Ärztin^Änne", "20260102", sex="F")
+PATIENT = PatientIdentity(patient_id="id-1", patient_name="Ärztin^Änne", study_date="20260102", sex="F")
 
 TYPE_1 = [
     "SOPClassUID",
@@ -73,7 +73,7 @@ def oblique(shape: tuple[int, int, int] = (4, 5, 7)) -> Grid:
     normal = np.cross(row, column)
     heights = np.array([0, 1 / 3, 4.1, 9.7])[:, None]
     positions = np.array([-123.456789012345, 1e-7, 987.654321098765]) + heights * normal
-    return Grid(shape, positions, column * 0.9765625, row * 1.1)
+    return Grid(shape_kij=shape, positions_lps=positions, step_i_lps=column * 0.9765625, step_j_lps=row * 1.1)
 
 
 def test_every_required_attribute_is_there(tmp_path: Path) -> None:

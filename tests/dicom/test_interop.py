@@ -85,7 +85,7 @@ def write(ct: CTSeries) -> Callable[..., Path]:
         path = ct.paths[0].parents[1] / f"rs{outline}.dcm"
         if not path.exists():
             structures = Structures.from_masks(SHAPES, ct.grid)
-            write_structures(path, structures, ct, Provenance("Test"), outline=outline)
+            write_structures(path, structures, ct, Provenance(label="Test"), outline=outline)
         return path
 
     return writer
@@ -224,7 +224,7 @@ def test_rt_utils_reads_the_same_voxels_of_the_narrow_outline(tmp_path: Path) ->
     ct = read_ct(tmp_path / "ct", with_pixels=False)
     shapes = hard_shapes(ct.grid.shape_kij)
     write_structures(
-        tmp_path / "rs.dcm", Structures.from_masks(shapes, ct.grid), ct, Provenance("Test"), outline=0.4
+        tmp_path / "rs.dcm", Structures.from_masks(shapes, ct.grid), ct, Provenance(label="Test"), outline=0.4
     )
     loaded = RTStructBuilder.create_from(str(tmp_path / "ct"), str(tmp_path / "rs.dcm"))
     assert loaded.get_roi_names() == list(shapes)

@@ -204,7 +204,7 @@ def test_an_empty_roi_and_a_file_without_meta_information(
     add_to_copy(
         existing,
         tmp_path / "out.dcm",
-        [RoiContours(roi_info("Eye_L"), {})],
+        [RoiContours(info=roi_info("Eye_L"), slices={})],
         ct,
         PROVENANCE,
         expected={"Eye_L": nothing},

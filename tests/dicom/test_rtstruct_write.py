@@ -32,7 +32,7 @@ from contour_ai.grid import Grid
 from contour_ai.structures import RoiInfo, roi_info
 from contour_ai.volume import Structures
 
-HERE = Provenance("Test")
+HERE = Provenance(label="Test")
 LARGE = (30, 26)
 ANGLE = np.radians(15)
 C, S = float(np.cos(ANGLE)), float(np.sin(ANGLE))
@@ -218,7 +218,12 @@ def written(ct: CTSeries, tmp_path_factory: pytest.TempPathFactory) -> pydicom.D
         for name in ("Body", "Parotid_L", "PTV_7000")
     ]
     provenance = Provenance(
-        "Prostate model needs review", "contour-ai: needs review", "Not approved.", "pelvis", "1.2", "ab" * 32
+        label="Prostate model needs review",
+        series_description="contour-ai: needs review",
+        description="Not approved.",
+        model="pelvis",
+        model_version="1.2",
+        weights_sha256="ab" * 32,
     )
     write_structure_set(path, rois, ct, provenance)
     return pydicom.dcmread(path)
@@ -265,7 +270,7 @@ def test_references_name_every_series_where_it_changes_from_slice_to_slice(tmp_p
     write_stack(tmp_path / "ct", stack, lambda k, d: setattr(d, "SeriesInstanceUID", uid("changing", k)))
     ct = read_ct(tmp_path / "ct", with_pixels=False)
     masks = Structures.from_masks({"A": np.ones(ct.grid.shape_kij, bool)}, ct.grid)
-    written = pydicom.dcmread(write_structures(tmp_path / "rs.dcm", masks, ct, Provenance("Test")).path)
+    written = pydicom.dcmread(write_structures(tmp_path / "rs.dcm", masks, ct, Provenance(label="Test")).path)
     items = (
         written.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0].RTReferencedSeriesSequence
     )
@@ -293,7 +298,14 @@ def test_no_text_is_too_long_whatever_the_padding(
     """Values together have an even length: the space that is added must not make a hash too long."""
     mask = np.zeros(ct.grid.shape_kij, bool)
     mask[2:5, 5:20, 5:20] = True
-    provenance = Provenance("L" * 80, "S" * 80, "D", "pelvis", version, "ab" * 32)
+    provenance = Provenance(
+        label="L" * 80,
+        series_description="S" * 80,
+        description="D",
+        model="pelvis",
+        model_version=version,
+        weights_sha256="ab" * 32,
+    )
     path = tmp_path / "rs.dcm"
     write_structure_set(path, [contours_of_mask(roi_info("Body"), mask)], ct, provenance)
     monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.RAISE)
@@ -329,7 +341,7 @@ def test_the_same_seed_gives_the_same_bytes_and_none_gives_new_uids(ct: CTSeries
 
 def test_names_and_texts_of_any_language(ct: CTSeries, tmp_path: Path) -> None:
     mask = np.ones(ct.grid.shape_kij, bool)
-    rois = [contours_of_mask(RoiInfo(n, (1, 2, 3)), mask) for n in ("Blase, gefüllt", "膀胱")]
+    rois = [contours_of_mask(RoiInfo(name=n, color=(1, 2, 3)), mask) for n in ("Blase, gefüllt", "膀胱")]
     write_structure_set(tmp_path / "rs.dcm", rois, ct, HERE)
     assert load_structure_set(tmp_path / "rs.dcm").names == ("Blase, gefüllt", "膀胱")
 
@@ -353,7 +365,7 @@ def test_short_names_keep_their_side_and_are_told(ct: CTSeries, tmp_path: Path) 
 def test_explicit_vr_where_contours_fit(points: int, syntax: str, ct: CTSeries, tmp_path: Path) -> None:
     wave = np.linspace(0, 2 * np.pi, 40 * points, endpoint=False)
     polygon = np.stack([15 + 8.123456 * np.sin(wave), 12 + 7.654321 * np.cos(wave)], axis=1)
-    roi = RoiContours(roi_info("A"), {3: [polygon]})
+    roi = RoiContours(info=roi_info("A"), slices={3: [polygon]})
     profile = Profile(transfer_syntax="explicit")
     written = write_structure_set(tmp_path / "rs.dcm", [roi], ct, HERE, profile=profile)
     assert pydicom.dcmread(written.path).file_meta.TransferSyntaxUID == syntax
@@ -399,7 +411,7 @@ def test_impossible_structure_sets_are_refused(ct: CTSeries, tmp_path: Path) -> 
     with pytest.raises(InputError, match="same name"):
         write_structure_set(path, [roi, roi], ct, HERE)
     with pytest.raises(InputError, match="a slice that the CT does not have"):
-        write_structure_set(path, [RoiContours(roi.info, {10: roi.slices[3]})], ct, HERE)
+        write_structure_set(path, [RoiContours(info=roi.info, slices={10: roi.slices[3]})], ct, HERE)
     with pytest.raises(GeometryError, match="another grid"):
         write_structures(path, Structures.empty(Grid.axial((1, 2, 3), (1, 1, 1)), ["A"]), ct, HERE)
     assert list(tmp_path.iterdir()) == []

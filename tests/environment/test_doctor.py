@@ -13,12 +13,12 @@ from click.testing import CliRunner
 
 from contour_ai.cli.main import cli
 from contour_ai.environment import decoders, report
-from contour_ai.environment.report import Check, EnvironmentReport, examine_environment
+from contour_ai.environment.report import EnvironmentCheck, EnvironmentReport, examine_environment
 
 TOPICS = ["software", "packages", "processor", "GPU", "decoders", "models", "folders"]
 
 
-def found(examined: EnvironmentReport, topic: str) -> dict[str, Check]:
+def found(examined: EnvironmentReport, topic: str) -> dict[str, EnvironmentCheck]:
     return {check.name: check for check in examined.checks if check.topic == topic}
 
 

@@ -122,7 +122,7 @@ def test_what_is_missing_is_said() -> None:
 
 def test_unequal_slices_count_for_the_length_they_stand_for() -> None:
     positions = np.array([[0, 0, 0], [0, 0, 2], [0, 0, 8.0]])
-    grid = Grid((3, 2, 2), positions, (0, 1, 0), (1, 0, 0))
+    grid = Grid(shape_kij=(3, 2, 2), positions_lps=positions, step_i_lps=(0, 1, 0), step_j_lps=(1, 0, 0))
     middle, top = (np.arange(3)[:, None, None] == k for k in (1, 2))
     full = np.ones((3, 2, 2), bool)
     assert volume_cm3(full & middle, grid) == pytest.approx(4 * (1 + 3) / 1000)
@@ -133,7 +133,12 @@ def test_unequal_slices_count_for_the_length_they_stand_for() -> None:
 def test_a_part_of_an_unequal_stack_has_the_volume_that_it_has_in_the_whole() -> None:
     """The neighbours beyond a ROI decide how much of the patient its outer slices stand for."""
     heights = np.array([0, 1, 2, 5, 8, 9, 10.0])
-    grid = Grid((7, 8, 8), np.outer(heights, (0, 0, 1)), np.array([0, 1.0, 0]), np.array([1.0, 0, 0]))
+    grid = Grid(
+        shape_kij=(7, 8, 8),
+        positions_lps=np.outer(heights, (0, 0, 1)),
+        step_i_lps=np.array([0, 1.0, 0]),
+        step_j_lps=np.array([1.0, 0, 0]),
+    )
     mask = np.zeros(grid.shape_kij, bool)
     mask[2:5, 2:6, 2:6] = True
     m = roi_metrics(mask, mask, grid)
@@ -145,7 +150,7 @@ def test_centroid_in_patient_coordinates_on_an_oblique_grid() -> None:
     angle = 0.4
     row, column = np.array([np.cos(angle), np.sin(angle), 0]), np.array([-np.sin(angle), np.cos(angle), 0])
     positions = np.array([[1.0, 2, 3]]) + np.array([0, 0, 2.5]) * np.arange(4)[:, None]
-    grid = Grid((4, 5, 6), positions, 1.5 * column, 0.8 * row)
+    grid = Grid(shape_kij=(4, 5, 6), positions_lps=positions, step_i_lps=1.5 * column, step_j_lps=0.8 * row)
     mask = np.random.RandomState(0).random_sample((4, 5, 6)) < 0.3
     expected = grid.index_to_lps(np.argwhere(mask)).mean(axis=0)
     np.testing.assert_allclose(centroid_lps(mask, grid), expected, atol=1e-9)

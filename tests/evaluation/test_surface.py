@@ -134,7 +134,7 @@ def test_the_border_of_the_array_is_a_surface() -> None:
 def test_unequal_slice_distances_are_taken_from_the_slices() -> None:
     # Slices at 0, 2, 9 mm; masks in the first and the last: their near faces are half a gap in from each.
     positions = np.array([[0, 0, 0], [0, 0, 2], [0, 0, 9.0]])
-    grid = Grid((3, 4, 4), positions, (0, 1, 0), (1, 0, 0))
+    grid = Grid(shape_kij=(3, 4, 4), positions_lps=positions, step_i_lps=(0, 1, 0), step_j_lps=(1, 0, 0))
     a, b = boxed((3, 4, 4), (0, 1), (1, 3), (1, 3)), boxed((3, 4, 4), (2, 3), (1, 3), (1, 3))
     d = distances(a, b, grid)
     assert d.percentile(0) == pytest.approx(4.5)  # from 1 to 5.5 mm
@@ -147,10 +147,10 @@ def test_a_regular_grid_gives_the_same_either_way() -> None:
     regular = Grid.axial((6, 7, 8), (2.5, 1.1, 0.9), (5, 6, 7))
     nudged = regular.positions_lps + np.array([0, 0, 1e-9]) * np.arange(6)[:, None] ** 2
     almost = Grid(
-        (6, 7, 8),
-        nudged + np.array([0, 0, 0.02]) * (np.arange(6) == 5)[:, None],
-        regular.step_i_lps,
-        regular.step_j_lps,
+        shape_kij=(6, 7, 8),
+        positions_lps=nudged + np.array([0, 0, 0.02]) * (np.arange(6) == 5)[:, None],
+        step_i_lps=regular.step_i_lps,
+        step_j_lps=regular.step_j_lps,
     )
     assert not almost.is_regular
     one, other = distances(a, b, regular), distances(a, b, almost)

@@ -21,7 +21,10 @@ RNG = np.random.default_rng(3)
 MASK = RNG.random(GRID.shape_kij) < 0.3
 C, S = float(np.cos(0.3)), float(np.sin(0.3))
 OBLIQUE = Grid(
-    (6, 10, 8), np.arange(6)[:, None] * np.array([0, -3 * S, 3 * C]) + 5, [0, 1.5 * C, 1.5 * S], [2, 0, 0]
+    shape_kij=(6, 10, 8),
+    positions_lps=np.arange(6)[:, None] * np.array([0, -3 * S, 3 * C]) + 5,
+    step_i_lps=[0, 1.5 * C, 1.5 * S],
+    step_j_lps=[2, 0, 0],
 )
 
 

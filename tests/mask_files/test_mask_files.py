@@ -17,7 +17,12 @@ from contour_ai.mask_files import read_masks, save_masks
 
 GRID = Grid.axial((8, 24, 20), (3.0, 1.2, 0.8), (-10.5, -20.25, 33.1))
 C, S = float(np.cos(0.3)), float(np.sin(0.3))
-OBLIQUE = Grid((8, 24, 20), np.arange(8)[:, None] * np.array([0, -2 * S, 2 * C]) + 5, [0, C, S], [1, 0, 0])
+OBLIQUE = Grid(
+    shape_kij=(8, 24, 20),
+    positions_lps=np.arange(8)[:, None] * np.array([0, -2 * S, 2 * C]) + 5,
+    step_i_lps=[0, C, S],
+    step_j_lps=[1, 0, 0],
+)
 SHAPES = hard_shapes(GRID.shape_kij)
 
 
@@ -115,7 +120,9 @@ def test_another_grid_is_resampled_and_told(tmp_path):
 
 def test_sheared_and_uneven_stacks(tmp_path):
     positions = np.array([[0, 0, z] for z in (0, 1.0, 2.5, 5, 6, 9, 11, 12)], float)
-    uneven = Grid(GRID.shape_kij, positions, [0, 1.2, 0], [0.8, 0, 0])
+    uneven = Grid(
+        shape_kij=GRID.shape_kij, positions_lps=positions, step_i_lps=[0, 1.2, 0], step_j_lps=[0.8, 0, 0]
+    )
     with pytest.raises(
         GeometryError, match=r"nifti files cannot hold(.|\n)*unequal slice spacing(.|\n)*use --format npz"
     ):

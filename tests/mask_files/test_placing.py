@@ -24,7 +24,12 @@ def stack(slice_offsets_mm: np.ndarray, across_mm: np.ndarray | None = None) -> 
     positions[:, 2] = slice_offsets_mm
     if across_mm is not None:
         positions[:, 0] = across_mm
-    return Grid((len(slice_offsets_mm), 20, 16), positions, [0, 2, 0], [2, 0, 0])
+    return Grid(
+        shape_kij=(len(slice_offsets_mm), 20, 16),
+        positions_lps=positions,
+        step_i_lps=[0, 2, 0],
+        step_j_lps=[2, 0, 0],
+    )
 
 
 def affine(dk: float, di: float, dj: float, origin: tuple[float, float, float] = (0, 0, 0)) -> np.ndarray:

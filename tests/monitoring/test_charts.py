@@ -8,8 +8,8 @@ import pytest
 from contour_ai.monitoring.charts import (
     FALSE_ALARM_EVERY,
     FEWEST,
-    Limits,
-    Runs,
+    ControlLimits,
+    SimulatedRuns,
     control_chart,
     limits_for,
     normalised,
@@ -27,10 +27,10 @@ def test_scales_have_an_inverse(figure: str) -> None:
 def test_textbook_run_lengths_with_known_limits() -> None:
     """Shewhart's 3 sigma: 370 patients to a false alarm (Montgomery, ch. 6)."""
     rng = np.random.default_rng(1)
-    alone = Limits(3.0, 1e9)
+    alone = ControlLimits(3.0, 1e9)
     z = rng.standard_normal((800, 2500))
     z[:, 8::9] = 0  # no nine in a row on one side: that rule is looked at elsewhere
-    assert Runs(z).mean_length(alone) == pytest.approx(370 * 9 / 8, rel=0.1)
+    assert SimulatedRuns(z).mean_length(alone) == pytest.approx(370 * 9 / 8, rel=0.1)
 
 
 @pytest.mark.parametrize("baseline", [20, 100])

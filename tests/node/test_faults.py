@@ -19,7 +19,7 @@ from synthetic import axial, write_stack
 from contour_ai.cli.main import cli
 from contour_ai.node import backup, worker
 from contour_ai.node.alerts import alert
-from contour_ai.node.config import Alerts, Keep, NodeConfig, Rule, Smtp, load_node_config
+from contour_ai.node.config import Alerts, NodeConfig, Retention, Rule, Smtp, load_node_config
 from contour_ai.node.equal_instances import same_instance
 from contour_ai.node.example import ITEMS
 from contour_ai.node.retention import delete_old
@@ -96,7 +96,9 @@ def test_a_destination_that_is_away_for_a_day_gets_the_result_once(
                 node.book.not_delivered(row["id"], f"no connection, try {hour}")
             assert waits[0] < 30 and 3500 < waits[-1] <= 3600
             assert states(node) == ["sending"]
-            delete_old(Keep(images_days=0, results_days=0), node.database, node.store, node.book, node.audit)
+            delete_old(
+                Retention(images_days=0, results_days=0), node.database, node.store, node.book, node.audit
+            )
             assert node.store.paths(series_of(slices))
             with peer() as back:
                 to = node.config.destinations["TPS"]
@@ -111,7 +113,7 @@ def test_images_and_results_go_after_their_days(tmp_path: Path, slices: list[Pat
         send(node, slices)
         wait_for(lambda: states(node) == ["sent"])
         job = node.database.rows("SELECT * FROM jobs")[0]
-        keep = Keep(images_days=7, results_days=30)
+        keep = Retention(images_days=7, results_days=30)
 
         def after(days: float) -> int:
             node.database.execute("UPDATE series SET last_at = ?", time.time() - days * DAY_S)

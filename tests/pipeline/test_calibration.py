@@ -47,9 +47,11 @@ def write_patient(folder: Path, seed: int, *, radius_mm: float = 19.0) -> Path:
     ball = np.linalg.norm(points - dice.normal(0, 2, 3), axis=-1) < radius_mm + dice.uniform(-1.5, 1.5)
     hu[ball] = 300 + round(dice.uniform(-30, 30))
     hu += np.rint(dice.normal(0, dice.uniform(5, 40), SHAPE)).astype(np.int16)
-    identity = PatientIdentity(f"p{seed}", "Drawn", "20260101")
+    identity = PatientIdentity(patient_id=f"p{seed}", patient_name="Drawn", study_date="20260101")
     ct = write_ct(folder / "ct", Volume(hu, grid), identity, uid_seed=f"{folder}")
-    write_structures(folder / "rs.dcm", Structures.from_masks({ROI: ball}, ct.grid), ct, Provenance("T"))
+    write_structures(
+        folder / "rs.dcm", Structures.from_masks({ROI: ball}, ct.grid), ct, Provenance(label="T")
+    )
     return folder
 
 
@@ -64,7 +66,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bundle(tmp_path: Path) -> ModelBundle:
     """A network whose logit grows with the voxel's HU, zero at 150 HU."""
-    network = ResidualUNet3d(NetworkConfig("custom", 1, 1, base_filters=1, levels=2, dropout=0.0)).eval()
+    network = ResidualUNet3d(
+        NetworkConfig(name="custom", in_channels=1, out_channels=1, base_filters=1, levels=2, dropout=0.0)
+    ).eval()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if "norm" not in name and "shortcut.1" not in name:
@@ -74,8 +78,16 @@ def bundle(tmp_path: Path) -> ModelBundle:
         network.decoder[0].block.shortcut[0].weight[0, 0, 1, 1, 1] = 1
         network.head.weight[:] = 20
         network.head.bias[:] = 20 * 0.625
-    settings = PreprocessSettings(SPACING, ((0.0, 800.0),))
-    made = ModelBundle(Path(), "ball", "1", "phantom", (roi_info(ROI),), settings, network.config)
+    settings = PreprocessSettings(spacing_mm_kij=SPACING, windows_hu=((0.0, 800.0),))
+    made = ModelBundle(
+        folder=Path(),
+        name="ball",
+        version="1",
+        kind="phantom",
+        rois=(roi_info(ROI),),
+        preprocess=settings,
+        network=network.config,
+    )
     return save_bundle(tmp_path / "ball", made, network.state_dict(), model_card="For tests.")
 
 
@@ -93,7 +105,7 @@ def test_patients_held_back_teach_what_review_judges_contours_by(
     mask = read_structures(find_patient(archive / "p3").structure_sets[0].path, ct).mask(name)
     moved = np.roll(mask, round(20 / ct.grid.spacing_mm[1]), axis=1)
     wrong = Structures.from_masks({name: moved}, ct.grid)
-    path = write_structures(tmp_path / "moved.dcm", wrong, ct, Provenance("moved")).path
+    path = write_structures(tmp_path / "moved.dcm", wrong, ct, Provenance(label="moved")).path
     found = review(archive / "p3", done, options=ReviewOptions(rtstruct=path)).record.rois[name]
     assert found.verdict != "clear" and (found.probability or 0) > (good.record.rois[name].probability or 0)
 
@@ -144,7 +156,9 @@ def test_training_and_predictions_are_measured_alike() -> None:
     """Ranges are of the contours on the CT, as flags are, where the archive was measured there."""
     hu, bits = np.full((6, 8, 8), 20, np.int16), np.zeros((6, 8, 8), np.uint8)
     bits[2:4, 2:5, 2:5] = 1
-    case = Case("p", hu, bits, (ROI,), (True,), (5.0, 4.0, 4.0))
+    case = Case(
+        patient_id="p", image=hu, labels=bits, rois=(ROI,), presence=(True,), spacing_mm_kij=(5.0, 4.0, 4.0)
+    )
     on_model = case_figures(case, -1024).rois[ROI]
     assert on_model.volume_cm3 == pytest.approx(18 * 0.08)
     facts = RoiFacts(volume_cm3=1.7, extent_mm=12.0, mean_hu=33.0)

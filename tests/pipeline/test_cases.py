@@ -34,7 +34,7 @@ from contour_ai.training.config import (
 )
 from contour_ai.volume import ABSENT, CONTOURED, UNKNOWN
 
-SETTINGS = PreprocessSettings((6.0, 5.0, 5.0), margin_mm=5.0)
+SETTINGS = PreprocessSettings(spacing_mm_kij=(6.0, 5.0, 5.0), margin_mm=5.0)
 ROIS = ("Brainstem", "Parotid_L", "Parotid_R")
 NAMES = dict.fromkeys(ROIS, ())
 
@@ -63,34 +63,36 @@ def states(folder: Path, cache: Path, roi_map: RoiMap | None = None) -> dict[str
 def test_the_map_says_what_is_absent_by_folder_and_by_patient(archive: Path, tmp_path: Path) -> None:
     assert states(archive, tmp_path)["P1"] == (CONTOURED, CONTOURED, UNKNOWN)
     absent = {"Site A/1/": ("Parotid_R",), "p2": ("Parotid_L", "Brainstem")}
-    found = states(archive, tmp_path, RoiMap(NAMES, absent=absent))
+    found = states(archive, tmp_path, RoiMap(rois=NAMES, absent=absent))
     assert found["P1"] == (CONTOURED, CONTOURED, ABSENT)
     # Contoured and declared absent: neither is believed.
     assert found["P2"] == (UNKNOWN, ABSENT, CONTOURED)
-    whole_site = RoiMap(NAMES, absent={"site a": ("Parotid_R", "Parotid_L")}, accepted={"P1": ("Parotid_L",)})
+    whole_site = RoiMap(
+        rois=NAMES, absent={"site a": ("Parotid_R", "Parotid_L")}, accepted={"P1": ("Parotid_L",)}
+    )
     assert states(archive, tmp_path, whole_site)["P1"] == (CONTOURED, CONTOURED, ABSENT)
     with pytest.raises(ConfigError, match=r"not in this archive(.|\n)*found: site b, P9"):
-        find_sources(archive, RoiMap(NAMES, absent={"site b": ROIS}, accepted={"P9": ROIS}))
+        find_sources(archive, RoiMap(rois=NAMES, absent={"site b": ROIS}, accepted={"P9": ROIS}))
 
 
 def test_a_site_that_is_a_link_has_the_name_of_its_link(archive: Path, tmp_path: Path) -> None:
     linked = tmp_path / "archive"
     linked.mkdir()
     link_folder(linked / "clinic b", archive / "site a")
-    found = states(linked, tmp_path / "cache", RoiMap(NAMES, absent={"clinic b": ("Parotid_R",)}))
+    found = states(linked, tmp_path / "cache", RoiMap(rois=NAMES, absent={"clinic b": ("Parotid_R",)}))
     assert found == {"P1": (CONTOURED, CONTOURED, ABSENT), "P2": (CONTOURED, UNKNOWN, UNKNOWN)}
 
 
 def test_a_patient_with_nothing_but_absent_rois_is_used(archive: Path, tmp_path: Path) -> None:
     write_patient(tmp_path / "more" / "4", 4, {"ring": (2, 8, 10)})
     write_patient(tmp_path / "more" / "5", 5, {"Brainstem": (2, 8, 10)})
-    roi_map = RoiMap(NAMES, ("ring",), absent={"P4": ("Brainstem",)})
+    roi_map = RoiMap(rois=NAMES, ignore=("ring",), absent={"P4": ("Brainstem",)})
     assert states(tmp_path / "more", tmp_path / "cache", roi_map)["P4"] == (ABSENT, UNKNOWN, UNKNOWN)
 
 
 def test_swapped_sides_are_left_out_unless_accepted(archive: Path, tmp_path: Path) -> None:
     assert states(archive, tmp_path)["P3"] == (CONTOURED, UNKNOWN, UNKNOWN)
-    accepted = RoiMap(NAMES, accepted={"P3": ("Parotid_L", "Parotid_R")})
+    accepted = RoiMap(rois=NAMES, accepted={"P3": ("Parotid_L", "Parotid_R")})
     sources, found = prepared(archive, tmp_path, accepted)
     check = check_cases(sources, found)
     assert not check.rois_left_out("P3")
@@ -233,7 +235,14 @@ def test_an_unreadable_patient_is_named_and_the_rest_is_used(tmp_path: Path) -> 
 def test_a_roi_without_voxels_counts_as_not_contoured() -> None:
     bits = np.zeros((2, 2, 2), np.uint8)
     bits[0, 0, 0] = 2
-    case = Case("p", np.zeros((2, 2, 2), np.int16), bits, ("A", "B"), (True, True), (1.0, 1.0, 1.0))
+    case = Case(
+        patient_id="p",
+        image=np.zeros((2, 2, 2), np.int16),
+        labels=bits,
+        rois=("A", "B"),
+        presence=(True, True),
+        spacing_mm_kij=(1.0, 1.0, 1.0),
+    )
     assert case.without_empty().presence == (False, True)
 
 
@@ -273,7 +282,7 @@ def test_what_is_left_out_is_printed_and_kept_with_the_run(archive: Path, tmp_pa
         device="cpu",
         on_plan=lambda facts: plans.append(dict(facts)),
         on_check=checks.append,
-        roi_map=RoiMap(NAMES, absent={"P1": ("Parotid_R",)}),
+        roi_map=RoiMap(rois=NAMES, absent={"P1": ("Parotid_R",)}),
     )
     bundle = train(archive, tmp_path / "run", config, options=options)
     assert {f.patient for f in checks[0].left_out} == {"P3"}

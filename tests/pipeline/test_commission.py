@@ -26,11 +26,13 @@ from contour_ai.evaluation.limits import Limits, RoiLimits
 from contour_ai.pipeline import installation_test as self_test_module
 from contour_ai.pipeline._commission import CommissionOptions, commission
 from contour_ai.pipeline._commission.patients import find_cohort
+from contour_ai.pipeline._commission.record import read_commissioning_record
 from contour_ai.pipeline._predict import PredictOptions, predict
 from contour_ai.pipeline.installation_test import self_test
 from contour_ai.pipeline.series_content import content_of_files
 from contour_ai.pipeline.summary import read_summary
 from contour_ai.progress import no_progress
+from contour_ai.settings import to_mapping
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "phantom-headneck"
@@ -77,6 +79,7 @@ def test_limits_that_are_kept(data: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert "PASS" in result.output
     assert "phantom-headneck-02: left out, 0 structure sets" in result.output
     record = json.loads((out / "commissioning.json").read_text(encoding="utf-8"))
+    assert to_mapping(read_commissioning_record(out / "commissioning.json")) == record
     assert record["passed"] is True
     assert record["limits_file"] == GOOD
     assert [check["found"] for check in record["run"]] == ["1", "1"]

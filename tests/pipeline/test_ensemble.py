@@ -24,8 +24,8 @@ from contour_ai.pipeline.ensemble import load_ensemble
 from contour_ai.preprocess import PreprocessSettings, prepare
 from contour_ai.structures import roi_info
 
-CONFIG = NetworkConfig("custom", 1, 2, base_filters=2, levels=2, dropout=0.0)
-SETTINGS = PreprocessSettings((6.0, 5.0, 5.0))
+CONFIG = NetworkConfig(name="custom", in_channels=1, out_channels=2, base_filters=2, levels=2, dropout=0.0)
+SETTINGS = PreprocessSettings(spacing_mm_kij=(6.0, 5.0, 5.0))
 
 
 def bundle_of(
@@ -36,7 +36,13 @@ def bundle_of(
     with torch.no_grad():
         network.head.bias.copy_(torch.tensor([0.5, -0.5]))
     plain = ModelBundle(
-        Path(), f"m{seed}", "1.0", "phantom", tuple(map(roi_info, rois)), SETTINGS, network.config
+        folder=Path(),
+        name=f"m{seed}",
+        version="1.0",
+        kind="phantom",
+        rois=tuple(map(roi_info, rois)),
+        preprocess=SETTINGS,
+        network=network.config,
     )
     bundle = replace(plain, **changes)  # type: ignore[arg-type]
     return save_bundle(

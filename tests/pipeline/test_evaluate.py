@@ -51,7 +51,7 @@ def write_patient(
     folder = root / "data" / name
     folder.mkdir(parents=True)
     image = Volume(np.zeros(GRID.shape_kij, np.int16), GRID)
-    identity = PatientIdentity(patient_id or name, name, "20260101")
+    identity = PatientIdentity(patient_id=patient_id or name, patient_name=name, study_date="20260101")
     ct = write_ct(folder / "ct", image, identity, uid_seed=name)
     for path, masks in ((folder / "RS.dcm", reference), (root / "out" / name / "RS.x.dcm", predicted)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def write_patient(
             path,
             Structures.from_masks(masks, GRID),
             ct,
-            Provenance("TEST"),
+            Provenance(label="TEST"),
             uid_seed=str(path.relative_to(root)),
         )
 
@@ -188,7 +188,7 @@ def test_two_predictions_of_the_same_patients(root: Path, tmp_path: Path) -> Non
         (other / name).mkdir(parents=True)
         structures = Structures.from_masks(masks, GRID)
         write_structures(
-            other / name / "RS.dcm", structures, ct, Provenance("OTHER"), uid_seed=f"other {name}"
+            other / name / "RS.dcm", structures, ct, Provenance(label="OTHER"), uid_seed=f"other {name}"
         )
     found = evaluate_versus(root / "out", other, root / "data")
     assert {row.roi for row in found.second.rows} == {"SpinalCord", "Parotid_L"}

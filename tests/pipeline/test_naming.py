@@ -61,7 +61,7 @@ def test_only_names_that_may_be_a_roi_to_learn_stop_a_training() -> None:
 
 
 def test_a_map_decides_and_what_it_does_not_know_stops_only_where_it_matters() -> None:
-    roi_map = RoiMap({"Gland": ("gland 1",), "Brainstem": ()}, ("zz", "z_*"), "map.yaml")
+    roi_map = RoiMap(rois={"Gland": ("gland 1",), "Brainstem": ()}, ignore=("zz", "z_*"), source="map.yaml")
     names = {"gland 1": 3, "ZZ": 2, "z_Ring": 1, "Lt Parotid": 2, "brain stem": 4, "ring 3": 1, "Gland 2": 1}
     naming = name_rois(names, roi_map)
     assert naming.rois == {"gland 1": "Gland"}

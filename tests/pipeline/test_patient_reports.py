@@ -54,14 +54,17 @@ def patient(tmp_path: Path) -> Path:
     mask[1:4, 8:14, 2:6] = True
     image = Volume(np.zeros(GRID.shape_kij, np.int16), GRID)
     ct = write_ct(
-        tmp_path / "data" / "ct", image, PatientIdentity("P<1>", "P", "20260101"), uid_seed="report"
+        tmp_path / "data" / "ct",
+        image,
+        PatientIdentity(patient_id="P<1>", patient_name="P", study_date="20260101"),
+        uid_seed="report",
     )
     for path, name in (("data/RS.dcm", "Left Parotid"), ("out/RS.dcm", "Parotid_L")):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         structures = Structures.from_masks(
             {name: mask, "Larynx": ~mask} if "data" in path else {name: mask}, GRID
         )
-        written = write_structures(tmp_path / path, structures, ct, Provenance("TEST"), uid_seed=path)
+        written = write_structures(tmp_path / path, structures, ct, Provenance(label="TEST"), uid_seed=path)
     content = summary(written.sop_instance_uid)
     (tmp_path / "out" / "summary.json").write_text(json.dumps(content), encoding="utf-8")
     return tmp_path

@@ -58,15 +58,17 @@ from contour_ai.volume import Structures, Volume
 
 GRID = Grid.axial((24, 72, 90), (3.0, 2.0, 1.6), (-71.2, -60.0, -300.0))
 ROIS = (
-    RoiInfo("Bright", (255, 80, 0)),
-    RoiInfo("Brighter", (0, 160, 255)),
-    RoiInfo("Never", (255, 0, 255)),
+    RoiInfo(name="Bright", color=(255, 80, 0)),
+    RoiInfo(name="Brighter", color=(0, 160, 255)),
+    RoiInfo(name="Never", color=(255, 0, 255)),
 )
 
 
 def thresholding(thresholds: tuple[float, ...]) -> ResidualUNet3d:
     """A network whose logits are 20 (x - threshold) of the voxel itself: everything else is multiplied by 0."""
-    config = NetworkConfig("custom", 1, len(thresholds), base_filters=1, levels=2, dropout=0.0)
+    config = NetworkConfig(
+        name="custom", in_channels=1, out_channels=len(thresholds), base_filters=1, levels=2, dropout=0.0
+    )
     network = ResidualUNet3d(config).eval()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -84,13 +86,13 @@ def thresholding(thresholds: tuple[float, ...]) -> ResidualUNet3d:
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = thresholding((-0.575, -0.075, 5.0))  # of a window of 0 to 800 HU: 170 HU, 370 HU and never
     bundle = ModelBundle(
-        Path(),
-        "bright",
-        "1.2",
-        "phantom",
-        ROIS,
-        PreprocessSettings(spacing_mm_kij=(2.5, 2.0, 2.0), windows_hu=((0.0, 800.0),)),
-        network.config,
+        folder=Path(),
+        name="bright",
+        version="1.2",
+        kind="phantom",
+        rois=ROIS,
+        preprocess=PreprocessSettings(spacing_mm_kij=(2.5, 2.0, 2.0), windows_hu=((0.0, 800.0),)),
+        network=network.config,
         postprocess={"Brighter": RoiPostprocess(largest_component=True)},
     )
     folder = tmp_path_factory.mktemp("models") / "bright"
@@ -118,17 +120,17 @@ def drawn(grid: Grid) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
 
 def make_patient(folder: Path, *, patient_id: str = "Doe^1", grid: Grid = GRID, truth: bool = False) -> Path:
     volume, masks = drawn(grid)
-    identity = PatientIdentity(patient_id, "Doe^Jo", "20260102")
+    identity = PatientIdentity(patient_id=patient_id, patient_name="Doe^Jo", study_date="20260102")
     ct = write_ct(folder / "ct", volume, identity, uid_seed=f"{patient_id} {folder.name}")
     if truth:
         own = {"bright": masks["Bright"], "BRIGHTER": masks["Brighter"], "Skin": masks["Body"]}
         info = {
-            "bright": RoiInfo("bright", (1, 2, 3)),
-            "BRIGHTER": RoiInfo("BRIGHTER", (1, 2, 3)),
-            "Skin": RoiInfo("Skin", (1, 2, 3), "EXTERNAL"),
+            "bright": RoiInfo(name="bright", color=(1, 2, 3)),
+            "BRIGHTER": RoiInfo(name="BRIGHTER", color=(1, 2, 3)),
+            "Skin": RoiInfo(name="Skin", color=(1, 2, 3), interpreted_type="EXTERNAL"),
         }
         structures = Structures.from_masks(own, ct.grid)
-        write_structures(folder / "rs.dcm", structures, ct, Provenance("truth"), roi_info=info)
+        write_structures(folder / "rs.dcm", structures, ct, Provenance(label="truth"), roi_info=info)
     return folder
 
 
@@ -345,7 +347,12 @@ def turned(x: float, y: float, z: float) -> Grid:
     corner = GRID.index_to_lps(index_of_corner)
     step_k = GRID.affine[:3, 0] * z
     positions = corner + np.arange(GRID.shape_kij[0])[:, None] * step_k
-    return Grid(GRID.shape_kij, positions, GRID.step_i_lps * y, GRID.step_j_lps * x)
+    return Grid(
+        shape_kij=GRID.shape_kij,
+        positions_lps=positions,
+        step_i_lps=GRID.step_i_lps * y,
+        step_j_lps=GRID.step_j_lps * x,
+    )
 
 
 @pytest.mark.parametrize(
@@ -370,7 +377,12 @@ def test_left_stays_left_in_every_position(name: str, grid: Grid, tmp_path: Path
 def test_a_tilted_stack_with_unequal_slices(tmp_path: Path, model_dir: Path) -> None:
     heights = np.concatenate([[0], np.cumsum(np.where(np.arange(23) < 12, 2.4, 4.1))])
     positions = np.array([-71.2, -60.0, -300.0]) + heights[:, None] * [0.0, 0.15, 1.0]
-    grid = Grid(GRID.shape_kij, positions, GRID.step_i_lps, GRID.step_j_lps)
+    grid = Grid(
+        shape_kij=GRID.shape_kij,
+        positions_lps=positions,
+        step_i_lps=GRID.step_i_lps,
+        step_j_lps=GRID.step_j_lps,
+    )
     result = predict(make_patient(tmp_path / "in", grid=grid), load_bundle(model_dir), tmp_path / "out")
     structures = read_structures(result.path, read_ct(tmp_path / "in"))
     assert dice(structures.mask("Bright"), drawn(grid)[1]["Bright"]) > 0.92
@@ -528,7 +540,7 @@ def test_a_failed_verification_leaves_nothing(
     def shifted(*args: object, **options: object) -> RoiContours:
         roi = real(*args, **options)
         moved = {k: [np.add(p, (0, 1)) for p in polygons] for k, polygons in roi.slices.items()}
-        return RoiContours(roi.info, moved)
+        return RoiContours(info=roi.info, slices=moved)
 
     monkeypatch.setattr(module, "contours_of_level", shifted)
     with pytest.raises(VerificationError) as caught:

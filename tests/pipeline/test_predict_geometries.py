@@ -35,7 +35,12 @@ def around_the_middle(
     """Slices at `slice_offsets_mm` along a direction, their middles on the line through the middle of `GRID`."""
     step_i, step_j = down * SPACING_MM[1], across * SPACING_MM[2]
     corner = MIDDLE - step_i * (shape_kij[1] - 1) / 2 - step_j * (shape_kij[2] - 1) / 2
-    return Grid(shape_kij, corner + slice_offsets_mm[:, None] * along, step_i, step_j)
+    return Grid(
+        shape_kij=shape_kij,
+        positions_lps=corner + slice_offsets_mm[:, None] * along,
+        step_i_lps=step_i,
+        step_j_lps=step_j,
+    )
 
 
 X, Y, Z = np.eye(3)
@@ -86,7 +91,7 @@ def test_training_leaves_out_what_lacks_slices_and_says_why(tmp_path: Path) -> N
     for number in (1, 2):
         write_patient(tmp_path / "in" / str(number), number, {"Brainstem": (2, 8, 10)})
     (tmp_path / "in" / "2" / "ct" / "CT.0004.dcm").unlink()
-    settings = PreprocessSettings((6.0, 5.0, 5.0))
+    settings = PreprocessSettings(spacing_mm_kij=(6.0, 5.0, 5.0))
     found = prepare_cases(
         find_sources(tmp_path / "in").patients, ("Brainstem",), settings, tmp_path / "cache"
     )

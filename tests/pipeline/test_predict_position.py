@@ -108,7 +108,7 @@ def test_review_stops_contours_on_such_a_ct(tmp_path: Path) -> None:
     with_turned = read_ct(patient / "ct")
     masks = dict(read_structures(PHANTOM / "RS.dcm", ct).masks())
     drawn = Structures.from_masks(masks, with_turned.grid)
-    write_structures(patient / "RS.dcm", drawn, with_turned, Provenance("clinic"))
+    write_structures(patient / "RS.dcm", drawn, with_turned, Provenance(label="clinic"))
     found = review(patient, model())
     assert found.verdict.verdict == "stop" and found.verdict.findings[0].code == "input_orientation"
 

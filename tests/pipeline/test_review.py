@@ -21,6 +21,8 @@ from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import InputError
+from contour_ai.pipeline.review_record import read_review
+from contour_ai.settings import to_mapping
 from contour_ai.volume import Structures
 
 __all__ = ["model_dir"]  # a fixture
@@ -32,7 +34,7 @@ def patient_with(folder: Path, contours: Mapping[str, Bool], *, patient_id: str 
     make_patient(folder, patient_id=patient_id)
     ct = read_ct(folder / "ct")
     write_structures(
-        folder / "rs.dcm", Structures.from_masks(dict(contours), ct.grid), ct, Provenance("clinic")
+        folder / "rs.dcm", Structures.from_masks(dict(contours), ct.grid), ct, Provenance(label="clinic")
     )
     return folder
 
@@ -71,6 +73,7 @@ def test_good_contours_are_clear_and_unknown_ones_are_judged_by_geometry(
     assert found.verdict.verdict == "look" and found.record.not_in_file == ("Never",)
     assert found.folder is not None
     content = json.loads((found.folder / "review.json").read_text(encoding="utf-8"))
+    assert to_mapping(read_review(found.folder / "review.json")) == content
     assert content["rois"]["zGap"]["verdict"] == "look" and content["limits"] == "general"
     page = (found.folder / "review.html").read_text(encoding="utf-8")
     assert "the same voxels as PTV 66" in page and "http" not in page.split("</style>")[1]
@@ -114,7 +117,7 @@ def test_which_of_several_structure_sets(tmp_path: Path, model_dir: Path, masks:
     patient = patient_with(tmp_path / "in", {"Brighter": masks["Brighter"]})
     ct = read_ct(patient / "ct")
     other = Structures.from_masks({"Bright": masks["Bright"]}, ct.grid)
-    write_structures(patient / "again.dcm", other, ct, Provenance("second"))
+    write_structures(patient / "again.dcm", other, ct, Provenance(label="second"))
     with pytest.raises(InputError, match="which one is to be reviewed"):
         contour_ai.review(patient, model_dir)
     by_label = contour_ai.review(

@@ -28,9 +28,12 @@ def test_both_commands_take_the_same_contour(tmp_path: Path) -> None:
         "Hirnstamm": drawn["Brainstem"],
         "Rind": drawn["External"],
     }
-    info = {name: RoiInfo(name, (1, 2, 3), "EXTERNAL" if name == "Rind" else "ORGAN") for name in own}
+    info = {
+        name: RoiInfo(name=name, color=(1, 2, 3), interpreted_type="EXTERNAL" if name == "Rind" else "ORGAN")
+        for name in own
+    }
     write_structures(
-        patient / "rs.dcm", Structures.from_masks(own, ct.grid), ct, Provenance("own"), roi_info=info
+        patient / "rs.dcm", Structures.from_masks(own, ct.grid), ct, Provenance(label="own"), roi_info=info
     )
 
     found = predict(

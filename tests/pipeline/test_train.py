@@ -34,7 +34,7 @@ from contour_ai.training.config import (
 )
 
 CONFIG = TrainConfig(
-    model=ModelConfig("tiny", kind="phantom", commands=("contour-ai train somewhere --out run",)),
+    model=ModelConfig(name="tiny", kind="phantom", commands=("contour-ai train somewhere --out run",)),
     preprocess=PreprocessConfig(spacing_mm_kij=(6.0, 5.0, 5.0), windows_hu=((-160.0, 240.0),)),
     network=NetworkChoice(base_filters=4),
     input=InputConfig(patch_kij=(8, 16, 16), batch_size=1),
@@ -157,7 +157,7 @@ def test_fine_tuning_goes_to_the_voxel_size_that_is_named(
     archive: Path, tmp_path: Path, named: tuple[float, float, float] | None
 ) -> None:
     model = train(archive, tmp_path / "first", CONFIG)
-    preprocess = PreprocessConfig(named, windows_hu=((0.0, 80.0),), margin_mm=25.0)
+    preprocess = PreprocessConfig(spacing_mm_kij=named, windows_hu=((0.0, 80.0),), margin_mm=25.0)
     other = replace(CONFIG, preprocess=preprocess, run=replace(CONFIG.run, steps=1))
     tuned = train(archive, tmp_path / "second", other, options=TrainOptions(init=model))
     wanted = named or model.preprocess.spacing_mm_kij

@@ -15,7 +15,7 @@ from tiny_patients import write_patient
 from contour_ai.cli.main import cli
 from contour_ai.errors import ConfigError, InputError
 from contour_ai.pipeline._train import TrainOptions, train
-from contour_ai.sample.synthesis.recipe import GridConfig, OrganConfig, Recipe, ViewConfig
+from contour_ai.sample.synthesis.recipe import GridConfig, OrganConfig, SynthesisRecipe, ViewConfig
 from contour_ai.settings import from_mapping
 from contour_ai.training.config import (
     DataConfig,
@@ -50,12 +50,12 @@ def config_of(place: Path) -> TrainConfig:
         label_maps=str(place / "map.npz"),
         count=2,
         share=0.5,
-        recipe=Recipe(
+        recipe=SynthesisRecipe(
             grid=GridConfig((6.0, 6.0), (6.0,)), view=ViewConfig(part=0, trunk=0, above=0), organs=MEN
         ),
     )
     return TrainConfig(
-        model=ModelConfig("tiny", kind="phantom"),
+        model=ModelConfig(name="tiny", kind="phantom"),
         data=DataConfig(synthetic=synthetic, public=True),
         preprocess=PreprocessConfig(spacing_mm_kij=(8.0, 8.0, 8.0), windows_hu=((-160.0, 240.0),)),
         network=NetworkChoice(base_filters=4),

@@ -28,7 +28,14 @@ def case_with_ball(seed: int) -> tuple[Case, np.ndarray]:
     ball = (k - 6) ** 2 + (i - 20) ** 2 + (j - 20 - dice.integers(3)) ** 2 < 4**2
     hu[ball] = 300
     hu[5:7, 19:22, 36:39] = 300
-    return Case(f"p{seed}", hu, ball.astype(np.uint8), (ROI,), (True,), SPACING), ball
+    return Case(
+        patient_id=f"p{seed}",
+        image=hu,
+        labels=ball.astype(np.uint8),
+        rois=(ROI,),
+        presence=(True,),
+        spacing_mm_kij=SPACING,
+    ), ball
 
 
 REASON = "drawn so"
@@ -86,7 +93,14 @@ def case_with_shell(seed: int, *, together: bool) -> Case:
     hu[r < 5] = 455  # of 0.39
     hu[r < 3] = 800
     truth = (r < 3) | (r < 5) & ((seed % 5 < 2) if together else (dice.random(r.shape) < 0.4))
-    return Case(f"p{seed}", hu, truth.astype(np.uint8), (ROI,), (True,), SPACING)
+    return Case(
+        patient_id=f"p{seed}",
+        image=hu,
+        labels=truth.astype(np.uint8),
+        rois=(ROI,),
+        presence=(True,),
+        spacing_mm_kij=SPACING,
+    )
 
 
 def test_the_contour_of_the_best_expected_dice_is_taken_where_it_is_the_best(bundle: ModelBundle) -> None:  # noqa: F811
@@ -112,7 +126,7 @@ def test_too_few_patients_change_nothing(bundle: ModelBundle) -> None:  # noqa: 
     kept = replace(
         bundle,
         postprocess={ROI: RoiPostprocess(threshold=0.4)},
-        calibration={ROI: RoiCalibration(2.0, 9, 0.2, 0.1)},
+        calibration={ROI: RoiCalibration(temperature=2.0, patients=9, error_before=0.2, error=0.1)},
     )
     done = tuned(kept, bundle.build_network(), cases, "cpu")
     assert done.postprocess == kept.postprocess and done.calibration == kept.calibration

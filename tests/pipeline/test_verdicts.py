@@ -21,12 +21,12 @@ __all__ = ["model_dir"]  # a fixture
 
 ASKED = ("Bright", "Brighter", "Body")
 """Not the ROI that the model never finds."""
-TINY = RoiRanges(5, figures={"volume_cm3": (0.001, 0.002, 0.003)})
+TINY = RoiRanges(patients=5, figures={"volume_cm3": (0.001, 0.002, 0.003)})
 
 
 def with_ranges(model_dir: Path, *names: str) -> ModelBundle:
     """The model of `test_predict` for which these ROIs are far too large."""
-    ranges = Ranges(5, rois=dict.fromkeys(names, TINY))
+    ranges = Ranges(patients=5, rois=dict.fromkeys(names, TINY))
     return replace(load_bundle(model_dir), ranges=ranges, region="phantom head")
 
 

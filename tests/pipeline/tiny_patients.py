@@ -32,13 +32,15 @@ def write_patient(
         masks[name] = np.zeros(SHAPE, bool)
         masks[name][k : k + 3, i : i + 4, j : j + 4] = True
         hu[masks[name]] = 100 + 50 * n + number
-    patient = PatientIdentity(patient_id or f"P{number}", f"Tiny^{number}", "20260101")
+    patient = PatientIdentity(
+        patient_id=patient_id or f"P{number}", patient_name=f"Tiny^{number}", study_date="20260101"
+    )
     ct = write_ct(folder / "ct", Volume(hu, grid), patient, uid_seed=f"tiny {number}")
     if masks:
         write_structures(
             folder / "RS.dcm",
             Structures.from_masks(masks, ct.grid),
             ct,
-            Provenance("test", "test", "test"),
+            Provenance(label="test", series_description="test", description="test"),
             uid_seed=f"tiny {number}",
         )

@@ -9,7 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from contour_ai.errors import ConfigError
-from contour_ai.quality.agreement import FAR_MM, FIGURE_NAMES, ContourFigures, Scene, contour_figures
+from contour_ai.quality.agreement import (
+    FAR_MM,
+    FIGURE_NAMES,
+    ContourFigures,
+    ModelGridPatient,
+    contour_figures,
+)
 from contour_ai.quality.contour_verdict import PHRASES, POOLED, ContourModel, phrase
 from contour_ai.quality.figures import body_of
 from contour_ai.quality.spoiling import grown, shifted, spoil
@@ -28,12 +34,12 @@ def ball(centre: tuple[float, float, float], radius_mm: float, wobble: float = 0
     return np.asarray(distance <= radius_mm + wobble * np.sin(k), bool)
 
 
-def scene(**predicted: Bool) -> Scene:
+def scene(**predicted: Bool) -> ModelGridPatient:
     hu = np.full(SHAPE, OUTSIDE, np.int16)
     hu[:, 3:-3, 3:-3] = 20
     for mask in predicted.values():
         hu[mask] = 60
-    return Scene(hu, body_of(hu, OUTSIDE, SPACING), predicted)
+    return ModelGridPatient(hu, body_of(hu, OUTSIDE, SPACING), predicted)
 
 
 LEFT, RIGHT = ball((15, 18, 32), 13.0), ball((15, 18, 12), 13.0)

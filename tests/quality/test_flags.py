@@ -113,8 +113,12 @@ def flags_for(
     for name, mask in masks.items():
         box = bounding_box(mask)
         logit = logits.get(name, logit_of(mask))
-        rois.append(Evidence(roi_info(name), box, None if box is None else mask[box], logit))  # type: ignore[arg-type]
-    return find_flags(rois, ImageEvidence(grid, None, hu, grid, OUTSIDE), ranges)
+        rois.append(
+            Evidence(info=roi_info(name), box=box, inside=None if box is None else mask[box], logit=logit)
+        )  # type: ignore[arg-type]
+    return find_flags(
+        rois, ImageEvidence(grid=grid, body=None, hu=hu, model_grid=grid, outside_hu=OUTSIDE), ranges
+    )
 
 
 def codes(flags: tuple[Flag, ...]) -> set[str]:
@@ -163,7 +167,7 @@ def test_empty_and_cut(usual: Ranges) -> None:
 def test_where_contours_usually_reach_the_end_it_is_no_flag() -> None:
     _, masks = drawn()
     masks["Brainstem"] = ball((29, 24, 29.5), 4)
-    ranges = Ranges(9, rois={"Brainstem": RoiRanges(9, reaches_end=0.8)})
+    ranges = Ranges(patients=9, rois={"Brainstem": RoiRanges(patients=9, reaches_end=0.8)})
     assert codes(flags_for(masks, ranges).rois["Brainstem"]) == set()
     assert codes(flags_for(masks, None).rois["Brainstem"]) == {"touches_scan_end"}
 
@@ -227,10 +231,10 @@ def test_the_numbers_are_those_of_the_contours_on_the_ct(usual: Ranges) -> None:
     ct_hu = np.where(seen, 400, 30).astype(np.int16)
     box = bounding_box(seen)
     assert box is not None
-    roi = Evidence(roi_info("Brainstem"), box, seen[box], logit_of(masks["Brainstem"]))
-    image = ImageEvidence(fine, None, hu, GRID, OUTSIDE, ct_hu)
+    roi = Evidence(info=roi_info("Brainstem"), box=box, inside=seen[box], logit=logit_of(masks["Brainstem"]))
+    image = ImageEvidence(grid=fine, body=None, hu=hu, model_grid=GRID, outside_hu=OUTSIDE, ct_hu=ct_hu)
     narrow = dict.fromkeys(("volume_cm3", "length_mm", "mean_hu"), (0.0, 0.5, 1.0))
-    ranges = Ranges(9, rois={"Brainstem": RoiRanges(9, narrow, flat_share=1.0)})
+    ranges = Ranges(patients=9, rois={"Brainstem": RoiRanges(patients=9, figures=narrow, flat_share=1.0)})
     found = find_flags([roi], image, ranges).rois["Brainstem"]
     volume = np.count_nonzero(seen) * 0.0025
     assert only(found, "volume").value == round(volume, 3)
@@ -258,22 +262,36 @@ def test_left_and_right_in_every_position(signs: tuple[int, int, int], usual: Ra
     starts = [0 if s > 0 else n - 1 for s, n in zip(signs, SHAPE, strict=True)]
     step = GRID.affine[:3, :3] * signs
     positions = GRID.index_to_lps(starts) + np.arange(SHAPE[0])[:, None] * step[:, 0]
-    grid = Grid(SHAPE, positions, step[:, 1], step[:, 2])
+    grid = Grid(shape_kij=SHAPE, positions_lps=positions, step_i_lps=step[:, 1], step_j_lps=step[:, 2])
     for names, wrong in ((("Parotid_L", "Parotid_R"), False), (("Parotid_R", "Parotid_L"), True)):
         rois = []
         for name, source in zip(names, ("Parotid_L", "Parotid_R"), strict=True):
             seen = masks[source][view]
             box = bounding_box(seen)
             assert box is not None
-            rois.append(Evidence(roi_info(name), box, seen[box], logit_of(masks[source])))
-        found = find_flags(rois, ImageEvidence(grid, None, hu, GRID, OUTSIDE), None)
+            rois.append(
+                Evidence(info=roi_info(name), box=box, inside=seen[box], logit=logit_of(masks[source]))
+            )
+        found = find_flags(
+            rois, ImageEvidence(grid=grid, body=None, hu=hu, model_grid=GRID, outside_hu=OUTSIDE), None
+        )
         for name in names:
             assert ("wrong_side" in codes(found.rois[name])) == wrong, (signs, name)
         if wrong:
             assert "to the right of Parotid_R" in only(found.rois["Parotid_L"], "wrong_side").reason
-    alone = [Evidence(roi_info("Parotid_L"), rois[1].box, rois[1].inside, logit_of(masks["Parotid_R"]))]
+    alone = [
+        Evidence(
+            info=roi_info("Parotid_L"),
+            box=rois[1].box,
+            inside=rois[1].inside,
+            logit=logit_of(masks["Parotid_R"]),
+        )
+    ]
     reason = only(
-        find_flags(alone, ImageEvidence(grid, None, hu, GRID, OUTSIDE), usual).rois["Parotid_L"], "wrong_side"
+        find_flags(
+            alone, ImageEvidence(grid=grid, body=None, hu=hu, model_grid=GRID, outside_hu=OUTSIDE), usual
+        ).rois["Parotid_L"],
+        "wrong_side",
     ).reason
     assert "100% of its volume right of the body's axis" in reason
 
@@ -285,7 +303,7 @@ def test_low_confidence_and_its_slices(usual: Ranges) -> None:
     sharp = (distance * 12).astype(np.float32)
     unsure = sharp.copy()
     unsure[20:] *= 0.01
-    known = Ranges(9, rois={"Brainstem": RoiRanges(9, flat_share=0.1)})
+    known = Ranges(patients=9, rois={"Brainstem": RoiRanges(patients=9, flat_share=0.1)})
     assert codes(flags_for(masks, known, Brainstem=sharp).rois["Brainstem"]) == set()
     flag = only(flags_for(masks, known, Brainstem=unsure).rois["Brainstem"], "low_confidence")
     assert set(flag.slices) == set(range(21, 25)) and flag.high == 0.1 and 0.4 < (flag.value or 0) < 0.7
@@ -294,8 +312,10 @@ def test_low_confidence_and_its_slices(usual: Ranges) -> None:
     seen = masks["Brainstem"][1::3]
     box = bounding_box(seen)
     assert box is not None
-    roi = Evidence(roi_info("Brainstem"), box, seen[box], unsure)
-    flags = find_flags([roi], ImageEvidence(wide, None, drawn()[0], GRID, OUTSIDE), known).rois["Brainstem"]
+    roi = Evidence(info=roi_info("Brainstem"), box=box, inside=seen[box], logit=unsure)
+    flags = find_flags(
+        [roi], ImageEvidence(grid=wide, body=None, hu=drawn()[0], model_grid=GRID, outside_hu=OUTSIDE), known
+    ).rois["Brainstem"]
     assert set(only(flags, "low_confidence").slices) <= {7, 8, 9} and only(flags, "low_confidence").slices
     assert flat_share(sharp, np.zeros(SHAPE, bool), body_of(drawn()[0], OUTSIDE, SPACING)) is None
 
@@ -321,10 +341,15 @@ def test_a_speck_is_never_clear_and_what_was_removed_outside_the_body_is_said() 
     count = int(np.count_nonzero(beyond))
     assert removed.volume_cm3 == pytest.approx(count * 0.015)
     assert removed.slices == (box[0].start + 3, box[0].start + 4)
-    roi = Evidence(roi_info("Parotid_L"), box, masks["Parotid_L"][box], outside=removed)
+    roi = Evidence(info=roi_info("Parotid_L"), box=box, inside=masks["Parotid_L"][box], outside=removed)
     flag = only(tuple(shape_flags(roi, GRID)), "outside_body")
     assert f"{count * 0.015:.2g} cm3 of the contour lay outside the body and were removed" in flag.reason
-    little = Evidence(roi_info("Parotid_L"), box, masks["Parotid_L"][box], outside=RemovedOutside(0.3, (12,)))
+    little = Evidence(
+        info=roi_info("Parotid_L"),
+        box=box,
+        inside=masks["Parotid_L"][box],
+        outside=RemovedOutside(0.3, (12,)),
+    )
     assert "outside_body" not in codes(tuple(shape_flags(little, GRID)))
 
 
@@ -332,11 +357,13 @@ def test_a_second_part_of_an_organ_of_one_piece_says_how_large_and_where() -> No
     two = np.zeros(SHAPE, bool)
     two[3:9, 15:25, 20:30] = True
     two[24:28, 15:20, 20:25] = True  # 1.5 cm3, 61 mm above
-    known = Ranges(9, rois={"Brainstem": RoiRanges(9, parts=2)})
+    known = Ranges(patients=9, rois={"Brainstem": RoiRanges(patients=9, parts=2)})
     flag = only(flags_for({"Brainstem": two}, known).rois["Brainstem"], "parts")
     assert "the second of 1.5 cm3 60 mm above the largest" in flag.reason
     assert "parts" not in codes(
-        flags_for({"Thing": two}, Ranges(9, rois={"Thing": RoiRanges(9, parts=2)})).rois["Thing"]
+        flags_for({"Thing": two}, Ranges(patients=9, rois={"Thing": RoiRanges(patients=9, parts=2)})).rois[
+            "Thing"
+        ]
     )
     logit = np.where(two, np.float32(4), np.float32(-4))
     left_out = two.copy()
@@ -344,8 +371,8 @@ def test_a_second_part_of_an_organ_of_one_piece_says_how_large_and_where() -> No
     kept = np.where(left_out, np.float32(-4), logit)
     box = bounding_box(two & ~left_out)
     assert box is not None
-    roi = Evidence(roi_info("Brainstem"), box, two[box], kept, left_out=left_out)
-    image = ImageEvidence(GRID, None, drawn()[0], GRID, OUTSIDE)
+    roi = Evidence(info=roi_info("Brainstem"), box=box, inside=two[box], logit=kept, left_out=left_out)
+    image = ImageEvidence(grid=GRID, body=None, hu=drawn()[0], model_grid=GRID, outside_hu=OUTSIDE)
     flag = only(find_flags([roi], image).rois["Brainstem"], "left_out")
     assert flag.reason.startswith(
         "the network drew 1.5 cm3 more in another part, 60 mm above the one that is kept"
@@ -365,14 +392,22 @@ def test_unlike_the_training_images(usual: Ranges) -> None:
     flag = only(flags_for(masks, usual, hu=metal).image, "input_metal")
     assert flag.value == pytest.approx(4 * 6 * 6 * 0.015) and flag.low is None
     coarse = Grid.axial((10, 40, 60), (9.0, 2.5, 2.0), (-59.0, -50.0, 3.0))
-    image = ImageEvidence(coarse, None, hu, GRID, OUTSIDE)
+    image = ImageEvidence(grid=coarse, body=None, hu=hu, model_grid=GRID, outside_hu=OUTSIDE)
     assert codes(find_flags([], image, usual).image) == {"input_slice_distance"}
     fine = Grid.axial((60, 80, 120), (1.5, 1.25, 1.0))
-    assert find_flags([], ImageEvidence(fine, None, hu, GRID, OUTSIDE), usual).image == (), (
-        "finer is no reason"
-    )
+    assert (
+        find_flags(
+            [], ImageEvidence(grid=fine, body=None, hu=hu, model_grid=GRID, outside_hu=OUTSIDE), usual
+        ).image
+        == ()
+    ), "finer is no reason"
     body = np.ones(SHAPE, bool)
-    cut = only(find_flags([], ImageEvidence(GRID, body, hu, GRID, OUTSIDE), None).image, "input_body_cut")
+    cut = only(
+        find_flags(
+            [], ImageEvidence(grid=GRID, body=body, hu=hu, model_grid=GRID, outside_hu=OUTSIDE), None
+        ).image,
+        "input_body_cut",
+    )
     assert cut.value == 1.0 and cut.slices == tuple(range(1, 31))
 
 
@@ -381,8 +416,10 @@ def test_the_body_is_not_compared() -> None:
     body = hu != OUTSIDE
     box = bounding_box(body)
     assert box is not None
-    rois = [Evidence(roi_info("Body"), box, body[box])]
-    assert find_flags(rois, ImageEvidence(GRID, body, hu, GRID, OUTSIDE), None).rois == {"Body": ()}
+    rois = [Evidence(info=roi_info("Body"), box=box, inside=body[box])]
+    assert find_flags(
+        rois, ImageEvidence(grid=GRID, body=body, hu=hu, model_grid=GRID, outside_hu=OUTSIDE), None
+    ).rois == {"Body": ()}
     assert set(masks)
 
 
@@ -403,13 +440,18 @@ def test_slices_in_words(slices: list[int], words: str) -> None:
 
 def test_slices_in_words_say_where_they_lie() -> None:
     assert numbers_text([3, 4, 9], GRID) == "slices 3-4, 9 (z = +6.0 to +24.0 mm)"
-    feet_first = Grid(SHAPE, GRID.positions_lps[::-1], -GRID.step_i_lps, GRID.step_j_lps)
+    feet_first = Grid(
+        shape_kij=SHAPE,
+        positions_lps=GRID.positions_lps[::-1],
+        step_i_lps=-GRID.step_i_lps,
+        step_j_lps=GRID.step_j_lps,
+    )
     assert numbers_text([1], feet_first) == "slice 1 (z = +87.0 mm)"
     coronal = Grid(
-        (30, 40, 60),
-        np.array([[0, 3.0 * k, 0] for k in range(30)]),
-        np.array([0, 0, -2.0]),
-        np.array([2.0, 0, 0]),
+        shape_kij=(30, 40, 60),
+        positions_lps=np.array([[0, 3.0 * k, 0] for k in range(30)]),
+        step_i_lps=np.array([0, 0, -2.0]),
+        step_j_lps=np.array([2.0, 0, 0]),
     )
     assert numbers_text([30], coronal) == "slice 30 (y = +87.0 mm)"
 
@@ -418,7 +460,7 @@ def test_slices_in_words_say_where_they_lie() -> None:
 
 
 def test_robust_ranges() -> None:
-    figure = Figure("volume", "", "cm3", True, 0.1)
+    figure = Figure(code="volume", words="", unit="cm3", ratio=True, least=0.1)
     assert robust_range([1.0] * 4, figure) is None
     low, middle, high = robust_range([20.0] * 30, figure) or (0, 0, 0)
     assert (low, middle, high) == (pytest.approx(18.18, abs=0.01), 20, 22)
@@ -426,7 +468,12 @@ def test_robust_ranges() -> None:
     values = [*np.exp(dice.normal(3, 0.3, 200)), 1e5]
     low, middle, high = robust_range(values, figure) or (0, 0, 0)
     assert np.mean([low < v < high for v in values]) > 0.98 and high < 100, "one wrong contour moves nothing"
-    assert robust_range([0.0, 0.9, 0.1, 0.2, 0.3, 0.2], Figure("", "", "", False, 0.05))[0] == 0.0  # type: ignore[index]
+    assert (
+        robust_range(
+            [0.0, 0.9, 0.1, 0.2, 0.3, 0.2], Figure(code="", words="", unit="", ratio=False, least=0.05)
+        )[0]
+        == 0.0
+    )  # type: ignore[index]
 
 
 def test_places_of_patients_that_lie_anywhere() -> None:
@@ -457,14 +504,14 @@ def test_ranges_are_written_and_read(usual: Ranges) -> None:
     assert [with_shares.rois[roi].flat_share for roi in ("Parotid_L", "Parotid_R")] == [0.6, 0.6]
     assert usual.with_confidence({"Brainstem": [0.1] * 3}, 3).rois["Brainstem"].flat_share is None
     with pytest.raises(ConfigError, match="figures that a ROI does not have"):
-        RoiRanges(3, {"weight": (1, 2, 3)})
+        RoiRanges(patients=3, figures={"weight": (1, 2, 3)})
     with pytest.raises(ConfigError, match="must ascend"):
-        Ranges(3, {"slice_mm": (3, 2, 1)})
+        Ranges(patients=3, image={"slice_mm": (3, 2, 1)})
 
 
 def test_few_patients_say_nothing() -> None:
     ranges = ranges_of([figures(seed) for seed in range(3)])
-    assert ranges.image == {} and ranges.rois["Brainstem"] == RoiRanges(3)
+    assert ranges.image == {} and ranges.rois["Brainstem"] == RoiRanges(patients=3)
 
 
 # -- figures ------------------------------------------------------------------------------------------------
@@ -494,7 +541,12 @@ def test_figures_on_the_ct_whatever_way_its_slices_run(axes: str) -> None:
         "coronal": (back, -up, left),
         "sagittal": (left, -up, -back),
     }[axes]
-    grid = Grid((12, 12, 12), np.outer(np.arange(12), slices), rows, columns)
+    grid = Grid(
+        shape_kij=(12, 12, 12),
+        positions_lps=np.outer(np.arange(12), slices),
+        step_i_lps=rows,
+        step_j_lps=columns,
+    )
     size = np.abs(np.stack([slices, rows, columns]) @ (4, 6, 8)).astype(int)
     box = (slice(2, 2 + size[0]), slice(1, 1 + size[1]), slice(3, 3 + size[2]))
     hu = np.full(grid.shape_kij, 40, np.int16)

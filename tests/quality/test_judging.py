@@ -9,29 +9,45 @@ from contour_ai.quality.judging import is_gross, judge, judge_roi
 from contour_ai.quality.ranges import ROI_FIGURES
 from contour_ai.quality.wording import range_reason
 
-VOLUME = Flag("volume", "the volume is 30 cm3, usual 5 to 10 cm3", 30.0, 5.0, 10.0, "cm3")
-LENGTH = Flag("length", "the extent along the body is 20 mm, usual 30 to 87 mm", 20.0, 30.0, 87.0, "mm")
-EMPTY = Flag("empty", "the model found nothing", 0.0, None, None, "cm3")
-CUT = Flag("touches_scan_end", "reaches the last slice", 1.0, None, 0.0, "cm2")
+VOLUME = Flag(
+    code="volume",
+    reason="the volume is 30 cm3, usual 5 to 10 cm3",
+    value=30.0,
+    low=5.0,
+    high=10.0,
+    unit="cm3",
+)
+LENGTH = Flag(
+    code="length",
+    reason="the extent along the body is 20 mm, usual 30 to 87 mm",
+    value=20.0,
+    low=30.0,
+    high=87.0,
+    unit="mm",
+)
+EMPTY = Flag(code="empty", reason="the model found nothing", value=0.0, low=None, high=None, unit="cm3")
+CUT = Flag(
+    code="touches_scan_end", reason="reaches the last slice", value=1.0, low=None, high=0.0, unit="cm2"
+)
 
 
 @pytest.mark.parametrize(
     ("flag", "gross"),
     [
         (VOLUME, True),
-        (Flag("volume", "", 19.0, 5.0, 10.0, "cm3"), False),
-        (Flag("volume", "", 1.0, 5.0, 10.0, "cm3"), True),
-        (Flag("volume", "", 1.0, None, 10.0, "cm3"), False),
-        (Flag("wrong_side", "", 1.0, None, 0.05), True),
-        (Flag("wrong_side", "", 0.4, None, 0.05), False),
-        (Flag("wrong_side", "", -60.0, 0.0, None, "mm"), True),
-        (Flag("wrong_side", "", -3.0, 0.0, None, "mm"), False),
-        (Flag("position_to_rois", "", -137.0, -10.0, 8.0, "mm"), True),
-        (Flag("position_to_rois", "", -20.0, -10.0, 8.0, "mm"), False),
-        (Flag("position_in_body", "", 104.0, -21.0, 40.0, "mm"), True),
-        (Flag("position_in_body", "", 900.0, 100.0, 300.0, "cm2"), False),
-        (Flag("mean_hu", "", 220.0, -36.0, 49.0, "HU"), True),
-        (Flag("mean_hu", "", 60.0, -36.0, 49.0, "HU"), False),
+        (Flag(code="volume", reason="", value=19.0, low=5.0, high=10.0, unit="cm3"), False),
+        (Flag(code="volume", reason="", value=1.0, low=5.0, high=10.0, unit="cm3"), True),
+        (Flag(code="volume", reason="", value=1.0, low=None, high=10.0, unit="cm3"), False),
+        (Flag(code="wrong_side", reason="", value=1.0, low=None, high=0.05), True),
+        (Flag(code="wrong_side", reason="", value=0.4, low=None, high=0.05), False),
+        (Flag(code="wrong_side", reason="", value=-60.0, low=0.0, high=None, unit="mm"), True),
+        (Flag(code="wrong_side", reason="", value=-3.0, low=0.0, high=None, unit="mm"), False),
+        (Flag(code="position_to_rois", reason="", value=-137.0, low=-10.0, high=8.0, unit="mm"), True),
+        (Flag(code="position_to_rois", reason="", value=-20.0, low=-10.0, high=8.0, unit="mm"), False),
+        (Flag(code="position_in_body", reason="", value=104.0, low=-21.0, high=40.0, unit="mm"), True),
+        (Flag(code="position_in_body", reason="", value=900.0, low=100.0, high=300.0, unit="cm2"), False),
+        (Flag(code="mean_hu", reason="", value=220.0, low=-36.0, high=49.0, unit="HU"), True),
+        (Flag(code="mean_hu", reason="", value=60.0, low=-36.0, high=49.0, unit="HU"), False),
         (LENGTH, False),
         (EMPTY, False),
     ],
@@ -67,7 +83,7 @@ def test_a_patient_of_another_region_stops_and_says_so_in_one_line() -> None:
 
 
 def test_half_of_the_rois_are_enough_in_a_long_scan_of_another_body_only() -> None:
-    wide = Flag("input_body_size", "", 800.0, 135.0, 475.0, "cm2")
+    wide = Flag(code="input_body_size", reason="", value=800.0, low=135.0, high=475.0, unit="cm2")
     flags = PatientFlags((wide,), {"A": (EMPTY,), "B": (EMPTY,), "C": (EMPTY,), "D": (), "E": ()})
     names = ["A", "B", "C", "D", "E"]
     assert judge(flags, names, scan_mm=400.0).verdict == "stop"
@@ -76,9 +92,9 @@ def test_half_of_the_rois_are_enough_in_a_long_scan_of_another_body_only() -> No
 
 
 def test_findings_of_the_image_make_a_patient_look() -> None:
-    metal = Flag("input_metal", "more metal", 20.0, 0.0, 10.0, "cm3")
+    metal = Flag(code="input_metal", reason="more metal", value=20.0, low=0.0, high=10.0, unit="cm3")
     assert judge(PatientFlags((metal,), {"A": ()}), ["A"]).verdict == "look"
-    missing = Flag("input_missing_anatomy", "", 0.4, None, 0.333)
+    missing = Flag(code="input_missing_anatomy", reason="", value=0.4, low=None, high=0.333)
     assert judge(PatientFlags((missing,), {"A": ()}), ["A"]).verdict == "clear"
 
 

@@ -54,7 +54,14 @@ def page() -> CohortPage:
     first, second = rows(), rows(0.05)
     links = {f"p{n}": f"patients/p{n}.html" for n in range(8)}
     return CohortPage(
-        "Two <models>", "8 patients", first, second, ("A", "B"), compare(first, second), links, ["a note"]
+        title="Two <models>",
+        subtitle="8 patients",
+        rows=first,
+        versus=second,
+        labels=("A", "B"),
+        comparison=compare(first, second),
+        links=links,
+        notes=["a note"],
     )
 
 
@@ -109,7 +116,7 @@ def test_a_good_dice_is_not_alarming_because_others_are_better(tmp_path: Path) -
         )
         for name, v in values.items()
     ]
-    write_cohort_report(tmp_path / "cohort.html", CohortPage("t", "s", found))
+    write_cohort_report(tmp_path / "cohort.html", CohortPage(title="t", subtitle="s", rows=found))
     with browser(tmp_path / "profile") as tab:
         tab.open(tmp_path / "cohort.html")
         tab.wait("document.body?.dataset.ready")

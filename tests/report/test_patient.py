@@ -45,21 +45,23 @@ def page(**changes: object) -> PatientPage:
     cord = boxed((0, 12), (40, 44), (24, 28))
     rois = [
         ShownRoi(
-            RoiInfo("Gland", (255, 0, 0)),
-            stack_to_polygons(gland),
-            stack_to_polygons(reference),
-            roi_metrics(gland, reference, GRID, roi="Gland"),
+            info=RoiInfo(name="Gland", color=(255, 0, 0)),
+            predicted=stack_to_polygons(gland),
+            reference=stack_to_polygons(reference),
+            metrics=roi_metrics(gland, reference, GRID, roi="Gland"),
         ),
         ShownRoi(
-            RoiInfo("Cord", (0, 255, 0)),
-            None,
-            stack_to_polygons(cord),
-            roi_metrics(None, cord, GRID, roi="Cord"),
+            info=RoiInfo(name="Cord", color=(0, 255, 0)),
+            predicted=None,
+            reference=stack_to_polygons(cord),
+            metrics=roi_metrics(None, cord, GRID, roi="Cord"),
         ),
     ]
     flags = [
-        ShownFlag("Gland", "parts", "two separate parts", "2 (at most 1)", (6, 7)),
-        ShownFlag("", "input_metal", "more metal than in training"),
+        ShownFlag(
+            roi="Gland", code="parts", reason="two separate parts", figure="2 (at most 1)", slices=(6, 7)
+        ),
+        ShownFlag(roi="", code="input_metal", reason="more metal than in training"),
     ]
     values = {
         "title": SCRIPT,
@@ -118,7 +120,16 @@ def test_content(report: Path) -> None:
 
 
 def test_a_roi_without_a_reference_still_has_its_volume(tmp_path: Path) -> None:
-    rois = [*page().rois, ShownRoi(RoiInfo("Larynx", (0, 0, 255)), {}, None, None, 12.34)]
+    rois = [
+        *page().rois,
+        ShownRoi(
+            info=RoiInfo(name="Larynx", color=(0, 0, 255)),
+            predicted={},
+            reference=None,
+            metrics=None,
+            volume_cm3=12.34,
+        ),
+    ]
     write_patient_report(tmp_path / "r.html", page(rois=rois))
     table = content_of(tmp_path / "r.html")["metrics"]
     row = dict(zip([c["label"] for c in table["columns"]], table["rows"][-1], strict=True))
@@ -131,11 +142,27 @@ def test_a_roi_without_a_reference_still_has_its_volume(tmp_path: Path) -> None:
 
 
 def test_other_orientations() -> None:
-    coronal = Grid((4, 5, 6), np.array([[0, 10.0 * k, 0] for k in range(4)]), (0, 0, -1), (1, 0, 0))
+    coronal = Grid(
+        shape_kij=(4, 5, 6),
+        positions_lps=np.array([[0, 10.0 * k, 0] for k in range(4)]),
+        step_i_lps=(0, 0, -1),
+        step_j_lps=(1, 0, 0),
+    )
     assert not points_up(coronal)
-    uneven = Grid((3, 5, 6), np.array([[0, 0, z] for z in (0, 2.0, 6.0)]), (0, 1, 0), (1, 0, 0))
+    uneven = Grid(
+        shape_kij=(3, 5, 6),
+        positions_lps=np.array([[0, 0, z] for z in (0, 2.0, 6.0)]),
+        step_i_lps=(0, 1, 0),
+        step_j_lps=(1, 0, 0),
+    )
     assert slice_edges_mm(uneven) == pytest.approx([0, 2, 5, 9])
-    single = Grid((1, 5, 6), np.zeros((1, 3)), (0, 1, 0), (1, 0, 0), slice_thickness_mm=4)
+    single = Grid(
+        shape_kij=(1, 5, 6),
+        positions_lps=np.zeros((1, 3)),
+        step_i_lps=(0, 1, 0),
+        step_j_lps=(1, 0, 0),
+        slice_thickness_mm=4,
+    )
     assert slice_edges_mm(single) == pytest.approx([0, 4])
 
 
@@ -301,11 +328,11 @@ def test_uneven_slices_from_head_to_feet(tmp_path: Path) -> None:
     """A bone in the three slices that are far apart: the cuts show it where it lies, upside up, as large as it is."""
     heights = np.cumsum([0, 2, 2, 2, 6, 6, 6, 2, 2, 2, 2, 2.0])
     positions = np.array([[50.0, -30, 100 - h] for h in heights])
-    grid = Grid(SHAPE, positions, (0, 1, 0), (-2, 0, 0))
+    grid = Grid(shape_kij=SHAPE, positions_lps=positions, step_i_lps=(0, 1, 0), step_j_lps=(-2, 0, 0))
     hu = np.zeros(SHAPE, np.int16)
     hu[4:7, 20:30, 10:20] = 800
     bone = hu > 400
-    roi = ShownRoi(RoiInfo("Bone", (255, 0, 0)), stack_to_polygons(bone))
+    roi = ShownRoi(info=RoiInfo(name="Bone", color=(255, 0, 0)), predicted=stack_to_polygons(bone))
     write_patient_report(tmp_path / "r.html", page(volume=Volume(hu, grid), rois=[roi], flags=None))
     with browser(tmp_path / "profile") as tab:
         tab.open(tmp_path / "r.html")

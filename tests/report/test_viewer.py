@@ -28,7 +28,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gland, cord = page().rois
     surface = reduced_mesh(boxed((4, 8), (20, 30), (10, 20)), GRID)
     body = ShownRoi(
-        RoiInfo("Body", (0, 0, 255), "EXTERNAL"), stack_to_polygons(BODY), surface=reduced_mesh(BODY, GRID)
+        info=RoiInfo(name="Body", color=(0, 0, 255), interpreted_type="EXTERNAL"),
+        predicted=stack_to_polygons(BODY),
+        surface=reduced_mesh(BODY, GRID),
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_patient_report(

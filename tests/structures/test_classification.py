@@ -299,7 +299,9 @@ def test_ignore_patterns_catch_what_is_set_aside_and_nothing_else() -> None:
     assert sorted(name for rule in rules for name in rule.names) == sorted(c.name for c in aside)
     assert len(rules) < len(aside) / 5
     assert rules[0].text == "z_*" and len(rules[0].names) > 100
-    applied = RoiMap({"Parotid_L": ()}, tuple(rule.text for rule in rules)).apply(c.name for c in found)
+    applied = RoiMap(rois={"Parotid_L": ()}, ignore=tuple(rule.text for rule in rules)).apply(
+        c.name for c in found
+    )
     assert set(applied.ignored) == {c.name for c in aside}
     assert set(applied.unmapped) == set(kept) - {"Parotid_L"}
 

@@ -139,5 +139,5 @@ def test_the_tables_colours_stay(region: str) -> None:
 
 
 def test_more_rois_than_colours_are_no_fault() -> None:
-    infos = tuple(RoiInfo(f"R{n}", (250, 10, 10)) for n in range(60))
+    infos = tuple(RoiInfo(name=f"R{n}", color=(250, 10, 10)) for n in range(60))
     assert len({info.color for info in told_apart(infos)}) > 25

@@ -40,7 +40,7 @@ def test_what_has_no_contours_stands_back() -> None:
 
 
 def test_a_map_decides_alone() -> None:
-    names = RoiMap({"SpinalCord": ("myelon 3",)})
+    names = RoiMap(rois={"SpinalCord": ("myelon 3",)})
     assert match_roi("SpinalCord", of("Spinal Cord", "Myelon 3"), names).name == "Myelon 3"
     assert match_roi("SpinalCord", of("Spinal Cord"), names) == Match(None)
 

@@ -18,12 +18,12 @@ def written(folder: Path, text: str) -> Path:
 
 def test_saved_map_reads_back_equal(tmp_path: Path) -> None:
     roi_map = RoiMap(
-        {
+        rois={
             "Parotid_L": ("parotis li", "LT: PAROTID #2", "'quoted'"),
             "Brainstem": (),
             "Yes": ("no", "25", "ñandú"),
         },
-        ("PTV", "1,SUV_primair"),
+        ignore=("PTV", "1,SUV_primair"),
         absent={"pelvis": ("Brainstem", "Parotid_L"), "25": ("Yes",)},
         accepted={"P1": ("Brainstem",)},
     )
@@ -44,7 +44,7 @@ def test_saved_map_reads_back_equal(tmp_path: Path) -> None:
 
 
 def test_apply_maps_ignores_and_reports() -> None:
-    roi_map = RoiMap({"Parotid_L": ("parotis li",), "Brainstem": ()}, ("PTV",))
+    roi_map = RoiMap(rois={"Parotid_L": ("parotis li",), "Brainstem": ()}, ignore=("PTV",))
     mapped = roi_map.apply(["Parotis LI ", "brainstem", "ptv", "Cord", "Cord"])
     assert mapped.rois == {"Parotis LI ": "Parotid_L", "brainstem": "Brainstem"}
     assert mapped.ignored == ("ptv",)
@@ -89,8 +89,8 @@ def test_missing_map_is_refused(tmp_path: Path) -> None:
 
 def test_patterns_catch_names_and_say_which() -> None:
     roi_map = RoiMap(
-        {"Parotid_L": ("par* l*", "re:^lt[ _]?parotid"), "Brainstem": ("brain ?tem",)},
-        ("PTV*", "re:^z[_ ]", "Dose 50[%]"),
+        rois={"Parotid_L": ("par* l*", "re:^lt[ _]?parotid"), "Brainstem": ("brain ?tem",)},
+        ignore=("PTV*", "re:^z[_ ]", "Dose 50[%]"),
     )
     mapped = roi_map.apply(
         ["Par gland left", "LT_Parotid", "brain stem", "ptv70", "z_ring", "Dose 50[%]", "Dose 50%", "aPTV"]
@@ -140,7 +140,7 @@ def test_two_rules_that_claim_one_name_are_refused(
     rois: dict[str, tuple[str, ...]], ignore: tuple[str, ...], name: str | None, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        RoiMap(rois, ignore).apply([name] if name else [])
+        RoiMap(rois=rois, ignore=ignore).apply([name] if name else [])
 
 
 def test_a_faulty_regular_expression_is_refused_when_the_map_is_read(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_faulty_regular_expression_is_refused_when_the_map_is_read(tmp_path: P
 
 
 def test_patterns_survive_saving(tmp_path: Path) -> None:
-    roi_map = RoiMap({"A": ("re:^a[ _]?b", "a*")}, ("*ring*", "re:(?<![a-z])gy(?![a-z])"))
+    roi_map = RoiMap(rois={"A": ("re:^a[ _]?b", "a*")}, ignore=("*ring*", "re:(?<![a-z])gy(?![a-z])"))
     roi_map.save(tmp_path / "map.yaml", comments={"*ring*": "12 names, 40 structure sets"})
     assert RoiMap.load(tmp_path / "map.yaml") == roi_map
     assert "- '*ring*'  # 12 names, 40 structure sets" in (tmp_path / "map.yaml").read_text(encoding="utf-8")

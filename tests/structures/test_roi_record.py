@@ -55,7 +55,7 @@ def test_interpreted_type(name: str, interpreted_type: str) -> None:
 def test_known_name_keeps_its_spelling_and_gets_the_table_color() -> None:
     assert roi_info("Parotid_L").mirror == "Parotid_R"
     assert roi_info("PAROTID_L") == RoiInfo(
-        "PAROTID_L", roi_info("Parotid_L").color, "ORGAN", mirror="PAROTID_R"
+        name="PAROTID_L", color=roi_info("Parotid_L").color, interpreted_type="ORGAN", mirror="PAROTID_R"
     )
     assert roi_info("Ventricle_L").mirror is None
 
@@ -78,4 +78,4 @@ def test_unknown_name_has_a_stable_color() -> None:
 )
 def test_wrong_values_are_refused(arguments: tuple, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        RoiInfo(*arguments)
+        RoiInfo(**dict(zip(("name", "color", "interpreted_type"), arguments, strict=False)))

@@ -17,10 +17,10 @@ from contour_ai.surfaces.files import ply_bytes, stl_bytes
 
 GRID = Grid.axial((24, 40, 44), (3, 1.5, 1.5), (-30, -20, 100))
 UNEVEN = Grid(
-    GRID.shape_kij,
-    np.array([[50.0, -30, -h] for h in np.cumsum([0, *[2] * 9, *[5] * 14])]),
-    (0, 1, 0),
-    (-1.5, 0, 0),
+    shape_kij=GRID.shape_kij,
+    positions_lps=np.array([[50.0, -30, -h] for h in np.cumsum([0, *[2] * 9, *[5] * 14])]),
+    step_i_lps=(0, 1, 0),
+    step_j_lps=(-1.5, 0, 0),
 )
 """From head to feet, with unequal slices."""
 
@@ -139,7 +139,7 @@ def test_nothing_has_no_surface() -> None:
 
 def test_stl_holds_every_triangle_with_its_normal() -> None:
     mesh = mesh_of_mask(shape("ball", GRID), GRID)
-    content = stl_bytes(mesh, RoiInfo("solid Ünder", (10, 200, 30)))
+    content = stl_bytes(mesh, RoiInfo(name="solid Ünder", color=(10, 200, 30)))
     assert not content.startswith(b"solid")
     assert content[:10] == b"COLOR=" + bytes((10, 200, 30, 255))
     (count,) = struct.unpack_from("<I", content, 80)
@@ -155,7 +155,9 @@ def test_stl_holds_every_triangle_with_its_normal() -> None:
 
 def test_ply_is_read_by_its_own_header() -> None:
     mesh = mesh_of_mask(shape("voxel", GRID), GRID)
-    header, _, body = ply_bytes(mesh, RoiInfo("A\nelement vertex 9", (1, 2, 3))).partition(b"end_header\n")
+    header, _, body = ply_bytes(mesh, RoiInfo(name="A\nelement vertex 9", color=(1, 2, 3))).partition(
+        b"end_header\n"
+    )
     lines = header.decode("ascii").splitlines()
     assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
     assert [line for line in lines if line.startswith("element")] == [
@@ -172,7 +174,7 @@ def test_ply_is_read_by_its_own_header() -> None:
 def test_a_file_for_every_roi_whatever_its_name(tmp_path: Path) -> None:
     mesh = mesh_of_mask(shape("voxel", GRID), GRID)
     nothing = mesh_of_mask(np.zeros(GRID.shape_kij, bool), GRID)
-    infos = [RoiInfo(name, (1, 2, 3)) for name in ("Cord", "CORD", "a/b", "Empty")]
+    infos = [RoiInfo(name=name, color=(1, 2, 3)) for name in ("Cord", "CORD", "a/b", "Empty")]
     written = write_surfaces(tmp_path, zip(infos, (mesh, mesh, mesh, nothing), strict=True), "stl")
     assert list(written.paths) == ["Cord", "CORD", "a/b"] and written.empty == ("Empty",)
     assert len({path.name.casefold() for path in written.paths.values()}) == 3

@@ -20,7 +20,18 @@ Archive = dict[str, dict[str, RoiFacts]]
 
 def facts(volume_cm3: float = 25.0, slices: int = 20, left_mm: float = 0.0, **changes: object) -> RoiFacts:
     length_mm = 2.5 * slices
-    plain = RoiFacts(slices, 0, volume_cm3, slices, 0, length_mm, 0.2, False, 0.0, left_mm)
+    plain = RoiFacts(
+        contours=slices,
+        unused_contours=0,
+        volume_cm3=volume_cm3,
+        slices=slices,
+        missing_slices=0,
+        length_mm=length_mm,
+        scan_share=0.2,
+        cut=False,
+        outside_share=0.0,
+        left_mm=left_mm,
+    )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -145,8 +156,8 @@ def test_many_wrong_ones_do_not_hide_each_other() -> None:
 def test_saved_as_a_table(tmp_path: Path) -> None:
     check = ArchiveCheck.of(
         [
-            ArchiveFinding("P1", "", "note", 'a "note", with commas', left_out=False),
-            ArchiveFinding("P2", "Brainstem", "volume", "60 cm3"),
+            ArchiveFinding(patient="P1", roi="", kind="note", reason='a "note", with commas', left_out=False),
+            ArchiveFinding(patient="P2", roi="Brainstem", kind="volume", reason="60 cm3"),
         ]
     )
     check.save(tmp_path / "check.csv")

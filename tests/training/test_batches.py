@@ -14,7 +14,7 @@ from contour_ai.training.batches import Batch, BatchMaker
 from contour_ai.training.config import AugmentationConfig
 from contour_ai.volume import ABSENT, CONTOURED, UNKNOWN
 
-SETTINGS = PreprocessSettings((4.0, 4.0, 4.0), ((-160.0, 240.0), (-500.0, 1500.0)))
+SETTINGS = PreprocessSettings(spacing_mm_kij=(4.0, 4.0, 4.0), windows_hu=((-160.0, 240.0), (-500.0, 1500.0)))
 
 
 def maker(

@@ -87,7 +87,11 @@ def test_a_cut_case_can_be_cut_again() -> None:
     rng = np.random.default_rng(1)
     hu = rng.integers(-1000, 1000, (9, 3, 3), np.int16)
     bits = rng.integers(0, 2, (9, 3, 3)).astype(np.uint8)
-    case = Case("p", hu, bits, ("A",), (True,), SPACING).cut(2, 8).cut(1, 20)
+    case = (
+        Case(patient_id="p", image=hu, labels=bits, rois=("A",), presence=(True,), spacing_mm_kij=SPACING)
+        .cut(2, 8)
+        .cut(1, 20)
+    )
     np.testing.assert_array_equal(case.hu, hu[3:8])
     np.testing.assert_array_equal(case.bits, bits[3:8])
 
@@ -98,7 +102,14 @@ def test_a_cut_case_that_lies_on_disk_is_whole_again(tmp_path: Path) -> None:
     bits = rng.integers(0, 2, (9, 3, 3)).astype(np.uint8)
     np.save(tmp_path / "hu.npy", hu)
     np.save(tmp_path / "bits.npy", bits)
-    case = Case("p", tmp_path / "hu.npy", tmp_path / "bits.npy", ("A",), (True,), SPACING)
+    case = Case(
+        patient_id="p",
+        image=tmp_path / "hu.npy",
+        labels=tmp_path / "bits.npy",
+        rois=("A",),
+        presence=(True,),
+        spacing_mm_kij=SPACING,
+    )
     cut = case.cut(2, 8).cut(1, 20)
     assert cut.is_cut and not cut.whole().is_cut
     np.testing.assert_array_equal(cut.hu, hu[3:8])

@@ -30,10 +30,13 @@ from contour_ai.training.roi_facts import RoiFacts
 
 def save_patient(cache: Path) -> tuple[Case, Case]:
     """(a patient, the same from the cache), the image under "image", the ROIs under "key"."""
-    one = replace(case(3, presence=(True, False, True)), facts={"Brainstem": RoiFacts(4, 1, 25.0)})
+    one = replace(
+        case(3, presence=(True, False, True)),
+        facts={"Brainstem": RoiFacts(contours=4, unused_contours=1, volume_cm3=25.0)},
+    )
     body = one.hu > -1024
     grid = Grid.axial(body.shape, one.spacing_mm_kij, (1.0, 2.0, 3.0))
-    image = save_image(cache, "image", Prepared(one.hu, body, grid, grid), body)  # type: ignore[arg-type]
+    image = save_image(cache, "image", Prepared(hu=one.hu, body=body, grid=grid, source_grid=grid), body)  # type: ignore[arg-type]
     assert image.grid.matches(grid) and (image.body == body).all()
     return one, save_case(cache, "key", one, "image")
 
@@ -56,8 +59,20 @@ def test_a_patient_takes_little_more_than_three_bytes_a_voxel(tmp_path: Path) ->
     hu, bits = np.zeros(shape, np.int16), np.zeros(shape, np.uint8)
     rois = tuple("ABCDEFG")
     body = np.ones(shape, bool)
-    save_image(tmp_path, "image", Prepared(hu, body, grid, grid), body)
-    save_case(tmp_path, "key", Case("P", hu, bits, rois, (True,) * 7, (3.0, 3.0, 3.0)), "image")
+    save_image(tmp_path, "image", Prepared(hu=hu, body=body, grid=grid, source_grid=grid), body)
+    save_case(
+        tmp_path,
+        "key",
+        Case(
+            patient_id="P",
+            image=hu,
+            labels=bits,
+            rois=rois,
+            presence=(True,) * 7,
+            spacing_mm_kij=(3.0, 3.0, 3.0),
+        ),
+        "image",
+    )
     size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert size < 3.5 * hu.size
 

@@ -34,7 +34,7 @@ from contour_ai.training.loop import train_network
 from contour_ai.training.plan import plan_input, plan_network
 from contour_ai.training.validation import Score
 
-SETTINGS = PreprocessSettings((4.0, 4.0, 4.0), ((-160.0, 240.0),))
+SETTINGS = PreprocessSettings(spacing_mm_kij=(4.0, 4.0, 4.0), windows_hu=((-160.0, 240.0),))
 CONFIG = TrainConfig(
     network=NetworkChoice(base_filters=4, norm="batch", dropout=0.1),
     input=InputConfig(patch_kij=(16, 24, 24), batch_size=2),
@@ -48,7 +48,15 @@ def job(run_dir: Path, config: TrainConfig = CONFIG, **changes: object) -> Job:
     cases = [case(n, presence=(True, n % 2 == 0, True)) for n in range(5)]
     network = plan_network(config.network, SETTINGS, len(ROIS))
     plan = plan_input(config, ROIS, SETTINGS, network, [c.hu.shape for c in cases], "cpu")  # type: ignore[misc]
-    made = Job(config, plan, cases[:4], cases[4:], run_dir, torch.device("cpu"), fingerprint="data")
+    made = Job(
+        config=config,
+        plan=plan,
+        training=cases[:4],
+        validation=cases[4:],
+        run_dir=run_dir,
+        device=torch.device("cpu"),
+        fingerprint="data",
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -193,7 +201,7 @@ def test_it_learns_left_from_right(tmp_path: Path) -> None:
         network=NetworkChoice(base_filters=8),
         augmentation=AugmentationConfig(shift_mm=4.0, rotation_deg=10.0, cut_probability=0.0),
         optimiser=OptimiserConfig(learning_rate=1e-2, ema_decay=0.9),
-        schedule=ScheduleConfig("one-cycle"),
+        schedule=ScheduleConfig(name="one-cycle"),
         run=RunConfig(steps=120, validate_every=120, threads=1),
     )
     _, at = run(job(tmp_path, config))
@@ -238,7 +246,15 @@ def test_a_compiled_training_is_the_same_and_leaves_the_same_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes for so little
-    small = NetworkConfig("custom", 1, len(ROIS), base_filters=2, levels=2, norm="batch", dropout=0.0)
+    small = NetworkConfig(
+        name="custom",
+        in_channels=1,
+        out_channels=len(ROIS),
+        base_filters=2,
+        levels=2,
+        norm="batch",
+        dropout=0.0,
+    )
     config = replace(CONFIG, run=replace(CONFIG.run, steps=2, validate_every=1))
     compiled = replace(config, run=replace(config.run, compile=True))
 

@@ -16,7 +16,7 @@ from contour_ai.training.optimiser import MovingAverage, build_optimiser, clip, 
 @pytest.mark.parametrize("name", ["adamw", "muon", "adam", "sgd"])
 def test_only_convolutions_decay(name: str) -> None:
     network = build_network("resunet3d", in_channels=1, out_channels=1, base_filters=4)
-    optimiser = build_optimiser(network, OptimiserConfig(name, weight_decay=0.5))
+    optimiser = build_optimiser(network, OptimiserConfig(name=name, weight_decay=0.5))
     groups = optimiser.param_groups
     assert {g["weight_decay"] for g in groups} == {0.0, 0.5}
     assert all((p.ndim == 5) == (g["weight_decay"] == 0.5) for g in groups for p in g["params"])
@@ -44,7 +44,7 @@ def test_muon_turns_kernels_and_leaves_the_rest_to_adamw() -> None:
     network = build_network("resunet3d", in_channels=1, out_channels=2, base_filters=4)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     other = copy.deepcopy(network)
-    settings = OptimiserConfig("muon", learning_rate=0.01, weight_decay=0.5, momentum=0.9)
+    settings = OptimiserConfig(name="muon", learning_rate=0.01, weight_decay=0.5, momentum=0.9)
     muon, adamw = build_optimiser(network, settings), build_optimiser(other, replace(settings, name="adamw"))
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     torch.manual_seed(2)

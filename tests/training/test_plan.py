@@ -70,7 +70,7 @@ def test_large_samples_get_a_deeper_network() -> None:
     assert (large.network.name, large.network.levels) == ("deeper_resunet3d", 5)
     assert all(n % 16 == 0 for n in large.patch_kij)
     assert "deeper_resunet3d, 5 levels" in large.facts()["network"]
-    fixed = TrainConfig(network=NetworkChoice("resunet3d"))
+    fixed = TrainConfig(network=NetworkChoice(name="resunet3d"))
     assert plan_input(fixed, ("A",), settings, network, shapes, "cuda").network.levels == 4
     by_hand = TrainConfig(input=InputConfig(patch_kij=(96, 96, 96)))
     assert plan_input(by_hand, ("A",), settings, network, shapes, "cpu").network.levels == 5

@@ -47,7 +47,7 @@ def test_gaps_ends_and_what_is_outside() -> None:
     assert (facts.slices, facts.missing_slices, facts.cut) == (4, 2, True)
     assert facts.outside_share == pytest.approx(1 / 49)
     assert measured(np.zeros(SHAPE, bool), body, Grid.axial(SHAPE, (5.0, 2.0, 2.0)), contours=2) == RoiFacts(
-        2
+        contours=2
     )
 
 

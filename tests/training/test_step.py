@@ -74,7 +74,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(step, "masked_loss", loss_of_samples)
-    config = replace(PLAIN, optimiser=OptimiserConfig("adamw"))  # it leaves the gradients where they are
+    config = replace(PLAIN, optimiser=OptimiserConfig(name="adamw"))  # it leaves the gradients where they are
     whole = stepper(config)
     whole.begin()
     expected, patients = whole.step(0, 1e-3)

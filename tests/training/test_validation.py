@@ -100,7 +100,7 @@ def test_threads_give_the_same_figures_in_the_same_order() -> None:
     network = build_network("resunet3d", in_channels=1, out_channels=3, base_filters=2)
     predictor = Predictor(
         network=network,
-        preprocess=PreprocessSettings((4.0, 4.0, 4.0), ((-160.0, 240.0),)),
+        preprocess=PreprocessSettings(spacing_mm_kij=(4.0, 4.0, 4.0), windows_hu=((-160.0, 240.0),)),
         inference=InferenceSettings(),
         device=torch.device("cpu"),
         autocast=None,

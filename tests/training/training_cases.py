@@ -29,4 +29,11 @@ def case(seed: int, shape: tuple[int, int, int] = (20, 24, 28), presence=(True, 
         hu[mask] = value
         if presence[r]:
             bits[mask] |= 1 << r
-    return Case(f"patient-{seed}", hu, bits, ROIS, tuple(presence), (4.0, 4.0, 4.0))
+    return Case(
+        patient_id=f"patient-{seed}",
+        image=hu,
+        labels=bits,
+        rois=ROIS,
+        presence=tuple(presence),
+        spacing_mm_kij=(4.0, 4.0, 4.0),
+    )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,43 +14,17 @@ from contour_ai.dicom.rtstruct_read import RoiContoursRead, iter_masks, load_str
 from contour_ai.errors import ConfigError, ContourAIError
 from contour_ai.evaluation.limits import Limits
 from contour_ai.evaluation.metrics import volume_cm3
-from contour_ai.evaluation.tolerances import Tolerances
 from contour_ai.faults import patient_boundary
 from contour_ai.files import is_whole
-from contour_ai.pipeline._commission.options import PREDICTIONS, RECORD, CommissionOptions
+from contour_ai.pipeline._commission.options import PREDICTIONS, RECORD
+from contour_ai.pipeline._commission.record import RunSettings, read_commissioning_record
 from contour_ai.pipeline.summary import SUMMARY, read_summary
 from contour_ai.report.constancy import ChangedRoi, Constancy
 from contour_ai.settings import from_mapping
-from contour_ai.structures.roi_map import RoiMap
 from contour_ai.yaml_files import parse_yaml
 
 NOT_COMPARED = frozenset({"data", "device"})
 """Entries of a record's options that say nothing about the installation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What of the options a record holds, so that a run can be repeated."""
-
-    tta: bool | None = None
-    structure_set: str = "only"
-    keep_trained_on: bool = False
-    tau: Tolerances | float | None = None
-    roi_map: Mapping[str, Any] | None = None
-
-    def over(self, options: CommissionOptions) -> CommissionOptions:
-        """Other options with these."""
-        roi_map = None
-        if self.roi_map is not None:
-            roi_map = RoiMap(**{key: _tuples(value) for key, value in self.roi_map.items()})
-        return replace(
-            options,
-            tta=self.tta,
-            structure_set=self.structure_set,
-            keep_trained_on=self.keep_trained_on,
-            tau=self.tau,
-            roi_map=roi_map,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +48,7 @@ class EarlierRun:
     model: str
     limits_text: str
     limits: Limits
-    settings: Settings
+    settings: RunSettings
     environment: Mapping[str, Mapping[str, str]]
     patients: Mapping[str, str]
     structure_sets: Mapping[str, Path] = field(default_factory=dict)
@@ -90,19 +62,15 @@ def read_earlier_run(place: Path) -> EarlierRun:
     """
     folder = place if place.is_dir() else place.parent
     path = folder / RECORD
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        settings = content["settings"]
-        patients = {p["series_uid"]: p["patient"] for p in content["patients"]}
-        environment, text = content["environment"], content["limits_file"]
-        title, started, model = content["title"], content["started"], environment["Model"]["name"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    record = read_commissioning_record(path)
+    model = record.environment.get("Model", {}).get("name", "")
+    if record.settings is None or not model:
         raise ConfigError(
             "This run cannot be repeated.",
             where=path,
-            found=f"no {error}" if isinstance(error, KeyError) else error,
+            found="no settings, or no model",
             expected="the folder of a commissioning run of contour-ai 0.2 or later, or its commissioning.json",
-        ) from error
+        )
     changed = [name for name in _of_run(folder) if not is_whole(folder, name)]
     if changed:
         raise ConfigError(
@@ -113,14 +81,14 @@ def read_earlier_run(place: Path) -> EarlierRun:
         )
     return EarlierRun(
         folder=folder,
-        title=title,
-        started=started,
+        title=record.title,
+        started=record.started,
         model=model,
-        limits_text=text,
-        limits=from_mapping(Limits, parse_yaml(text), where=path),
-        settings=from_mapping(Settings, settings, where=path),
-        environment=environment,
-        patients=patients,
+        limits_text=record.limits_file,
+        limits=from_mapping(Limits, parse_yaml(record.limits_file), where=path),
+        settings=record.settings,
+        environment=record.environment,
+        patients={one.series_uid: one.patient for one in record.patients},
         structure_sets=_structure_sets(folder),
     )
 
@@ -230,9 +198,3 @@ def _of_run(folder: Path) -> list[str]:
     """The record and the structure sets of a run, as its list of files names them."""
     sets = sorted((folder / PREDICTIONS).glob("*/RS.*.dcm"))
     return [RECORD, *(path.relative_to(folder).as_posix() for path in sets)]
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value

@@ -17,7 +17,7 @@ RECORD = "commissioning.json"
 PREDICTIONS = "predictions"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CommissionOptions:
     """What `commission` can be told besides data, model, limits and output folder."""
 

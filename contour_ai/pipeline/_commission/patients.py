@@ -96,11 +96,11 @@ def _seen(
     """{patient: what it was in the training}, of those that the model has seen."""
     seen: dict[str, Role] = {}
     for done, (label, files) in enumerate(patients.items()):
-        on_progress(ProgressEvent("comparing with the training", done, len(patients)))
+        on_progress(ProgressEvent(stage="comparing with the training", done=done, total=len(patients)))
         role = role_in(bundle.data.seen_series, content_of_files(files.ct))
         if role is not None:
             seen[label] = role
-    on_progress(ProgressEvent("comparing with the training", len(patients), len(patients)))
+    on_progress(ProgressEvent(stage="comparing with the training", done=len(patients), total=len(patients)))
     return seen
 
 

@@ -1,4 +1,7 @@
-"""`commissioning.json`: the same as the report, for programs; model, machine and software of a run."""
+"""`commissioning.json`: the same as the report, for programs; model, machine and software of a run.
+
+Its JSON schema is `docs/commissioning.schema.json`.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,22 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from contour_ai import __version__
+from contour_ai.evaluation.limits import Check
 from contour_ai.evaluation.report import plain
 from contour_ai.evaluation.tolerances import Tolerances
 from contour_ai.files import write_text
 from contour_ai.pipeline._commission.options import CommissionOptions
 from contour_ai.pipeline._predict import LoadedModel
-from contour_ai.report.commissioning import CommissioningPage
-from contour_ai.settings import to_mapping
+from contour_ai.report.commissioning import CommissionedPatient, CommissioningPage
+from contour_ai.report.constancy import Constancy
+from contour_ai.settings import read_record, to_mapping
+from contour_ai.structures.roi_map import RoiMap
 
 PACKAGES = (
     "torch",
@@ -33,40 +40,108 @@ PACKAGES = (
 """Those that a contour or a figure depends on."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What of the options decides the figures, so that the run can be repeated."""
+
+    tta: bool | None = None
+    structure_set: str = "only"
+    keep_trained_on: bool = False
+    tau: Tolerances | float | None = None
+    roi_map: Mapping[str, Any] | None = None
+    """A `RoiMap` without the path that it was read from."""
+
+    @classmethod
+    def of(cls, options: CommissionOptions) -> RunSettings:
+        """Those of a run."""
+        roi_map = None if options.roi_map is None else to_mapping(options.roi_map)
+        if roi_map is not None:
+            del roi_map["source"]
+        return cls(
+            tta=options.tta,
+            structure_set=options.structure_set,
+            keep_trained_on=options.keep_trained_on,
+            tau=options.tau,
+            roi_map=roi_map,
+        )
+
+    def over(self, options: CommissionOptions) -> CommissionOptions:
+        """Other options with these."""
+        roi_map = None
+        if self.roi_map is not None:
+            roi_map = RoiMap(**{key: _tuples(value) for key, value in self.roi_map.items()})
+        return replace(
+            options,
+            tta=self.tta,
+            structure_set=self.structure_set,
+            keep_trained_on=self.keep_trained_on,
+            tau=self.tau,
+            roi_map=roi_map,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommissioningRecord:
+    """What a commissioning run found; paths are relative to its folder."""
+
+    passed: bool
+    not_judged: tuple[str, ...] = ()
+    """ROIs of the model that have no limit."""
+    title: str = ""
+    started: str = ""
+    """Date and time, UTC."""
+    run: tuple[Check, ...] = ()
+    """Whether every patient was contoured and compared."""
+    limits: tuple[Check, ...] = ()
+    """The department's limits and what was found."""
+    self_test: tuple[Check, ...] = ()
+    """Analytic shapes and figures worked out by hand."""
+    patients: tuple[CommissionedPatient, ...] = ()
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """{heading: {name: value}}."""
+    settings: RunSettings | None = None
+    """Null in records of version 0.1, which cannot be repeated."""
+    constancy: Constancy | None = None
+    """The comparison with an earlier run; null where none was given."""
+    limits_file: str = ""
+    """The file of limits, word for word."""
+    notes: tuple[str, ...] = ()
+
+
 def write_record(path: Path, page: CommissioningPage, started: datetime, options: CommissionOptions) -> None:
     """The same as the report, for programs, and with which settings the run can be repeated."""
-    content = {
-        "passed": page.passed,
-        "not_judged": list(page.not_judged),
-        "title": page.title,
-        "started": started.isoformat(timespec="seconds"),
-        **{
-            name: [asdict(check) for check in checks]
-            for name, checks in (("run", page.run), ("limits", page.limits), ("self_test", page.self_test))
-        },
-        "patients": [asdict(patient) for patient in page.patients],
-        "environment": page.environment,
-        "settings": _settings(options),
-        "constancy": None if page.constancy is None else asdict(page.constancy),
-        "limits_file": page.limits_text,
-        "notes": list(page.notes),
-    }
-    text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+    record = CommissioningRecord(
+        passed=page.passed,
+        not_judged=tuple(page.not_judged),
+        title=page.title,
+        started=started.isoformat(timespec="seconds"),
+        run=tuple(page.run),
+        limits=tuple(page.limits),
+        self_test=tuple(page.self_test),
+        patients=tuple(page.patients),
+        environment=page.environment,
+        settings=RunSettings.of(options),
+        constancy=page.constancy,
+        limits_file=page.limits_text,
+        notes=tuple(page.notes),
+    )
+    text = json.dumps(plain(to_mapping(record)), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 
 
-def _settings(options: CommissionOptions) -> dict[str, object]:
-    """What of the options decides the figures."""
-    roi_map = None if options.roi_map is None else to_mapping(options.roi_map)
-    if roi_map is not None:
-        del roi_map["source"]  # a path
-    return {
-        "tta": options.tta,
-        "structure_set": options.structure_set,
-        "keep_trained_on": options.keep_trained_on,
-        "tau": to_mapping(options.tau),
-        "roi_map": roi_map,
-    }
+def read_commissioning_record(path: Path) -> CommissioningRecord:
+    """A `commissioning.json`, of this version or an earlier one.
+
+    Raises:
+        ConfigError: it cannot be read, is no such record, or has keys that this version does not know.
+    """
+    return read_record(CommissioningRecord, path, "The record of a commissioning run")
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def environment(

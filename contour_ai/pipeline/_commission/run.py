@@ -44,7 +44,7 @@ from contour_ai.report.commissioning import (
 from contour_ai.settings import to_mapping, to_yaml
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Tried:
     """A patient: what was predicted, or why not."""
 
@@ -166,7 +166,9 @@ def _predict(
     taken: list[str] = []
     folder.mkdir()
     for done, (name, files) in enumerate(patients.items()):
-        on_progress(ProgressEvent("contouring", done, len(patients), {"patient": name}))
+        on_progress(
+            ProgressEvent(stage="contouring", done=done, total=len(patients), facts={"patient": name})
+        )
         settings = PredictOptions(
             tta=options.tta,
             overlays=False,
@@ -178,14 +180,14 @@ def _predict(
             with patient_boundary(f"predicting patient {name}"):
                 found = predict(files, model, folder, settings, taken=taken)
         except ContourAIError as error:
-            tried.append(_Tried(name, files, None, str(error)))
+            tried.append(_Tried(name=name, files=files, prediction=None, problem=str(error)))
             continue
         assert found.folder is not None
         taken.append(found.folder.name)
         grid = found.ct.grid
         spacing = f"{grid.shape_kij[0]} slices, {' x '.join(f'{mm:.3g}' for mm in grid.spacing_mm)} mm"
-        tried.append(_Tried(name, files, found.without_image(), spacing_text=spacing))
-    on_progress(ProgressEvent("contouring", len(patients), len(patients)))
+        tried.append(_Tried(name=name, files=files, prediction=found.without_image(), spacing_text=spacing))
+    on_progress(ProgressEvent(stage="contouring", done=len(patients), total=len(patients)))
     return tried
 
 
@@ -229,13 +231,19 @@ def _run_checks(tried: Sequence[_Tried], result: Evaluation) -> list[Check]:
     count, whole = len(tried), len(tried) - len(lost) - len(stopped)
     troubles = "; ".join([*lost, *stopped])
     return [
-        Check("all", f"{count} patients contoured", str(whole), not troubles, troubles),
         Check(
-            "all",
-            f"{count - len(lost)} patients compared",
-            str(len(compared)),
-            not missing,
-            "; ".join(missing),
+            subject="all",
+            rule=f"{count} patients contoured",
+            found=str(whole),
+            passed=not troubles,
+            detail=troubles,
+        ),
+        Check(
+            subject="all",
+            rule=f"{count - len(lost)} patients compared",
+            found=str(len(compared)),
+            passed=not missing,
+            detail="; ".join(missing),
         ),
     ]
 
@@ -243,14 +251,14 @@ def _run_checks(tried: Sequence[_Tried], result: Evaluation) -> list[Check]:
 def _shown(tried: _Tried, result: Evaluation, links: Mapping[str, str]) -> CommissionedPatient:
     found = tried.prediction
     shown = CommissionedPatient(
-        tried.name,
-        "",
-        (),
-        0.0,
-        tried.problem,
-        _ct_in_words(tried),
-        tried.files.ct.series_instance_uid,
-        tried.files.structure_sets[0].sop_instance_uid,
+        patient=tried.name,
+        link="",
+        flags=(),
+        seconds=0.0,
+        problem=tried.problem,
+        ct=_ct_in_words(tried),
+        series_uid=tried.files.ct.series_instance_uid,
+        structure_set_uid=tried.files.structure_sets[0].sop_instance_uid,
     )
     if found is None:
         return shown
@@ -260,7 +268,7 @@ def _shown(tried: _Tried, result: Evaluation, links: Mapping[str, str]) -> Commi
     return replace(
         shown,
         link=links.get(tried.name, ""),
-        flags=flags,
+        flags=tuple(flags),
         seconds=found.timings_s["total"],
         problem="" if error is None else str(error),
     )

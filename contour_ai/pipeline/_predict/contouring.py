@@ -78,12 +78,12 @@ def _any_of(poor: Iterable[str], rois: Sequence[str]) -> list[str]:
 def flags_of(patient: Opened, rois: Sequence[PredictedRoi], bundle: ModelBundle) -> PatientFlags:
     """Reasons to look twice at what was found in a patient."""
     image = ImageEvidence(
-        patient.ct.grid,
-        patient.body,
-        patient.prepared.hu,
-        patient.prepared.grid,
-        bundle.preprocess.outside_hu,
-        patient.volume.hu,
+        grid=patient.ct.grid,
+        body=patient.body,
+        hu=patient.prepared.hu,
+        model_grid=patient.prepared.grid,
+        outside_hu=bundle.preprocess.outside_hu,
+        ct_hu=patient.volume.hu,
     )
     flags = find_flags([roi.evidence for roi in rois], image, bundle.ranges)
     return replace(flags, image=(*flags.image, *header_flags(patient, bundle)))
@@ -105,7 +105,7 @@ def run_network(
     from contour_ai.inference import Predictor
 
     options = options or PredictOptions()
-    clock = clock or StageClock(no_progress, "")
+    clock = clock or StageClock(watcher=no_progress, patient="")
     predictor = Predictor.of(model.bundle, model.network, model.device, model.autocast, tta=options.tta)
     with clock.stage("network") as within:
         return predictor.logits(prepared.hu, within)
@@ -128,7 +128,14 @@ def part_places(patient: Opened, logits: NDArray[np.float32], bundle: ModelBundl
     prepared = patient.prepared
     outside = bundle.preprocess.outside_hu
     spacing = prepared.grid.spacing_mm
-    return PartPlaces(logits, bundle.roi_names, prepared.hu, spacing, outside, bundle.ranges)
+    return PartPlaces(
+        logits=logits,
+        names=bundle.roi_names,
+        hu=prepared.hu,
+        spacing_mm=spacing,
+        outside_hu=outside,
+        ranges=bundle.ranges,
+    )
 
 
 def _restored(
@@ -144,7 +151,7 @@ def _restored(
     said = places.logits[channel]
     logit, threshold = apply_rule(said, rule, voxel_cm3, patient.prepared.body, places.distance(name))
     restored = resample_logits_to_ct(logit, grid, patient.ct.grid, threshold=threshold, resampler=resampler)
-    found = PredictedRoi(bundle.rois[channel], logit=logit, threshold=threshold)
+    found = PredictedRoi(info=bundle.rois[channel], logit=logit, threshold=threshold)
     if logit is not said:
         sure = said > max(threshold, rule.threshold_logit)
         found = replace(found, left_out=sure & (logit <= threshold) & patient.prepared.body)
@@ -163,4 +170,8 @@ def _restored(
 
 def _of_mask(name: str, mask: NDArray[np.bool_]) -> PredictedRoi:
     box = bounding_box(mask)
-    return PredictedRoi(roi_info(name)) if box is None else PredictedRoi(roi_info(name), box, mask[box])
+    return (
+        PredictedRoi(info=roi_info(name))
+        if box is None
+        else PredictedRoi(info=roi_info(name), box=box, inside=mask[box])
+    )

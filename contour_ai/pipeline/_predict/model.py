@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LoadedModel:
     """A bundle with its network on a device, for several patients."""
 
@@ -72,7 +72,9 @@ def load_model(model: str | Path | ModelBundle | None = None, device: str = "aut
     from contour_ai.inference import autocast_dtype, choose_device
 
     bundle, chosen = bundle_of(model), choose_device(device)
-    return LoadedModel(bundle, bundle.build_network(chosen), chosen, autocast_dtype(chosen))
+    return LoadedModel(
+        bundle=bundle, network=bundle.build_network(chosen), device=chosen, autocast=autocast_dtype(chosen)
+    )
 
 
 def bundle_of(model: str | Path | ModelBundle | None) -> ModelBundle:

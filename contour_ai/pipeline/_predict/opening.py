@@ -23,7 +23,7 @@ from contour_ai.progress import no_progress
 from contour_ai.volume import Volume
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Opened:
     """A patient read and on the model's grid, ready for the network."""
 
@@ -58,7 +58,7 @@ def open_patient(
     """
     options = options or PredictOptions()
     source = source_folder(patient)
-    clock = clock or StageClock(no_progress, source.name)
+    clock = clock or StageClock(watcher=no_progress, patient=source.name)
     settings = bundle.preprocess
     with clock.stage("finding") as within:
         files = patient
@@ -79,7 +79,16 @@ def open_patient(
         chosen = resampler()
     with clock.stage("preprocessing"):
         prepared = prepare(ct.volume, settings, body=body, resampler=chosen)
-    return Opened(source, files, ct, ct.volume, body, prepared, clock, images)
+    return Opened(
+        source=source,
+        files=files,
+        ct=ct,
+        volume=ct.volume,
+        body=body,
+        prepared=prepared,
+        clock=clock,
+        images_sha256=images,
+    )
 
 
 def source_folder(patient: Path | PatientFiles) -> Path:

@@ -14,7 +14,7 @@ from contour_ai.derived.recipe import load_recipe
 from contour_ai.dicom.profile import load_profile, profile_names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PredictOptions:
     """What `predict` can be told besides patient, model and output folder."""
 

@@ -167,14 +167,29 @@ def _flags(
 ) -> Mapping[str, Sequence[Flag]]:
     """The findings on every ROI of the model, on its own grid."""
     spacing, outside = bundle.preprocess.spacing_mm_kij, bundle.preprocess.outside_hu
-    places = PartPlaces(logits, bundle.roi_names, hu, spacing, outside, bundle.ranges)
+    places = PartPlaces(
+        logits=logits,
+        names=bundle.roi_names,
+        hu=hu,
+        spacing_mm=spacing,
+        outside_hu=outside,
+        ranges=bundle.ranges,
+    )
     evidence = []
     for info, said in zip(bundle.rois, logits, strict=True):
         rule, volume = bundle.postprocess_of(info.name), float(np.prod(spacing)) / 1000
         logit, level = apply_rule(said, rule, volume, body, places.distance(info.name))
         inside = (logit > level) & body
         box = bounding_box(inside)
-        evidence.append(Evidence(info, box, None if box is None else inside[box], logit, level))
+        evidence.append(
+            Evidence(
+                info=info, box=box, inside=None if box is None else inside[box], logit=logit, threshold=level
+            )
+        )
     k, i, j = hu.shape
     grid = Grid.axial((k, i, j), spacing, (0.0, 0.0, 0.0))
-    return find_flags(evidence, ImageEvidence(grid, body, hu, grid, outside), bundle.ranges).rois
+    return find_flags(
+        evidence,
+        ImageEvidence(grid=grid, body=body, hu=hu, model_grid=grid, outside_hu=outside),
+        bundle.ranges,
+    ).rois

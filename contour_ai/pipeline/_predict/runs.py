@@ -64,7 +64,7 @@ def predict(
     bundle = model.bundle if isinstance(model, LoadedModel) else bundle_of(model)
     wanted = wanted_rois(bundle, options.rois, allow_poor=options.allow_poor)
     check_output(options)
-    clock = StageClock(on_progress, source_folder(patient).name)
+    clock = StageClock(watcher=on_progress, patient=source_folder(patient).name)
     coming = ready or LoadingModel(bundle, lambda: load_model(bundle, options.device))
 
     def may_be_written(files: PatientFiles) -> None:
@@ -114,7 +114,7 @@ def predict_patients(
     claimed: set[str] = set()
 
     def opened(patient_dir: Path) -> Opened:
-        clock = StageClock(on_progress, patient_dir.name)
+        clock = StageClock(watcher=on_progress, patient=patient_dir.name)
         return open_patient(
             patient_dir,
             model.bundle,

@@ -27,7 +27,7 @@ SHARES = {
 """Stages, and about what share of the time each takes (in all 100), for the progress bar."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class StageClock:
     """Seconds of every stage; whoever watches sees one bar a patient, with the stage beside it."""
 
@@ -46,12 +46,16 @@ class StageClock:
         def within(event: ProgressEvent) -> None:
             nonlocal part  # a stage may be made of several counts; the bar never goes back
             part = max(part, min(event.done / event.total, 1.0) if event.total else 0.0)
-            self.watcher(ProgressEvent(self.patient, before + part * SHARES[name], 100, {"now": name}))
+            self.watcher(
+                ProgressEvent(
+                    stage=self.patient, done=before + part * SHARES[name], total=100, facts={"now": name}
+                )
+            )
 
-        within(ProgressEvent(name, 0, 1))
+        within(ProgressEvent(stage=name, done=0, total=1))
         yield within
         self.seconds[name] = time.perf_counter() - begun
-        within(ProgressEvent(name, 1, 1))
+        within(ProgressEvent(stage=name, done=1, total=1))
 
     def finished(self) -> dict[str, float]:
         """{stage: seconds}, with their total."""

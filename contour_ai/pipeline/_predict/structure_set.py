@@ -8,7 +8,7 @@ from pathlib import Path
 
 from contour_ai.bundle import ModelBundle
 from contour_ai.bundle.commissioned_record import CommissionedRecord, commissioned_sentence
-from contour_ai.derived.derivation import DerivedRoi, Sources, derive_rois
+from contour_ai.derived.derivation import DerivedRoi, SourceRois, derive_rois
 from contour_ai.derived.recipe import Recipe, load_recipe
 from contour_ai.derived.region import Level, Region, region_of_level
 from contour_ai.dicom.ct import CTSeries
@@ -118,7 +118,10 @@ def write_prediction(
     )
     final = output.path.with_name(f"RS.{output.sop_instance_uid}.dcm")
     written = WrittenStructureSet(
-        output.path.rename(final), output.sop_instance_uid, output.names, (*notes, *output.notes)
+        path=output.path.rename(final),
+        sop_instance_uid=output.sop_instance_uid,
+        names=output.names,
+        notes=(*notes, *output.notes),
     )
     return WrittenPrediction(structure_set=written, derived=tuple(derived), missing=output.missing)
 
@@ -141,7 +144,9 @@ def _derived(
         infos = {**existing.infos, **infos}
     regions.update({roi.info.name: _region_maker(roi, ct.grid) for roi in found})
     regions.update({name: lambda: Region({}, ct.grid) for name in withheld})
-    return derive_rois(recipe, Sources(ct.grid, regions, infos, withheld), on_note)
+    return derive_rois(
+        recipe, SourceRois(grid=ct.grid, regions=regions, infos=infos, withheld=withheld), on_note
+    )
 
 
 def _region_maker(roi: PredictedRoi, grid: Grid) -> Callable[[], Region]:

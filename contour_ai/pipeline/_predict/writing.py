@@ -29,7 +29,7 @@ from contour_ai.pipeline._predict.segmentation import write_seg
 from contour_ai.pipeline._predict.structure_set import write_prediction
 from contour_ai.pipeline._predict.surfaces import write_roi_surfaces
 from contour_ai.pipeline._predict.target import folder_name, inputs_of, refuse_strangers
-from contour_ai.pipeline.pictures import Scene, draw_pictures
+from contour_ai.pipeline.pictures import DrawnPatient, draw_pictures
 from contour_ai.pipeline.result import (
     Context,
     InMemory,
@@ -48,7 +48,7 @@ OUTSIDE_SAID_CM3 = 0.1
 """What was removed of a ROI outside the body is said from so much on: less is rounding at the skin."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Judged:
     """What the quality findings of a prediction come to.
 
@@ -69,8 +69,10 @@ def _judged(
     organs = [roi.info.name for roi in rois if roi.info.interpreted_type != EXTERNAL]
     verdict = judge(flags, organs, region, scan_mm=float(np.ptp(grid.heights_mm)))
     if keep_stopped:
-        return Judged(flags, verdict, {}, is_written=True)
-    return Judged(flags, verdict, verdict.stopped, is_written=verdict.verdict != "stop")
+        return Judged(flags=flags, verdict=verdict, withheld={}, is_written=True)
+    return Judged(
+        flags=flags, verdict=verdict, withheld=verdict.stopped, is_written=verdict.verdict != "stop"
+    )
 
 
 def finish(
@@ -145,7 +147,9 @@ def _write_all(
     reference = _compared(patient, rois)
     with clock.stage("pictures") as within:
         overlays = draw_pictures(
-            Scene(patient.volume, patient.body, rois, reference.masks or None),
+            DrawnPatient(
+                volume=patient.volume, body=patient.body, predicted=rois, reference=reference.masks or None
+            ),
             folder,
             overlays=options.overlays,
             title=f"{ct.patient_id or 'unknown patient'}   {bundle.name} {bundle.version}",
@@ -160,14 +164,14 @@ def _write_all(
         overlays=tuple(overlays),
     )
     context = Context(
-        ct,
-        patient.source,
-        bundle,
-        model.computes_in,
-        options_record(options, bundle),
-        _software(),
-        patient.images_sha256,
-        commissioned,
+        ct=ct,
+        source=patient.source,
+        bundle=bundle,
+        device=model.computes_in,
+        options=options_record(options, bundle),
+        software=_software(),
+        images_sha256=patient.images_sha256,
+        commissioned=commissioned,
     )
     content = summary(prediction, written, context)
     if output is not None and (options.derive is not None or options.template is not None):

@@ -49,7 +49,7 @@ def plan_for_budget(
     if options.time_budget_s is None:
         return None
     device = choose_device(options.device)
-    on_progress(ProgressEvent("measuring this machine", 0, 1))
+    on_progress(ProgressEvent(stage="measuring this machine", done=0, total=1))
     fixed_size = config.preprocess.spacing_mm_kij is not None
     settings = plan_settings(config, [] if fixed_size else typical_grids(sources.own.patients, on_progress))
     # Where the sample is fixed, bodies decide nothing, and preparation of so small patients is quick.
@@ -61,7 +61,7 @@ def plan_for_budget(
     for filters in filters_to_try(config.network) if options.init is None else (config.network.base_filters,):
         network = plan_network(replace(config.network, base_filters=filters), settings, len(rois))
         per_voxel[filters] = seconds_per_voxel(network, device, config.input.patch_kij)
-    on_progress(ProgressEvent("measuring this machine", 1, 1))
+    on_progress(ProgressEvent(stage="measuring this machine", done=1, total=1))
     spent = time.monotonic() - started + (0.0 if prepared else seconds * len(sources.patients))
     left_s = (1 - KEPT_FRACTION) * options.time_budget_s - spent
     return fitted(

@@ -18,7 +18,7 @@ CURATION_PAGE = "archive-check.html"
 BUNDLE = "bundle"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """What `train` can be told besides configuration, data and run folder."""
 

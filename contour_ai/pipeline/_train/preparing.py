@@ -19,7 +19,7 @@ from contour_ai.pipeline._train.run_folder import refuse_strange_files
 from contour_ai.pipeline.archive import Sources, choose_rois, find_sources, typical_grids
 from contour_ai.pipeline.cases import PreparedCases, check_cases, checked, prepare_cases
 from contour_ai.pipeline.naming import NAMES_FILE, least_patients
-from contour_ai.pipeline.splitting import Split, held_out, same_images, split_patients
+from contour_ai.pipeline.splitting import PatientSplit, held_out, same_images, split_patients
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.settings import to_mapping
@@ -63,13 +63,13 @@ def prepared_job(
     drawn = [cases[p.label][1] for p in sources.patients if p.synthetic and p.label in cases]
     window = tuple(max(n, m) for n, m in zip(plan.patch_kij, plan.network.multiple_kij, strict=True))
     job = Job(
-        resolved,
-        plan,
-        [*learnt, *drawn],
-        [cases[label][1] for label in shared.validation],
-        run_dir,
-        device,
-        _fingerprint(resolved, cases),
+        config=resolved,
+        plan=plan,
+        training=[*learnt, *drawn],
+        validation=[cases[label][1] for label in shared.validation],
+        run_dir=run_dir,
+        device=device,
+        fingerprint=_fingerprint(resolved, cases),
         resume=options.resume,
         started_from="" if options.init is None else f"{options.init.name} {options.init.version}",
         inference=_inference(config, window),
@@ -82,12 +82,14 @@ def prepared_job(
 def _inference(config: TrainConfig, window: tuple[int, ...]) -> InferenceSettings:
     """In one piece where the memory allows, or always in windows of the samples' size."""
     most = 1 if config.model.windows else InferenceSettings.max_voxels
-    return InferenceSettings((window[0], window[1], window[2]), max_voxels=most, mirror=config.model.mirror)
+    return InferenceSettings(
+        window_kij=(window[0], window[1], window[2]), max_voxels=most, mirror=config.model.mirror
+    )
 
 
 def _split(
     config: TrainConfig, sources: Sources, prepared: PreparedCases, same: Sequence[Sequence[str]]
-) -> tuple[Split, Mapping[str, tuple[str, Case]]]:
+) -> tuple[PatientSplit, Mapping[str, tuple[str, Case]]]:
     """Who is trained on and who validates; and the prepared patients that may be used.
 
     Raises:

@@ -106,7 +106,7 @@ def _alone_in(run_dir: Path) -> AbstractContextManager[None]:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Begun:
     """What the first process has prepared."""
 
@@ -214,7 +214,7 @@ def _begin(
     seen = seen_series(job, sources.own, options.init, on_progress)
     trained = {case.patient_id for case in job.own_training}
     headers = headers_say([patient for patient in sources.own.patients if patient.patient_id in trained])
-    return _Begun(job, facts, ranges, headers, drawn, seen)
+    return _Begun(job=job, facts=facts, ranges=ranges, headers=headers, drawn=drawn, seen=seen)
 
 
 def _finished(

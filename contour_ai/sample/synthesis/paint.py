@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from contour_ai.sample.synthesis.chest import paint_heart, paint_lungs
-from contour_ai.sample.synthesis.recipe import Recipe
+from contour_ai.sample.synthesis.recipe import SynthesisRecipe
 from contour_ai.sample.synthesis.scene import Scene
 from contour_ai.sample.synthesis.tissues import BONES, HOLLOW, KIDNEYS, PAIRS, Tissue
 
@@ -30,7 +30,7 @@ class Textures:
     coarse: Float32
 
 
-def painted(scene: Scene, recipe: Recipe) -> Float32:
+def painted(scene: Scene, recipe: SynthesisRecipe) -> Float32:
     """(k, i, j) HU of the scene, without anything the scanner adds."""
     dice = scene.dice
     enhanced = dice.between(0, 1) < recipe.content.venous_contrast_probability
@@ -72,7 +72,7 @@ def _pair_sides(*tables: Float32) -> None:
         mean[muscle] = 0.35 * mean[muscle] + 0.65 * mean[Tissue.MUSCLE]
 
 
-def _paint_bones(scene: Scene, hu: Float32, textures: Textures, recipe: Recipe) -> None:
+def _paint_bones(scene: Scene, hu: Float32, textures: Textures, recipe: SynthesisRecipe) -> None:
     """Dense at the surface, thicker in the femoral shaft; cartilage where femur and hip bone meet."""
     dice = scene.dice
     bones = scene.mask(*BONES)
@@ -108,7 +108,7 @@ def _paint_bones(scene: Scene, hu: Float32, textures: Textures, recipe: Recipe) 
         part[lesion] = dice.pick((30.0, 60.0, 650.0, 900.0)) + 40 * textures.fine[box][lesion]
 
 
-def _paint_prostate(scene: Scene, hu: Float32, textures: Textures, recipe: Recipe) -> None:
+def _paint_prostate(scene: Scene, hu: Float32, textures: Textures, recipe: SynthesisRecipe) -> None:
     """A central part of another density; calcifications."""
     dice = scene.dice
     prostate = scene.mask(Tissue.PROSTATE)
@@ -127,7 +127,7 @@ def _paint_prostate(scene: Scene, hu: Float32, textures: Textures, recipe: Recip
         part[mask & (depth > 0.72 * depth.max())] = dice.between(0, 15)
 
 
-def _paint_bladder(scene: Scene, hu: Float32, recipe: Recipe, *, wall_hu: float) -> None:
+def _paint_bladder(scene: Scene, hu: Float32, recipe: SynthesisRecipe, *, wall_hu: float) -> None:
     """Wall, urine, contrast in layers, a catheter with its balloon."""
     dice, content = scene.dice, recipe.content
     bladder = scene.mask(Tissue.BLADDER)
@@ -162,7 +162,9 @@ def _paint_bladder(scene: Scene, hu: Float32, recipe: Recipe, *, wall_hu: float)
                 part[bubble] = -900
 
 
-def _paint_hollow(scene: Scene, hu: Float32, organ: Tissue, textures: Textures, recipe: Recipe) -> None:
+def _paint_hollow(
+    scene: Scene, hu: Float32, organ: Tissue, textures: Textures, recipe: SynthesisRecipe
+) -> None:
     """Wall and content of a part of the bowel: gas in front, stool, fluid or contrast."""
     dice, content = scene.dice, recipe.content
     mask = scene.codes == organ

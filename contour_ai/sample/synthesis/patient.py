@@ -19,7 +19,7 @@ from contour_ai.sample.synthesis.noise import linear_upsampled
 from contour_ai.sample.synthesis.organs import draw_organs
 from contour_ai.sample.synthesis.paint import painted
 from contour_ai.sample.synthesis.pose import COARSE, Pose, draw_pose
-from contour_ai.sample.synthesis.recipe import Recipe
+from contour_ai.sample.synthesis.recipe import SynthesisRecipe
 from contour_ai.sample.synthesis.scanner import LOWEST_HU, field_of_view, scanned
 from contour_ai.sample.synthesis.scene import Scene
 from contour_ai.sample.synthesis.surroundings import draw_surroundings
@@ -75,7 +75,7 @@ class SyntheticPatient:
     """ROIs that are certainly not in this scan: beyond its ends, removed, replaced by metal, or of the other sex."""
 
 
-def draw_patient(anatomies: Sequence[Anatomy], recipe: Recipe, seed: int) -> SyntheticPatient:
+def draw_patient(anatomies: Sequence[Anatomy], recipe: SynthesisRecipe, seed: int) -> SyntheticPatient:
     """Draws a patient; the same arguments always give the same voxels.
 
     Args:
@@ -135,7 +135,7 @@ def draw_patient(anatomies: Sequence[Anatomy], recipe: Recipe, seed: int) -> Syn
     )
 
 
-def _with_hulls(pose: Pose, recipe: Recipe, dice: Dice) -> tuple[Pose, Hulls]:
+def _with_hulls(pose: Pose, recipe: SynthesisRecipe, dice: Dice) -> tuple[Pose, Hulls]:
     """The outlines of the body, and the pose cropped to the box around it."""
     coarse = pose.coarse_codes()
     step = tuple(COARSE * mm for mm in pose.spacing_mm)
@@ -162,7 +162,7 @@ def _with_hulls(pose: Pose, recipe: Recipe, dice: Dice) -> tuple[Pose, Hulls]:
     return cropped, Hulls(skin=levels[0], muscle=levels[1], cavity=levels[2])
 
 
-def _rois(scene: Scene, recipe: Recipe, replaced: tuple[bool, bool]) -> dict[str, Bool]:
+def _rois(scene: Scene, recipe: SynthesisRecipe, replaced: tuple[bool, bool]) -> dict[str, Bool]:
     """{ROI: mask} of all that the recipe asks for; empty where an organ is not there."""
     masks: dict[str, Bool] = {}
     for name, tissue in (PELVIC_ORGANS | TORSO_ORGANS).items():

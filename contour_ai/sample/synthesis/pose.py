@@ -11,7 +11,7 @@ from scipy import ndimage
 from contour_ai.sample.shapes import Dice
 from contour_ai.sample.synthesis.anatomy import Anatomy
 from contour_ai.sample.synthesis.noise import linear_upsampled, smooth_noise
-from contour_ai.sample.synthesis.recipe import VIEWS, Recipe
+from contour_ai.sample.synthesis.recipe import VIEWS, SynthesisRecipe
 from contour_ai.sample.synthesis.tissues import PAIRS, Tissue
 
 Codes = NDArray[np.uint8]
@@ -108,7 +108,7 @@ class Pose:
         return codes
 
 
-def draw_pose(anatomy: Anatomy, recipe: Recipe, dice: Dice, *, wide: float = 1.0) -> Pose:
+def draw_pose(anatomy: Anatomy, recipe: SynthesisRecipe, dice: Dice, *, wide: float = 1.0) -> Pose:
     """A random scan of the anatomy.
 
     Args:
@@ -175,7 +175,7 @@ def rotation(degrees: list[float]) -> Float:
     return result
 
 
-def _view_mm(anatomy: Anatomy, recipe: Recipe, dice: Dice, scale: float) -> tuple[float, float]:
+def _view_mm(anatomy: Anatomy, recipe: SynthesisRecipe, dice: Dice, scale: float) -> tuple[float, float]:
     """Lowest and highest point of the scan, from the femoral heads."""
     view = recipe.view
     weights = np.array([getattr(view, kind) for kind in VIEWS], np.float64)
@@ -209,7 +209,7 @@ def _source(
     shape: tuple[int, int, int],
     spacing: tuple[float, float, float],
     dice: Dice,
-    recipe: Recipe,
+    recipe: SynthesisRecipe,
 ) -> tuple[Float32, Float32]:
     """(3, K, I, J) positions in the map of every `COARSE`-th voxel, and the bend alone."""
     coarse = tuple(-(-n // COARSE) for n in shape)

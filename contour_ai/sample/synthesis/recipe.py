@@ -54,7 +54,7 @@ class GridConfig:
     """Slice distances, one of which is taken. Slices above 3.5 mm are drawn at half and averaged in pairs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ViewConfig:
     """Which part of the body is scanned: one of five, by their weights."""
 
@@ -76,7 +76,7 @@ class ViewConfig:
     """Chance of a circular field of view that cuts the sides of the body."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PoseConfig:
     """Deformation of the whole anatomy."""
 
@@ -94,7 +94,7 @@ class PoseConfig:
     """Chance of a left-right mirror of the anatomy; names keep to the side."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OrganConfig:
     """Organs of the pelvis."""
 
@@ -126,7 +126,7 @@ class OrganConfig:
     """Chance of metastases or dense islands in bones."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BodyConfig:
     """What the map does not label: fat, muscles, skin."""
 
@@ -158,7 +158,7 @@ class BodyConfig:
     """Chance of breasts in a woman."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ContentConfig:
     """Contrast, and what hollow organs hold."""
 
@@ -186,7 +186,7 @@ class ContentConfig:
     """Chance of calcifications in arteries and in the prostate, each."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImplantConfig:
     """Metal."""
 
@@ -204,7 +204,7 @@ class ImplantConfig:
     """Strength of the streaks that metal makes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScannerConfig:
     """What the scanner makes of it."""
 
@@ -224,8 +224,8 @@ class ScannerConfig:
     """Chance of a couch below the patient."""
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class SynthesisRecipe:
     """Everything that `contour-ai synthesize` can be told in a file."""
 
     grid: GridConfig = field(default_factory=GridConfig)
@@ -304,7 +304,7 @@ def _check_values(name: str, section: object) -> None:
                 )
 
 
-def load_recipe(path: Path | None) -> Recipe:
+def load_recipe(path: Path | None) -> SynthesisRecipe:
     """A recipe from a YAML file; keys that are not there keep their defaults, None gives all defaults.
 
     Raises:
@@ -312,11 +312,11 @@ def load_recipe(path: Path | None) -> Recipe:
             fit.
     """
     if path is None:
-        return Recipe()
+        return SynthesisRecipe()
     content = read_yaml(path, "The recipe", fix="check --recipe")
-    return from_mapping(Recipe, {} if content is None else content, where=path)
+    return from_mapping(SynthesisRecipe, {} if content is None else content, where=path)
 
 
-def print_recipe(recipe: Recipe) -> str:
+def print_recipe(recipe: SynthesisRecipe) -> str:
     """A recipe as YAML with every key explained in a comment."""
     return commented_yaml(recipe)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from contour_ai.sample.synthesis.recipe import Recipe
+from contour_ai.sample.synthesis.recipe import SynthesisRecipe
 from contour_ai.sample.synthesis.scene import Scene
 from contour_ai.sample.synthesis.tissues import BONES, Tissue
 
@@ -17,7 +17,7 @@ AIR_HU = -1000.0
 LOWEST_HU, HIGHEST_HU = -1024, 3071
 
 
-def scanned(scene: Scene, hu: Float32, recipe: Recipe, averaged: int) -> NDArray[np.int16]:
+def scanned(scene: Scene, hu: Float32, recipe: SynthesisRecipe, averaged: int) -> NDArray[np.int16]:
     """(k, i, j) whole HU as the scanner writes them.
 
     Args:
@@ -42,7 +42,7 @@ def scanned(scene: Scene, hu: Float32, recipe: Recipe, averaged: int) -> NDArray
     return values
 
 
-def _noise(scene: Scene, shape: tuple[int, ...], recipe: Recipe, averaged: int) -> Float32:
+def _noise(scene: Scene, shape: tuple[int, ...], recipe: SynthesisRecipe, averaged: int) -> Float32:
     """Grain, and streaks from left to right where bone takes most of the light."""
     dice, wanted = scene.dice, recipe.scanner
     width, sd = dice.between(*wanted.noise_width_px), dice.between(*wanted.noise_hu)

@@ -16,7 +16,7 @@ from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.sample.synthesis.anatomy import Anatomy, anatomy_of
 from contour_ai.sample.synthesis.label_maps import LabelMap
 from contour_ai.sample.synthesis.patient import BODY, SyntheticPatient, draw_patient
-from contour_ai.sample.synthesis.recipe import Recipe, print_recipe
+from contour_ai.sample.synthesis.recipe import SynthesisRecipe, print_recipe
 from contour_ai.settings import to_mapping, to_yaml
 from contour_ai.structures.roi_map import RoiMap
 
@@ -44,7 +44,7 @@ class Written:
 def write_synthetic_patients(
     label_maps: Sequence[LabelMap],
     out_dir: Path,
-    recipe: Recipe,
+    recipe: SynthesisRecipe,
     *,
     count: int,
     first_seed: int = 1,
@@ -74,7 +74,9 @@ def write_synthetic_patients(
     _begin(out_dir, recipe, fingerprint, used)
     folders, absent, there_already = [], _absent_before(out_dir), 0
     for done, seed in enumerate(range(first_seed, first_seed + count)):
-        on_progress(ProgressEvent("drawing", done, count, {"patient": patient_name(seed)}))
+        on_progress(
+            ProgressEvent(stage="drawing", done=done, total=count, facts={"patient": patient_name(seed)})
+        )
         folder = out_dir / patient_name(seed)
         if folder.exists():
             there_already += 1
@@ -86,7 +88,7 @@ def write_synthetic_patients(
         _save_map(out_dir, recipe, absent)
         folders.append(write_synthetic_patient(out_dir, patient, fingerprint))
     _save_map(out_dir, recipe, absent)
-    on_progress(ProgressEvent("drawing", count, count))
+    on_progress(ProgressEvent(stage="drawing", done=count, total=count))
     return Written(
         folders=tuple(folders),
         there_already=there_already,
@@ -104,7 +106,9 @@ def write_synthetic_patient(out_dir: Path, patient: SyntheticPatient, fingerprin
     """Writes one patient: `ct/` and `RS.dcm`, both or nothing. Returns its folder."""
     name = patient_name(patient.seed)
     uid_seed = f"{name} {fingerprint} drawing {DRAWING_VERSION}"
-    identity = PatientIdentity(name, f"Synthetic^{patient.seed}", STUDY_DATE, sex=patient.sex)
+    identity = PatientIdentity(
+        patient_id=name, patient_name=f"Synthetic^{patient.seed}", study_date=STUDY_DATE, sex=patient.sex
+    )
     folder = Path(out_dir) / name
     with atomic_folder(folder, record="patients") as temporary:
         ct = write_ct(
@@ -148,13 +152,13 @@ def _usable(label_maps: Sequence[LabelMap]) -> tuple[list[Anatomy], dict[str, In
     return anatomies, left_out
 
 
-def _fingerprint(label_maps: Sequence[LabelMap], recipe: Recipe) -> str:
+def _fingerprint(label_maps: Sequence[LabelMap], recipe: SynthesisRecipe) -> str:
     """Of all that decides what a seed gives."""
     text = to_yaml(to_mapping(recipe)) + " ".join(label_map.sha256 for label_map in label_maps)
     return hashlib.sha256(f"{text} {DRAWING_VERSION}".encode()).hexdigest()[:16]
 
 
-def _begin(out_dir: Path, recipe: Recipe, fingerprint: str, label_maps: Sequence[LabelMap]) -> None:
+def _begin(out_dir: Path, recipe: SynthesisRecipe, fingerprint: str, label_maps: Sequence[LabelMap]) -> None:
     """The folder with its recipe, or the check that it is the same."""
     path = out_dir / RECIPE_FILE
     head = f"# contour-ai synthesize, fingerprint {fingerprint}, label maps " + ", ".join(
@@ -191,6 +195,6 @@ def _absent_before(out_dir: Path) -> dict[str, tuple[str, ...]]:
         ) from error
 
 
-def _save_map(out_dir: Path, recipe: Recipe, absent: dict[str, tuple[str, ...]]) -> None:
-    roi_map = RoiMap(dict.fromkeys((BODY, *recipe.rois), ()), absent=dict(sorted(absent.items())))
+def _save_map(out_dir: Path, recipe: SynthesisRecipe, absent: dict[str, tuple[str, ...]]) -> None:
+    roi_map = RoiMap(rois=dict.fromkeys((BODY, *recipe.rois), ()), absent=dict(sorted(absent.items())))
     roi_map.save(out_dir / MAP_FILE, overwrite=True)

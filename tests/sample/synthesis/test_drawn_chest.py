@@ -20,13 +20,13 @@ from contour_ai.sample.synthesis.recipe import (
     ImplantConfig,
     OrganConfig,
     PoseConfig,
-    Recipe,
+    SynthesisRecipe,
     ViewConfig,
 )
 from contour_ai.sample.synthesis.tissues import Tissue
 
 WANTED = ("Lung_L", "Lung_R", "Heart", "Liver", "SpinalCord", "Kidney_L", "Trachea")
-RECIPE = Recipe(
+RECIPE = SynthesisRecipe(
     grid=GridConfig(pixel_mm=(4.0, 4.0), slice_mm=(3.5,)),
     view=ViewConfig(pelvis=0, part=0, trunk=1, above=0, chest=0, truncation_probability=0),
     pose=PoseConfig(mirror_probability=0.0, scale=(1.0, 1.0), stretch=0.0, rotation_deg=0.0),
@@ -88,7 +88,7 @@ def columns(patient: SyntheticPatient, roi: str) -> float:
     return float(np.argwhere(patient.structures.mask(roi))[:, 2].mean())
 
 
-def with_(recipe: Recipe, section: str, **changes: object) -> Recipe:
+def with_(recipe: SynthesisRecipe, section: str, **changes: object) -> SynthesisRecipe:
     return replace(recipe, **{section: replace(getattr(recipe, section), **changes)})
 
 
@@ -145,7 +145,7 @@ def test_a_tumour_of_the_lung_is_dense_and_counts_as_lung(chest: Anatomy, patien
 
 
 def test_breasts_and_arms_make_the_body_larger(chest: Anatomy, patient: SyntheticPatient) -> None:
-    def body_cm3(recipe: Recipe) -> float:
+    def body_cm3(recipe: SynthesisRecipe) -> float:
         drawn = draw_patient([chest], recipe, 3)
         return (
             float(np.count_nonzero(drawn.structures.mask("External")) * np.prod(drawn.volume.grid.spacing_mm))
@@ -159,4 +159,4 @@ def test_breasts_and_arms_make_the_body_larger(chest: Anatomy, patient: Syntheti
 
 def test_an_unknown_organ_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="Lung_X"):
-        Recipe(rois=("Lung_X",))
+        SynthesisRecipe(rois=("Lung_X",))

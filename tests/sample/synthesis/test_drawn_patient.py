@@ -17,12 +17,12 @@ from contour_ai.sample.synthesis.recipe import (
     GridConfig,
     ImplantConfig,
     OrganConfig,
-    Recipe,
     ScannerConfig,
+    SynthesisRecipe,
     ViewConfig,
 )
 
-PLAIN = Recipe(
+PLAIN = SynthesisRecipe(
     grid=GridConfig(pixel_mm=(4.0, 4.4), slice_mm=(3.5,)),
     view=ViewConfig(pelvis=1, part=0, trunk=0, above=0, truncation_probability=0),
     organs=OrganConfig(
@@ -145,7 +145,7 @@ def test_thick_slices_are_averages(anatomy: Anatomy) -> None:
 
 @pytest.mark.parametrize("seed", range(20, 26))
 def test_whatever_is_drawn_is_whole(anatomy: Anatomy, seed: int) -> None:
-    recipe = Recipe(grid=GridConfig(pixel_mm=(4.8, 5.2), slice_mm=(3.5, 5.0)))
+    recipe = SynthesisRecipe(grid=GridConfig(pixel_mm=(4.8, 5.2), slice_mm=(3.5, 5.0)))
     patient = draw_patient([anatomy], recipe, seed)
     assert patient.volume.hu.dtype == np.int16
     assert patient.structures.grid == patient.volume.grid

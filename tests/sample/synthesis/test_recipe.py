@@ -10,19 +10,19 @@ import yaml
 
 from contour_ai.errors import ConfigError
 from contour_ai.sample.synthesis.densities import DENSITIES
-from contour_ai.sample.synthesis.recipe import Recipe, load_recipe, print_recipe
+from contour_ai.sample.synthesis.recipe import SynthesisRecipe, load_recipe, print_recipe
 from contour_ai.sample.synthesis.tissues import Tissue
 from contour_ai.settings import field_docs, from_mapping
 
 
 def test_the_printed_recipe_is_the_recipe(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text(print_recipe(Recipe()), encoding="utf-8")
-    assert load_recipe(path) == Recipe() == load_recipe(None)
+    path.write_text(print_recipe(SynthesisRecipe()), encoding="utf-8")
+    assert load_recipe(path) == SynthesisRecipe() == load_recipe(None)
 
 
 def test_every_key_is_explained() -> None:
-    for section in (Recipe, *(type(v) for v in vars(Recipe()).values() if is_dataclass(v))):
+    for section in (SynthesisRecipe, *(type(v) for v in vars(SynthesisRecipe()).values() if is_dataclass(v))):
         assert set(field_docs(section)) == {f.name for f in fields(section)}, section
 
 
@@ -34,7 +34,7 @@ def test_every_tissue_has_a_density() -> None:
 
 
 def test_a_density_of_the_recipe_comes_before_the_usual_one() -> None:
-    recipe = from_mapping(Recipe, yaml.safe_load("densities: {prostate: {plain: [100, 101]}}"))
+    recipe = from_mapping(SynthesisRecipe, yaml.safe_load("densities: {prostate: {plain: [100, 101]}}"))
     assert recipe.density(Tissue.PROSTATE).plain == (100.0, 101.0)
     assert recipe.density(Tissue.LIVER) == DENSITIES[Tissue.LIVER]
 
