@@ -138,6 +138,22 @@ def test_bfloat16_is_close_to_float32() -> None:
     assert not torch.equal(full, half)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("max_voxels", [10**6, 1], ids=["in one piece", "in windows"])
+def test_a_gpu_gives_what_the_cpu_gives(max_voxels: int) -> None:
+    network, x = tiny(), image(24, 24, 24)
+    settings = InferenceSettings(WINDOW, max_voxels=max_voxels)
+    here = predict_logits(network, x, settings, mirror_channels=(1, 0, 2))
+    for autocast in (None, torch.bfloat16):
+        there = predict_logits(
+            network, x, settings, device="cuda", autocast=autocast, mirror_channels=(1, 0, 2)
+        )
+        assert there.device.type == "cpu" and there.dtype == torch.float32
+        # TF32 has the mantissa of ten bits, bfloat16 one of seven.
+        assert (here - there).abs().max() < 0.05 * here.abs().max() + 0.02
+
+
 def test_mirroring_swaps_the_sides() -> None:
     x = image(4, 6, 10)
     logits = predict_logits(LeftRight(), x, InferenceSettings(window_kij=WINDOW), mirror_channels=(1, 0, 2))
