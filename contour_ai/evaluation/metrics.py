@@ -22,6 +22,10 @@ DEFAULT_TAU_MM = 2.0
 TAU_SLACK_MM = 1e-6
 """Rounding of a distance: one that ought to equal the tolerance counts as within it."""
 
+ALIKE, ENDS_COST = 0.75, 0.05
+"""Two contours end elsewhere where the DSC in the slices that both reach is at least the first, and higher than that of
+the whole by the second."""
+
 BOTH = "both"
 REFERENCE_MISSING = "reference missing"
 PREDICTION_MISSING = "prediction missing"
@@ -51,6 +55,8 @@ DEFINITIONS = {
     "extra_slices": "slices with prediction but no reference.",
     "dsc_in_extent": "DSC with the prediction cut to the reference's extent, its lowest to its highest slice: clinics "
     "contour long organs (cord, esophagus) only as far as they need them.",
+    "dsc_in_common": "DSC in the slices between the higher of the two lower ends and the lower of the two upper ends: "
+    "where it is good and the DSC is not, the contour ends elsewhere and is not drawn wrongly.",
     "status": "reference missing: excluded from every average, and counted. prediction missing: DSC and surface DSC 0, "
     "distances infinite, never left out of an average. neither: undefined, excluded.",
 }
@@ -83,6 +89,12 @@ class RoiMetrics:
     missed_inferior_slices: int = 0
     missed_superior_slices: int = 0
     dsc_in_extent: float = NAN
+    dsc_in_common: float = NAN
+
+    @property
+    def ends_elsewhere(self) -> bool:
+        """Whether the two contours are alike but for where they end along the body."""
+        return self.dsc_in_common >= ALIKE and self.dsc_in_common - self.dsc >= ENDS_COST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +213,7 @@ def roi_metrics(
         missed_inferior_slices=below,
         missed_superior_slices=above,
         dsc_in_extent=_dsc_in_extent(a, b, slices_b, part),
+        dsc_in_common=_dsc_in_common(a, b, part),
     )
 
 
@@ -209,6 +222,21 @@ def _dsc_in_extent(predicted: Mask, reference: Mask, contoured: NDArray[np.bool_
     cut = predicted.copy()
     cut[: held[0]], cut[held[-1] + 1 :] = False, False
     return _volume_dice(cut, reference, grid)
+
+
+def _dsc_in_common(a: Mask, b: Mask, grid: Grid) -> float:
+    """NaN where the two have no slices in common."""
+    held = [np.flatnonzero(mask.any(axis=(1, 2))) for mask in (a, b)]
+    if not all(ks.size for ks in held):
+        return NAN
+    low, high = max(ks[0] for ks in held), min(ks[-1] for ks in held) + 1
+    if low >= high:
+        return NAN
+    common = slice(int(low), int(high))
+    whole = [np.zeros_like(mask) for mask in (a, b)]
+    for cut, mask in zip(whole, (a, b), strict=True):
+        cut[common] = mask[common]
+    return _volume_dice(whole[0], whole[1], grid) if whole[0].any() or whole[1].any() else NAN
 
 
 def _volume_dice(a: Mask, b: Mask, grid: Grid) -> float:

@@ -232,7 +232,16 @@ def _compare(
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         results = list(pool.map(figures, wanted))
     remarks += [remark for _, said in results for remark in said]
+    remarks += [_ends_elsewhere(m) for m, _ in results if m.ends_elsewhere]
     return [m for m, _ in results], names, list(dict.fromkeys(remarks))
+
+
+def _ends_elsewhere(m: RoiMetrics) -> str:
+    return (
+        f"{m.roi} ends elsewhere than the reference ({m.missed_inferior_slices} slices missed towards the feet, "
+        f"{m.missed_superior_slices} towards the head, {m.extra_slices} more): DSC {m.dsc:.2f}, {m.dsc_in_common:.2f} "
+        "in the slices that both reach"
+    )
 
 
 def _mask(structure_set: StructureSet, ct: CTSeries, name: str, remarks: list[str]) -> NDArray[np.bool_]:

@@ -40,6 +40,7 @@ COLUMNS = tuple(
         ("missed_slices", "missed slices, all", 0, "missed_slices"),
         ("extra_slices", "extra slices", 0, "extra_slices"),
         ("dsc_in_extent", "DSC in extent", 3, "dsc_in_extent"),
+        ("dsc_in_common", "DSC in common slices", 3, "dsc_in_common"),
     )
 )
 

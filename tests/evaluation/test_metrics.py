@@ -66,6 +66,18 @@ def test_dice_in_the_extent_of_the_reference() -> None:
     assert math.isnan(roi_metrics(longer, None, GRID).dsc_in_extent)
 
 
+def test_a_contour_that_ends_elsewhere_is_told_apart_from_a_wrong_one() -> None:
+    reference = boxed((2, 6), (5, 11), (4, 10))
+    higher = boxed((4, 9), (5, 11), (4, 10))  # the same organ, two slices more above and two fewer below
+    m = roi_metrics(higher, reference, GRID)
+    assert m.dsc == pytest.approx(2 * 2 / (4 + 5)) and m.dsc_in_common == 1.0 and m.ends_elsewhere
+    beside = roi_metrics(boxed((4, 9), (5, 11), (8, 14)), reference, GRID)
+    assert beside.dsc_in_common == pytest.approx(2 * 2 / 12) and not beside.ends_elsewhere
+    assert not roi_metrics(reference, reference, GRID).ends_elsewhere
+    assert math.isnan(roi_metrics(boxed((7, 9), (5, 11), (4, 10)), reference, GRID).dsc_in_common)
+    assert not roi_metrics(None, reference, GRID).ends_elsewhere
+
+
 def test_slices_missed_at_each_end() -> None:
     reference, predicted = boxed((1, 9), (5, 11), (4, 10)), boxed((2, 6), (5, 11), (4, 10))
     predicted[4] = False

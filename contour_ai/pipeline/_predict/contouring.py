@@ -21,6 +21,7 @@ from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.postprocess import apply_rule
 from contour_ai.preprocess import SPARSE, Prepared, Resampler, resample_logits_to_ct
 from contour_ai.progress import no_progress
+from contour_ai.quality.figures import SEEN_SHARE
 from contour_ai.quality.flag import EXTERNAL, Flag, ImageEvidence, PatientFlags, RemovedOutside
 from contour_ai.quality.flags import find_flags
 from contour_ai.quality.part_places import PartPlaces
@@ -120,7 +121,9 @@ def restore_rois(
 ) -> list[PredictedRoi]:
     """The ROIs asked for on the CT's grid, from the logits (R, k, i, j) on the model's."""
     places = part_places(patient, logits, bundle)
-    return [_restored(name, patient, places, bundle, resampler) for name in wanted]
+    area = np.count_nonzero(patient.body, axis=(1, 2))
+    shown = area >= SEEN_SHARE * area.max(initial=0)
+    return [_restored(name, patient, places, bundle, resampler, shown) for name in wanted]
 
 
 def part_places(patient: Opened, logits: NDArray[np.float32], bundle: ModelBundle) -> PartPlaces:
@@ -139,9 +142,19 @@ def part_places(patient: Opened, logits: NDArray[np.float32], bundle: ModelBundl
 
 
 def _restored(
-    name: str, patient: Opened, places: PartPlaces, bundle: ModelBundle, resampler: Resampler
+    name: str,
+    patient: Opened,
+    places: PartPlaces,
+    bundle: ModelBundle,
+    resampler: Resampler,
+    shown: NDArray[np.bool_],
 ) -> PredictedRoi:
-    """One ROI on the CT's grid: its channel cleaned by the model's rules, or the body by rule."""
+    """One ROI on the CT's grid: its channel cleaned by the model's rules, or the body by rule.
+
+    Args:
+        shown: (K,) whether a slice shows the body: what is removed of a ROI in others, beyond the body's end, is not
+            said.
+    """
     body, grid = patient.body, patient.prepared.grid
     if name not in bundle.roi_names:
         return _of_mask(name, body)
@@ -160,7 +173,7 @@ def _restored(
     box, level = restored
     # What lies outside the body the network never saw: no contour leaves it.
     outside = ~body[box]
-    beyond = outside & (level > 0)
+    beyond = outside & (level > 0) & shown[box[0], None, None]
     level[outside] = -np.abs(level[outside])
     inside = level > 0
     removed = RemovedOutside.of(beyond, box, patient.ct.grid)
