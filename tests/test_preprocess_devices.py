@@ -175,3 +175,27 @@ def test_a_board_that_ends_below_the_head_takes_nothing_of_the_head() -> None:
     hu = np.where(board & (patient <= -300), 60, patient).astype(np.int16)
     missing, extra = missing_and_extra_cm3(patient, hu)
     assert missing < 2.0 and extra < 15.0
+
+
+@pytest.mark.parametrize("padding_hu", [-940, -880, -700])
+def test_the_film_of_a_bag_and_the_cover_of_a_foam_are_no_skin(padding_hu: int) -> None:
+    """A film of 2 mm on the skin of the back, foam or beads behind it: the film would add 40 cm3."""
+    patient = trunk()
+    away = np.hypot(X / 70, Y / 50)
+    further = np.hypot(X / 72, Y / 52)
+    padding = (np.hypot(X / 120, Y / 100) < 1) & (Y > 0) & (away >= 1)
+    hu = np.where(padding, padding_hu, patient).astype(np.int16)
+    film = padding & (further < 1)
+    hu[film] = -200
+    assert film.sum() * np.prod(GRID.spacing_mm) / 1000 > 40
+    missing, extra = missing_and_extra_cm3(patient, hu)
+    assert missing < 1.0
+    assert extra < 15.0
+    # Bare skin on foam, half of whose pixels are half air, loses nothing.
+    bare = np.where(padding, padding_hu, patient).astype(np.int16)
+    bare[(away >= 0.97) & (away < 1) & (Y > 0) & (np.round(X) % 4 > 1)] = -200
+    assert missing_and_extra_cm3(bare, bare)[0] < 1.0
+    # A coat or skin in plain air stays: nothing says that it is a cover.
+    coat = patient.copy()
+    coat[film] = -200
+    assert missing_and_extra_cm3(coat, coat)[0] < 1.0

@@ -37,6 +37,19 @@ COUCH_HELD = 0.5
 """Of the couch's pixels, so many are dense in every slice that it goes through."""
 SPECK_MM2 = 30.0
 """Smaller parts of the body within a slice are noise or bits of the couch."""
+PADDING_HU = (-960.0, -500.0)
+"""Foam, and the beads of a vacuum bag."""
+PADDING_AWAY_MM = 4.0
+PADDING_SHARE = 0.05
+"""A slice has padding where it is so much of the ring around the patient; noise of the air is less."""
+SKIN_HU = -150.0
+"""Of the body's surface beside padding, what is lighter than this is the film of a bag or the cover of a foam,"""
+COVER_MM = 2.0
+"""up to this thickness,"""
+COVERED_SHARE = 0.6
+"""where so much of it is,"""
+FILM_SPREAD_HU = 50.0
+"""and of one density: half of a film lies within this, pixels that are half air within three times as much."""
 VOID_HU = -1010
 VOID_SHARE = 0.95
 """An image was cut out of its background before if nearly all of what is air (below `AIR_BELOW_HU`) has one value, and
@@ -84,9 +97,13 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
         if found is not None:
             near &= ~found
         least = SPECK_MM2 / (spacing[1] * spacing[2])
+        padded = _beside_padding(core, sampled_hu(hu, factors), pixel_mm)
+        steps = max(1, round(COVER_MM / float(np.sqrt(spacing[1] * spacing[2]))))
 
         def slice_of(k: int) -> None:
             body[k] = _body_slice(tissue[k], near[k], core[k], factors, least)
+            if padded is not None and padded[k].any():
+                _peel(body[k], hu[k], _at_full_resolution(padded[k], factors, body[k].shape), steps)
 
         _in_threads(slice_of, range(boxes[0][0].start, boxes[0][0].stop))
     return np.ascontiguousarray(np.transpose(body, np.argsort(order)))
@@ -182,9 +199,7 @@ def _body_slice(tissue: Bool, near: Bool, core: Bool, factors: list[int], least:
     """One slice at full resolution: the tissue near the core, without specks, filled."""
 
     def fine(coarse: Bool) -> Bool:
-        return coarse.repeat(factors[0], axis=0).repeat(factors[1], axis=1)[
-            : tissue.shape[0], : tissue.shape[1]
-        ]
+        return _at_full_resolution(coarse, factors, tissue.shape)
 
     rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
     body = np.zeros_like(tissue)
@@ -203,6 +218,42 @@ def _body_slice(tissue: Bool, near: Bool, core: Bool, factors: list[int], least:
         found = kept[labels]
     body[box] = found
     return body
+
+
+def _at_full_resolution(coarse: Bool, factors: list[int], shape: tuple[int, ...]) -> Bool:
+    return coarse.repeat(factors[0], axis=0).repeat(factors[1], axis=1)[: shape[0], : shape[1]]
+
+
+def _beside_padding(core: Bool, hu: NDArray[np.generic], pixel_mm: float) -> Bool | None:
+    """(k, i, j) where the skin may be covered by the film of a bag or the cover of a foam: near padding; None nowhere.
+
+    Padding is what lies `PADDING_AWAY_MM` from the patient and is lighter than tissue and heavier than air.
+    """
+    near = _dilate(core, round(PADDING_AWAY_MM / pixel_mm))
+    ring = (_dilate(near, 1) & ~near)[:, : hu.shape[1], : hu.shape[2]]
+    padding = np.zeros_like(core)
+    low, high = PADDING_HU
+    padding[:, : hu.shape[1], : hu.shape[2]] = ring & np.greater(hu, low) & np.less(hu, high)
+    enough = np.count_nonzero(padding, axis=(1, 2)) >= PADDING_SHARE * np.count_nonzero(ring, axis=(1, 2))
+    padding[~enough] = False
+    if not padding.any():
+        return None
+    return _dilate(padding, round(PADDING_AWAY_MM / pixel_mm) + 2)
+
+
+def _peel(body: Bool, hu: NDArray[np.generic], where: Bool, steps: int) -> None:
+    """Takes what is lighter than skin off a slice's surface, in place, so many pixels deep, where most of it is."""
+    light = where & np.less(hu, SKIN_HU)
+    surface = where & body & _dilate(~body[None], 1)[0]
+    if np.count_nonzero(surface & light) < COVERED_SHARE * np.count_nonzero(surface):
+        return  # bare skin, some of whose pixels are half air
+    low, middle, high = np.percentile(hu[surface & light], (25, 50, 75))
+    if high - low > FILM_SPREAD_HU:
+        return
+    light &= np.abs(hu - middle) < FILM_SPREAD_HU
+    for step in range(steps):
+        outside = _dilate(~body[None], 1, start=step)[0]
+        body &= ~(outside & light)
 
 
 def _fill(mask: Bool) -> None:
