@@ -22,7 +22,7 @@ DEFAULT_TAU_MM = 2.0
 TAU_SLACK_MM = 1e-6
 """Rounding of a distance: one that ought to equal the tolerance counts as within it."""
 
-ALIKE, ENDS_COST = 0.75, 0.05
+ALIKE, ENDS_COST = 0.75, 0.1
 """Two contours end elsewhere where the DSC in the slices that both reach is at least the first, and higher than that of
 the whole by the second."""
 
