@@ -192,7 +192,7 @@ class _Tracing:
         order, starts = self._outlines()
         tops = self._hole_tops(order, starts) if holes == "keyhole" else order[:0]
         if len(tops):
-            order, starts = self._join(tops)
+            order, starts = self._joined_by_keyholes(tops)
         points = self.points[order]
         lengths = np.diff(np.append(starts, len(order)))
         kept = lengths
@@ -237,8 +237,8 @@ class _Tracing:
         tops = np.minimum.reduceat(np.where(order < n1, order, n1), starts)
         return tops[self.flat[self.down[tops]]]
 
-    def _join(self, tops: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Joins every hole to the loop above it; returns the new order and starts.
+    def _joined_by_keyholes(self, tops: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Joins every hole to the loop above it by a keyhole channel; returns the new order and starts.
 
         The channel leaves the hole at its uppermost down vertex (a, j), goes half-way between the columns j and j + 1
         straight up through squares whose four centres are all inside, and ends at a down vertex of the first square
