@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ TYPE_2 = (
 MAX_LABEL = 64
 """SegmentLabel is LO."""
 FRACTIONAL_STEPS = 255
+NO_PYJPEGLS = (3, 14)
+"""First version of Python without a wheel of pyjpegls, which highdicom's installation asks for (its code does not)."""
 Algorithm = Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"]
 
 
@@ -159,6 +162,16 @@ def write_masks(
     return WrittenSegmentation({s.name: int(np.count_nonzero(s.values)) for s in segments}, tuple(empty))
 
 
+def how_to_install_seg() -> str:
+    """The command that installs what writing DICOM SEG needs."""
+    if sys.version_info >= NO_PYJPEGLS:
+        return (
+            'pip install --no-deps "highdicom>=0.26,<1" (the extra is empty on this Python: highdicom asks for '
+            "pyjpegls, which has no wheel for it and is not used here)"
+        )
+    return 'pip install "contour-ai[seg]"; from a checkout: pip install ".[seg]"'
+
+
 def _build(
     segments: Sequence[Segment], ct: CTSeries, origin: SegmentationOrigin, *, fractional: bool
 ) -> Dataset:
@@ -170,7 +183,7 @@ def _build(
         raise ConfigError(
             "Writing DICOM SEG needs packages of the extra 'seg'.",
             found=f"{error.name} is not installed",
-            fix='pip install "contour-ai[seg]"; from a checkout: pip install ".[seg]"',
+            fix=how_to_install_seg(),
         ) from error
     used = sorted({k for s in segments for k in range(*s.box[0].indices(ct.grid.shape_kij[0])) if _any(s, k)})
     if not used:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from contour_ai import __version__
+from contour_ai.dicom.seg_write import how_to_install_seg
 
 Outcome = Literal["ok", "note", "problem"]
 
@@ -139,7 +140,8 @@ def _packages() -> Iterator[EnvironmentCheck]:
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if _version(package) is None]
         found = f"lacks {', '.join(missing)}" if missing else "installed"
-        fix = f'pip install "contour-ai[{extra}]", if it is wanted' if missing else ""
+        command = how_to_install_seg() if extra == "seg" else f'pip install "contour-ai[{extra}]"'
+        fix = f"{command}, if it is wanted" if missing else ""
         outcome: Outcome = "note" if missing else "ok"
         yield EnvironmentCheck(topic="packages", name=f"extra {extra}", outcome=outcome, found=found, fix=fix)
 

@@ -30,7 +30,7 @@ from contour_ai.dicom.rtstruct_read import iter_masks
 from contour_ai.dicom.seg_codes import _table, segment_codes
 from contour_ai.dicom.seg_place import masks_on_grid
 from contour_ai.dicom.seg_read import is_segmentation, read_segmentation
-from contour_ai.dicom.seg_write import Segment, SegmentationOrigin, write_segmentation
+from contour_ai.dicom.seg_write import Segment, SegmentationOrigin, how_to_install_seg, write_segmentation
 from contour_ai.errors import ContourAIError, GeometryError, InputError, OutputError, VerificationError
 from contour_ai.grid import Grid
 from contour_ai.mask_files import read_masks
@@ -334,3 +334,12 @@ def test_to_masks_replaces_a_segmentation_by_a_segmentation_and_nothing_else(tmp
     refused = to_masks(contours)
     assert refused.exit_code == 2 and "of another kind" in refused.output
     assert contours.read_bytes() == before
+
+
+def test_without_highdicom_the_command_that_installs_it_fits_the_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0))
+    assert '--no-deps "highdicom' in how_to_install_seg() and "pyjpegls" in how_to_install_seg()
+    monkeypatch.setattr(sys, "version_info", (3, 13, 9))
+    assert "contour-ai[seg]" in how_to_install_seg()
