@@ -171,7 +171,7 @@ def main() -> None:
     _interrupt_once()
     _make_streams_tolerant()
     gc.set_threshold(OBJECTS_A_COLLECTION)
-    atexit.register(gc.freeze)  # what there is at the end goes with the process: not looked through once more
+    atexit.register(gc.freeze)  # no last collection: the process frees its memory anyway
     stdout = sys.stdout
     try:
         status = cli.main(prog_name="contour-ai", standalone_mode=False)

@@ -93,7 +93,7 @@ class _TextOfTicks(dict[int, bytes]):
 
 
 def _shortest(value: float) -> bytes:
-    """A slice's own coordinate with all the digits a DS of 16 characters has room for, to the nanometre."""
+    """A slice's own coordinate to the nanometre, which fits the 16 characters of a DS."""
     text = f"{value:.6f}".rstrip("0").rstrip(".")
     return b"0" if text == "-0" else text.encode("ascii")
 

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 MAX_NAME_CHARACTERS = 80
-"""Windows paths are limited to 260 characters in all; one name must leave room for the folders above it."""
+"""Windows paths are limited to 260 characters in all; a name must be short enough for the folders above it."""
 
 RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 

@@ -216,7 +216,7 @@ def _regions(polygons: Sequence[Polygon], shape_ij: tuple[int, int]) -> list[_Re
     size = (bottom - top) * np.maximum(right - left, 1)
     order = np.argsort(size, kind="stable")
     while len(order):
-        # The largest of a batch decides how much room each of it takes.
+        # Every region of a batch takes as much memory as the largest one.
         largest = np.maximum.accumulate((bottom - top)[order]) * np.maximum.accumulate((right - left)[order])
         number = max(1, int(np.searchsorted(largest * np.arange(1, len(order) + 1), WORK_VOXELS)))
         batch, order = np.sort(order[:number]), order[number:]

@@ -126,7 +126,7 @@ class RoiFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class InputFigures:
-    """An image on a model grid: what a network that knows other images may stumble over."""
+    """An image on a model grid: how it differs from the images that a network was trained on."""
 
     body_length_mm: float
     body_area_cm2: float

@@ -10,7 +10,7 @@ MOST_DECIMALS = 4
 
 
 def range_reason(figure: Figure, value: float, limits: tuple[float, float]) -> str:
-    """What a figure is, and what is usual; a number never reads like the limit that it exceeds."""
+    """A figure and its limits in words; a number never reads like the limit that it exceeds."""
     unit = f" {figure.unit}" if figure.unit else ""
     directions = figure.directions
     if directions is not None:

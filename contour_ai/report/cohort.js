@@ -67,8 +67,8 @@ function plot() {
   const finite = groups.flat(2).map((v) => v.value).filter(Number.isFinite);
   let [low, most] = [Math.min(...finite, figure.higherIsBetter ? 1 : 0), Math.max(...finite, figure.higherIsBetter ? 1 : 0)];
   if (!finite.length || low === most) [low, most] = [0, 1];
-  const anyInfinite = groups.flat(2).some((v) => v.value === Infinity), room = anyInfinite ? 22 : 0;
-  const y = (v) => (v === Infinity ? top + 6 : top + room + ((most - v) / (most - low)) * (high - room));
+  const anyInfinite = groups.flat(2).some((v) => v.value === Infinity), offset = anyInfinite ? 22 : 0;
+  const y = (v) => (v === Infinity ? top + 6 : top + offset + ((most - v) / (most - low)) * (high - offset));
   const svg = drawn("svg", { viewBox: `0 0 ${wide} ${top + high + bottom}`, role: "img" });
   svg.append(drawn("text", { x: 12, y: top + high / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${top + high / 2})` }, figure.label));
   for (const tick of ticks(low, most)) {

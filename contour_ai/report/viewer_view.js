@@ -56,8 +56,8 @@ class View {
 
   get scale() {
     const [left, top, right, bottom] = this.box;
-    const room = (length, margin) => Math.max(0.3 * length, length - 2 * margin * (devicePixelRatio || 1));
-    return this.zoom * Math.min(room(this.canvas.width, 22) / (right - left), room(this.canvas.height, 32) / (bottom - top));
+    const inside = (length, margin) => Math.max(0.3 * length, length - 2 * margin * (devicePixelRatio || 1));
+    return this.zoom * Math.min(inside(this.canvas.width, 22) / (right - left), inside(this.canvas.height, 32) / (bottom - top));
   }
 
   go(index) {

@@ -60,7 +60,7 @@ def resized(
         scene: the drawing.
         mask: (k, i, j) the organ.
         allowed: where it may grow; the organ itself always counts.
-        target_cm3: the volume to reach, or to come near where there is no room.
+        target_cm3: the volume to reach, or to come near where other organs are in the way.
         roughness_mm: strength of the noise.
         stretch: along k, i and j: above 1 it grows more along this axis.
         reach_mm: how far it may grow.
@@ -261,7 +261,7 @@ def _draw_seminal_vesicles(scene: Scene, organs: OrganConfig) -> None:
         first = (start[0], start[1], start[2] + side * 3)
         drawn |= scene.capsule(first, middle, radius * 0.85) | scene.capsule(middle, end, radius)
     free = scene.mask(Tissue.NONE, Tissue.COLON, Tissue.SMALL_BOWEL)
-    # The bladder's back is pressed in a little where there is no other room.
+    # The bladder's back is pressed in a little where nothing else can give way.
     yielding = (
         bladder & ndimage.binary_dilation(~bladder, iterations=2) & (scene.away_from(rectum, 12.0) < 10)
     )
