@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -16,6 +16,7 @@ from contour_ai.anonymisation.options import Keep
 from contour_ai.anonymisation.proof import CopiedFile, prove
 from contour_ai.dicom.archive import Archive, scan
 from contour_ai.dicom.header import UNREADABLE, damaged, read_data_set, read_header
+from contour_ai.dicom.structure_set_choice import choose_structure_set
 from contour_ai.dicom.values import text
 from contour_ai.errors import ContourAIError, InputError, OutputError
 from contour_ai.faults import patient_boundary
@@ -33,12 +34,14 @@ class AnonymiseOptions:
     Args:
         key_path: the key file; read where it exists, so that the same patient gets the same pseudonym.
         keep: options of PS3.15 beyond the Basic Profile.
+        structure_set: which is copied where a CT has several (see `choose_structure_set`); None for all.
         prefix: how new pseudonyms begin; a key file that exists has its own.
         overwrite: replace earlier copies.
     """
 
     key_path: Path
     keep: frozenset[Keep] = frozenset()
+    structure_set: str | None = None
     prefix: str = "ANON"
     overwrite: bool = False
 
@@ -114,7 +117,7 @@ def anonymise_patients(
             where=options.key_path,
             fix="name a file in another folder with --key",
         )
-    archive = scan(list(paths), on_progress)
+    archive, not_chosen = _with_chosen(scan(list(paths), on_progress), options.structure_set)
     patients = _patients(archive)
     if not patients:
         raise InputError(
@@ -131,7 +134,28 @@ def anonymise_patients(
             if len(patients) == 1:
                 raise
             failed[patient.name] = error
-    return Anonymised(copies=tuple(copies), not_copied=tuple(_not_copied(archive)), failed=failed)
+    return Anonymised(copies=tuple(copies), not_copied=(*not_chosen, *_not_copied(archive)), failed=failed)
+
+
+def _with_chosen(archive: Archive, structure_set: str | None) -> tuple[Archive, list[str]]:
+    """The archive with the structure sets that are copied, and sentences on those that are not.
+
+    They are chosen for each CT series; one that refers to no series of the archive is copied.
+    """
+    if structure_set is None:
+        return archive, []
+    left_out: dict[Path, str] = {}
+    for series in archive.ct_series:
+        sets = [
+            one for one in archive.structure_sets if series.series_instance_uid in one.referenced_series_uids
+        ]
+        if sets:
+            choice = choose_structure_set(sets, structure_set)
+            taken = {one.path for one in choice.taken}
+            left_out |= {one.path: choice.reason for one in sets if one.path not in taken}
+    kept = tuple(one for one in archive.structure_sets if one.path not in left_out)
+    sentences = [f"not copied: {path} ({reason})" for path, reason in sorted(left_out.items())]
+    return replace(archive, structure_sets=kept), sentences
 
 
 def _patients(archive: Archive) -> list[_Patient]:

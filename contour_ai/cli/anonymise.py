@@ -7,19 +7,12 @@ from pathlib import Path
 import click
 
 from contour_ai.cli import console
+from contour_ai.cli.shared_options import out_folder_option, patients_argument, structure_set_option
 
 
 @click.command("anonymise")
-@click.argument(
-    "patient_dirs", metavar="PATIENT_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
-@click.option(
-    "--out",
-    "out_dir",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where the copies go, one folder per patient.",
-)
+@patients_argument
+@out_folder_option("Where the copies go, one folder per patient.")
 @click.option(
     "--key",
     "key_path",
@@ -33,6 +26,7 @@ from contour_ai.cli import console
     help="Keep more than the Basic Profile: true dates; sex, age, size, weight; the scanner's names; cleaned "
     "descriptions. May be given several times.",
 )
+@structure_set_option(default=None, without="Without it all are copied.")
 @click.option("--prefix", default="ANON", show_default=True, help="How pseudonyms begin.")
 @click.option("--overwrite", is_flag=True, help="Replace earlier copies of the same patients.")
 def command(
@@ -40,6 +34,7 @@ def command(
     out_dir: Path,
     key_path: Path | None,
     keep: tuple[str, ...],
+    structure_set: str | None,
     prefix: str,
     overwrite: bool,
 ) -> int:
@@ -65,6 +60,7 @@ def command(
         key_path=key_path or out_dir.with_name(f"{out_dir.resolve().name}-key.json"),
         keep=frozenset(Keep(name) for name in keep),
         prefix=prefix,
+        structure_set=structure_set,
         overwrite=overwrite,
     )
     with console.progress_bar() as on_progress:

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from contour_ai.cli import console
-from contour_ai.cli.shared_options import structure_set_option
+from contour_ai.cli.shared_options import out_folder_option, structure_set_option
 
 if TYPE_CHECKING:
     from contour_ai.bundle import ModelBundle
@@ -47,13 +47,7 @@ def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) ->
     help="Constancy test: contour the patients of this earlier run (its folder) again with its limits and options, and "
     "name every contour that changed.",
 )
-@click.option(
-    "--out",
-    "out_dir",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where the report goes.",
-)
+@out_folder_option("Where the report goes.")
 @click.option(
     "--signed-by",
     metavar="NAME",

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from contour_ai.cli import console
+from contour_ai.cli.shared_options import out_folder_option
 
 
 @click.command("monitor")
@@ -18,13 +19,7 @@ from contour_ai.cli import console
     required=True,
     type=click.Path(exists=True, path_type=Path),
 )
-@click.option(
-    "--out",
-    "out_dir",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where the page and the CSV go.",
-)
+@out_folder_option("Where the page and the CSV go.")
 @click.option(
     "--baseline",
     type=click.IntRange(min=10),

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from contour_ai.cli import console
-from contour_ai.cli.shared_options import acquisition_option, structure_set_option
+from contour_ai.cli.shared_options import (
+    acquisition_option,
+    out_folder_option,
+    patients_argument,
+    structure_set_option,
+)
 
 if TYPE_CHECKING:
     from contour_ai.bundle import ModelBundle
@@ -19,16 +24,8 @@ if TYPE_CHECKING:
 
 
 @click.command("predict")
-@click.argument(
-    "patient_dirs", metavar="PATIENT_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
-@click.option(
-    "--out",
-    "out_dir",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where results go.",
-)
+@patients_argument
+@out_folder_option("Where results go.")
 @click.option(
     "--model",
     "models",

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from contour_ai.cli import console
-from contour_ai.cli.shared_options import acquisition_option, structure_set_option
+from contour_ai.cli.shared_options import (
+    acquisition_option,
+    out_folder_option,
+    patients_argument,
+    structure_set_option,
+)
 
 if TYPE_CHECKING:
     from contour_ai.errors import ContourAIError
@@ -16,16 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command("review")
-@click.argument(
-    "patient_dirs", metavar="PATIENT_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
-@click.option(
-    "--out",
-    "out_dir",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where OUT/<PatientID>/review.json and review.html go.",
-)
+@patients_argument
+@out_folder_option("Where OUT/<PatientID>/review.json and review.html go.")
 @click.option("--model", help="Name or folder of a model; without it the default one.")
 @click.option(
     "--rtstruct",

@@ -1,13 +1,31 @@
-"""Options that several commands share, the same in each: --structure-set, --acquisition."""
+"""What several commands share, the same in each: PATIENT_DIR, --out, --structure-set, --acquisition."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+patients_argument = click.argument(
+    "patient_dirs", metavar="PATIENT_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+"""Takes one or more folders of patients, given to the command as `patient_dirs`."""
+
+
+def out_folder_option(what: str) -> Callable[[F], F]:
+    """Adds `--out`, a folder that must be given, as `out_dir`; `what` is its help."""
+    return click.option(
+        "--out",
+        "out_dir",
+        required=True,
+        type=click.Path(path_type=Path, file_okay=False),
+        help=what,
+    )
 
 
 acquisition_option = click.option(
@@ -19,12 +37,15 @@ acquisition_option = click.option(
 """Adds `--acquisition`, given to the command as `acquisition`."""
 
 
-def structure_set_option(*, default: str | None = "only", merge: bool = False) -> Callable[[F], F]:
+def structure_set_option(
+    *, default: str | None = "only", merge: bool = False, without: str = ""
+) -> Callable[[F], F]:
     """Adds `--structure-set`, given to the command as `structure_set`.
 
     Args:
         default: the rule where the option is not given; None for what a configuration says.
         merge: whether `merge` may be chosen.
+        without: what happens where the option is not given, for the help.
     """
 
     def checked(ctx: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -42,5 +63,6 @@ def structure_set_option(*, default: str | None = "only", merge: bool = False) -
         help="Which structure set counts where a CT has several: the newest, the newest approved one, none (only), or "
         "the newest with a label like this"
         + ("; merge takes ROIs from all of them (default: newest)." if merge else ".")
-        + " Unapproved contours of contour-ai never count.",
+        + " Unapproved contours of contour-ai never count."
+        + (f" {without}" if without else ""),
     )

@@ -238,6 +238,25 @@ def test_what_is_not_understood_is_not_copied_and_named(tmp_path: Path) -> None:
     assert len(done.copies) == 1 and len(done.not_copied) == 1 and "RT Dose" in done.not_copied[0]
 
 
+def test_one_of_several_structure_sets_is_copied_and_the_other_named(tmp_path: Path) -> None:
+    folder = patient_folder(tmp_path / "in")
+    later = structure_set(STACK, {"Brainstem": box_contours(STACK, [1, 2])})
+    identify(later)
+    later.StructureSetDate = "20991231"
+    later.save_as(folder / "later.dcm", enforce_file_format=True)
+    done = CliRunner().invoke(
+        command,
+        [str(folder), "--out", str(tmp_path / "out"), "--structure-set", "newest"],
+        standalone_mode=False,
+    )
+    assert done.return_value == 0, done.output
+    (copy,) = (tmp_path / "out").glob("ANON*")
+    assert [s.roi_names for s in find_patient(copy).structure_sets] == [("Brainstem",)]
+    assert "RS_Mustermann.dcm" in done.output and "not copied" in done.output
+    (both,) = anonymise(folder, tmp_path / "all")
+    assert both.structure_sets == 2
+
+
 def test_a_word_that_slips_through_is_found_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
