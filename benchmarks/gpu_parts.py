@@ -437,7 +437,7 @@ class _Steps:
             self.settings,
             patch_kij=self.patch,
             batch_size=self.batch_size,
-            roi_share=0.5,
+            foreground_fraction=0.5,
             augmentation=AugmentationConfig(),
             mirror=(0, 1, 3, 2, 4, 5, 6),
             seed=1,

@@ -198,7 +198,7 @@ def our_sides(
             settings,
             patch_kij=tuple(options.patch),  # type: ignore[arg-type]
             batch_size=options.batch,
-            roi_share=0.33,
+            foreground_fraction=0.33,
             augmentation=config.augmentation,
             mirror=mirror,
             seed=1,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from contour_ai.device_transfer import to_device
 from contour_ai.errors import ContourAIError
-from contour_ai.volume import CONTOURED, FILLED, UNKNOWN
+from contour_ai.volume import CONTOURED, PSEUDO_LABEL, UNKNOWN
 
 DICE_SMOOTHING_VOXELS = 1.0
 """Added to both halves of the Dice ratio."""
@@ -31,7 +31,7 @@ def masked_loss(
     usual_shares: Tensor | None = None,
     dice_weight: float = 1.0,
     bce_weight: float = 1.0,
-    filled_weight: float = 1.0,
+    pseudo_label_weight: float = 1.0,
     total: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Dice + BCE over what is known, in fp32.
@@ -46,7 +46,7 @@ def masked_loss(
     no voxel (beyond the patch, absent, or nothing but certain negatives) gets cross-entropy alone: a ratio says nothing
     where nothing can be found, and its gradient would press a small organ's channel to zero everywhere, for good.
 
-    A ROI that a network filled in counts as contoured, but less: against the other patients of the batch in the sums of
+    A pseudo-label counts as contoured, but less: against the other patients of the batch in the sums of
     its Dice, and against the other ROIs.
 
     Cross-entropy is divided by 32 times the volume of the ROI (at least 1/2000 of the voxels, at most all of them), not
@@ -63,13 +63,13 @@ def masked_loss(
         logits: (N, R, K, I, J), or a list of them from deep supervision, finest first, the later ones
             coarser. The weights halve from map to map and add up to one.
         targets: (N, R, K, I, J) 0 or 1 of any dtype.
-        states: (N, R): 0 or False unknown, 1 or True contoured, 2 absent (its targets are 0), 3 filled in.
+        states: (N, R): 0 or False unknown, 1 or True contoured, 2 absent (its targets are 0), 3 pseudo-label.
         exclusive: (R, R) bool, true for pairs of ROIs that never overlap; None for no certain negatives.
         usual_shares: (R,) of a sample's voxels that each ROI usually has, on the device of `targets`; None for no more
             than 1/2000.
         dice_weight: weight of the Dice term.
         bce_weight: weight of the cross-entropy.
-        filled_weight: weight of ROIs that are filled in, above 0.
+        pseudo_label_weight: weight of pseudo-labels, above 0.
         total: adds a tensor up over all processes that share the batch, differentiably; None where there is one.
 
     Returns:
@@ -78,7 +78,7 @@ def masked_loss(
     maps = [logits] if isinstance(logits, Tensor) else list(logits)
     states = states.cpu()
     known, partly, negative = _what_is_known(targets, states, exclusive)
-    counts = torch.where(states == FILLED, filled_weight, 1.0)[states != UNKNOWN]  # (P,)
+    counts = torch.where(states == PSEUDO_LABEL, pseudo_label_weight, 1.0)[states != UNKNOWN]  # (P,)
     counts = to_device(counts, targets.device)
     number = states.shape[1]
     # The channels to be taught are picked first, so that all that follows costs nothing for the others.

@@ -8,6 +8,7 @@ import difflib
 import inspect
 import itertools
 import json
+import logging
 import math
 import reprlib
 import textwrap
@@ -22,6 +23,8 @@ from contour_ai.errors import ConfigError
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 MAX_KEY_SHOWN = 80
 """Characters; comparing a longer text with every valid key takes its length squared."""
 
@@ -30,8 +33,8 @@ def from_mapping(cls: type[T], mapping: object, *, where: object = None, path: s
     """A dataclass from a mapping; fields without a value keep their defaults.
 
     Args:
-        cls: a dataclass whose fields are bool, int, float, str, Literal, tuples, dicts with str keys,
-            dataclasses, or one of these with None.
+        cls: a dataclass whose `RENAMED_KEYS`, if any, are {earlier key: its name now}, and whose fields are bool,
+            int, float, str, Literal, tuples, dicts with str keys, dataclasses, or one of these with None.
         mapping: what `yaml_files.read_yaml` or `to_mapping` gives.
         where: the file concerned, for messages.
         path: dotted name of the mapping inside the file, for messages.
@@ -45,6 +48,7 @@ def from_mapping(cls: type[T], mapping: object, *, where: object = None, path: s
             where=where,
             found=type(mapping).__name__,
         )
+    mapping = _under_new_names(cls, mapping, where, path)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     types_of = get_type_hints(cls)
     for key in mapping:
@@ -74,6 +78,31 @@ def from_mapping(cls: type[T], mapping: object, *, where: object = None, path: s
         raise ConfigError(
             f"The values of {path or 'the file'} do not fit together.", where=where, found=error
         ) from error
+
+
+def _under_new_names(cls: type, mapping: Mapping[Any, Any], where: object, path: str) -> Mapping[Any, Any]:
+    """A mapping whose keys of an earlier version have the names of this one; each is logged."""
+    renamed: Mapping[str, str] = getattr(cls, "RENAMED_KEYS", {})
+    earlier = [key for key in mapping if key in renamed]
+    if not earlier:
+        return mapping
+    current = dict(mapping)
+    for key in earlier:
+        name = renamed[key]
+        if name in current:
+            raise ConfigError(
+                f"{_joined(path, key)} is the earlier name of {_joined(path, name)}, and both are there.",
+                where=where,
+                fix=f"remove {_joined(path, key)}",
+            )
+        current[name] = current.pop(key)
+        logger.warning(
+            "%s%s is now called %s; the earlier name is still read in this version",
+            "" if where is None else f"{where}: ",
+            _joined(path, key),
+            _joined(path, name),
+        )
+    return current
 
 
 def read_record(cls: type[T], path: Path, what: str) -> T:

@@ -15,7 +15,7 @@ from contour_ai.grid import Grid
 MAX_ROIS = 64
 """Structures hold one bit a ROI; the widest unsigned integer has 64."""
 
-UNKNOWN, CONTOURED, ABSENT, FILLED = 0, 1, 2, 3
+UNKNOWN, CONTOURED, ABSENT, PSEUDO_LABEL = 0, 1, 2, 3
 """What is known of a ROI in a patient: not contoured, which says nothing; contoured; certainly not there; drawn by the
 network itself, where it was not contoured."""
 

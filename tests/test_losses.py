@@ -191,12 +191,12 @@ def test_parts_of_a_batch_can_be_summed_elsewhere() -> None:
     torch.testing.assert_close(together, whole)
 
 
-def test_a_roi_that_was_filled_in_weighs_less() -> None:
+def test_a_pseudo_label_weighs_less() -> None:
     torch.manual_seed(3)
     logits, targets = torch.randn(1, 2, 4, 4, 4), torch.randint(0, 2, (1, 2, 4, 4, 4)).float()
     both = torch.ones(1, 2, dtype=torch.int8)
     first, second = (masked_loss(logits[:, r : r + 1], targets[:, r : r + 1], both[:, :1]) for r in (0, 1))
-    filled = masked_loss(logits, targets, torch.tensor([[1, 3]], dtype=torch.int8), filled_weight=0.25)
+    filled = masked_loss(logits, targets, torch.tensor([[1, 3]], dtype=torch.int8), pseudo_label_weight=0.25)
     # The smoothing of Dice is of one voxel, whatever the channel counts.
     torch.testing.assert_close(filled, (first + 0.25 * second) / 2, rtol=0.02, atol=0)
     plain = masked_loss(logits, targets, torch.tensor([[1, 3]], dtype=torch.int8))
@@ -209,7 +209,7 @@ def test_within_a_batch_the_contoured_patient_leads() -> None:
     targets = torch.randint(0, 2, (1, 1, 4, 4, 4)).float().repeat(2, 1, 1, 1, 1)
     with torch.no_grad():
         logits[1] = logits[0]
-    masked_loss(logits, targets, torch.tensor([[1], [3]]), filled_weight=0.2).backward()
+    masked_loss(logits, targets, torch.tensor([[1], [3]]), pseudo_label_weight=0.2).backward()
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad[1], 0.2 * logits.grad[0])
 

@@ -88,6 +88,10 @@ def read_description(folder: Path) -> ModelBundle:
         content["results"] = results_from_mapping(content["results"])
     if content.get("kind") == "clinical":  # what contour-ai 0.1 called models trained on patients
         content["kind"] = "research"
+    training = content.get("training")
+    if isinstance(training, dict) and "filled_in" in training:  # its name in contour-ai 0.1
+        training = {k: v for k, v in training.items() if k != "filled_in"}
+        content["training"] = {**training, "pseudo_labels": content["training"]["filled_in"]}
     return from_mapping(ModelBundle, {**content, "folder": folder}, where=path)
 
 

@@ -64,8 +64,8 @@ class TrainingRecord:
     device: str = ""
     mirrored_samples: bool = True
     """Whether it was shown mirrored patients, too."""
-    filled_in: str = ""
-    """Pseudo-labels: which ROIs the network drew in patients that lack them; "" for none."""
+    pseudo_labels: str = ""
+    """Which ROIs the network drew in patients that lack them; "" for none."""
     started_from: str = ""
     """Name and version of the model whose weights it began with."""
 

@@ -143,7 +143,7 @@ def command(
     the body) are left out, and listed with reasons. What was planned from the data is printed before the first step;
     every value can be fixed in the configuration (--print-config shows them all). The run folder holds config.yaml,
     splits.json, archive-check.csv, metrics.csv, validation.csv (every patient), worst/, tensorboard/, checkpoints/,
-    filled/ with data.fill_at, and in the end bundle/, which `contour-ai predict --model` takes.
+    pseudo-labels/ with data.pseudo_label_from, and in the end bundle/, which `contour-ai predict --model` takes.
 
     Several GPUs or machines: `torchrun --nproc-per-node=4 -m contour_ai train ...`, or Slurm's `srun`; every process
     has its own samples in each step.

@@ -33,7 +33,11 @@ def how_text(bundle: ModelBundle) -> str:
         f"levels, {network.base_filters} to {network.filters[-1]} filters, {network.norm} norm) gives one logit per "
         "ROI and voxel; each ROI's field goes back to the CT's own grid, where the contour is a level of it. ROIs "
         "that a training patient did not have contoured taught nothing, neither as organ nor as background"
-        + (", but where the network filled them in later." if bundle.training.filled_in else ".")
+        + (
+            ", but where it has pseudo-labels: contours that the network drew itself."
+            if bundle.training.pseudo_labels
+            else "."
+        )
         + (
             f" Beside {bundle.data.training_patients} patients it learnt from {bundle.data.synthetic_patients} "
             "synthetic ones, drawn from label maps; no figure below is of those."

@@ -19,7 +19,7 @@ from torch import Tensor
 from contour_ai.device_transfer import to_device
 from contour_ai.preprocess import AIR_BELOW_HU, window
 from contour_ai.training.config import AugmentationConfig
-from contour_ai.volume import CONTOURED, FILLED
+from contour_ai.volume import CONTOURED, PSEUDO_LABEL
 
 Triple = tuple[int, int, int]
 Triplet = tuple[float, float, float]
@@ -202,7 +202,7 @@ def _interpolated(
         box.append(slice(a, max(min(math.ceil(c + r) + 1, n), a + 1)))
     inside = [c - b.start for c, b in zip(centre, box, strict=True)]
     hu, bits = hu[tuple(box)], bits[tuple(box)]
-    present = [r for r, state in enumerate(states) if state in (CONTOURED, FILLED)]
+    present = [r for r, state in enumerate(states) if state in (CONTOURED, PSEUDO_LABEL)]
     # Air is what grid_sample pads with: 0.
     layers = [hu.float() - outside_hu] + [((bits >> r) & 1).float() for r in present]
     source = torch.stack(layers)[None]  # (1, 1 + present, k, i, j)

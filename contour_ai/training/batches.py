@@ -57,7 +57,7 @@ class BatchMaker:
         settings: windows, spacing and air of the model.
         patch_kij: voxels per sample.
         batch_size: samples per step and process.
-        roi_share: share of the samples centred on a ROI where the patch does not hold the whole body.
+        foreground_fraction: share of the samples centred on a ROI where the patch does not hold the whole body.
         augmentation: strengths; None for no augmentation.
         mirror: channel each ROI becomes in a mirror.
         synthetic: which of the patients are synthetic, and how often they are shown; None for no difference.
@@ -74,7 +74,7 @@ class BatchMaker:
         *,
         patch_kij: tuple[int, int, int],
         batch_size: int,
-        roi_share: float,
+        foreground_fraction: float,
         augmentation: AugmentationConfig | None,
         mirror: Sequence[int],
         synthetic: SyntheticPart | None = None,
@@ -84,7 +84,7 @@ class BatchMaker:
         stay: bool | None = None,
     ) -> None:
         self.cases, self.settings = cases, settings
-        self.patch_kij, self.batch_size, self.roi_share = patch_kij, batch_size, roi_share
+        self.patch_kij, self.batch_size, self.foreground_fraction = patch_kij, batch_size, foreground_fraction
         self.augmentation, self.mirror, self.seed = augmentation, tuple(mirror), seed
         self.process = process
         self.synthetic = synthetic
@@ -149,7 +149,7 @@ class BatchMaker:
 
     def _centre(self, index: int, shape: Sequence[int], rng: np.random.Generator) -> list[float]:
         """Where to look: on a voxel of a random ROI, or anywhere that keeps the patch inside the patient."""
-        on_roi, roi, point = rng.random() < self.roi_share, rng.random(), rng.random()
+        on_roi, roi, point = rng.random() < self.foreground_fraction, rng.random(), rng.random()
         where = rng.random(3)
         points = self._points[index]
         larger = [n > p for n, p in zip(shape, self.patch_kij, strict=True)]

@@ -22,7 +22,7 @@ from contour_ai.files import atomic_file, atomic_folder, content_sha256, write_t
 from contour_ai.grid import Grid
 from contour_ai.preprocess import Prepared
 from contour_ai.training.roi_facts import RoiFacts
-from contour_ai.volume import ABSENT, CONTOURED, FILLED, UNKNOWN, bits_dtype, roi_voxels
+from contour_ai.volume import ABSENT, CONTOURED, PSEUDO_LABEL, UNKNOWN, bits_dtype, roi_voxels
 
 CACHE_FORMAT = 3
 """Changes whenever the same files and settings give other arrays, so that old entries are not taken."""
@@ -59,16 +59,21 @@ class Case:
     """What was measured of each ROI that the structure set has, on the CT's own grid."""
     absent: tuple[str, ...] = ()
     """ROIs that are certainly not in this patient: outside the scan, or removed by surgery; none of them contoured."""
-    filled: tuple[str, ...] = ()
-    """ROIs that were not contoured, and whose bits the network has drawn (`training.filling`)."""
+    pseudo_labels: tuple[str, ...] = ()
+    """ROIs that were not contoured, and whose bits the network has drawn."""
 
     @property
     def states(self) -> tuple[int, ...]:
-        """`UNKNOWN`, `CONTOURED`, `ABSENT` or `FILLED` of every ROI."""
+        """`UNKNOWN`, `CONTOURED`, `ABSENT` or `PSEUDO_LABEL` of every ROI."""
         return tuple(
-            CONTOURED if here else ABSENT if roi in self.absent else FILLED if roi in self.filled else UNKNOWN
+            CONTOURED if here else self._state_without_contour(roi)
             for roi, here in zip(self.rois, self.presence, strict=True)
         )
+
+    def _state_without_contour(self, roi: str) -> int:
+        if roi in self.absent:
+            return ABSENT
+        return PSEUDO_LABEL if roi in self.pseudo_labels else UNKNOWN
 
     @property
     def hu(self) -> NDArray[np.int16]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.preprocess import PreprocessSettings
@@ -103,18 +103,25 @@ class NetworkChoice:
 class InputConfig:
     """What one training step sees."""
 
+    RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"roi_share": "foreground_fraction"}
+
     patch_kij: Triple | None = None
     """Voxels per sample; null to plan: the whole body where it fits, a patch of its proportions where not."""
     batch_size: int | None = None
     """Samples per step; null to plan."""
-    roi_share: float = 0.5
+    foreground_fraction: float = 0.5
     """Share of the patches centred on a ROI, each contoured ROI equally often; no matter for whole bodies."""
 
     def __post_init__(self) -> None:
         check_value(
             self.batch_size is None or self.batch_size >= 1, "input.batch_size", self.batch_size, "1 or more"
         )
-        check_value(0 <= self.roi_share <= 1, "input.roi_share", self.roi_share, "0 to 1")
+        check_value(
+            0 <= self.foreground_fraction <= 1,
+            "input.foreground_fraction",
+            self.foreground_fraction,
+            "0 to 1",
+        )
         check_value(
             self.patch_kij is None or min(self.patch_kij) >= 8,
             "input.patch_kij",
@@ -188,12 +195,14 @@ class AugmentationConfig:
 class LossConfig:
     """The loss: batch Dice + binary cross-entropy over the ROIs contoured in each patient."""
 
+    RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"filled_weight": "pseudo_label_weight"}
+
     dice_weight: float = 1.0
     """Weight of the Dice term."""
     bce_weight: float = 1.0
     """Weight of the cross-entropy."""
-    filled_weight: float = 0.3
-    """Weight of ROIs that the network filled in (data.fill_at) against contoured ones."""
+    pseudo_label_weight: float = 0.3
+    """Weight of pseudo-labels (data.pseudo_label_from) against contours."""
     certain_negatives: bool = True
     """Whether a ROI that is not contoured in a patient is taught that it is not inside contoured organs that it never
     overlaps in the training patients who have both."""
@@ -202,7 +211,10 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         check_value(
-            0 < self.filled_weight <= 1, "loss.filled_weight", self.filled_weight, "above 0, at most 1"
+            0 < self.pseudo_label_weight <= 1,
+            "loss.pseudo_label_weight",
+            self.pseudo_label_weight,
+            "above 0, at most 1",
         )
 
 
@@ -243,17 +255,23 @@ class OptimiserConfig:
 class ScheduleConfig:
     """How the learning rate goes from the first step to the last."""
 
+    RENAMED_KEYS: ClassVar[Mapping[str, str]] = {
+        "rise_share": "warmup_fraction",
+        "start_share": "start_lr_factor",
+        "final_share": "final_lr_factor",
+    }
+
     name: Literal["constant", "poly", "one-cycle", "cosine", "multi-step", "exponential"] = "one-cycle"
-    """`one-cycle` rises for rise_share of the training and falls; the others start at the highest value."""
+    """`one-cycle` rises for warmup_fraction of the training, then falls; the others start at the highest value."""
     warmup_steps: int = 0
     """Steps in which the rate rises linearly from nothing, on top of any schedule."""
     power: float = 0.9
     """Exponent of poly."""
-    rise_share: float = 0.25
+    warmup_fraction: float = 0.25
     """Share of the training in which one-cycle rises."""
-    start_share: float = 0.04
-    """Share of the highest rate that one-cycle starts with."""
-    final_share: float = 1e-3
+    start_lr_factor: float = 0.04
+    """What one-cycle starts with, as a share of the highest rate."""
+    final_lr_factor: float = 1e-3
     """Share of the highest rate at the end of one-cycle, cosine and exponential."""
     milestones: tuple[float, ...] = (0.5, 0.75)
     """Shares of the training after which multi-step lowers the rate."""
@@ -262,9 +280,21 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         check_value(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "0 or more")
-        check_value(0 < self.rise_share < 1, "schedule.rise_share", self.rise_share, "between 0 and 1")
-        check_value(0 < self.final_share <= 1, "schedule.final_share", self.final_share, "above 0, at most 1")
-        check_value(0 < self.start_share <= 1, "schedule.start_share", self.start_share, "above 0, at most 1")
+        check_value(
+            0 < self.warmup_fraction < 1, "schedule.warmup_fraction", self.warmup_fraction, "between 0 and 1"
+        )
+        check_value(
+            0 < self.final_lr_factor <= 1,
+            "schedule.final_lr_factor",
+            self.final_lr_factor,
+            "above 0, at most 1",
+        )
+        check_value(
+            0 < self.start_lr_factor <= 1,
+            "schedule.start_lr_factor",
+            self.start_lr_factor,
+            "above 0, at most 1",
+        )
         check_value(
             all(0 < m < 1 for m in self.milestones), "schedule.milestones", self.milestones, "between 0 and 1"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
+from typing import ClassVar, Literal
 
 from contour_ai.training.synthetic import SyntheticConfig
 from contour_ai.training.values import check_value
@@ -14,6 +14,8 @@ from contour_ai.training.values import check_value
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which ROIs and patients are used."""
+
+    RENAMED_KEYS: ClassVar[Mapping[str, str]] = {"fill_at": "pseudo_label_from"}
 
     rois: tuple[str, ...] | None = None
     """ROIs to learn, by their names after the ROI map; null for all organs (not targets, not the body)."""
@@ -42,9 +44,10 @@ class DataConfig:
     blank_slices: Literal["cut", "keep"] = "cut"
     """What becomes of the ends of a scan that are blank but around contours, where the image gives the answer away:
     they are cut off, or kept as if they were true."""
-    fill_at: float | None = None
-    """After this share of the training (as 0.6) the network itself fills in ROIs that training patients lack, where
-    their volume is usual; from there on they are learnt from with loss.filled_weight. Null for never."""
+    pseudo_label_from: float | None = None
+    """After this share of the training (as 0.6) the network draws ROIs that training patients lack (pseudo-labels),
+    where their volume is as in the other patients. From there on they are learnt from with loss.pseudo_label_weight.
+    Null for never."""
     synthetic: SyntheticConfig | None = None
     """Synthetic patients to train on, too: label_maps, count, share, first_seed and recipe; null for none."""
 
@@ -70,9 +73,9 @@ class DataConfig:
             "a date such as 2025-06-30",
         )
         check_value(
-            self.fill_at is None or 0 < self.fill_at < 1,
-            "data.fill_at",
-            self.fill_at,
+            self.pseudo_label_from is None or 0 < self.pseudo_label_from < 1,
+            "data.pseudo_label_from",
+            self.pseudo_label_from,
             "null or between 0 and 1",
         )
         check_value(

@@ -63,9 +63,10 @@ class Job:
         return None if wanted is None or not self.synthetic else SyntheticPart(self.synthetic, wanted.share)
 
     @property
-    def filled(self) -> Path:
-        """Folder of what the network filled in."""
-        return self.run_dir / "filled"
+    def pseudo_label_folder(self) -> Path:
+        """Folder of the pseudo-labels; a run that contour-ai 0.1 began keeps its own."""
+        earlier = self.run_dir / "filled"
+        return earlier if earlier.is_dir() else self.run_dir / "pseudo-labels"
 
 
 @dataclass(kw_only=True)
@@ -86,10 +87,10 @@ class Progress:
     """The time budget as it was given; None where there is none."""
     validation_due: bool = False
     """Whether the next thing to do is a validation: one was broken off."""
-    filled_step: int = 0
-    """After which ROIs that were not contoured were filled in; 0 where they are not, or not yet."""
-    filled: dict[str, int] = field(default_factory=dict)
-    """{ROI: training patients in whom it was}."""
+    pseudo_label_step: int = 0
+    """After which pseudo-labels were drawn; 0 where there are none, or none yet."""
+    pseudo_labels: dict[str, int] = field(default_factory=dict)
+    """{ROI: training patients who have one}."""
     started_from: str = ""
     scores: list[Score] = field(default_factory=list)
     mean: Score | None = None

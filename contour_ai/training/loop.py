@@ -20,9 +20,9 @@ from contour_ai.training.cache import Case
 from contour_ai.training.clock import Clock
 from contour_ai.training.config import TrainConfig
 from contour_ai.training.distributed import Processes
-from contour_ai.training.filling import fill, filled_counts, load_filled
 from contour_ai.training.job import Job, Progress
 from contour_ai.training.loss_watch import LossWatch
+from contour_ai.training.pseudo_labels import draw_pseudo_labels, load_pseudo_labels, pseudo_label_counts
 from contour_ai.training.reporting import NoWriter, progress_facts, score_facts, tensorboard_writer
 from contour_ai.training.resuming import resume_training, save_best, save_training
 from contour_ai.training.schedule import lr_factor
@@ -78,8 +78,8 @@ def train_network(
     network.to(device=processes.device, memory_format=order)  # type: ignore[call-overload]
     stepper = Stepper(network, config, _batches(job, processes), job.exclusive, precision, processes)
     at = resume_training(job, stepper) if job.resume else Progress(started_from=job.started_from)
-    if at.filled_step:
-        job = _with_training(job, stepper, load_filled(job.training, job.filled))
+    if at.pseudo_label_step:
+        job = _with_training(job, stepper, load_pseudo_labels(job.training, job.pseudo_label_folder))
     stepper.begin()
     clock = _clock(job, at, processes.size)
     at.done = clock.done  # of the steps wanted now, where that is another number than before
@@ -134,7 +134,7 @@ def _take_steps(
                 with stop.interruptible(allowed=processes.alone):
                     labelled = _pseudo_labelled(job, stepper, on_progress)
                 job = _with_training(job, stepper, labelled)
-                at.filled_step, at.filled = at.step, filled_counts(job.training)
+                at.pseudo_label_step, at.pseudo_labels = at.step, pseudo_label_counts(job.training)
                 clock.paused()
             began = time.monotonic()
             loss, patient_ids = stepper.step(at.step, rate)
@@ -217,16 +217,20 @@ def _mean_with_last(
 
 
 def _is_time_for_pseudo_labels(config: TrainConfig, at: Progress) -> bool:
-    share = config.data.fill_at
-    return share is not None and at.step > 0 and not at.filled_step and at.done >= share
+    share = config.data.pseudo_label_from
+    return share is not None and at.step > 0 and not at.pseudo_label_step and at.done >= share
 
 
 def _pseudo_labelled(job: Job, stepper: Stepper, on_progress: OnProgress) -> list[Case]:
-    """The training patients, filled in by the averaged network of the first process."""
+    """The training patients with pseudo-labels, drawn by the averaged network of the main process."""
     predictor = _predictor(job, stepper)
     return stepper.processes.run_on_main(
-        lambda: fill(
-            job.training, lambda case: predictor.logits(case.hu), job.exclusive, job.filled, on_progress
+        lambda: draw_pseudo_labels(
+            job.training,
+            lambda case: predictor.logits(case.hu),
+            job.exclusive,
+            job.pseudo_label_folder,
+            on_progress,
         )
     )
 
@@ -293,7 +297,7 @@ def _batches(job: Job, processes: Processes) -> BatchMaker:
         job.plan.settings,
         patch_kij=job.plan.patch_kij,
         batch_size=job.plan.batch_size,
-        roi_share=job.config.input.roi_share,
+        foreground_fraction=job.config.input.foreground_fraction,
         augmentation=job.config.augmentation,
         mirror=job.plan.mirror,
         synthetic=job.synthetic_part,

@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 PLAIN = tuple(f.name for f in fields(Progress) if f.name not in ("scores", "mean"))
 """What a checkpoint holds of `Progress` as it is; `scores` it spells out, `mean` is made after the last one."""
 
+RENAMED = {"filled_step": "pseudo_label_step", "filled": "pseudo_labels"}
+"""{key in checkpoints of contour-ai 0.1: its name now}."""
+
 
 def save_training(job: Job, stepper: Stepper, at: Progress) -> None:
     """Everything needed to go on as if nothing had happened; the sampler's position is the step."""
@@ -50,6 +53,7 @@ def resume_training(job: Job, stepper: Stepper) -> Progress:
     if processes.is_main_process:
         checkpoint.remove_others(job.checkpoints, saved["best_step"])
     stepper.restore(saved)
+    saved = {RENAMED.get(key, key): value for key, value in saved.items()}
     if len(saved["random"]) == processes.size:
         checkpoint.restore_random_state(saved["random"][processes.rank])
     else:

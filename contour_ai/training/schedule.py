@@ -24,15 +24,17 @@ def _share(config: ScheduleConfig, progress: float) -> float:
     if config.name == "poly":
         return float((1 - progress) ** config.power)
     if config.name == "cosine":
-        return _cosine(1.0, config.final_share, progress)
+        return _cosine(1.0, config.final_lr_factor, progress)
     if config.name == "one-cycle":
-        if progress < config.rise_share:
-            return _cosine(config.start_share, 1.0, progress / config.rise_share)
-        return _cosine(1.0, config.final_share, (progress - config.rise_share) / (1 - config.rise_share))
+        if progress < config.warmup_fraction:
+            return _cosine(config.start_lr_factor, 1.0, progress / config.warmup_fraction)
+        return _cosine(
+            1.0, config.final_lr_factor, (progress - config.warmup_fraction) / (1 - config.warmup_fraction)
+        )
     if config.name == "multi-step":
         return float(config.factor ** sum(progress >= m for m in config.milestones))
     if config.name == "exponential":
-        return float(config.final_share**progress)
+        return float(config.final_lr_factor**progress)
     return 1.0
 
 

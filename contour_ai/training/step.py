@@ -170,7 +170,7 @@ class Stepper:
             usual_shares=self.batches.usual_shares,
             dice_weight=self.config.loss.dice_weight,
             bce_weight=self.config.loss.bce_weight,
-            filled_weight=self.config.loss.filled_weight,
+            pseudo_label_weight=self.config.loss.pseudo_label_weight,
             total=None if self.processes.alone else self.processes.all_reduce_sum,
         )
 

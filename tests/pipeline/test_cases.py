@@ -145,7 +145,7 @@ def test_a_training_with_blank_slices_fills_in_and_goes_on(tmp_path: Path) -> No
         rois = {"Brainstem": (3, 8, 10), **({"Parotid_L": (5, 8, 15)} if n != 2 else {})}
         write_patient(tmp_path / "archive" / str(n), n, rois, shown=slice(4 if n == 2 else 0, None))
     config = TrainConfig(
-        data=DataConfig(fill_at=0.5, validation_share=0.2),
+        data=DataConfig(pseudo_label_from=0.5, validation_share=0.2),
         preprocess=PreprocessConfig(spacing_mm_kij=(6.0, 5.0, 5.0)),
         network=NetworkChoice(base_filters=2),
         input=InputConfig(patch_kij=(8, 16, 16), batch_size=1),

@@ -18,7 +18,7 @@ SETTINGS = PreprocessSettings(spacing_mm_kij=(4.0, 4.0, 4.0), windows_hu=((-160.
 
 
 def maker(
-    patch=(16, 16, 16), augmentation=None, roi_share=1.0, number=5, size=2, cases=None, **more
+    patch=(16, 16, 16), augmentation=None, foreground_fraction=1.0, number=5, size=2, cases=None, **more
 ) -> BatchMaker:  # type: ignore[no-untyped-def]
     several = [case(n, presence=(True, n % 2 == 0, True)) for n in range(number)]
     options = {"device": torch.device("cpu"), **more}
@@ -27,7 +27,7 @@ def maker(
         SETTINGS,
         patch_kij=patch,
         batch_size=size,
-        roi_share=roi_share,
+        foreground_fraction=foreground_fraction,
         augmentation=augmentation,
         mirror=(1, 0, 2),
         seed=7,

@@ -56,3 +56,36 @@ def test_what_does_not_fit_is_refused_with_the_file(tmp_path: Path, text: str, m
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="The configuration cannot be read"):
         load_config(tmp_path / "none.yaml")
+
+
+EARLIER = """
+data: {fill_at: 0.4}
+loss: {filled_weight: 0.5}
+input: {roi_share: 0.7}
+schedule: {rise_share: 0.1, start_share: 0.2, final_share: 0.01}
+"""
+
+
+def test_keys_of_an_earlier_version_are_read_with_a_note(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(EARLIER, encoding="utf-8")
+    config = load_config(path)
+    assert (config.data.pseudo_label_from, config.loss.pseudo_label_weight) == (0.4, 0.5)
+    assert config.input.foreground_fraction == 0.7
+    schedule = config.schedule
+    assert (schedule.warmup_fraction, schedule.start_lr_factor, schedule.final_lr_factor) == (0.1, 0.2, 0.01)
+    notes = [record.getMessage() for record in caplog.records]
+    assert len(notes) == 6 and "data.fill_at is now called data.pseudo_label_from" in notes[0]
+    assert str(path) in notes[0]
+    caplog.clear()
+    path.write_text(print_config(config), encoding="utf-8")
+    assert load_config(path) == config and not caplog.records
+
+
+def test_a_key_under_both_its_names_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text("data: {fill_at: 0.4, pseudo_label_from: 0.5}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"data\.fill_at is the earlier name of data\.pseudo_label_from"):
+        load_config(path)

@@ -104,7 +104,7 @@ def stepper(config: TrainConfig, presence: tuple[bool, ...], device: torch.devic
         SETTINGS,
         patch_kij=SIZE,
         batch_size=2,
-        roi_share=0.5,
+        foreground_fraction=0.5,
         augmentation=config.augmentation,
         mirror=(1, 0, 2),
         seed=1,

@@ -138,8 +138,8 @@ def test_the_model_may_be_the_mean_of_the_best_and_the_last_weights(
 def test_filling_in_is_done_once_and_survives_being_killed(tmp_path: Path) -> None:
     config = replace(
         CONFIG,
-        data=DataConfig(fill_at=0.4),
-        loss=LossConfig(filled_weight=0.5),
+        data=DataConfig(pseudo_label_from=0.4),
+        loss=LossConfig(pseudo_label_weight=0.5),
         run=replace(CONFIG.run, checkpoint_minutes=1e-9),
     )
 
@@ -148,11 +148,13 @@ def test_filling_in_is_done_once_and_survives_being_killed(tmp_path: Path) -> No
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("contour_ai.inference.Predictor.logits", like_ball)
-        patch.setattr("contour_ai.training.filling._usual_cm3", lambda cases: {ROIS[1]: (0.01, 10**6)})
+        patch.setattr(
+            "contour_ai.training.pseudo_labels._plausible_cm3", lambda cases: {ROIS[1]: (0.01, 10**6)}
+        )
         events: list[ProgressEvent] = []
         _, at = run(job(tmp_path / "whole", config), events.append)
-        assert at.filled_step == 4 and at.filled == {ROIS[1]: 2}
-        assert [e.done for e in events if e.stage == "filling in"] == [0, 1, 2, 3, 4]
+        assert at.pseudo_label_step == 4 and at.pseudo_labels == {ROIS[1]: 2}
+        assert [e.done for e in events if e.stage == "pseudo-labels"] == [0, 1, 2, 3, 4]
         for interrupted_at in (3, 6):
             parts = tmp_path / f"parts-{interrupted_at}"
 

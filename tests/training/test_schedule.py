@@ -13,10 +13,13 @@ from contour_ai.training.schedule import lr_factor
     [
         (ScheduleConfig(name="constant"), {0: 1, 0.5: 1, 1: 1}),
         (ScheduleConfig(name="poly", power=0.9), {0: 1, 0.5: 0.5**0.9, 1: 0}),
-        (ScheduleConfig(name="cosine", final_share=0.01), {0: 1, 0.5: 0.505, 1: 0.01}),
-        (ScheduleConfig(name="one-cycle", start_share=0.04, rise_share=0.25), {0: 0.04, 0.25: 1, 1: 1e-3}),
+        (ScheduleConfig(name="cosine", final_lr_factor=0.01), {0: 1, 0.5: 0.505, 1: 0.01}),
+        (
+            ScheduleConfig(name="one-cycle", start_lr_factor=0.04, warmup_fraction=0.25),
+            {0: 0.04, 0.25: 1, 1: 1e-3},
+        ),
         (ScheduleConfig(name="multi-step", milestones=(0.5, 0.75)), {0.49: 1, 0.5: 0.1, 0.8: 0.01}),
-        (ScheduleConfig(name="exponential", final_share=0.01), {0: 1, 0.5: 0.1, 1: 0.01}),
+        (ScheduleConfig(name="exponential", final_lr_factor=0.01), {0: 1, 0.5: 0.1, 1: 0.01}),
     ],
 )
 def test_shape(config: ScheduleConfig, expected: dict[float, float]) -> None:

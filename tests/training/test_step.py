@@ -43,7 +43,7 @@ def stepper(
         SETTINGS,
         patch_kij=(16, 16, 16),
         batch_size=size,
-        roi_share=0.5,
+        foreground_fraction=0.5,
         augmentation=AugmentationConfig(),
         mirror=(1, 0, 2),
         seed=1,

@@ -269,6 +269,9 @@ def _fingerprint(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> 
     for key in ("validation_patients", "validation_from"):
         if mapping["data"][key] is None:  # as it was before there were such keys
             del mapping["data"][key]
+    for section, value in vars(config).items():  # a run goes on though keys were renamed since it began
+        for earlier, name in getattr(type(value), "RENAMED_KEYS", {}).items():
+            mapping[section][earlier] = mapping[section].pop(name)
     mapping["run"] = {k: v for k, v in mapping["run"].items() if k not in DONE_KEYS}
     text = json.dumps([_with_floats(mapping), sorted(keys.items())], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -77,7 +77,7 @@ def describe_model(
             optimiser=facts["optimiser"],
             device=_device_name(job),
             mirrored_samples=config.augmentation.flip,
-            filled_in=_pseudo_labels_text(job, progress),
+            pseudo_labels=_pseudo_labels_text(job, progress),
             started_from=progress.started_from,
         ),
         results=validated,
@@ -92,11 +92,12 @@ def describe_model(
 
 
 def _pseudo_labels_text(job: Job, progress: Progress) -> str:
-    """What the network filled in; empty where it did not."""
-    if not progress.filled_step:
+    """Which ROIs have pseudo-labels, in words; empty where none has."""
+    if not progress.pseudo_label_step:
         return ""
-    rois = ", ".join(f"{roi} in {number}" for roi, number in progress.filled.items()) or "nothing"
-    return f"{rois} training patients, after step {progress.filled_step}, with weight {job.config.loss.filled_weight:g}"
+    rois = ", ".join(f"{roi} in {number}" for roi, number in progress.pseudo_labels.items()) or "nothing"
+    weight = job.config.loss.pseudo_label_weight
+    return f"{rois} training patients, after step {progress.pseudo_label_step}, with weight {weight:g}"
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

@@ -10,8 +10,8 @@ import pytest
 from training_cases import ROIS, ball, case
 
 from contour_ai.training.cache import Case
-from contour_ai.training.filling import fill, filled_counts, load_filled
-from contour_ai.volume import ABSENT, CONTOURED, FILLED, UNKNOWN
+from contour_ai.training.pseudo_labels import draw_pseudo_labels, load_pseudo_labels, pseudo_label_counts
+from contour_ai.volume import ABSENT, CONTOURED, PSEUDO_LABEL, UNKNOWN
 
 LACKING = (True, False, True)
 
@@ -43,14 +43,14 @@ def test_a_roi_that_is_lacking_is_drawn_and_the_rest_stays(tmp_path: Path) -> No
         asked.append(one.patient_id)
         return logits_of({0: ~mask, 1: mask}, one.hu.shape)
 
-    done = fill(cases, predict, None, tmp_path / "filled")
+    done = draw_pseudo_labels(cases, predict, None, tmp_path / "filled")
     assert asked == ["patient-6"]  # the others lack nothing
     assert done[:6] == cases[:6]
-    assert done[6].states == (CONTOURED, FILLED, CONTOURED) and done[6].presence == LACKING
+    assert done[6].states == (CONTOURED, PSEUDO_LABEL, CONTOURED) and done[6].presence == LACKING
     np.testing.assert_array_equal((done[6].bits & 2) != 0, mask)
     np.testing.assert_array_equal(done[6].bits & 5, cases[6].bits & 5)
-    assert filled_counts(done) == {ROIS[1]: 1}
-    again = load_filled(cases, tmp_path / "filled")
+    assert pseudo_label_counts(done) == {ROIS[1]: 1}
+    again = load_pseudo_labels(cases, tmp_path / "filled")
     assert [c.states for c in again] == [c.states for c in done]
     np.testing.assert_array_equal(again[6].bits, done[6].bits)
 
@@ -59,7 +59,9 @@ def test_a_roi_that_is_lacking_is_drawn_and_the_rest_stays(tmp_path: Path) -> No
 def test_an_unusual_volume_is_not_taken(tmp_path: Path, radius: float) -> None:
     cases = archive()
     mask = right_ball(radius)
-    done = fill(cases, lambda one: logits_of({1: mask}, one.hu.shape), None, tmp_path / "filled")
+    done = draw_pseudo_labels(
+        cases, lambda one: logits_of({1: mask}, one.hu.shape), None, tmp_path / "filled"
+    )
     assert done == cases and done[6].states == (CONTOURED, UNKNOWN, CONTOURED)
 
 
@@ -69,8 +71,10 @@ def test_a_patient_whose_blank_slices_are_cut_off_keeps_its_shape(tmp_path: Path
     np.save(tmp_path / "bits.npy", cases[6].bits)
     cases[6] = replace(cases[6], image=tmp_path / "hu.npy", labels=tmp_path / "bits.npy").cut(1, 15)
     mask = right_ball()[1:15]
-    done = fill(cases, lambda one: logits_of({1: mask}, one.hu.shape), None, tmp_path / "filled")[6]
-    assert done.hu.shape == done.bits.shape == mask.shape and done.states[1] == FILLED
+    done = draw_pseudo_labels(
+        cases, lambda one: logits_of({1: mask}, one.hu.shape), None, tmp_path / "filled"
+    )[6]
+    assert done.hu.shape == done.bits.shape == mask.shape and done.states[1] == PSEUDO_LABEL
     np.testing.assert_array_equal((done.bits & 2) != 0, mask)
     np.testing.assert_array_equal(done.hu, case(6).hu[1:15])
 
@@ -82,10 +86,10 @@ def test_absent_rois_and_those_that_few_have_stay(tmp_path: Path) -> None:
         return logits_of({1: mask}, one.hu.shape)
 
     gone = [*archive()[:6], replace(archive()[6], absent=(ROIS[1],))]
-    done = fill(gone, predict, None, tmp_path / "gone")
+    done = draw_pseudo_labels(gone, predict, None, tmp_path / "gone")
     assert done[6].states == (CONTOURED, ABSENT, CONTOURED) and not (done[6].bits & 2).any()
     few = archive()[2:]
-    assert fill(few, predict, None, tmp_path / "few")[-1].states[1] == UNKNOWN
+    assert draw_pseudo_labels(few, predict, None, tmp_path / "few")[-1].states[1] == UNKNOWN
 
 
 def test_nothing_is_drawn_into_an_organ_that_never_overlaps(tmp_path: Path) -> None:
@@ -99,8 +103,10 @@ def test_nothing_is_drawn_into_an_organ_that_never_overlaps(tmp_path: Path) -> N
     exclusive[1, 2] = exclusive[2, 1] = True
     predict = lambda one: logits_of({1: mask}, one.hu.shape)  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("contour_ai.training.filling._usual_cm3", lambda cases: {ROIS[1]: (0.01, 10**6)})
-        free = fill(cases, predict, None, tmp_path / "free")[6].bits
-        kept = fill(cases, predict, exclusive, tmp_path / "kept")[6].bits
+        patch.setattr(
+            "contour_ai.training.pseudo_labels._plausible_cm3", lambda cases: {ROIS[1]: (0.01, 10**6)}
+        )
+        free = draw_pseudo_labels(cases, predict, None, tmp_path / "free")[6].bits
+        kept = draw_pseudo_labels(cases, predict, exclusive, tmp_path / "kept")[6].bits
     np.testing.assert_array_equal((free & 2) != 0, mask)
     np.testing.assert_array_equal((kept & 2) != 0, mask & ~brain)

@@ -1,6 +1,6 @@
-"""ROIs that training patients lack, drawn by the network itself; from there on they are learnt from, with less weight.
+"""Pseudo-labels: ROIs that training patients lack, drawn by the network and learnt from with less weight.
 
-Self-training for partial labels, as in Cubero et al. (2022). Validation patients are never filled.
+Self-training for partial labels, as in Cubero et al. (2022). Validation patients never have any.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.training.cache import Case, contoured_cm3
 from contour_ai.volume import UNKNOWN
 
-USUAL = (5.0, 95.0)
+PLAUSIBLE = (5.0, 95.0)
 """Percentiles of a ROI's volume where it is contoured; what is drawn smaller or larger is not taken."""
 
 FEWEST_FOR_VOLUMES = 5
-"""A ROI that fewer patients have is not filled in: nothing says what is usual."""
+"""A ROI that fewer patients have gets none: nothing says what volume is plausible."""
 
-LISTING = "filled.json"
+LISTING = "pseudo-labels.json"
+EARLIER_LISTING = "filled.json"
+"""Of contour-ai 0.1."""
 
 
-def fill(
+def draw_pseudo_labels(
     cases: Sequence[Case],
     predict: Callable[[Case], NDArray[np.float32]],
     exclusive: NDArray[np.bool_] | None,
     folder: Path,
     on_progress: OnProgress = no_progress,
 ) -> list[Case]:
-    """The training patients with ROIs filled in that are not contoured and not known to be absent.
+    """The training patients with pseudo-labels for ROIs that are neither contoured nor known to be absent.
 
     Contours stay as they are; a ROI is not drawn into contoured ones that never overlap it.
 
@@ -42,19 +44,19 @@ def fill(
         cases: the training patients, all with the same ROIs.
         predict: gives the (R, k, i, j) logits of a patient.
         exclusive: (R, R) true for ROIs that never overlap; None for none.
-        folder: where the result is written, for `load_filled`; replaced as a whole.
-        on_progress: stage "filling in".
+        folder: where the result is written, for `load_pseudo_labels`; replaced as a whole.
+        on_progress: stage "pseudo-labels".
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    limits = _usual_cm3(cases)
+    limits = _plausible_cm3(cases)
     listing: list[list[str]] = []
     with atomic_folder(folder, overwrite=True, owned=True, private=True) as temporary:
         for n, case in enumerate(cases):
             on_progress(
                 ProgressEvent(
-                    stage="filling in", done=n, total=len(cases), facts={"patient": case.patient_id}
+                    stage="pseudo-labels", done=n, total=len(cases), facts={"patient": case.patient_id}
                 )
             )
             wanted = [r for r, state in enumerate(case.states) if state == UNKNOWN and case.rois[r] in limits]
@@ -68,22 +70,24 @@ def fill(
             json.dumps([[c.patient_id, rois] for c, rois in zip(cases, listing, strict=True)], indent=0),
             encoding="utf-8",
         )
-    on_progress(ProgressEvent(stage="filling in", done=len(cases), total=len(cases)))
-    return load_filled(cases, folder)
+    on_progress(ProgressEvent(stage="pseudo-labels", done=len(cases), total=len(cases)))
+    return load_pseudo_labels(cases, folder)
 
 
-def load_filled(cases: Sequence[Case], folder: Path) -> list[Case]:
-    """The training patients as `fill` left them in `folder`."""
-    listing = json.loads((folder / LISTING).read_text(encoding="utf-8"))
+def load_pseudo_labels(cases: Sequence[Case], folder: Path) -> list[Case]:
+    """The training patients as `draw_pseudo_labels` wrote them in `folder`."""
+    path = folder / LISTING
+    path = path if path.is_file() else folder / EARLIER_LISTING
+    listing = json.loads(path.read_text(encoding="utf-8"))
     return [
-        replace(case, labels=folder / _name(n), filled=tuple(rois)) if rois else case
+        replace(case, labels=folder / _name(n), pseudo_labels=tuple(rois)) if rois else case
         for n, (case, (_, rois)) in enumerate(zip(cases, listing, strict=True))
     ]
 
 
-def filled_counts(cases: Sequence[Case]) -> dict[str, int]:
-    """{ROI: patients in whom it was filled in}, for those that were."""
-    rois = [roi for case in cases for roi in case.filled]
+def pseudo_label_counts(cases: Sequence[Case]) -> dict[str, int]:
+    """{ROI: patients who have a pseudo-label of it}, for those that any has."""
+    rois = [roi for case in cases for roi in case.pseudo_labels]
     return {roi: rois.count(roi) for roi in cases[0].rois if roi in rois}
 
 
@@ -114,11 +118,11 @@ def _drawn(
     return bits, rois
 
 
-def _usual_cm3(cases: Sequence[Case]) -> dict[str, tuple[float, float]]:
-    """{ROI: smallest and largest usual volume}, of ROIs that enough patients have."""
+def _plausible_cm3(cases: Sequence[Case]) -> dict[str, tuple[float, float]]:
+    """{ROI: smallest and largest plausible volume}, of ROIs that enough patients have."""
     limits = {}
     for roi, volumes in contoured_cm3(cases, cases[0].rois).items():
         if len(volumes) >= FEWEST_FOR_VOLUMES:
-            low, high = np.percentile(volumes, USUAL)
+            low, high = np.percentile(volumes, PLAUSIBLE)
             limits[roi] = (float(low), float(high))
     return limits
