@@ -28,6 +28,7 @@ from contour_ai.structures import roi_info
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import ArchiveFinding
 from contour_ai.training.cache import Case, contoured_cm3
+from contour_ai.volume import MAX_ROIS
 
 GRIDS_LOOKED_AT = 40
 """The median voxel size is that of so many patients, evenly picked; reading every slice of every one takes long."""
@@ -171,16 +172,24 @@ def choose_rois(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The ROIs to learn, and those left out with the reason.
 
-    Without a wish, all organs: targets differ from patient to patient, and the body comes by rule.
+    Without a wish, the organs that most patients have: targets differ from patient to patient, and the body comes by
+    rule.
 
     Raises:
-        ConfigError: a ROI asked for is nowhere, or none is left.
+        ConfigError: a ROI asked for is nowhere, there are more than a model can learn, or none is left.
     """
     if wanted is not None:
         missing = [roi for roi in wanted if not counts.get(roi)]
         if missing:
             raise ConfigError(
                 "ROIs of data.rois are in no patient.", found=", ".join(missing), expected=", ".join(counts)
+            )
+        if len(wanted) > MAX_ROIS:
+            raise ConfigError(
+                "data.rois has more ROIs than a model can learn.",
+                found=len(wanted),
+                expected=f"at most {MAX_ROIS}",
+                fix="train two models, each on some of them",
             )
         return tuple(wanted), {}
     left_out = {}
@@ -190,6 +199,11 @@ def choose_rois(
             left_out[roi] = f"its type is {kind}; name it in data.rois to learn it"
         elif number < min_patients:
             left_out[roi] = f"in {number} patients only"
+    most_common = sorted((roi for roi in counts if roi not in left_out), key=lambda roi: (-counts[roi], roi))
+    for roi in most_common[MAX_ROIS:]:
+        left_out[roi] = (
+            f"in {counts[roi]} patients; a model learns at most {MAX_ROIS} ROIs, and more patients have the others"
+        )
     rois = tuple(roi for roi in counts if roi not in left_out)
     if not rois:
         raise ConfigError(

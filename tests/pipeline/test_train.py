@@ -23,6 +23,7 @@ from contour_ai.pipeline.archive import (
     find_sources,
 )
 from contour_ai.pipeline.splitting import split
+from contour_ai.structures.roi_record import tg263_table
 from contour_ai.training.config import (
     DataConfig,
     InputConfig,
@@ -192,6 +193,17 @@ def test_a_roi_that_stands_twice_in_a_patient_is_left_out_there(tmp_path: Path) 
 def test_an_archive_without_patients_is_refused(archive: Path) -> None:
     with pytest.raises(InputError, match=r"There is no patient to train on(.|\n)*P5: no structure set"):
         find_sources(archive / "e")
+
+
+def test_no_more_rois_than_a_model_learns() -> None:
+    organs = [name for name, row in tg263_table().items() if row.interpreted_type == "ORGAN"][:70]
+    counts = {organ: 10 + n for n, organ in enumerate(organs)}
+    rois, left_out = choose_rois(counts, None, 2)
+    assert list(rois) == organs[6:]  # the most common ones
+    assert list(left_out) == organs[5::-1]
+    assert "in 10 patients; a model learns at most 64 ROIs" in left_out[organs[0]]
+    with pytest.raises(ConfigError, match=r"more ROIs than a model can learn(.|\n)*found: 70"):
+        choose_rois(counts, organs, 2)
 
 
 def test_rois_asked_for_must_be_there() -> None:
