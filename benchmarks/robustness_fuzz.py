@@ -142,7 +142,7 @@ class Worker:
         """Ends the process."""
         if self._process is not None:
             self._process.stdin.close()
-            self._process.wait(timeout=60)
+            self._process.wait(timeout=600)
             self._process = None
 
 

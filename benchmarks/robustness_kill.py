@@ -1,17 +1,27 @@
 """What INT, TERM and KILL at random moments leave of to-masks, to-rtstruct, evaluate, predict and train --resume.
 
-    python benchmarks/robustness_kill.py --signals 400
+    python benchmarks/robustness_kill.py --signals 400 [--warm] [--state FILE]
 
 Every command runs on phantoms and is hit at a random moment, half of the times over an earlier result (--overwrite).
 After each signal: no input changed or gone; under the name of the result nothing, or a whole result. Then the command
 runs again, undisturbed: it must succeed, and leave nothing unfinished beside its result. Prints a table.
+
+With `--warm` (not on Windows) commands are forked from a process that has imported everything: Python's start and the
+imports take most of the time of a command on a phantom, and nothing is being written meanwhile. `--state` keeps the
+counts in a file after every signal; the same command goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import importlib
+import json
+import os
 import random
+import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,19 +30,31 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+import pydicom
 
 from contour_ai.dicom.rtstruct_read import load_structure_set
 from contour_ai.files import MANIFEST, first_stranger, is_temporary
 from contour_ai.training.checkpoint import load_checkpoint
 
 HANG_S = 20.0
-"""A process that lives longer after INT or TERM hangs."""
+"""A process that takes so much of the processor's time after INT or TERM hangs."""
+
+HANG_WALL_S = 120.0
+"""So does one that does nothing for so long; on a machine that does other work, ending takes its time."""
 
 TRAINS_S = 12.0
 """The latest moment of a signal to a training, which does not end by itself."""
+
+WARM_TRAINS_S = 6.0
+"""The same where nothing has to be imported."""
+
+TRAINS_ON_S = 300.0
+"""The longest time until a training that goes on has saved again."""
 
 MODEL = "phantom-pelvis"
 SIGNALS = ("INT", "TERM", "KILL")
@@ -79,13 +101,20 @@ class Tally:
         """Everything that must not happen, in words."""
         return [f"{name}: {n}" for name, n in self.found.items() if n and name != FOUND[0]] + self.details
 
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Tally:
+        """What `vars` gave, through JSON."""
+        return cls(Counter(record["sent"]), Counter(record["found"]), record["details"])
+
 
 def make_commands(work: Path, names: Sequence[str]) -> list[Command]:
     """Phantoms, masks, a prediction and a training to work on, below `work`, and the commands."""
     run(["sample", str(work / "data"), "--region", "pelvis", "--count", "1"])
     (patient,) = (work / "data").iterdir()
+    _thin_out(patient / "ct")
     run(["to-masks", str(patient), "--out", str(work / "masks.npz")])
     run(["to-rtstruct", str(patient / "ct"), str(work / "masks.npz"), "--out", str(work / "ai" / "RS.dcm")])
+    shutil.copy(work / "ai" / "RS.dcm", patient / "RS.dcm")
     out = work / "out"
     commands = [
         Command(
@@ -133,11 +162,27 @@ def make_commands(work: Path, names: Sequence[str]) -> list[Command]:
                 name="train --resume",
                 arguments=(*start[:4], "--resume", "--device", "cpu"),
                 result=work / "run",
-                is_whole=lambda path: load_checkpoint(path / "checkpoints" / "last.pt")["step"] >= 0,
+                is_whole=lambda path: _saved_step(path) >= 0,
                 ends=False,
             )
         )
     return [c for c in commands if c.name in names]
+
+
+def _thin_out(ct: Path) -> None:
+    """Leaves every second slice around the organs: what takes a quarter of the time is hit four times as often."""
+    heights = {
+        p: float(pydicom.dcmread(p, specific_tags=["ImagePositionPatient"])[0x200032][2])
+        for p in ct.iterdir()
+    }
+    files = sorted(heights, key=lambda p: heights[p])
+    kept = files[len(files) // 4 : len(files) * 3 // 4 : 2]
+    for path in set(files) - set(kept):
+        path.unlink()
+
+
+def _saved_step(run_folder: Path) -> int:
+    return int(load_checkpoint(run_folder / "checkpoints" / "last.pt")["step"])
 
 
 def _is_whole_folder(folder: Path) -> bool:
@@ -145,20 +190,28 @@ def _is_whole_folder(folder: Path) -> bool:
 
 
 def bombard(
-    work: Path, command: Command, signals: Sequence[str], chance: random.Random, lasts_s: float | None = None
+    work: Path,
+    command: Command,
+    signals: Sequence[str],
+    chance: random.Random,
+    lasts_s: float | None = None,
+    *,
+    before: Tally | None = None,
+    on_signal: Callable[[Tally], None] = lambda tally: None,
 ) -> Tally:
     """Runs a command once for each signal, and looks at what is left.
 
     Args:
         lasts_s: how long it lasts undisturbed, which is the latest moment of a signal; None to measure that first.
+        before: of an earlier run; this one is added to it.
     """
-    tally = Tally()
+    tally = before or Tally()
     inputs = _hashes([work / "data", work / "ai", work / "masks.npz"])
     if lasts_s is None and command.ends:
         began = time.monotonic()
         run([*command.arguments])
         lasts_s = time.monotonic() - began
-    lasts_s = lasts_s or TRAINS_S
+    lasts_s = lasts_s or (TRAINS_S if Warm.server is None else WARM_TRAINS_S)
     for name in signals:
         there = command.result.exists()
         overwrite = ["--overwrite"] if command.ends and there else []
@@ -180,16 +233,23 @@ def bombard(
         _run_again(command, there, tally)
         if command.ends and chance.random() < 0.5:
             _remove(command.result)
+        on_signal(tally)
     return tally
 
 
 def _run_again(command: Command, there: bool, tally: Tally) -> None:
     """The next run: puts back what was being replaced, succeeds, and clears up."""
     if not command.ends:
+        step = _saved_step(command.result)
         process = start_process(command.arguments)
-        time.sleep(_until_handling(process) + 6.0)
+        _until_handling(process)
+        began = time.monotonic()
+        while process.poll() is None and time.monotonic() - began < TRAINS_ON_S:
+            if _saved_step(command.result) > step:
+                break
+            time.sleep(0.2)
         status, text, _ = stop(process, "TERM")
-        whole = status == 130 and command.is_whole(command.result)
+        whole = status == 130 and command.is_whole(command.result) and _saved_step(command.result) > step
     else:
         if there:  # refused, because the earlier result or the new one stands there
             process = start_process(command.arguments)
@@ -215,6 +275,126 @@ def _run_again(command: Command, there: bool, tally: Tally) -> None:
 # -- processes -------------------------------------------------------------------------------------------------
 
 
+class Process(Protocol):
+    """What is used of `subprocess.Popen`."""
+
+    pid: int
+    returncode: int
+
+    def poll(self) -> int | None:
+        """The status, None while it runs."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Sends a signal."""
+
+    def kill(self) -> None:
+        """Ends it at once."""
+
+    def communicate(self, *, timeout: float | None = None) -> tuple[str, Any]:
+        """What it printed, at its end."""
+
+
+class Warm:
+    """A process that has imported everything, and forks itself for a command. One at a time."""
+
+    server: Warm | None = None
+    """Where it is there, it runs all commands."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).resolve()), "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def fork(self, arguments: Sequence[str], output: Path) -> int:
+        """Starts a command; gives its process."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([list(arguments), str(output)]) + "\n")
+        self._process.stdin.flush()
+        return int(self.answer(None) or 0)
+
+    def answer(self, timeout: float | None) -> str | None:
+        """The next line; None where there is none in time."""
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], timeout)[0]:
+            return None
+        return self._process.stdout.readline()
+
+    def close(self) -> None:
+        """Ends it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+class Forked:
+    """A command in a fork of the warm process."""
+
+    def __init__(self, server: Warm, arguments: Sequence[str]) -> None:
+        handle, name = tempfile.mkstemp(suffix=".log")
+        os.close(handle)
+        self._output, self._server, self._status = Path(name), server, None
+        self.pid = server.fork(arguments, self._output)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._status
+
+    def poll(self, timeout: float | None = 0) -> int | None:
+        if self._status is None and (line := self._server.answer(timeout)):
+            self._status = os.waitstatus_to_exitcode(int(line))
+        return self._status
+
+    def send_signal(self, sig: int, /) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # it ended in between
+                os.kill(self.pid, sig)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, *, timeout: float | None = None) -> tuple[str, None]:
+        if self.poll(timeout) is None:
+            raise subprocess.TimeoutExpired("contour-ai", timeout or 0)
+        text = self._output.read_text(encoding="utf-8", errors="replace")
+        self._output.unlink()
+        return text, None
+
+
+def serve() -> None:
+    """Imports everything; forks for each line of stdin, and says the process and then its status. For `Warm`."""
+    import pkgutil
+
+    import contour_ai
+    from contour_ai.cli.main import main as command_line
+
+    for module in pkgutil.walk_packages(contour_ai.__path__, "contour_ai."):
+        if not module.name.endswith("__main__"):
+            with contextlib.suppress(ImportError):  # of an extra that is not installed
+                importlib.import_module(module.name)
+    answers = os.fdopen(os.dup(1), "w")
+    questions = os.fdopen(os.dup(0))
+    os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    while line := questions.readline():
+        arguments, output = json.loads(line)
+        if not (pid := os.fork()):
+            break
+        print(pid, file=answers, flush=True)
+        print(os.waitpid(pid, 0)[1], file=answers, flush=True)
+    else:
+        return
+    os.close(answers.fileno())
+    os.close(questions.fileno())
+    written = os.open(output, os.O_WRONLY)
+    os.dup2(written, 1)
+    os.dup2(written, 2)
+    sys.argv = ["contour-ai", *arguments]
+    command_line()
+
+
 def run(arguments: Sequence[str]) -> None:
     """A command that has to succeed."""
     status, text, _ = wait(start_process(arguments), 300)
@@ -222,8 +402,10 @@ def run(arguments: Sequence[str]) -> None:
         raise SystemExit(f"contour-ai {' '.join(arguments)}: status {status}\n{text}")
 
 
-def start_process(arguments: Sequence[str]) -> subprocess.Popen[str]:
-    """The command line in a process (and group) of its own."""
+def start_process(arguments: Sequence[str]) -> Process:
+    """The command line in a process of its own."""
+    if Warm.server is not None:
+        return Forked(Warm.server, arguments)
     return subprocess.Popen(
         [sys.executable, "-m", "contour_ai", *arguments],
         stdout=subprocess.PIPE,
@@ -234,15 +416,22 @@ def start_process(arguments: Sequence[str]) -> subprocess.Popen[str]:
     )
 
 
-def stop(process: subprocess.Popen[str], name: str) -> tuple[int, str, bool]:
+def stop(process: Process, name: str) -> tuple[int, str, bool]:
     """Sends a signal; gives status, output, and whether the process had to be killed at last."""
     if process.poll() is None:
         # Windows has but one way to end a process that has no console.
         process.send_signal(signal.SIGTERM if _is_windows() else getattr(signal, f"SIG{name}"))
-    return wait(process, HANG_S)
+    began, cpu = time.monotonic(), _cpu_s(process.pid)
+    while process.poll() is None and time.monotonic() - began < HANG_WALL_S:
+        now = _cpu_s(process.pid)
+        spent = time.monotonic() - began if cpu is None or now is None else now - cpu
+        if spent > HANG_S:
+            break
+        time.sleep(0.05)
+    return wait(process, 0.1)
 
 
-def wait(process: subprocess.Popen[str], longest_s: float) -> tuple[int, str, bool]:
+def wait(process: Process, longest_s: float) -> tuple[int, str, bool]:
     """Status, output, and whether the process had to be killed at last."""
     try:
         text, _ = process.communicate(timeout=longest_s)
@@ -253,7 +442,7 @@ def wait(process: subprocess.Popen[str], longest_s: float) -> tuple[int, str, bo
     return process.returncode, text, False
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, process: Process) -> None:
     """Until a file is there."""
     while not path.exists():
         if process.poll() is not None:
@@ -261,7 +450,16 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.1)
 
 
-def _until_handling(process: subprocess.Popen[str]) -> float:
+def _cpu_s(pid: int) -> float | None:
+    """Seconds of the processor that a process has taken; None where it cannot be told."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return None
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def _until_handling(process: Process) -> float:
     """Seconds until the process handles TERM: before, Python itself is starting. Elsewhere than on Linux a guess."""
     began = time.monotonic()
     facts = Path(f"/proc/{process.pid}/status")
@@ -287,8 +485,6 @@ def _hashes(places: Sequence[Path]) -> dict[str, str]:
 
 
 def _remove(path: Path) -> None:
-    import shutil
-
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -315,16 +511,51 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     names = ["to-masks", "to-rtstruct", "evaluate", "predict", "train --resume"]
     parser.add_argument("--commands", nargs="+", default=names, choices=names)
+    parser.add_argument("--warm", action="store_true", help="fork commands from a process that runs already")
+    parser.add_argument("--state", type=Path, help="keep the counts in this file, and go on from it")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    chance = random.Random(options.seed)
+    if options.serve:
+        serve()
+        return 0
+    # What a shell starts in the background ignores INT, and so would the commands.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    tallies: dict[str, Tally] = {}
+    if options.state is not None and options.state.exists():
+        known = json.loads(options.state.read_text(encoding="utf-8"))
+        tallies = {name: Tally.from_record(record) for name, record in known.items()}
+    chance = random.Random(f"{options.seed} {sum(sum(t.sent.values()) for t in tallies.values())}")
+
+    def keep(name: str, tally: Tally) -> None:
+        tallies[name] = tally
+        if options.state is not None:
+            text = json.dumps({name: vars(tally) for name, tally in tallies.items()})
+            part = options.state.with_suffix(".part")
+            part.write_text(text, encoding="utf-8")
+            part.replace(options.state)
+
+    if options.warm:
+        Warm.server = Warm()
     with tempfile.TemporaryDirectory() as folder:
         commands = make_commands(Path(folder), options.commands)
         each = np.diff(np.linspace(0, options.signals, len(commands) + 1).round()).astype(int)
-        tallies = {}
         for command, number in zip(commands, each, strict=True):
-            signals = [SIGNALS[n % len(SIGNALS)] for n in range(number)]
-            tallies[command.name] = bombard(Path(folder), command, signals, chance)
-            print(f"{command.name}: {number} signals", file=sys.stderr)
+            before = tallies.get(command.name, Tally())
+            wanted = Counter(SIGNALS[n % len(SIGNALS)] for n in range(number))
+            signals = sorted((wanted - before.sent).elements())
+            chance.shuffle(signals)
+            if signals:
+                bombard(
+                    Path(folder),
+                    command,
+                    signals,
+                    chance,
+                    before=before,
+                    on_signal=partial(keep, command.name),
+                )
+            print(f"{command.name}: {number} signals", file=sys.stderr, flush=True)
+    if Warm.server is not None:
+        Warm.server.close()
     print(table(tallies))
     faults = [fault for tally in tallies.values() for fault in tally.faults]
     print("\n".join(faults), file=sys.stderr)
