@@ -5,6 +5,13 @@ The command line maps the classes to exit statuses (`contour_ai.cli.EXIT_STATUS`
 
 from __future__ import annotations
 
+_TRACEBACK = "Traceback (most recent call last)"
+
+
+def without_traceback(message: object) -> str:
+    """A message, without the traceback that pydicom puts into those of its own exceptions."""
+    return str(message).partition(_TRACEBACK)[0].rstrip()
+
 
 class ContourAIError(Exception):
     """Base of every error that contour-ai raises on purpose.
@@ -28,7 +35,7 @@ class ContourAIError(Exception):
     ) -> None:
         self.what = what
         self.where = None if where is None else str(where)
-        self.found = None if found is None else str(found)
+        self.found = None if found is None else without_traceback(found)
         self.expected = None if expected is None else str(expected)
         self.fix = fix
         super().__init__(str(self))

@@ -47,6 +47,20 @@ def test_unknown_commands_are_wrong_usage() -> None:
     assert CliRunner().invoke(cli, ["predcit"]).exit_code == 2
 
 
+def test_a_message_of_another_library_comes_without_its_traceback() -> None:
+    cause = ValueError(
+        "With tag (3006,0024) got exception: no such VR\nTraceback (most recent call last):\n  File"
+    )
+    error = errors.InputError("This DICOM file is damaged.", found=cause, fix="export it again")
+    found = "With tag (3006,0024) got exception: no such VR"
+    assert error.found == found
+    assert str(error).splitlines() == [
+        "This DICOM file is damaged.",
+        f"  found: {found}",
+        "  what to do: export it again",
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [

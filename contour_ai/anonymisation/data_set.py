@@ -24,6 +24,8 @@ from contour_ai.anonymisation.options import Keep, method_codes
 
 OVERLAY_AND_CURVE_GROUPS = frozenset(range(0x5000, 0x5100)) | frozenset(range(0x6000, 0x6100))
 CODE_STRING = re.compile(r"[A-Z0-9 _]{0,16}")
+NUMBERS = ("IS", "DS")
+NUMBER = re.compile(r"[+-]?\d*\.?\d*([eE][+-]?\d+)?")
 TIME = re.compile(r"\d{2,6}(\.\d{1,6})?")
 UTF_8 = "ISO_IR 192"
 STANDARD_UIDS = "1.2.840.10008."
@@ -114,6 +116,8 @@ class Cleaner:
                 del data_set[tag]
 
     def _clean_text(self, data_set: Dataset, tag: BaseTag, keyword: str, vr: str) -> None:
+        if dictionary_VR(tag) in NUMBERS and all(NUMBER.fullmatch(v) for v in _values(data_set[tag])):
+            return  # a number under a wrong VR: without its ROINumber a ROI would be lost
         if keyword not in rules.kept_text(self.keep) or vr == "UN":
             if keyword in rules.REPLACED:
                 data_set[tag] = DataElement(tag, dictionary_VR(tag), rules.REPLACED[keyword])

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from contour_ai.anonymisation.identity import Identity, is_anatomical
 from contour_ai.dicom.archive import scan
-from contour_ai.dicom.ct import read_ct
+from contour_ai.dicom.ct import CTSeries, overlapping_in, read_ct
 from contour_ai.dicom.header import UNREADABLE, damaged, read_data_set
 from contour_ai.dicom.rtstruct_read import iter_masks, load_structure_set
 from contour_ai.dicom.scan import PatientFiles, pair
@@ -160,28 +160,37 @@ def _compare_voxels(copied: Sequence[CopiedFile]) -> tuple[int, list[str]]:
             continue
         after = _same(before, copies, pair(scan([copies[p] for p in _paths(before)])))
         try:
-            first, second = read_ct(before.ct, with_pixels=False), read_ct(after.ct, with_pixels=False)
-            for n, structure_set in enumerate(before.structure_sets):
-                sets = (
-                    load_structure_set(structure_set.path),
-                    load_structure_set(after.structure_sets[n].path),
-                )
-                pairs = zip(
-                    iter_masks(sets[0], first, on_note=_silent),
-                    iter_masks(sets[1], second, on_note=_silent),
-                    strict=True,
-                )
-                for (name, mask), (_, same) in pairs:
-                    if not np.array_equal(mask, same):
-                        raise VerificationError(
-                            "A ROI of the copy has other voxels.", where=structure_set.path, found=name
-                        )
-                    compared += 1
+            for n, acquisition in enumerate(overlapping_in(before.ct) or [None]):
+                scans = [
+                    read_ct(files.ct, acquisition=acquisition, with_pixels=False) for files in (before, after)
+                ]
+                rois = _compare_on(scans, before, after)
+                compared += rois if n == 0 else 0  # the same ROIs on every acquisition
         except InputError as error:  # the bytes of the contours are equal all the same
             notes.append(
                 f"voxels were not compared, since the original cannot be read on its CT: {error.what}"
             )
     return compared, notes
+
+
+def _compare_on(scans: Sequence[CTSeries], before: PatientFiles, after: PatientFiles) -> int:
+    """Compares every ROI of the original with that of the copy, each on its scan; gives their number."""
+    compared = 0
+    for one, other in zip(before.structure_sets, after.structure_sets, strict=True):
+        sets = load_structure_set(one.path), load_structure_set(other.path)
+        if len(sets[0].names) != len(sets[1].names):
+            raise VerificationError(
+                "ROIs of the original cannot be read in the copy; it was not left behind.",
+                where=one.path,
+                found=f"{len(sets[1].names)} of {len(sets[0].names)} ROIs",
+                fix="look at the ROI numbers of the original: `contour-ai inspect` names what is odd",
+            )
+        masks = [iter_masks(s, scan, on_note=_silent) for s, scan in zip(sets, scans, strict=True)]
+        for (name, mask), (_, same) in zip(*masks, strict=True):
+            if not np.array_equal(mask, same):
+                raise VerificationError("A ROI of the copy has other voxels.", where=one.path, found=name)
+            compared += 1
+    return compared
 
 
 def _paths(files: PatientFiles) -> list[Path]:

@@ -32,7 +32,7 @@ from contour_ai.dicom.finding import LEVELS, Finding, Findings, breaks, differs,
 from contour_ai.dicom.header import UNREADABLE
 from contour_ai.dicom.profile import LONGEST_LABEL, Profile, load_profile
 from contour_ai.dicom.rtstruct_parse import is_cut_short
-from contour_ai.errors import InputError
+from contour_ai.errors import InputError, without_traceback
 
 if TYPE_CHECKING:
     from contour_ai.dicom.ct import CTSeries
@@ -104,7 +104,9 @@ def check_structure_set(
             for finding in rule(checked):
                 findings.append(finding)
         except UNREADABLE as reason:
-            findings.append(breaks("damaged", "file", f"has a value that cannot be read: {reason}"))
+            findings.append(
+                breaks("damaged", "file", f"has a value that cannot be read: {without_traceback(reason)}")
+            )
     levels = list(LEVELS)
     return sorted(_said_once(findings), key=lambda f: levels.index(f.level))
 

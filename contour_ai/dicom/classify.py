@@ -19,7 +19,7 @@ from pydicom.uid import (
 from contour_ai.dicom.foreign import GZIP_DICOM, OTHER, ForeignKind, foreign_kind, looks_like_dicom
 from contour_ai.dicom.header import NOT_DICOM, UNREADABLE, read_header
 from contour_ai.dicom.values import integer, text, words
-from contour_ai.errors import InputError
+from contour_ai.errors import InputError, without_traceback
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 
@@ -124,7 +124,8 @@ def look(path: Path) -> Looked:
             is_dicom=_meant(path, error),
         )
     except UNREADABLE as error:  # values are converted when they are first asked for
-        return SkippedFile(path=path, reason=f"This DICOM file is damaged. {error}", is_dicom=True)
+        reason = f"This DICOM file is damaged. {without_traceback(error)}"
+        return SkippedFile(path=path, reason=reason, is_dicom=True)
 
 
 def _foreign(path: Path) -> SkippedFile:

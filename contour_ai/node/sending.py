@@ -16,6 +16,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from contour_ai.dicom.header import UNREADABLE
+from contour_ai.errors import without_traceback
 from contour_ai.node.config import Destination
 from contour_ai.node.receiver import client_context
 
@@ -105,7 +106,7 @@ def send_files(
             str(headers[path].SOPClassUID), str(headers[path].SOPInstanceUID)
         except UNREADABLE as error:
             headers.pop(path, None)
-            say(path, False, f"not a DICOM file that can be sent: {error}")
+            say(path, False, f"not a DICOM file that can be sent: {without_traceback(error)}")
     if not headers:
         return results
     association = _associate(headers, destination, calling_ae)

@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from click.testing import CliRunner
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence as DicomSequence
 from synthetic import axial, box_contours, compress, structure_set, write_other, write_stack
@@ -161,6 +162,35 @@ def test_numbers_of_contours_stay_byte_for_byte_even_where_they_are_odd(tmp_path
         return [c.get_item("ContourData").value for r in rois for c in r.ContourSequence]
 
     assert raw(copy.folder) == raw(source) and b"-4.0000001" in raw(source)[0]
+
+
+def test_roi_numbers_under_a_wrong_type_of_value_are_kept(tmp_path: Path) -> None:
+    source = patient_folder(tmp_path / "in")
+    contours = pydicom.dcmread(source / "RS_Mustermann.dcm")
+    number = DataElement(0x30060022, "LT", str(contours.StructureSetROISequence[0].ROINumber))
+    contours.StructureSetROISequence[0][0x30060022] = number
+    contours.save_as(source / "RS_Mustermann.dcm")
+    (copy,) = anonymise(source, tmp_path)
+    assert copy.rois_compared == 2
+    (path,) = copy.folder.rglob("RS*.dcm")
+    assert pydicom.dcmread(path).StructureSetROISequence[0].get_item(0x30060022).VR == "LT"
+
+
+def test_a_roi_that_would_be_lost_is_named_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = patient_folder(tmp_path / "in")
+    kept = patients.Cleaner.clean
+
+    def careless(self: patients.Cleaner, data_set: Dataset) -> None:
+        kept(self, data_set)
+        if "StructureSetROISequence" in data_set:
+            del data_set.StructureSetROISequence[1]
+
+    monkeypatch.setattr(patients.Cleaner, "clean", careless)
+    with pytest.raises(VerificationError, match=r"cannot be read in the copy.*\n(.*\n)*.*1 of 2 ROIs"):
+        anonymise(source, tmp_path)
+    assert not list((tmp_path / "out").glob("ANON*"))
 
 
 def test_an_anatomical_name_stays_although_a_person_has_it(tmp_path: Path) -> None:
