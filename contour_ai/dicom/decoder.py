@@ -2,7 +2,8 @@
 
 The decoders for JPEG, JPEG-LS and JPEG 2000 are C and C++ libraries; some damaged files end them with an abort or a
 segmentation fault. The process is this interpreter with `-m contour_ai.dicom.decoder_process`, started at the first
-compressed file and used for all that follow; paths go in, pixels come back over pipes.
+compressed file and used for all that follow. Compressed bytes go in and pixels come back in shared memory, or over
+pipes where the system gives none; what they are decoded by goes over pipes.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.dicom.shared_buffer import SharedBuffer
+
 COMMAND = (sys.executable, "-m", "contour_ai.dicom.decoder_process")
 LONGEST_S = 120.0
 """A file that takes longer is taken for one on which the decoder does not end; a slice takes milliseconds."""
+ENDS_S = 2.0
+"""A process that has closed its end of the pipe is given so long to end."""
 LENGTH_BYTES = 8
 WATCH_S = 0.5
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
@@ -38,8 +44,31 @@ PIPE_BYTES = 1 << 20
 """Where the system lets pipes be so large, a slice goes through in one piece."""
 
 
+CHECK_BYTES = 64
+"""Slack between what the header promises and what is decoded, before it is refused."""
+
+
 class DecodingError(Exception):
     """Pixels that cannot be decoded; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Encapsulated:
+    """Compressed pixels of a file.
+
+    Args:
+        data: the value of PixelData.
+        syntax: transfer syntax UID.
+        options: what they are decoded by, as `pydicom.pixels.as_pixel_options` gives it.
+        frames: number of frames that the header promises.
+        size_bytes: of all pixels, as the header promises; more is not accepted.
+    """
+
+    data: bytes
+    syntax: str
+    options: Mapping[str, Any]
+    frames: int
+    size_bytes: int
 
 
 class Decoder:
@@ -54,15 +83,13 @@ class Decoder:
         self._command = tuple(command)
         self._longest_s = longest_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._buffer: SharedBuffer | None = None
+        self._has_no_buffer = False
         self._turn = threading.Lock()
         self._deadline: float | None = None
 
-    def decode(self, path: Path, frames: int, size_bytes: int) -> NDArray[np.integer]:
+    def decode(self, compressed: Encapsulated) -> NDArray[np.integer]:
         """(frame, row, column) stored values of a file.
-
-        Args:
-            frames: number of frames that the header promises.
-            size_bytes: of all pixels, as the header promises; more is not accepted.
 
         Raises:
             DecodingError: the pixels cannot be decoded, or the process died or hung on them.
@@ -71,9 +98,11 @@ class Decoder:
             process = self._started()
             self._deadline = time.monotonic() + self._longest_s
             try:
-                reply, pixels = _ask(process, path, size_bytes)
+                answer = self._ask(process, compressed)
             except (OSError, EOFError, ValueError) as error:
                 late = time.monotonic() >= self._deadline
+                with contextlib.suppress(subprocess.TimeoutExpired):  # how it ended by itself is what to tell
+                    process.wait(ENDS_S)
                 self._stop()
                 if late:
                     raise DecodingError(f"the decoder did not end within {self._longest_s:g} s") from error
@@ -85,11 +114,43 @@ class Decoder:
                 raise
             finally:
                 self._deadline = None
+        if isinstance(answer, str):
+            raise DecodingError(answer)
+        return answer if answer.ndim == 3 else answer.reshape(compressed.frames, *answer.shape[-2:])
+
+    def _ask(self, process: subprocess.Popen[bytes], compressed: Encapsulated) -> NDArray[np.integer] | str:
+        """The pixels, or why there are none."""
+        assert process.stdin is not None and process.stdout is not None
+        buffer = self._reserved(max(len(compressed.data), compressed.size_bytes + CHECK_BYTES))
+        question = {
+            "syntax": compressed.syntax,
+            "options": dict(compressed.options),
+            "most": compressed.size_bytes,
+            "bytes": len(compressed.data),
+            "buffer": buffer.address if buffer else "",
+        }
+        if buffer:
+            buffer.write(compressed.data)
+        send(process.stdin, question, b"" if buffer else compressed.data)
+        reply = receive(process.stdout)
+        if reply is None:
+            raise EOFError
         if "error" in reply:
-            raise DecodingError(str(reply["error"]))
-        shape = [int(n) for n in str(reply["shape"]).split()]
-        array: NDArray[np.integer] = np.frombuffer(pixels, np.dtype(str(reply["dtype"]))).reshape(shape)
-        return array if array.ndim == 3 else array.reshape(frames, *array.shape[-2:])
+            return str(reply["error"])
+        dtype, shape = np.dtype(str(reply["dtype"])), tuple(int(n) for n in str(reply["shape"]).split())
+        if buffer:
+            return buffer.array(dtype, shape)
+        array: NDArray[np.integer] = np.frombuffer(exactly(process.stdout, int(str(reply["bytes"]))), dtype)
+        return array.reshape(shape)
+
+    def _reserved(self, size_bytes: int) -> SharedBuffer | None:
+        """Shared memory of a size; None where the system gives none."""
+        if self._buffer is not None:
+            try:
+                self._buffer.reserve(size_bytes)
+            except OSError:
+                self._buffer, self._has_no_buffer = None, True
+        return self._buffer
 
     def close(self) -> None:
         """Ends the process, if there is one, also while it decodes."""
@@ -101,11 +162,17 @@ class Decoder:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self._stop()
+            if self._buffer is None and not self._has_no_buffer:
+                try:
+                    self._buffer = SharedBuffer()
+                except OSError:
+                    self._has_no_buffer = True
+            inherited = self._buffer.inherited if self._buffer else ()
             try:
                 try:
-                    self._process = _start(self._command, PIPE_BYTES)
+                    self._process = _start(self._command, PIPE_BYTES, inherited)
                 except PermissionError:  # a user may have used up what pipes may take
-                    self._process = _start(self._command, -1)
+                    self._process = _start(self._command, -1, inherited)
             except OSError as error:
                 raise DecodingError(f"the decoder's process cannot be started: {error}") from error
             threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
@@ -140,11 +207,11 @@ class DecoderPool:
         for decoder in reversed(self._all):
             self._idle.put(decoder)
 
-    def decode(self, path: Path, frames: int, size_bytes: int) -> NDArray[np.integer]:
+    def decode(self, compressed: Encapsulated) -> NDArray[np.integer]:
         """As `Decoder.decode`, by the first decoder that is free."""
         decoder = self._idle.get()
         try:
-            return decoder.decode(path, frames, size_bytes)
+            return decoder.decode(compressed)
         finally:
             self._idle.put(decoder)
 
@@ -180,30 +247,25 @@ def receive(stream: IO[bytes]) -> dict[str, object] | None:
     length = stream.read(LENGTH_BYTES)
     if not length:
         return None
-    message = json.loads(_exactly(stream, int.from_bytes(length, "little")))
+    message = json.loads(exactly(stream, int.from_bytes(length, "little")))
     if not isinstance(message, dict):
         raise ValueError("no message")
     return message
 
 
-def _ask(process: subprocess.Popen[bytes], path: Path, size_bytes: int) -> tuple[dict[str, object], bytes]:
-    assert process.stdin is not None and process.stdout is not None
-    # As latin-1, every byte of a file name is one character, also of names that are no text.
-    send(process.stdin, {"path": os.fsencode(path.absolute()).decode("latin-1"), "bytes": size_bytes})
-    reply = receive(process.stdout)
-    if reply is None:
-        raise EOFError
-    return reply, _exactly(process.stdout, int(str(reply.get("bytes", 0))))
+def exactly(stream: IO[bytes], count: int) -> bytes:
+    """Reads a number of bytes.
 
-
-def _exactly(stream: IO[bytes], count: int) -> bytes:
+    Raises:
+        EOFError: there are fewer.
+    """
     data = stream.read(count)
     if len(data) != count:
         raise EOFError
     return data
 
 
-def _start(command: Sequence[str], pipe_bytes: int) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], pipe_bytes: int, inherited: tuple[int, ...]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -211,6 +273,7 @@ def _start(command: Sequence[str], pipe_bytes: int) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         env=_environment(),
         pipesize=pipe_bytes,
+        pass_fds=inherited,
     )
 
 

@@ -1,41 +1,22 @@
 """The process that decodes compressed pixels for `contour_ai.dicom.decoder`; it may die without harm.
 
-Run as `python -m contour_ai.dicom.decoder_process`: paths come in on stdin, stored values go out on stdout.
+Run as `python -m contour_ai.dicom.decoder_process`: questions come in on stdin, answers go out on stdout.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import sys
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contour_ai.dicom.decoder import receive, send
+from contour_ai.dicom.decoder import CHECK_BYTES, exactly, receive, send
 from contour_ai.dicom.header import UNREADABLE
-
-KEYWORDS = (
-    "SOPClassUID",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-    "PixelData",
-)
-"""What pixels are decoded by."""
-
-CHECK_BYTES = 64
-"""Slack between what the header promises and what is decoded, before it is refused."""
+from contour_ai.dicom.shared_buffer import attached
 
 
 def main() -> None:
@@ -44,30 +25,46 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program; it closes stdin when it ends
-    while (asked := receive(sys.stdin.buffer)) is not None:
-        path = Path(os.fsdecode(str(asked["path"]).encode("latin-1")))
+    questions = sys.stdin.buffer
+    address, shared = "", None
+    while (question := receive(questions)) is not None:
+        if question["buffer"] != address:
+            address = str(question["buffer"])
+            shared = attached(address) if address else None
+        length = int(str(question["bytes"]))
+        data = exactly(questions, length) if shared is None else shared[:length]
         try:
-            pixels = _decoded(path)
+            pixels = _decoded(str(question["syntax"]), data, question["options"])
         except (RuntimeError, *UNREADABLE) as error:
             send(answers, {"error": f"{error}" or type(error).__name__})
             continue
-        promised = int(str(asked["bytes"]))
-        if pixels.nbytes > promised + CHECK_BYTES:
-            send(answers, {"error": f"{pixels.nbytes} bytes of pixels, expected {promised}"})
+        most = int(str(question["most"]))
+        if pixels.nbytes > most + CHECK_BYTES:
+            send(answers, {"error": f"{pixels.nbytes} bytes of pixels, expected {most}"})
             continue
-        message = {
-            "dtype": pixels.dtype.str,
-            "shape": " ".join(map(str, pixels.shape)),
-            "bytes": pixels.nbytes,
-        }
-        send(answers, message, np.ascontiguousarray(pixels).data.cast("B"))
+        shape = " ".join(map(str, pixels.shape))
+        message = {"dtype": pixels.dtype.str, "shape": shape, "bytes": pixels.nbytes}
+        if shared is None:
+            send(answers, message, np.ascontiguousarray(pixels).data.cast("B"))
+        else:
+            _put(shared, pixels)
+            send(answers, message)
 
 
-def _decoded(path: Path) -> NDArray[np.generic]:
+def _put(shared: mmap.mmap, pixels: NDArray[np.generic]) -> None:
+    """Writes an array to the start of shared memory."""
+    np.copyto(np.frombuffer(shared, pixels.dtype, count=pixels.size).reshape(pixels.shape), pixels)
+
+
+def _decoded(syntax: str, data: bytes, options: Any) -> NDArray[np.generic]:
     """(row, column) or (frame, row, column) stored values."""
-    from pydicom.filereader import dcmread
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
 
-    pixels: NDArray[np.generic] = dcmread(path, force=True, specific_tags=list(KEYWORDS)).pixel_array
+    if "extended_offsets" in options:
+        options["extended_offsets"] = tuple(bytes.fromhex(text) for text in options["extended_offsets"])
+    options |= {"pixel_keyword": "PixelData", "pixel_vr": "OB"}
+    pixels: NDArray[np.generic] = get_decoder(UID(syntax)).as_array(data, **options)[0]
     return pixels
 
 

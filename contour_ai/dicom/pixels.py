@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
+from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID
 
-from contour_ai.dicom.decoder import DecodingError, shared_decoder
-from contour_ai.dicom.header import COPY_AGAIN, UNREADABLE, cut_short, damaged, read_data_set, read_start
+from contour_ai.dicom.decoder import DecodingError, Encapsulated, shared_decoder
+from contour_ai.dicom.header import COPY_AGAIN, UNREADABLE, cut_short, damaged, read_data_set
 from contour_ai.dicom.padding import AIR_HU, Padding, Stored, padding_notes, padding_of
 from contour_ai.dicom.slice_header import Slice
 from contour_ai.dicom.values import integer, text
@@ -25,6 +26,7 @@ THREADS = 4
 KEYWORDS = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
+    "PlanarConfiguration",
     "NumberOfFrames",
     "Rows",
     "Columns",
@@ -34,7 +36,11 @@ KEYWORDS = (
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "PixelData",
 )
+"""What pixels are read by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,14 +148,9 @@ def _rescale_all(stored: Stored, one: Slice, out: NDArray[np.generic]) -> bool:
 
 def _stored_values(path: Path, *, compressed: bool) -> tuple[Stored, Padding | None]:
     """(frame, row, column) stored values of a file, and the values that it declares as padding."""
-    # What is decoded elsewhere is read there.
-    if compressed:
-        data_set, pixel_bytes = read_start(path, KEYWORDS)
-    else:
-        data_set = read_data_set(path, [*KEYWORDS, "PixelData"])
+    data_set = read_data_set(path, KEYWORDS)
     try:
-        if not compressed:
-            pixel_bytes = len(data_set["PixelData"].value or b"") if "PixelData" in data_set else 0
+        pixel_bytes = len(data_set["PixelData"].value or b"") if "PixelData" in data_set else 0
         _check_pixel_description(path, data_set, pixel_bytes)
         padding = padding_of(data_set)
         if compressed:
@@ -212,10 +213,8 @@ def _significant_bits(stored: Stored, data_set: FileDataset) -> Stored:
 
 def _decoded(path: Path, data_set: FileDataset) -> Stored:
     """Pixels compressed as JPEG, JPEG-LS, JPEG 2000 or RLE, decoded in a process of their own."""
-    frames = max(integer(data_set, "NumberOfFrames") or 1, 1)
-    size = frames * _whole(data_set, "Rows") * _whole(data_set, "Columns")
     try:
-        return shared_decoder().decode(path, frames, size * _whole(data_set, "BitsAllocated") // 8)
+        return shared_decoder().decode(_encapsulated(data_set))
     except DecodingError as error:
         syntax = UID(data_set.file_meta.TransferSyntaxUID).name
         raise InputError(
@@ -224,3 +223,18 @@ def _decoded(path: Path, data_set: FileDataset) -> Stored:
             found=f"{syntax}: {error}",
             fix=f"{COPY_AGAIN}, or export it uncompressed (Explicit VR Little Endian)",
         ) from error
+
+
+def _encapsulated(data_set: FileDataset) -> Encapsulated:
+    frames = max(integer(data_set, "NumberOfFrames") or 1, 1)
+    size = frames * _whole(data_set, "Rows") * _whole(data_set, "Columns")
+    options = as_pixel_options(data_set)
+    if "extended_offsets" in options:
+        options["extended_offsets"] = [bytes(table).hex() for table in options["extended_offsets"]]
+    return Encapsulated(
+        data=data_set["PixelData"].value,
+        syntax=str(data_set.file_meta.TransferSyntaxUID),
+        options=options,
+        frames=frames,
+        size_bytes=size * _whole(data_set, "BitsAllocated") // 8,
+    )
