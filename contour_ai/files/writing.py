@@ -231,11 +231,10 @@ def _replace(
     refuse_folder(path, overwrite=overwrite, inputs=inputs, owned=owned or aside is not None)
     old, record = (temporary.with_name(temporary.name + suffix) for suffix in (OLD, SWAP))
     if aside is not None:
-        _retrying(lambda: path.rename(aside))
-        _retrying(lambda: temporary.rename(path))
+        _set_aside(path, aside, temporary)
         return
-    Swap(path.name, temporary.name, old.name).save(record)
     try:
+        Swap(path.name, temporary.name, old.name).save(record)
         _retrying(lambda: path.rename(old))
         _retrying(lambda: temporary.rename(path))
     except BaseException as error:
@@ -247,6 +246,17 @@ def _replace(
         with contextlib.suppress(OSError):
             if os.path.lexists(path):
                 finish_swap(record)
+
+
+def _set_aside(path: Path, aside: Path, temporary: Path) -> None:
+    """Gives a folder another name and a new one its name, or both stay as they are."""
+    try:
+        _retrying(lambda: path.rename(aside))
+        _retrying(lambda: temporary.rename(path))
+    except BaseException as error:
+        if not os.path.lexists(path) and aside.is_dir():
+            _put_back(aside, path, error)
+        raise
 
 
 def _put_back(old: Path, path: Path, reason: BaseException) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -117,6 +118,58 @@ def test_two_renames_that_fail_lose_nothing(tmp_path: Path, monkeypatch: pytest.
     record.rename(record.with_name(f".tmp-{gone.host}-{gone.pid}-{gone.start}-0000.swap"))
     clear_left_behind(tmp_path)
     assert names(tmp_path / "out") == ["new"] and names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "and every one after it"])
+@pytest.mark.parametrize(
+    "error", [OSError(5, "the share is gone"), KeyboardInterrupt()], ids=["error", "Ctrl-C"]
+)
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("set_aside", [False, True])
+def test_a_rename_that_fails_anywhere_leaves_one_whole_folder_after_the_next_run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    set_aside: bool,
+    number: int,
+    done: bool,
+    error: BaseException,
+    again: bool,
+) -> None:
+    make(tmp_path / "out", "old")
+    if set_aside:
+        (tmp_path / "out" / "of somebody").touch()
+    rename, moves = Path.rename, 0
+
+    def failing(self: Path, target: Path) -> Path:
+        nonlocal moves
+        moves += 1
+        if moves == number or (again and moves > number):
+            if done:
+                rename(self, target)
+            raise error
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", failing)
+        with (
+            contextlib.suppress(OutputError, KeyboardInterrupt),
+            atomic_folder(tmp_path / "out", overwrite=True, set_aside=set_aside) as temporary,
+        ):
+            (temporary / "new").touch()
+    if any(p.suffix == ".swap" for p in tmp_path.iterdir()):  # as seen from the next run
+        record = next(p for p in tmp_path.iterdir() if p.suffix == ".swap")
+        gone = ProcessId(this_process().host, 2**22 + 7, "0" * 6)
+        record.rename(record.with_name(f".tmp-{gone.host}-{gone.pid}-{gone.start}-0000.swap"))
+    clear_left_behind(tmp_path)
+    stands = names(tmp_path / "out") if (tmp_path / "out").exists() else []
+    beside = [name for name in names(tmp_path) if name != "out"]
+    if set_aside:
+        kept = [tmp_path / name for name in beside] or [tmp_path / "out"]
+        assert names(kept[0]) == ["of somebody", "old"], "what somebody put there is never lost"
+        assert stands in (["new"], ["of somebody", "old"]) or (again and not stands)
+    else:
+        assert stands in (["new"], ["old"]) and beside == []
 
 
 def test_what_a_running_process_writes_stays(tmp_path: Path) -> None:
