@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from contour_ai.cli import console
-from contour_ai.cli.shared_options import out_folder_option, structure_set_option
+from contour_ai.cli.shared_options import acquisition_option, out_folder_option, structure_set_option
 
 if TYPE_CHECKING:
     from contour_ai.bundle import ModelBundle
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LIMITS_NOT_KEPT = 6
 """Exit status of a run that worked, and found what the limits do not accept."""
-OF_EARLIER_RUN = ("limits_path", "tta", "structure_set", "keep_trained_on", "roi_map", "tau")
+OF_EARLIER_RUN = ("limits_path", "tta", "structure_set", "acquisition", "keep_trained_on", "roi_map", "tau")
 
 
 def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -59,6 +59,7 @@ def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) ->
     help="Measure patients that the model was trained on, too; never counts as commissioned then.",
 )
 @structure_set_option()
+@acquisition_option
 @click.option("--roi-map", type=click.Path(path_type=Path, dir_okay=False), help="Names that stand for ROIs.")
 @click.option("--tau", help="Tolerance of the surface DSC, as in evaluate.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -85,6 +86,7 @@ def command(
     signed_by: str | None,
     keep_trained_on: bool,
     structure_set: str,
+    acquisition: int | None,
     roi_map: Path | None,
     tau: str | None,
     device: str,
@@ -124,6 +126,7 @@ def command(
             options,
             tta=tta,
             structure_set=structure_set,
+            acquisition=acquisition,
             keep_trained_on=keep_trained_on,
             roi_map=None if roi_map is None else RoiMap.load(roi_map),
             tau=tolerances_of(tau),

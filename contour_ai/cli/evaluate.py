@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from contour_ai.cli import console
-from contour_ai.cli.shared_options import structure_set_option
+from contour_ai.cli.shared_options import acquisition_option, structure_set_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,6 +41,7 @@ PRINTED = ("dsc", "surface_dsc", "tau_mm", "hd95_mm", "hd100_mm", "masd_mm", "ad
     help="Tolerance of the surface DSC: mm for all ROIs, or a YAML file (default: by ROI, else 2 mm).",
 )
 @structure_set_option()
+@acquisition_option
 @click.option("--overwrite", is_flag=True, help="Replace --out where it exists.")
 def command(
     predicted: Path,
@@ -53,6 +54,7 @@ def command(
     roi_map: Path | None,
     tau: str | None,
     structure_set: str,
+    acquisition: int | None,
     overwrite: bool,
 ) -> int:
     """Compare PREDICTED with REFERENCE: RTSTRUCT files, or folders of patients paired by UID.
@@ -87,6 +89,7 @@ def command(
                 roi_map=mapped,
                 tau=tolerances,
                 structure_set=structure_set,
+                acquisition=acquisition,
                 on_progress=on_progress,
             )
         else:
@@ -99,6 +102,7 @@ def command(
                 roi_map=mapped,
                 tau=tolerances,
                 structure_set=structure_set,
+                acquisition=acquisition,
                 on_progress=on_progress,
             )
             result, second, comparison = both.first, both.second, both.comparison

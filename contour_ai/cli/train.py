@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from contour_ai.cli.console import err, out, print_warning, progress_bar
-from contour_ai.cli.shared_options import structure_set_option
+from contour_ai.cli.shared_options import acquisition_option, structure_set_option
 from contour_ai.cli.training_progress import training_log
 from contour_ai.errors import ConfigError
 
@@ -64,6 +64,7 @@ class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
 )
 @click.option("--rois", help="ROIs to learn, separated by commas, over the configuration (data.rois).")
 @structure_set_option(default=None, merge=True)
+@acquisition_option
 @click.option(
     "--exclude",
     "exclude_path",
@@ -121,6 +122,7 @@ def command(
     map_path: Path | None,
     rois: str | None,
     structure_set: str | None,
+    acquisition: int | None,
     exclude_path: Path | None,
     network: str | None,
     fold: tuple[int, int] | None,
@@ -163,6 +165,8 @@ def command(
         settings = replace(settings, data=replace(settings.data, rois=names))
     if structure_set is not None:
         settings = replace(settings, data=replace(settings.data, structure_set=structure_set))
+    if acquisition is not None:
+        settings = replace(settings, data=replace(settings.data, acquisition=acquisition))
     if exclude_path is not None:
         from contour_ai.pipeline.archive_places import load_places
 
@@ -179,12 +183,12 @@ def command(
     if data_dir is None or run_dir is None:
         raise click.UsageError("DATA_DIR and --out are needed.")
     told = (config_path, map_path, rois, structure_set, exclude_path, network, fold, init, *drawn.values())
-    if resume and any(told):
+    if resume and (any(told) or acquisition is not None):
         raise ConfigError(
             "--resume goes on with the run's own configuration, map, network and patients.",
             where=run_dir,
-            fix="give --resume without --config, --roi-map, --rois, --structure-set, --exclude, --network, --fold, "
-            "--init, --synthetic, --label-maps and --share",
+            fix="give --resume without --config, --roi-map, --rois, --structure-set, --acquisition, --exclude, "
+            "--network, --fold, --init, --synthetic, --label-maps and --share",
         )
     if report and not check_only:
         raise click.UsageError("--report goes with --check.")

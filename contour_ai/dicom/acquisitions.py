@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.dicom.interleaved import Passes, interleaved_passes
+from contour_ai.dicom.notes import acquisition_chosen, passes_suspected
 from contour_ai.dicom.slice_header import Slice
 from contour_ai.dicom.slices import ROUNDING_MM, slice_offsets_mm
 from contour_ai.errors import GeometryError, InputError
@@ -44,12 +46,15 @@ class Acquisition:
         )
 
 
-def one_acquisition(slices: Sequence[Slice], number: int | None = None) -> tuple[list[Slice], list[str]]:
+def one_acquisition(
+    slices: Sequence[Slice], number: int | None = None, *, only_among_several: bool = False
+) -> tuple[list[Slice], list[str]]:
     """The slices of one acquisition, and notes: all of them where there is one, or several that follow each other.
 
     Args:
         slices: alike (see `slices.check_alike`).
         number: which to take where there are several.
+        only_among_several: whether a series in which none overlap is taken as it is, whatever the number.
 
     Raises:
         GeometryError: acquisitions overlap, and none was chosen.
@@ -66,6 +71,9 @@ def one_acquisition(slices: Sequence[Slice], number: int | None = None) -> tuple
                 fix="leave the files of one in the folder, or, where the command has this option, choose one with "
                 "--acquisition N: its number stands in the list above",
             )
+        suspected = interleaved_passes(slices, slice_offsets_mm(slices))
+        return list(slices), [passes_suspected(suspected.name, len(suspected.places))] if suspected else []
+    if only_among_several and not found:
         return list(slices), []
     found = found or _by_number(slices)
     chosen = [one for one in found if one.number == number]
@@ -80,11 +88,8 @@ def one_acquisition(slices: Sequence[Slice], number: int | None = None) -> tuple
     rest = len(slices) - len(chosen[0].slices)
     if not rest:
         return list(slices), []
-    note = (
-        f"acquisition {number} of {len(found)} was chosen ({chosen[0].name}, {len(chosen[0].slices)} slices); "
-        f"{rest} slices of the others are not used"
-    )
-    return list(chosen[0].slices), [note]
+    used = len(chosen[0].slices)
+    return list(chosen[0].slices), [acquisition_chosen(number, len(found), chosen[0].name, used, rest)]
 
 
 def overlapping_acquisitions(slices: Sequence[Slice]) -> list[Acquisition]:
@@ -98,7 +103,8 @@ def overlapping_acquisitions(slices: Sequence[Slice]) -> list[Acquisition]:
     if not candidates:
         candidates = [passes] if len(passes := _passes_in_time(slices, heights)) > 1 else []
     if not candidates:
-        return []
+        found = interleaved_passes(slices, heights)
+        return _numbered(_of_passes(found, slices, heights), slices) if found and found.is_evident else []
     clean = [groups for groups in candidates if not any(_repeats_position(g.heights) for g in groups)]
     return _numbered((clean or candidates)[0], slices)
 
@@ -230,6 +236,18 @@ def _passes_in_time(slices: Sequence[Slice], heights: NDArray[np.float64]) -> li
     if not all(_is_even(one.heights) for one in passes) or not _any_overlap(passes):
         return []
     return passes
+
+
+def _of_passes(passes: Passes, slices: Sequence[Slice], heights: NDArray[np.float64]) -> list[_Group]:
+    """Passes as groups: by their first and last InstanceNumber, or by their order."""
+    groups = []
+    for n, places in enumerate(passes.places, start=1):
+        name, value = f"in the order of {passes.name}, pass", f"{n}"
+        if passes.name == "InstanceNumber":
+            ends = slices[places[0]].instance_number, slices[places[-1]].instance_number
+            name, value = passes.name, " to ".join(ends)
+        groups.append(_Group(name=name, value=value, places=places, heights=heights[list(places)]))
+    return groups
 
 
 def _is_even(heights: NDArray[np.float64]) -> bool:

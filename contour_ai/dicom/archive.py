@@ -68,6 +68,8 @@ class CTSeriesFiles:
     """Number of slices: of files, or of frames in a multi-frame series."""
     notes: tuple[str, ...] = ()
     """Sentences on what was odd in how they belong together."""
+    acquisition: int | None = None
+    """Which is read where several overlap in the series; None refuses such a series."""
 
     def __str__(self) -> str:
         return (

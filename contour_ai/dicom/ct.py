@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from contour_ai.dicom.acquisitions import one_acquisition
+from contour_ai.dicom.acquisitions import one_acquisition, overlapping_acquisitions
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.joining import joined_frames
 from contour_ai.dicom.notes import value_corrected, value_not_used
@@ -77,6 +77,18 @@ class CTSeries:
         return text(self.header, "SeriesInstanceUID")
 
 
+def overlapping_in(files: CTSeriesFiles) -> list[int]:
+    """The numbers of the acquisitions in a series, of which some overlap; empty where it is one scan.
+
+    Raises:
+        InputError: a file is damaged.
+        GeometryError: the slices are not alike.
+    """
+    found = read_slices(files.paths)
+    check_alike(found)
+    return [one.number for one in overlapping_acquisitions(found)]
+
+
 def read_ct(
     source: str | Path | Sequence[Path] | CTSeriesFiles,
     *,
@@ -91,7 +103,8 @@ def read_ct(
     files are called. A slice that is there twice is used once.
 
     Args:
-        acquisition: which one to take where several overlap in the series (see `acquisitions`).
+        acquisition: which one to take where several overlap in the series (see `acquisitions`); it has to be there.
+            None for what `CTSeriesFiles.acquisition` says, which other series need not have.
 
     Raises:
         InputError: there is not exactly one CT series to choose, or a file is damaged.
@@ -102,7 +115,11 @@ def read_ct(
     files = source if isinstance(source, CTSeriesFiles) else find_patient(source, series_uid=series_uid).ct
     found = read_slices(files.paths, _progress(on_progress, "reading CT headers", len(files.paths)))
     check_alike(found)
-    one, chosen = one_acquisition(found, acquisition)
+    one, chosen = (
+        one_acquisition(found, acquisition)
+        if acquisition is not None
+        else one_acquisition(found, files.acquisition, only_among_several=True)
+    )
     frames = joined_frames(one)
     slices, repeats = without_repeats(one, same_image)
     grid, gaps = stack(slices), find_gaps(slices)

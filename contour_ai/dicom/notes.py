@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from contour_ai.dicom.values import on_one_line
+
 Level = Literal["refused", "standard", "differs"]
 """Known to be refused by a system; breaks the standard; read differently by different systems."""
 
-EMPTY_ROI, OTHER_FRAME, SLICE_GAP = "empty-roi", "other-frame", "slice-gap"
+EMPTY_ROI, OTHER_FRAME, SLICE_GAP, ACQUISITION = "empty-roi", "other-frame", "slice-gap", "acquisition"
 """Kinds that programs ask for."""
 
 PLACES_NAMED = 3
@@ -34,7 +36,7 @@ class Note(str):
     roi: str
 
     def __new__(cls, text: str, code: str, level: Level = "differs", roi: str = "") -> Note:
-        note = super().__new__(cls, text)
+        note = super().__new__(cls, on_one_line(text))  # UIDs and labels of damaged files have line ends
         note.code, note.level, note.roi = code, level, roi
         return note
 
@@ -111,6 +113,23 @@ def slices_without_contour(roi: str, missing: int, extent: int, where: str) -> N
     """Gaps within an organ: contours on every second slice, or planes farther apart than the slices."""
     text = f"ROI {roi}: {gap_text(missing, extent)} ({where}); nothing is interpolated"
     return Note(text, SLICE_GAP, roi=roi)
+
+
+def acquisition_chosen(number: int, of: int, name: str, used: int, unused: int) -> Note:
+    """One of several acquisitions in a series is read."""
+    return Note(
+        f"acquisition {number} of {of} was chosen ({name}, {used} slices); {unused} slices of the others are not used",
+        ACQUISITION,
+    )
+
+
+def passes_suspected(attribute: str, passes: int) -> Note:
+    """Slices of several passes may have been read as one CT."""
+    return Note(
+        f"the slices may be {passes} passes half-way between each other, read as one CT: by {attribute} they were made "
+        f"in {passes} runs through the patient",
+        "passes-suspected",
+    )
 
 
 # -- contours of one slice -----------------------------------------------------------------------------------------

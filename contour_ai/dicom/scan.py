@@ -62,12 +62,17 @@ def pair(archive: Archive) -> tuple[PatientFiles, ...]:
 
 
 def find_patients(
-    path: Path | Sequence[Path], on_progress: OnProgress = no_progress, *, index: FileIndex | None = None
+    path: Path | Sequence[Path],
+    on_progress: OnProgress = no_progress,
+    *,
+    index: FileIndex | None = None,
+    acquisition: int | None = None,
 ) -> list[PatientFiles]:
     """The CT series of an archive with their structure sets, sorted by patient ID; what is ambiguous is in `problems`.
 
     Args:
         index: what is known of files from earlier (see `scan`).
+        acquisition: which is read where several overlap in a series.
 
     Raises:
         InputError: there is no CT series at all.
@@ -91,7 +96,8 @@ def find_patients(
             and (reason := why_not(structure_set, patient.ct))
         ]
         problems += _beside(archive, patient.ct).not_used(patient.ct)
-        patients.append(replace(patient, problems=tuple(problems)))
+        ct = replace(patient.ct, acquisition=acquisition)
+        patients.append(replace(patient, ct=ct, problems=tuple(problems)))
     return patients
 
 

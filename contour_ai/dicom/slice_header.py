@@ -37,6 +37,8 @@ KEYWORDS = (
     *ACQUISITION_TIME,
     *ACQUISITION_NUMBER,
     *TEMPORAL_POSITION,
+    "ContentDate",
+    "ContentTime",
     "SOPClassUID",
     "SOPInstanceUID",
     "ConvolutionKernel",
@@ -102,6 +104,8 @@ class Slice:
     acquisition_number: str = ""
     acquisition_time: str = ""
     temporal_position: str = ""
+    content_time: str = ""
+    """When the image was made: date and time."""
     kernel: str = ""
     images_in_acquisition: int | None = None
     is_compressed: bool = False
@@ -230,6 +234,7 @@ def _slice(path: Path, frame: int | None, header: Dataset, sources: Sequence[Dat
         acquisition_number=reader.word(*ACQUISITION_NUMBER),
         acquisition_time=_time(reader),
         temporal_position=reader.word(*TEMPORAL_POSITION),
+        content_time=f"{reader.word('ContentDate')} {time}" if (time := reader.word("ContentTime")) else "",
         kernel=reader.word("ConvolutionKernel"),
         images_in_acquisition=integer(header, "ImagesInAcquisition"),
         is_compressed=is_compressed(header),

@@ -86,6 +86,7 @@ def evaluate(
     roi_map: RoiMap | None = None,
     tau: float | Tolerances | None = None,
     structure_set: str = ONLY,
+    acquisition: int | None = None,
     on_progress: OnProgress = no_progress,
 ) -> Evaluation:
     """Compares two structure sets, or two folders of them paired by the CT series that they were drawn on.
@@ -101,6 +102,7 @@ def evaluate(
         tau: tolerance of the surface DSC in mm for every ROI, or tolerances by ROI; by default those that come with the
             package.
         structure_set: which counts where the reference has several of a CT (see `choose_structure_set`).
+        acquisition: which is taken where several overlap in a CT series; None refuses such a series.
 
     Returns:
         Figures of every ROI in `rows`, which `pandas.DataFrame` takes as they are.
@@ -109,7 +111,7 @@ def evaluate(
         InputError: nothing to compare: no structure set on one side, none of the same CT, or no CT.
     """
     places = Path(predicted), Path(reference), None if ct is None else Path(ct)
-    pairs, notes = find_pairs(*places, on_progress, structure_set=structure_set)
+    pairs, notes = find_pairs(*places, on_progress, structure_set=structure_set, acquisition=acquisition)
     wanted = tuple(rois) if rois else _predicted_rois(pairs, roi_map)
     result = _evaluated(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress)
     return result if rois else _with_others(result)
@@ -125,6 +127,7 @@ def evaluate_versus(
     roi_map: RoiMap | None = None,
     tau: float | Tolerances | None = None,
     structure_set: str = ONLY,
+    acquisition: int | None = None,
     on_progress: OnProgress = no_progress,
 ) -> Versus:
     """Compares two predictions (of two models, or by two observers) with one reference, and with each other.
@@ -138,6 +141,7 @@ def evaluate_versus(
             None if ct is None else Path(ct),
             on_progress,
             structure_set=structure_set,
+            acquisition=acquisition,
         )
         for side in (predicted, versus)
     ]

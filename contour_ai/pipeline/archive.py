@@ -89,6 +89,7 @@ def find_sources(
     wanted: Sequence[str] | None = None,
     min_patients: int | None = None,
     structure_set: str = NEWEST,
+    acquisition: int | None = None,
     exclude: Mapping[str, str] | None = None,
     index: FileIndex | None = None,
 ) -> Sources:
@@ -103,6 +104,7 @@ def find_sources(
         wanted: ROIs to learn; None for the organs that enough patients have.
         min_patients: so many are enough; None for a twentieth of them.
         structure_set: which is taken where a CT has several (see `choose_structure_set`).
+        acquisition: which is read where several overlap in a CT series; None leaves such patients out.
         exclude: {patient ID or folder: reason} of patients to leave out.
         index: what is known of files from earlier.
 
@@ -111,7 +113,7 @@ def find_sources(
         ConfigError: names that are neither mapped nor ignored, and may be a ROI to learn; all are named. A folder or
             patient of the map's or the list's that is not in the archive.
     """
-    found = find_patients(data_dir, on_progress, index=index)
+    found = find_patients(data_dir, on_progress, index=index, acquisition=acquisition)
     every = dict(zip(_labels(found), found, strict=True))
     places = Places(data_dir, every)
     excluded = _excluded_patients(every, places, exclude or {})

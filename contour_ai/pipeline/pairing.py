@@ -35,12 +35,14 @@ def find_pairs(
     on_progress: OnProgress = no_progress,
     *,
     structure_set: str = ONLY,
+    acquisition: int | None = None,
 ) -> tuple[list[FoundPair], list[str]]:
     """Structure sets of both sides that were drawn on the same CT, and sentences on the others.
 
     Args:
         structure_set: which counts where the reference has several of a CT; one that is given as a file counts whoever
             wrote it.
+        acquisition: which is read where several overlap in a CT series.
 
     Raises:
         InputError: as `evaluate`.
@@ -70,7 +72,7 @@ def find_pairs(
     pairs, notes = _pairs(pair(archive), sides["PREDICTED"], sides["REFERENCE"], how)
     if not pairs:
         raise _nothing_to_compare(archive, sides["PREDICTED"], sides["REFERENCE"], notes)
-    return pairs, notes
+    return [replace(one, ct=replace(one.ct, acquisition=acquisition)) for one in pairs], notes
 
 
 def _places(predicted: Path, reference: Path, ct: Path | None) -> list[Path]:

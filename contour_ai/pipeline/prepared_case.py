@@ -9,7 +9,7 @@ import numpy as np
 
 from contour_ai.bundle.seen_series import slice_digests
 from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
-from contour_ai.dicom.notes import OTHER_FRAME, SLICE_GAP, code_of
+from contour_ai.dicom.notes import ACQUISITION, OTHER_FRAME, SLICE_GAP, code_of
 from contour_ai.dicom.placing import PlacedRoi
 from contour_ai.dicom.rtstruct_read import iter_placed
 from contour_ai.errors import InputError
@@ -47,7 +47,10 @@ def one_case(
     used = sorted({patient.drawn_in.get(roi, 0) for roi in here}) or [0]
     paths = [patient.files.structure_sets[n].path for n in used] if patient.files.structure_sets else []
     try:
-        image_key = case_key(digests.of_series(patient.files.ct.paths), {"settings": _of_image(settings)})
+        series: dict[str, object] = {"settings": _of_image(settings)}
+        if patient.files.ct.acquisition is not None:
+            series["acquisition"] = patient.files.ct.acquisition
+        image_key = case_key(digests.of_series(patient.files.ct.paths), series)
         drawn = content_hash(paths)
     except OSError as error:
         raise InputError("A file cannot be read.", where=error.filename, found=error.strerror) from error
@@ -96,7 +99,7 @@ def _case(
     Args:
         drawn: {structure set: {ROI: its name there}}.
     """
-    notes: list[str] = []
+    notes = [note for note in ct.notes if code_of(note) == ACQUISITION]
     bits = np.zeros(image.grid.shape_kij, bits_dtype(len(rois)))
     presence: dict[str, bool] = {}
     facts: dict[str, RoiFacts] = {}

@@ -27,6 +27,9 @@ class DataConfig:
     """Which structure set is taken where a CT has several: newest, approved, only (none where there are several), merge
     (ROIs from all of them, where they do not contradict each other), or a pattern of labels such as CLINICAL*.
     Unapproved contours of contour-ai are never taken."""
+    acquisition: int | None = None
+    """Which acquisition is taken where several overlap in a CT series (phases, a range scanned twice); null leaves such
+    patients out, with the list of what is there."""
     exclude: Mapping[str, str] = field(default_factory=dict)
     """{patient ID or folder: reason} of patients that are neither trained on nor validate, nor any CT that is equal to
     theirs: a test set, or patients unfit to learn from. --exclude FILE adds to it."""

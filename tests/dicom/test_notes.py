@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from contour_ai.dicom.notes import Note, code_of, contours_overlap, listed, prefixed
+from contour_ai.dicom.notes import Note, code_of, contours_overlap, frame_not_the_cts, listed, prefixed
 
 
 def test_a_note_is_its_sentence() -> None:
@@ -27,3 +27,9 @@ def test_the_file_in_front_keeps_the_kind() -> None:
 def test_long_lists_are_cut() -> None:
     assert listed(["a", "b", "c"]) == "a; b; c"
     assert listed(["a", "b", "c", "d", "e"]) == "a; b; c and 2 more"
+
+
+def test_a_note_is_one_line_whatever_the_file_holds() -> None:
+    note = frame_not_the_cts("1.2\nno problems\r\n\tCT series", "1.3")
+    assert str(note).startswith("frame of reference 1.2 no problems CT series is not the CT's")
+    assert "\n" not in note and "\n" not in note.prefixed("rs\n.dcm")

@@ -26,6 +26,8 @@ class CommissionOptions:
     """Average with the left-right mirror; None for as the model says."""
     structure_set: str = ONLY
     """Which counts where a CT has several (see `choose_structure_set`)."""
+    acquisition: int | None = None
+    """Which is taken where several overlap in a CT series; None leaves such a patient out."""
     roi_map: RoiMap | None = None
     """Names in the department's structure sets that stand for the model's ROIs."""
     tau: float | Tolerances | None = None

@@ -53,7 +53,7 @@ def find_cohort(
     Raises:
         InputError: there is none.
     """
-    found, notes = _with_contours(data_dir, options.structure_set, on_progress)
+    found, notes = _with_contours(data_dir, options, on_progress)
     if only is not None:
         found = {label: files for label, files in found.items() if files.ct.series_instance_uid in only}
         if not found:
@@ -105,15 +105,15 @@ def _seen(
 
 
 def _with_contours(
-    data_dir: Path, structure_set: str, on_progress: OnProgress
+    data_dir: Path, options: CommissionOptions, on_progress: OnProgress
 ) -> tuple[dict[str, PatientFiles], list[str]]:
     """{what it is called: patient with the structure set that counts}, and sentences on what else there was."""
-    found = find_patients(data_dir, on_progress)
+    found = find_patients(data_dir, on_progress, acquisition=options.acquisition)
     labels = labels_of([files.ct for files in found])
     usable, notes = [], []
     for files in found:
         label = labels[files.ct.series_instance_uid]
-        chosen = choose_structure_set(files.structure_sets, structure_set)
+        chosen = choose_structure_set(files.structure_sets, options.structure_set)
         if chosen.taken:
             usable.append(chosen.of(files))
             notes += [f"{label}: {chosen.reason}"] if chosen.reason else []

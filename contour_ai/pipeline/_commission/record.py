@@ -46,6 +46,7 @@ class RunSettings:
 
     tta: bool | None = None
     structure_set: str = "only"
+    acquisition: int | None = None
     keep_trained_on: bool = False
     tau: Tolerances | float | None = None
     roi_map: Mapping[str, Any] | None = None
@@ -60,6 +61,7 @@ class RunSettings:
         return cls(
             tta=options.tta,
             structure_set=options.structure_set,
+            acquisition=options.acquisition,
             keep_trained_on=options.keep_trained_on,
             tau=options.tau,
             roi_map=roi_map,
@@ -74,6 +76,7 @@ class RunSettings:
             options,
             tta=self.tta,
             structure_set=self.structure_set,
+            acquisition=self.acquisition,
             keep_trained_on=self.keep_trained_on,
             tau=self.tau,
             roi_map=roi_map,

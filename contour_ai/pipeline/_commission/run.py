@@ -215,6 +215,7 @@ def _evaluate(
         roi_map=options.roi_map,
         tau=options.tau,
         structure_set=options.structure_set,
+        acquisition=options.acquisition,
         on_progress=on_progress,
     )
 

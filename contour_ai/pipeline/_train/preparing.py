@@ -130,6 +130,7 @@ def named_sources(
         wanted=config.data.rois,
         min_patients=config.data.min_patients,
         structure_set=config.data.structure_set,
+        acquisition=config.data.acquisition,
         exclude=config.data.exclude,
         index=index,
     )
@@ -265,7 +266,8 @@ def _fingerprint(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> 
     mapping = to_mapping(config)
     del mapping["model"]["windows"]  # decides how the network is run, not what is learnt
     del mapping["data"]["public"]  # decides how patients are named, not what is learnt
-    del mapping["data"]["structure_set"], mapping["data"]["exclude"]  # seen in the cases
+    for key in ("structure_set", "acquisition", "exclude"):  # seen in the cases
+        del mapping["data"][key]
     for key in ("validation_patients", "validation_from"):
         if mapping["data"][key] is None:  # as it was before there were such keys
             del mapping["data"][key]

@@ -1,0 +1,128 @@
+"""Passes of the table half-way between each other, in a series that has no attribute to tell them apart.
+
+Each pass runs through the patient in even steps; together they look like one scan with half the spacing. What is left
+of them is the order in which the slices were numbered, made, or given UIDs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.dicom.slice_header import Slice
+from contour_ai.dicom.slices import ROUNDING_MM
+
+EVEN_TOL = 0.1
+"""Passes must be evenly spaced to this part of their spacing, and all alike."""
+LEAST_SLICES = 4
+"""Three slices are in order, up or down, in a third of all random orders."""
+LEAST_BETWEEN = 3
+"""So many slices of one pass must lie between slices of another."""
+APART = 0.1
+"""Slices of two passes are farther apart than this part of the spacing: nearer, they are one slice exported twice."""
+MOST_PASSES = 20
+
+Key = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Passes by what tells them apart.
+
+    Args:
+        name: of the attribute.
+        places: for each pass, the numbers of its slices in the series, in the order of the attribute.
+        is_evident: whether it can hardly be anything else; False for a suspicion.
+    """
+
+    name: str
+    places: tuple[tuple[int, ...], ...]
+    is_evident: bool
+
+
+def interleaved_passes(slices: Sequence[Slice], heights: NDArray[np.float64]) -> Passes | None:
+    """Passes half-way between each other; None for an ordinary scan.
+
+    InstanceNumber counts the slices of a pass one after the other, so that two runs through space are two passes. The
+    time when a file was made and UIDs also depend on how a reconstruction or an archive works: one of them alone is no
+    more than a suspicion.
+    """
+    found = [
+        (name, runs)
+        for name, order in ORDERS
+        if (runs := _runs([order(one) for one in slices], heights)) is not None
+    ]
+    if not found:
+        return None
+    agree = len(found) > 1 and {frozenset(run) for run in found[0][1]} == {
+        frozenset(run) for run in found[1][1]
+    }
+    name, runs = found[0]
+    return Passes(name, runs, name == ORDERS[0][0] or agree)
+
+
+def _instance_number(one: Slice) -> Key | None:
+    text = one.instance_number.strip()
+    return (int(text),) if text.isascii() and text.lstrip("+-").isdecimal() else None
+
+
+def _content_time(one: Slice) -> Key | None:
+    digits = "".join(c for c in one.content_time if c.isdecimal())
+    return (int(digits.ljust(20, "0")[:20]),) if digits else None
+
+
+def _uid(one: Slice) -> Key | None:
+    parts = one.sop_instance_uid.split(".")
+    return tuple(map(int, parts)) if all(p.isascii() and p.isdecimal() for p in parts) else None
+
+
+ORDERS: tuple[tuple[str, Callable[[Slice], Key | None]], ...] = (
+    ("InstanceNumber", _instance_number),
+    ("ContentTime", _content_time),
+    ("SOPInstanceUID", _uid),
+)
+"""Orders of slices, in the order in which they are believed."""
+
+
+def _runs(keys: Sequence[Key | None], heights: NDArray[np.float64]) -> tuple[tuple[int, ...], ...] | None:
+    """The slices in runs through space; None where they are one run, or none that passes would make."""
+    known = [key for key in keys if key is not None]
+    if len(known) < len(keys) or len(set(known)) < len(known):
+        return None
+    order = sorted(range(len(known)), key=lambda n: known[n])
+    if len(order) < 2 * LEAST_SLICES:
+        return None
+    moves = np.diff(heights[order])
+    forward = float(np.sign(np.median(moves))) or 1.0
+    one_way = np.flatnonzero(moves * forward <= 0) + 1  # the table goes back, and begins again
+    turns = np.flatnonzero(np.sign(moves[1:]) != np.sign(moves[:-1]))  # it scans on its way back, too
+    for starts in (one_way, turns + 1, turns + 2):
+        if 0 < len(starts) < MOST_PASSES:
+            runs = [tuple(order[n] for n in part) for part in np.split(np.arange(len(order)), starts)]
+            if _are_passes([heights[list(run)] for run in runs]):
+                return tuple(runs)
+    return None
+
+
+def _are_passes(runs: Sequence[NDArray[np.float64]]) -> bool:
+    if min(map(len, runs)) < LEAST_SLICES:
+        return False
+    spacings = [float(np.median(np.abs(np.diff(run)))) for run in runs]
+    usual = float(np.median(spacings))
+    tolerance = max(EVEN_TOL * usual, ROUNDING_MM)
+    if usual <= ROUNDING_MM or any(
+        np.abs(np.abs(np.diff(run)) - usual).max() > tolerance or len(set(np.sign(np.diff(run)))) > 1
+        for run in runs
+    ):
+        return False
+    whole = np.sort(np.concatenate(runs))
+    if np.diff(whole).min() < APART * usual:
+        return False
+    return any(_between(a, b) >= LEAST_BETWEEN for a in runs for b in runs if a is not b)
+
+
+def _between(heights: NDArray[np.float64], other: NDArray[np.float64]) -> int:
+    return int(np.count_nonzero((heights > other.min()) & (heights < other.max())))
