@@ -3,7 +3,7 @@
     python benchmarks/node.py                   everything; about 40 minutes
     python benchmarks/node.py times             under six minutes on two idle cores
     python benchmarks/node.py kills --studies 40 --kills 30
-    python benchmarks/node.py kills --contour --studies 10 --kills 10
+    python benchmarks/node.py kills --contour --studies 10 --kills 10 --pause 2 15
     python benchmarks/node.py memory --patients 300
 
 kills: studies come from four senders while node and workers are killed with `kill -9` at random moments. The workers
@@ -43,6 +43,7 @@ from pydicom.uid import generate_uid  # noqa: E402
 
 SAMPLE = HERE.parent / "sample_data" / "phantom-headneck-01" / "ct"
 SERVE = (sys.executable, "-m", "contour_ai", "serve", "--config")
+QUICK = (sys.executable, str(TESTS / "node" / "killed_node.py"))
 AT_ONCE = 4
 LIMIT = 0.6
 """Promised: the node takes at most this share of the time of `predict` as a process."""
@@ -57,15 +58,24 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=40, help="for kills")
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--contour", action="store_true", help="kills: workers that contour")
+    parser.add_argument(
+        "--pause",
+        type=float,
+        nargs=2,
+        default=(0.2, 3.0),
+        metavar=("MIN", "MAX"),
+        help="seconds before a kill",
+    )
     parser.add_argument("--timed", type=int, default=12, help="patients for the times")
     parser.add_argument("--slices", type=int, default=150, help="of each, for the times")
     parser.add_argument("--model", default="phantom-headneck", help="for the times")
     parser.add_argument("--patients", type=int, default=300, help="for the memory")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="the memory: stop after so many")
     options = parser.parse_args()
     actions: dict[str, Callable[[Path], None]] = {
-        "kills": lambda place: kills(place, options.studies, options.kills, options.contour),
+        "kills": lambda place: kills(place, options),
         "times": lambda place: times(place, options),
-        "memory": lambda place: memory(place, options.patients),
+        "memory": lambda place: memory(place, options.patients, options.minutes),
     }
     for part in options.parts:
         if part not in actions:
@@ -99,23 +109,20 @@ def table(header: Sequence[object], *rows: Sequence[object]) -> None:
 # -- kills --------------------------------------------------------------------------------------------------
 
 
-def kills(folder: Path, studies: int, count: int, contour: bool) -> None:
+def kills(folder: Path, options: argparse.Namespace) -> None:
     """Prints the table of kills."""
-    if contour:
-        tally = kill_while_sending(
-            folder,
-            studies=studies,
-            senders=4,
-            kills=count,
-            pause_s=(2.0, 15.0),
-            command=SERVE,
-            cts=small_patients(folder / "cts", studies),
-        )
-    else:
-        os.environ["CONTOUR_AI_TEST_WORK_S"] = "0.3"
-        tally = kill_while_sending(
-            folder, studies=studies, senders=4, kills=count, pause_s=(0.2, 3.0), slices=20
-        )
+    os.environ["CONTOUR_AI_TEST_WORK_S"] = "0.3"
+    cts = small_patients(folder / "cts", options.studies) if options.contour else None
+    tally = kill_while_sending(
+        folder,
+        studies=options.studies,
+        senders=4,
+        kills=options.kills,
+        pause_s=tuple(options.pause),
+        slices=20,
+        command=SERVE if options.contour else QUICK,
+        cts=cts,
+    )
     table([f.name.replace("_", " ") for f in fields(Tally)], astuple(tally))
 
 
@@ -202,8 +209,9 @@ def at_once(action: Callable[[Sequence[Path]], float], cts: Sequence[Sequence[Pa
 # -- memory -------------------------------------------------------------------------------------------------
 
 
-def memory(folder: Path, count: int) -> None:
+def memory(folder: Path, count: int, minutes: float) -> None:
     """Prints the resident memory of node and worker over many patients, a third of them at a time."""
+    end = time.monotonic() + 60 * minutes
     sizes: dict[str, list[float]] = {"node": [], "worker": []}
     with a_node(folder, "phantom-headneck") as (node, arrived):
         for number in range(count):
@@ -212,10 +220,12 @@ def memory(folder: Path, count: int) -> None:
             sizes["node"].append(_resident_mb(node.process.pid))
             sizes["worker"].append(max(map(_resident_mb, node.worker_ids())))
             shutil.rmtree(folder / f"cts{number}")
+            if time.monotonic() > end:
+                break
             if (number + 1) % 50 == 0:
                 print(f"  {number + 1} patients: node {sizes['node'][-1]:.0f} MB, "
                       f"worker {sizes['worker'][-1]:.0f} MB", flush=True)  # fmt: skip
-    third = max(count // 3, 1)
+    third = max(len(sizes["node"]) // 3, 1)
     rows = []
     for who, found in sizes.items():
         parts = [statistics.mean(found[start : start + third]) for start in (0, third, 2 * third)]
@@ -262,10 +272,10 @@ class _Arrivals(list):  # type: ignore[type-arg]
 
 
 def small_patients(folder: Path, count: int, first: int = 0) -> list[list[Path]]:
-    """Copies of the sample phantom, each a patient of its own, from 45 to 55 slices."""
-    slices = sorted(SAMPLE.iterdir())
+    """The middle of the sample phantom, each a patient of its own, from 24 to 34 slices."""
+    slices = sorted(SAMPLE.iterdir())[13:]
     return [
-        copied(slices[: len(slices) - number % 11], folder / f"B{number:04d}")
+        copied(slices[: 24 + number % 11], folder / f"B{number:04d}")
         for number in range(first, first + count)
     ]
 
