@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from contour_ai.cli import console
 from contour_ai.cli.shared_options import out_folder_option
+
+if TYPE_CHECKING:
+    from contour_ai.monitoring.new_model import OldAgainstNew
 
 
 @click.command("monitor")
@@ -37,6 +41,12 @@ from contour_ai.cli.shared_options import out_folder_option
     type=click.IntRange(min=1),
     help="Also copy so many of the most edited patients to OUT/archive, to train on.",
 )
+@click.option(
+    "--new-model",
+    type=click.Path(exists=True, path_type=Path, file_okay=False),
+    help="Predictions of a new model on the test patients: compared with the contours in use, on the page and in "
+    "new-model.csv.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
 def command(
     places: tuple[Path, ...],
@@ -44,19 +54,24 @@ def command(
     baseline: int,
     commissioning: Path | None,
     export_worst: int | None,
+    new_model: Path | None,
     overwrite: bool,
 ) -> None:
     """Compare AI contours with the approved ones, and chart what was edited.
 
     NODE_STORE is the storage of `contour-ai serve`, to which approved structure sets came back; or give the folder of
     predictions and that of the approved structure sets with their CTs. OUT holds monitor.html, with control charts,
-    alarms and tables by ROI, model, scanner, month and reviewer, and edits.csv.
+    alarms and tables by ROI, model, scanner, month and reviewer, and edits.csv. One patient in five, by a hash of the
+    ID, is a test patient: --export-worst sets them apart, and --new-model compares on them.
     """
     from contour_ai.csv_files import write_csv
     from contour_ai.files import atomic_folder, write_text
     from contour_ai.monitoring.export import export_worst as export
     from contour_ai.monitoring.kept import kept_edits
     from contour_ai.monitoring.measure import measure_edits
+    from contour_ai.monitoring.new_model import COLUMNS as NEW_MODEL_COLUMNS
+    from contour_ai.monitoring.new_model import compare_models
+    from contour_ai.monitoring.new_model import csv_rows as new_model_rows
     from contour_ai.monitoring.page import MonitorPage, csv_rows, page_text
     from contour_ai.monitoring.pairs import DATABASE, is_node_storage, pairs_of_folders, pairs_of_node
     from contour_ai.monitoring.records import COLUMNS
@@ -76,17 +91,22 @@ def command(
         edits += [e for series, found in kept.items() if series not in here for e in found]
         edits.sort(key=lambda e: (e.date, e.patient, e.series_uid, e.roi))
     charts = roi_charts(edits, baseline if commissioning is None else _commissioned(commissioning))
-    with atomic_folder(out_dir, overwrite=overwrite, inputs=places, private=True) as temporary:
-        page = MonitorPage(edits=edits, charts=charts, notes=[*notes, *unread])
+    versus = None if new_model is None else compare_models(pairs, new_model)
+    notes = [*notes, *unread, *(() if versus is None else versus.notes)]
+    inputs = places if new_model is None else (*places, new_model)
+    with atomic_folder(out_dir, overwrite=overwrite, inputs=inputs, private=True) as temporary:
+        page = MonitorPage(edits=edits, charts=charts, notes=notes, versus=versus)
         write_text(temporary / "monitor.html", page_text(page))
         write_csv(temporary / "edits.csv", COLUMNS, csv_rows(edits))
+        if versus is not None:
+            write_csv(temporary / "new-model.csv", NEW_MODEL_COLUMNS, new_model_rows(versus))
         if export_worst is not None:
             done = export(pairs, edits, export_worst, temporary / "archive")
             console.err().print(
                 f"{done.train} patients to train on, {done.test} to test with, in {out_dir / 'archive'}",
                 markup=False,
             )
-    for note in (*notes, *unread):
+    for note in notes:
         console.err().print(f"note: {note}", style="yellow", markup=False)
     for one in charts:
         for alarm in one.chart.alarms:
@@ -95,12 +115,28 @@ def command(
                 f"({one.patients[alarm.index]})",
                 markup=False,
             )
+    if versus is not None:
+        _show_versus(versus)
     console.out().print(
         f"{len({e.series_uid for e in edits})} patients, {len(edits)} ROIs, "
         f"{sum(e.untouched for e in edits)} approved unchanged: "
         f"{out_dir / 'monitor.html'}",
         markup=False,
     )
+
+
+def _show_versus(versus: OldAgainstNew) -> None:
+    """The medians of the DSC, ROI by ROI; the rest is on the page."""
+    console.out().print(
+        f"{versus.new} against {versus.old}, in use, on {versus.patients} test patients:", markup=False
+    )
+    for c in versus.comparison:
+        if c.figure == "dsc":
+            console.out().print(
+                f"  {c.roi}: DSC {c.first_median:.3f} against {c.second_median:.3f}, better in {c.first_better} of "
+                f"{c.n} patients, worse in {c.second_better} (p {c.p_holm:.3f})",
+                markup=False,
+            )
 
 
 def _commissioned(path: Path) -> dict[tuple[str, str], Sequence[float]]:

@@ -24,7 +24,9 @@ To go on training from the model in use, and to compare the new one with it on t
     contour-ai train train --init MODEL --out runs/new
     contour-ai predict test/* --model runs/new/bundle --out new
     contour-ai predict test/* --model MODEL --out old
-    contour-ai evaluate new test --versus old
+    contour-ai monitor old test --new-model new --out versus
+
+`evaluate new test --versus old` gives every figure of every patient.
 """
 
 

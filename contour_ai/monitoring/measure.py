@@ -48,12 +48,13 @@ def _of_patient(pair: ApprovedPair, tolerances: Tolerances) -> Iterator[Edit]:
     theirs = {name.casefold(): name for name in approved.names}
     for name in ai.names:
         other = theirs.pop(name.casefold(), None)
-        yield _edit(pair, name, _mask(ai, name, ct), _mask(approved, other, ct), ct, tolerances, dose)
+        yield _edit(pair, name, mask_of(ai, name, ct), mask_of(approved, other, ct), ct, tolerances, dose)
     for name in theirs.values():
-        yield _edit(pair, name, None, _mask(approved, name, ct), ct, tolerances, dose)
+        yield _edit(pair, name, None, mask_of(approved, name, ct), ct, tolerances, dose)
 
 
-def _mask(structure_set: StructureSet, name: str | None, ct: CTSeries) -> Mask | None:
+def mask_of(structure_set: StructureSet, name: str | None, ct: CTSeries) -> Mask | None:
+    """The voxels of a ROI; None where there is none of it."""
     if name is None:
         return None
     ((_, mask),) = iter_masks(structure_set, ct, [name], on_note=lambda note: None)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from contour_ai.monitoring.charts import FALSE_ALARM_EVERY
+from contour_ai.monitoring.new_model import OldAgainstNew
 from contour_ai.monitoring.records import COMPARED, Edit
 from contour_ai.monitoring.summary import Group, RoiChart, Unlooked, groups, rated, unlooked
 from contour_ai.render import CAUTION
@@ -28,6 +29,7 @@ class MonitorPage:
     edits: Sequence[Edit]
     charts: Sequence[RoiChart]
     notes: Sequence[str]
+    versus: OldAgainstNew | None = None
     title: str = "AI contours against the approved ones"
 
 
@@ -63,6 +65,8 @@ def page_text(page: MonitorPage) -> str:
             "A dashed line marks another model or scanner.</p>"
         )
         parts.append('<div class="charts">' + "".join(map(_chart, page.charts)) + "</div>")
+    if page.versus is not None:
+        parts.append(_versus_table(page.versus))
     parts.append(_group_table("By model", groups(page.edits, lambda e: e.model), "model"))
     parts.append(_group_table("By scanner", groups(page.edits, lambda e: e.scanner), "scanner"))
     parts.append(_group_table("By month", groups(page.edits, lambda e: e.month), "month"))
@@ -212,6 +216,40 @@ def _group_table(title: str, lines: Sequence[Group], heading: str) -> str:
         for g in lines
     ]
     return f"<h2>{_e(title)} (medians)</h2>" + _table(heads, rows, 2)
+
+
+def _versus_table(versus: OldAgainstNew) -> str:
+    """The new model against the one in use, ROI by ROI."""
+    heads = (
+        "ROI",
+        "figure",
+        "patients",
+        "new",
+        "in use",
+        "difference",
+        "new better",
+        "in use better",
+        "equal",
+        "p",
+    )
+    rows = [
+        (
+            c.roi,
+            LABELS.get(c.figure, c.figure.replace("_mm", " (mm)").replace("_", " ")),
+            str(c.n),
+            *(_number(v) for v in (c.first_median, c.second_median, c.median_difference)),
+            *(str(n) for n in (c.first_better, c.second_better, c.equal)),
+            _number(c.p_holm),
+        )
+        for c in versus.comparison
+    ]
+    text = (
+        f"<p>{_e(versus.new)} against {_e(versus.old)}, in use, on {versus.patients} test patients. Medians; paired "
+        "differences, new minus in use; p after Wilcoxon, corrected after Holm for the number of ROIs. The approved "
+        f"contours began as those of the model in use ({versus.unchanged} of {versus.rois} ROIs were approved "
+        "unchanged), which favours it.</p>"
+    )
+    return "<h2>New model against the one in use</h2>" + text + _table(heads, rows, 2)
 
 
 def _unlooked_table(lines: Sequence[Unlooked]) -> str:

@@ -142,6 +142,11 @@ def _date(header: Dataset) -> str:
     return ""
 
 
+def model_of(ai: Path) -> str:
+    """Name and version of the model that drew a structure set; empty where it does not say."""
+    return _said(ai)[0]
+
+
 def _said(ai: Path) -> tuple[str, dict[str, str], dict[str, str]]:
     """Model, verdicts and {ROI of the model: its name in the file} of a prediction, by the summary beside it; else what
     the structure set says of its model."""

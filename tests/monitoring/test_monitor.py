@@ -127,3 +127,42 @@ def test_wrong_places_are_refused(tmp_path: Path) -> None:
         cli, ["monitor", str(tmp_path / "a"), str(tmp_path / "a"), "--out", str(tmp_path / "out")]
     )
     assert two.exit_code == 3
+
+
+def test_a_new_model_is_set_against_the_one_in_use_on_the_test_patients_alone(tmp_path: Path) -> None:
+    tested = [n for n in range(1, 40) if is_test_patient(f"P{n:02d}")][:6]
+    others = [n for n in range(1, 40) if not is_test_patient(f"P{n:02d}")][:2]
+    new = tmp_path / "new"
+    new.mkdir()
+    for number in (*tested, *others):
+        stack = patient(tmp_path, number, half_mm=6.0)
+        b = box_contours(stack, [1], 2.0)
+        drawn = structure_set(stack, {"A": box_contours(stack, [1, 2]), "B": b}, label="new")
+        drawn.SoftwareVersions = ["contour-ai 0.2.0", "head 1.1"]
+        if number != tested[0]:
+            drawn.save_as(new / f"P{number}.dcm", enforce_file_format=True)
+    out = tmp_path / "out"
+    done = CliRunner().invoke(
+        cli,
+        ["monitor", str(tmp_path / "ai"), str(tmp_path / "approved"), "--out", str(out), "--new-model", str(new)],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "head 1.1 against head 1.0, in use, on 5 test patients" in done.output
+    assert "no test patient" in done.output and "without contours of the new model" in done.output
+    with (out / "new-model.csv").open(encoding="utf-8", newline="") as file:
+        rows = {(r["roi"], r["figure"]): r for r in csv.DictReader(file)}
+    a, b = rows["A", "dsc"], rows["B", "dsc"]
+    assert (a["patients"], a["new_better"], a["old_better"]) == ("5", "5", "0")
+    assert float(a["new_median"]) == 1 and float(a["old_median"]) == pytest.approx(2 * 16 / (16 + 36))
+    assert float(a["median_difference"]) == pytest.approx(1 - 32 / 52)
+    assert b["equal"] == "5" and ("Added", "dsc") not in rows
+    page = (out / "monitor.html").read_text(encoding="utf-8")
+    assert "New model against the one in use" in page and "which favours it" in page
+    nobody = tmp_path / "nobody"
+    nobody.mkdir()
+    refused = CliRunner().invoke(
+        cli,
+        ["monitor", str(tmp_path / "ai"), str(tmp_path / "approved"), "--out", str(tmp_path / "o2"),
+         "--new-model", str(nobody)],
+    )  # fmt: skip
+    assert refused.exit_code == 3 and "--export-worst" in refused.output
