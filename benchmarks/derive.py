@@ -1,19 +1,27 @@
 """Margins of 30 ROIs on 150 slices of 512 x 512, against SimpleITK's distance map of the whole grid, in one run.
 
     python benchmarks/derive.py [--margin 5] [--rounds 3] [--peer-rois 3]
+    env -u OMP_NUM_THREADS python benchmarks/derive.py      (where the shell sets one thread)
 
 Both get the contours of a structure set and give a mask: contour-ai by `derived.margin` (which gives contours, too),
 SimpleITK by the signed Maurer distance map of the mask on the whole grid, with the spacing of the voxels, cut at the
 margin. SimpleITK uses all threads that it is given; a few ROIs are enough to know its time, which is the same for each.
-Rounds take turns. The volume of a sphere of 20 mm with the margin, on 1 x 1 x 3 mm, says what is exact.
+plastimatch, where it is installed, does the same in processes (mask in, distance map by song-maurer, threshold, mask
+out), of which the processor time counts. Rounds take turns. The volume of a sphere of 20 mm with the margin, on
+1 x 1 x 3 mm, says what is exact.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
+import shutil
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -72,6 +80,25 @@ def by_itk(mask: NDArray[np.bool_], grid: Grid, margin_mm: float) -> NDArray[np.
     return sitk.GetArrayViewFromImage(distance) <= margin_mm
 
 
+def by_plastimatch(mask: NDArray[np.bool_], grid: Grid, margin_mm: float) -> NDArray[np.bool_]:
+    with tempfile.TemporaryDirectory() as name:
+        source, distance, grown = (str(Path(name) / f"{n}.mha") for n in ("mask", "distance", "grown"))
+        image = sitk.GetImageFromArray(mask.astype(np.uint8))
+        image.SetSpacing(grid.spacing_mm[::-1])
+        sitk.WriteImage(image, source)
+        for command in (
+            ["dmap", "--input", source, "--output", distance, "--algorithm", "song-maurer"],
+            ["threshold", "--input", distance, "--output", grown, "--below", str(margin_mm)],
+        ):
+            subprocess.run(["plastimatch", *command], check=True, capture_output=True)
+        return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(grown))) > 0
+
+
+def processor_seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def seconds(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
@@ -92,6 +119,8 @@ def main() -> None:
     ours: list[float] = []
     processor: list[float] = []
     theirs: list[float] = []
+    others: list[float] = []
+    has_plastimatch = shutil.which("plastimatch") is not None
     for _ in range(arguments.rounds):
         before = time.process_time()
         ours.append(seconds(lambda: [with_margins(r, margins) for r in regions]))
@@ -99,17 +128,30 @@ def main() -> None:
         some = [mask_of(r) for r in regions[1 : 1 + arguments.peer_rois]]
         spent = seconds(lambda some=some: [by_itk(m, GRID, arguments.margin) for m in some])
         theirs.append(spent / len(some) * len(regions))
+        if has_plastimatch:
+            before = processor_seconds_of_children()
+            by_plastimatch(some[0], GRID, arguments.margin)
+            others.append((processor_seconds_of_children() - before) * len(regions))
     one, two = statistics.median(ours), statistics.median(theirs)
     print(f"{len(regions)} margins of {arguments.margin:g} mm on {GRID}")
     print(f"  contour-ai      {one:7.2f} s  (processor {statistics.median(processor):.2f} s)")
     print(
         f"  SimpleITK       {two:7.2f} s  ({arguments.peer_rois} ROIs measured, {two / one:.0f} times as long)"
     )
+    if others:
+        mine, other = statistics.median(processor), statistics.median(others)
+        print(
+            f"  plastimatch     {other:7.2f} s of processor time (1 ROI measured, {other / mine:.0f} times as much)"
+        )
     ball = ellipsoid(SPHERE_GRID, (0.3, -0.2, 0.7), (20.0, 20.0, 20.0))
     wanted = 4 / 3 * np.pi * (20 + arguments.margin) ** 3 / 1000
     itk_cm3 = by_itk(mask_of(ball), SPHERE_GRID, arguments.margin).sum() * 3.0 / 1000
     print(f"sphere of 20 mm with {arguments.margin:g} mm: {wanted:.2f} cm3")
-    for name, volume in (("contour-ai", with_margins(ball, margins).volume_cm3), ("SimpleITK", itk_cm3)):
+    volumes = [("contour-ai", with_margins(ball, margins).volume_cm3), ("SimpleITK", itk_cm3)]
+    if has_plastimatch:
+        grown = by_plastimatch(mask_of(ball), SPHERE_GRID, arguments.margin)
+        volumes.append(("plastimatch", grown.sum() * 3.0 / 1000))
+    for name, volume in volumes:
         print(f"  {name:<12} {volume:7.2f} cm3  ({100 * (volume / wanted - 1):+.2f} %)")
 
 

@@ -1,7 +1,7 @@
 """What the node promises, measured: nothing lost when it is killed, times, memory. Linux.
 
     python benchmarks/node.py                   everything; about 40 minutes
-    python benchmarks/node.py times             under six minutes on two idle cores
+    python benchmarks/node.py times             sized for six minutes on two idle cores
     python benchmarks/node.py kills --studies 40 --kills 30
     python benchmarks/node.py kills --contour --studies 10 --kills 10 --pause 2 15
     python benchmarks/node.py memory --patients 300

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEGMENT_REACH_VOXELS = 2.5
+POINTS_AT_ONCE = 8192
 CELLS_AT_ONCE = 200_000
 """Voxels in all windows that are worked on in one go: what stays in a processor's cache."""
 
@@ -62,26 +63,45 @@ def nearest_gauge(
 ) -> None:
     """Lowers `squared` (S, I, J) to the squared gauge of (voxel centre - point), in a window around each point.
 
-    Windows that leave the field are cut off.
+    Voxels farther than the window's half-axes may keep their value. Windows that leave the field are cut off.
     """
+    if not len(points_mm):
+        return
     rows, columns = squared.shape[1:]
     di, dj = spacing_ij_mm
-    below, right = window.low_i, window.low_j
     height = int((window.low_i + window.high_i) / di) + 1
     width = int((window.low_j + window.high_j) / dj) + 1
-    flat = squared.reshape(-1)
-    for chunk in _chunks(len(points_mm), height * width):
-        p = points_mm[chunk]
-        i = np.ceil((p[:, :1] - below) / di).astype(np.int64) + np.arange(height)
-        j = np.ceil((p[:, 1:] - right) / dj).astype(np.int64) + np.arange(width)
-        a = _scaled(i * di - p[:, :1], gauge.low_i, gauge.high_i)
-        b = _scaled(j * dj - p[:, 1:], gauge.low_j, gauge.high_j)
-        a[(i < 0) | (i >= rows)] = np.inf
-        b[(j < 0) | (j >= columns)] = np.inf
-        start = slices[chunk, None] * rows + np.clip(i, 0, rows - 1)
-        at = (start * columns)[:, :, None] + np.clip(j, 0, columns - 1)[:, None, :]
-        value = a[:, :, None] + b[:, None, :]
-        np.minimum.at(flat, at.reshape(-1), value.reshape(-1))
+    i = np.ceil((points_mm[:, 0] - window.low_i) / di).astype(np.intp)
+    j = np.ceil((points_mm[:, 1] - window.low_j) / dj).astype(np.intp)
+    pad_i = max(-int(i.min()), 0), max(int(i.max()) + height - rows, 0)
+    pad_j = max(-int(j.min()), 0), max(int(j.max()) + width - columns, 0)
+    is_padded = any((*pad_i, *pad_j))
+    field = np.pad(squared, ((0, 0), pad_i, pad_j)) if is_padded else squared
+    flat, wide = field.reshape(-1), field.shape[2]
+    first = (slices * field.shape[1] + i + pad_i[0]) * wide + j + pad_j[0]
+    near_i = _nearest_of_rows(height, di, window.low_i, window.high_i)
+    near_j = _nearest_of_rows(width, dj, window.low_j, window.high_j)
+    cells = np.argwhere(near_i[:, None] + near_j <= 1).tolist()
+    # All points at once, cell by cell of their windows: those of one group begin in different voxels, so that none of
+    # them writes where another does.
+    for group in _without_equals(first):
+        for start in range(0, len(group), POINTS_AT_ONCE):
+            some = group[start : start + POINTS_AT_ONCE]
+            p, at = points_mm[some], first[some]
+            a = _scaled((i[some] + np.arange(height)[:, None]) * di - p[:, 0], gauge.low_i, gauge.high_i)
+            b = _scaled((j[some] + np.arange(width)[:, None]) * dj - p[:, 1], gauge.low_j, gauge.high_j)
+            place, value, here = (
+                np.empty_like(at),
+                np.empty(len(at), np.float32),
+                np.empty(len(at), np.float32),
+            )
+            for row, column in cells:
+                np.add(at, row * wide + column, out=place)
+                np.add(a[row], b[column], out=value)
+                flat.take(place, out=here, mode="clip")
+                flat[place] = np.minimum(value, here, out=value)
+    if is_padded:
+        squared[...] = field[:, pad_i[0] : pad_i[0] + rows, pad_j[0] : pad_j[0] + columns]
 
 
 def nearest_segment(
@@ -111,6 +131,23 @@ def nearest_segment(
         start = slices[chunk, None] * rows + np.clip(i, 0, rows - 1)
         at = (start * columns)[:, :, None] + np.clip(j, 0, columns - 1)[:, None, :]
         np.minimum.at(flat, at.reshape(-1), value.reshape(-1))
+
+
+def _nearest_of_rows(number: int, step: float, low: float, high: float) -> NDArray[np.float64]:
+    """(number,) squared: how near a window's rows can be to its point, in half-axes of the window."""
+    begin = step * np.arange(number) - low  # a row lies up to a step farther on
+    near = np.where(begin > 0, begin / high, np.where(begin + step < 0, (begin + step) / low, 0.0))
+    return near * near
+
+
+def _without_equals(keys: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    """All indices, in groups in which no key comes twice, sorted by key."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    rank = np.arange(len(keys)) - np.repeat(first, np.diff(np.append(first, len(keys))))
+    for n in range(int(rank.max()) + 1):
+        yield order[rank == n]
 
 
 def _scaled(distance: NDArray[np.float64], low: float, high: float) -> NDArray[np.float32]:

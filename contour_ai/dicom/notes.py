@@ -292,6 +292,15 @@ def roi_renamed(original: str, number: int, name: str) -> Note:
     )
 
 
+def roi_name_undecodable(name: str, number: int) -> Note:
+    """Bytes that are no text in the character set that the file declares."""
+    return Note(
+        f"ROI {name} (number {number}) has a name that is not written in the character set that the file declares",
+        "roi-name",
+        roi=name,
+    )
+
+
 def contours_of_no_roi(number: int | None) -> Note:
     """An item of ROIContourSequence that leads nowhere."""
     if number is None:

@@ -38,6 +38,8 @@ ROI_NUMBER = 0x30060022
 ROI_NAME = 0x30060026
 ROI_DISPLAY_COLOR = 0x3006002A
 REFERENCED_ROI_NUMBER = 0x30060084
+UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
+"""What pydicom puts in the place of bytes that are no text."""
 MOST_DIGITS = 12
 """Longest text of an IS value."""
 
@@ -288,6 +290,8 @@ def _rois(
         name = _unique_name(on_one_line(original) or f"ROI_{number}", taken)
         if name != original:
             notes.append(note.roi_renamed(original, number, name))
+        if UNDECODABLE in name:
+            notes.append(note.roi_name_undecodable(name, number))
         read, unreadable = _contours(contours.get(number, ()), name, notes)
         yield RoiContoursRead(
             name=name,

@@ -171,6 +171,7 @@ def _associate(headers: dict[Path, Dataset], destination: Destination, calling_a
 
 
 def _open(ae: AE, destination: Destination, handlers: list[Any]) -> Any:
+    connected: list[object] = []
     try:
         tls = None if destination.tls is None else (client_context(destination.tls), None)
         association = ae.associate(
@@ -178,12 +179,17 @@ def _open(ae: AE, destination: Destination, handlers: list[Any]) -> Any:
             destination.port,
             ae_title=destination.ae_title,
             tls_args=tls,  # type: ignore[arg-type]
-            evt_handlers=handlers,
+            evt_handlers=[*handlers, (evt.EVT_CONN_OPEN, connected.append)],
         )
     except Exception as error:  # noqa: BLE001 - a peer may fail in any way; the delivery waits for its next turn
         return f"no connection to {destination.host}:{destination.port}: {error}"
     if association.is_established:
         return association
+    if not connected:
+        why = "not running, another port, or a firewall"
+        if destination.tls is not None:
+            why = "not running, another port, a firewall, or a certificate that one side does not accept"
+        return f"nothing answers at {destination.host}:{destination.port} ({why})"
     where = f"{destination.ae_title}@{destination.host}:{destination.port}"
     if association.is_rejected:
         answer = association.acceptor.primitive

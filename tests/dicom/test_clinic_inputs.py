@@ -111,6 +111,12 @@ def xio_names(d: Dataset) -> None:
     named(d, "1,SUV_primair", " Myelum ")
 
 
+def latin_name(d: Dataset) -> None:
+    d.SpecificCharacterSet = "ISO_IR 192"
+    name = DataElement(0x30060026, "LO", "Rückenmark".encode("latin-1"), already_converted=True)
+    d.StructureSetROISequence[0].add(name)
+
+
 A, B, BOTH = on(2, 3), on(6), {"A": on(2, 3), "B": on(6)}
 
 STRUCTURE_SETS: dict[str, tuple[Edit, dict[str, list[int]], list[str]]] = {
@@ -155,6 +161,14 @@ STRUCTURE_SETS: dict[str, tuple[Edit, dict[str, list[int]], list[str]]] = {
         ["ROI A (number 2) is called A (2) here"],
     ),
     "names of XiO": (xio_names, {"1,SUV_primair": A, "Myelum": B}, []),
+    "a name in another character set": (
+        latin_name,
+        {"R\N{REPLACEMENT CHARACTER}ckenmark": A, "B": B},
+        [
+            "ROI R\N{REPLACEMENT CHARACTER}ckenmark (number 1) has a name that is not written in the character "
+            "set that the file declares"
+        ],
+    ),
     "numbers in any order": (renumbered, BOTH, []),
     "unknown images": (lambda d: with_images(d, "1.2.3", "1.2.4"), BOTH, []),
     "images of other slices": (

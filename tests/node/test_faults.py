@@ -315,3 +315,14 @@ def swapped(words: bytes) -> bytes:
     import numpy as np
 
     return np.frombuffer(words, "<u2").astype(">u2").tobytes()
+
+
+def test_a_destination_that_does_not_run_is_told_from_one_that_refuses() -> None:
+    from programs import free_port
+
+    from contour_ai.node.config import Destination
+    from contour_ai.node.sending import echo
+
+    port = free_port()
+    answer = echo(Destination(ae_title="TPS", host="127.0.0.1", port=port), "CONTOURAI")
+    assert answer == f"nothing answers at 127.0.0.1:{port} (not running, another port, or a firewall)"
