@@ -229,16 +229,32 @@ def _beside_padding(core: Bool, hu: NDArray[np.generic], pixel_mm: float) -> Boo
 
     Padding is what lies `PADDING_AWAY_MM` from the patient and is lighter than tissue and heavier than air.
     """
-    near = _dilate(core, round(PADDING_AWAY_MM / pixel_mm))
-    ring = (_dilate(near, 1) & ~near)[:, : hu.shape[1], : hu.shape[2]]
-    padding = np.zeros_like(core)
-    low, high = PADDING_HU
-    padding[:, : hu.shape[1], : hu.shape[2]] = ring & np.greater(hu, low) & np.less(hu, high)
+    margin = round(PADDING_AWAY_MM / pixel_mm) + 2
+    inside = core[:, : hu.shape[1], : hu.shape[2]]  # pixels that are left over at the end have no sample
+    if not inside.any():
+        return None
+    rows, columns = (_span(inside.any(axis=axes), margin) for axes in ((0, 2), (0, 1)))
+    near = _dilate(inside[:, rows, columns], margin - 2)
+    ring = _dilate(near, 1) & ~near
+    values = hu[:, rows, columns][ring]
+    padding = np.zeros_like(near)
+    padding[ring] = np.greater(values, PADDING_HU[0]) & np.less(values, PADDING_HU[1])
     enough = np.count_nonzero(padding, axis=(1, 2)) >= PADDING_SHARE * np.count_nonzero(ring, axis=(1, 2))
     padding[~enough] = False
-    if not padding.any():
+    held = np.flatnonzero(padding.any(axis=(1, 2)))
+    if not held.size:
         return None
-    return _dilate(padding, round(PADDING_AWAY_MM / pixel_mm) + 2)
+    result = np.zeros_like(core)
+    place = result[:, : hu.shape[1], : hu.shape[2]]
+    for k in held:
+        place[k, rows, columns] = _dilate(padding[k : k + 1], margin)[0]
+    return result
+
+
+def _span(line: Bool, margin: int) -> slice:
+    """From the first to the last that is true, and so many more on either side."""
+    held = np.flatnonzero(line)
+    return slice(max(0, int(held[0]) - margin), int(held[-1]) + 1 + margin)
 
 
 def _peel(body: Bool, hu: NDArray[np.generic], where: Bool, steps: int) -> None:
