@@ -229,6 +229,7 @@ def test_the_summary(tmp_path: Path, model_dir: Path) -> None:
         and result.mean_dice > 0.9
     )
     stages = ["finding", "reading", "body", "model", "preprocessing", "network", "restoring", "flags"]
+    stages += ["position", "judging"]
     assert [*stages, "structure set", "reference", "pictures", "total"] == list(summary["timings_s"])
     assert "review" in summary["caution"] and summary["device"].startswith("cpu")
 
