@@ -233,7 +233,7 @@ def _beside_padding(core: Bool, hu: NDArray[np.generic], pixel_mm: float) -> Boo
     inside = core[:, : hu.shape[1], : hu.shape[2]]  # pixels that are left over at the end have no sample
     if not inside.any():
         return None
-    rows, columns = (_span(inside.any(axis=axes), margin) for axes in ((0, 2), (0, 1)))
+    rows, columns = (_span(np.asarray(inside.any(axis=axes)), margin) for axes in ((0, 2), (0, 1)))
     near = _dilate(inside[:, rows, columns], margin - 2)
     ring = _dilate(near, 1) & ~near
     values = hu[:, rows, columns][ring]
