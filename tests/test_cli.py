@@ -33,7 +33,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_has_help_and_stands_in_the_readme(name: str) -> None:
-    command = cli.get_command(click.Context(ct=cli), name)
+    command = cli.get_command(click.Context(cli), name)
     assert command is not None and command.help, f"{name} has no help"
     for parameter in command.params:
         if isinstance(parameter, click.Option) and not parameter.hidden:
