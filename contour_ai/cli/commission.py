@@ -54,6 +54,16 @@ def _print_example(ctx: click.Context, option: click.Parameter, wanted: bool) ->
     help="Who answers for it: where all limits are kept, the model counts as commissioned on this machine.",
 )
 @click.option(
+    "--dossier",
+    is_flag=True,
+    help="Also draft the department's own file for the model (dossier.md, dossier.html), with gaps marked.",
+)
+@click.option(
+    "--strata",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Groups of the patients for the dossier: the strata.csv of an earlier run, completed.",
+)
+@click.option(
     "--keep-trained-on",
     is_flag=True,
     help="Measure patients that the model was trained on, too; never counts as commissioned then.",
@@ -84,6 +94,8 @@ def command(
     repeat: Path | None,
     out_dir: Path,
     signed_by: str | None,
+    dossier: bool,
+    strata: Path | None,
     keep_trained_on: bool,
     structure_set: str,
     acquisition: int | None,
@@ -112,9 +124,16 @@ def command(
     from contour_ai.structures.roi_map import RoiMap
 
     _refuse_options(repeat is not None, model, limits_path)
-    given = [path for path in (data_dir, limits_path, roi_map, repeat, tau and Path(tau)) if path]
+    given = [p for p in (data_dir, limits_path, roi_map, repeat, strata, tau and Path(tau)) if p]
     check_target(out_dir, overwrite=overwrite, inputs=given)
-    options = CommissionOptions(device=device, overwrite=overwrite, repeat=repeat, inputs=tuple(given))
+    options = CommissionOptions(
+        device=device,
+        overwrite=overwrite,
+        repeat=repeat,
+        dossier=dossier or strata is not None,
+        strata=strata,
+        inputs=tuple(given),
+    )
     if repeat is not None:
         earlier = read_earlier_run(repeat)
         options = earlier.settings.over(options)
@@ -136,6 +155,10 @@ def command(
     with console.progress_bar() as on_progress:
         result = commission(data_dir, bundle, limits, out_dir, options, on_progress, limits_text=limits_text)
     _show(result)
+    if options.dossier:
+        console.out().print(
+            f"the draft of the department's file: {result.folder / 'dossier.html'} (and dossier.md)"
+        )
     if signed_by is not None:
         _sign(bundle, result, signed_by)
     return 0 if result.passed else LIMITS_NOT_KEPT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -188,6 +189,48 @@ def test_the_constancy_test(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
     written.write_bytes(written.read_bytes() + b"\0\0")
     spoilt = again("spoilt")
     assert spoilt.exit_code == 4 and "not as they were written" in spoilt.output
+
+
+def test_the_dossier(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["contour_ai.pipeline._commission.run"]
+    monkeypatch.setattr(module, "self_test", lambda: ())
+    table = tmp_path / "told.csv"
+    table.write_text("patient,metal,post-operative\nphantom-headneck-01,,neck dissection\n", encoding="utf-8")
+    out = tmp_path / "out"
+    result = run(data, out, GOOD, MODEL, "--dossier", "--strata", str(table))
+    assert result.exit_code == 0 and "dossier.html" in " ".join(result.output.split()), result.output
+    text = (out / "dossier.md").read_text(encoding="utf-8")
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert [heading.split(". ")[1] for heading in headings] == [
+        "Intended use",
+        "Data",
+        "Performance",
+        "Performance by group",
+        "Limits",
+        "Risks",
+        "Monitoring plan",
+        "Sign-off",
+    ]
+    assert load_bundle(MODEL).inference_fingerprint in text
+    (brainstem,) = [row for row in csv.DictReader((out / "metrics.csv").open(encoding="utf-8"))
+                    if row["roi"] == "Brainstem"]  # fmt: skip
+    dsc = f"{float(brainstem['dsc']):.3f}"
+    assert f"| Brainstem | neck dissection | 1 (few) | {dsc} | {dsc} |" in text, "as the table says"
+    assert f"| Brainstem | no metal | 1 (few) | {dsc} |" in text, "as the CT says"
+    assert "| Brainstem | 4.5 mm | 1 (few) |" in text
+    assert text.count("> **Gap:**") == int(re.search(r"(\d+) gaps are marked", text)[1]) > 15  # type: ignore[index]
+    page = (out / "dossier.html").read_text(encoding="utf-8")
+    assert page.count('class="gap"') == text.count("> **Gap:**") and "<script" not in page
+    (line,) = csv.DictReader((out / "strata.csv").open(encoding="utf-8"))
+    assert (line["patient"], line["metal"], line["post-operative"]) == (
+        "phantom-headneck-01",
+        "no metal",
+        "neck dissection",
+    )
+    assert line["contrast"] == "none named" and line["scanner"].startswith("contour-ai")
+    table.write_text("who,metal\n", encoding="utf-8")
+    refused = run(data, tmp_path / "x", GOOD, MODEL, "--strata", str(table))
+    assert refused.exit_code == 4 and "has no patients" in refused.output
 
 
 def read_masks(run_dir: Path, patient: Path) -> dict[str, np.ndarray]:

@@ -38,6 +38,10 @@ class CommissionOptions:
     """Whether patients that the model was trained on are measured, too; their figures say nothing about others."""
     repeat: Path | None = None
     """Folder of an earlier run: its patients are contoured again, and compared with what it drew."""
+    dossier: bool = False
+    """Whether a draft of the department's own file for the model is written."""
+    strata: Path | None = None
+    """Table of the patients' groups (metal, contrast, post-operative, scanner, …), completed by hand."""
     inputs: tuple[Path, ...] = ()
     """Files besides the data and the model that were read, which are never replaced."""
 

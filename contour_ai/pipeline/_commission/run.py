@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from contour_ai.evaluation.report import write_report
 from contour_ai.faults import patient_boundary
 from contour_ai.files import atomic_folder
 from contour_ai.pipeline._commission.constancy import compare_with, read_earlier_run
+from contour_ai.pipeline._commission.dossier import write_dossier
 from contour_ai.pipeline._commission.options import (
     PREDICTIONS,
     RECORD,
@@ -29,6 +30,7 @@ from contour_ai.pipeline._commission.options import (
 )
 from contour_ai.pipeline._commission.patients import find_cohort
 from contour_ai.pipeline._commission.record import environment, write_record
+from contour_ai.pipeline._commission.strata import Strata, groups_of_ct, load_strata
 from contour_ai.pipeline._evaluate import Evaluation, evaluate
 from contour_ai.pipeline._predict import LoadedModel, PredictOptions, bundle_of, load_model, predict
 from contour_ai.pipeline.installation_test import self_test
@@ -54,6 +56,8 @@ class _Tried:
     problem: str = ""
     spacing_text: str = ""
     """Slices and voxel size in words."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """{stratum: group}, as far as the CT tells."""
 
 
 def commission(
@@ -88,6 +92,7 @@ def commission(
         limits_text = limits_text or path.read_text(encoding="utf-8")
     limits_text = limits_text or to_yaml(_without_none(to_mapping(limits)))
     earlier = None if options.repeat is None else read_earlier_run(options.repeat)
+    told = None if options.strata is None else load_strata(options.strata)
     bundle = bundle_of(model)
     started = datetime.now(timezone.utc)
     only = None if earlier is None else earlier.patients.keys()
@@ -132,6 +137,8 @@ def commission(
         write_report(folder, result.rows, result.notes, (), result.tolerances)
         write_commissioning_report(folder / REPORT, page)
         write_record(folder / RECORD, page, started, options)
+        if options.dossier:
+            write_dossier(folder, bundle, page, _strata(tried, told))
     return Commissioning(out_dir, page, cohort.trained_on)
 
 
@@ -140,6 +147,16 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     return value
+
+
+def _strata(tried: Sequence[_Tried], told: Strata | None) -> Strata:
+    """The groups of all patients, as their CTs and a person's table say."""
+    groups: dict[str, dict[str, str]] = {}
+    for one in tried:
+        for stratum, group in one.groups.items():
+            groups.setdefault(stratum, {})[one.name] = group
+    measured = Strata(groups=groups)
+    return measured if told is None else told.over(measured)
 
 
 def _by_series(tried: Sequence[_Tried]) -> dict[str, tuple[CTSeriesFiles, Path | None, str]]:
@@ -186,7 +203,16 @@ def _predict(
         taken.append(found.folder.name)
         grid = found.ct.grid
         spacing = f"{grid.shape_kij[0]} slices, {' x '.join(f'{mm:.3g}' for mm in grid.spacing_mm)} mm"
-        tried.append(_Tried(name=name, files=files, prediction=found.without_image(), spacing_text=spacing))
+        groups = groups_of_ct(found.ct)
+        tried.append(
+            _Tried(
+                name=name,
+                files=files,
+                prediction=found.without_image(),
+                spacing_text=spacing,
+                groups=groups,
+            )
+        )
     on_progress(ProgressEvent(stage="contouring", done=len(patients), total=len(patients)))
     return tried
 
