@@ -11,6 +11,7 @@ import click
 
 from contour_ai.cli import console
 from contour_ai.cli.console import out
+from contour_ai.cli.learning_curve import learning_curve_command
 
 if TYPE_CHECKING:
     from contour_ai.bundle import ModelBundle
@@ -274,6 +275,9 @@ def card(name: str) -> None:
     bundle = load_bundle(name)
     update_bundle(bundle, model_card=model_card(bundle))
     out().print(str(bundle.folder / CARD_FILE))
+
+
+command.add_command(learning_curve_command)
 
 
 def _indented(text: str) -> str:

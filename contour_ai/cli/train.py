@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shlex
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from contour_ai.cli.console import err, out, print_warning, progress_bar
+from contour_ai.cli.duration import Duration
 from contour_ai.cli.shared_options import acquisition_option, structure_set_option
 from contour_ai.cli.training_progress import training_log
+from contour_ai.cli.what_next import print_what_next, shell_command
 from contour_ai.errors import ConfigError
 
 if TYPE_CHECKING:
     from contour_ai.training.config import TrainConfig
-
-UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
-    """A time such as 90s, 20m, 8h or 1h30m, in seconds."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        parts = re.fullmatch(r"(?:\d+(?:\.\d+)?[smhd])+", str(value).strip().lower())
-        if parts is None:
-            self.fail(f"{value!r} is no time; write 90s, 20m, 8h or 1h30m", param, ctx)
-        return sum(
-            float(number) * UNITS_S[unit] for number, unit in re.findall(r"([\d.]+)([smhd])", parts.string)
-        )
+    from contour_ai.training.limiting import RoiLimit
 
 
 class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
@@ -238,6 +220,7 @@ def _train(
     from contour_ai.training.distributed import FirstProcessError, place
 
     assert isinstance(settings, TrainConfig)
+    limits: list[RoiLimit] = []
     options = TrainOptions(
         roi_map=None if map_path is None else RoiMap.load(map_path),
         device=device,
@@ -249,6 +232,7 @@ def _train(
         on_names=_print_names,
         on_check=lambda check: _print_check(check, run_dir),
         on_plan=_print_plan,
+        on_limits=limits.extend,
     )
     if place().rank:
         # The first process speaks for all; what happens in this one alone is an error that ends it.
@@ -260,28 +244,25 @@ def _train(
             bundle = train(data_dir, run_dir, settings, options, on_progress)
         except KeyboardInterrupt:
             if (run_dir / "checkpoints" / "last.pt").is_file():
-                again = _resume_command(data_dir, run_dir, device, cache_dir, strict)
+                again = _resumeshell_command(data_dir, run_dir, device, cache_dir, strict)
                 raise KeyboardInterrupt(f"the training is saved. This goes on with it:\n  {again}") from None
             raise KeyboardInterrupt(
                 "the training had not begun; patients that were prepared stay in the cache. Run the same command "
                 "again to go on."
             ) from None
     _print_result(bundle.folder)
+    print_what_next(limits, bundle, data_dir, run_dir, time_budget)
 
 
-def _resume_command(data_dir: Path, run_dir: Path, device: str, cache_dir: Path | None, strict: bool) -> str:
+def _resumeshell_command(
+    data_dir: Path, run_dir: Path, device: str, cache_dir: Path | None, strict: bool
+) -> str:
     """The command that goes on with a training, for the shell of this system."""
     words = ["contour-ai", "train", str(data_dir), "--out", str(run_dir), "--resume"]
     words += ["--device", device] if device != "auto" else []
     words += ["--cache", str(cache_dir)] if cache_dir is not None else []
     words += ["--strict"] if strict else []
-    return _command(*words[1:])
-
-
-def _command(*words: str) -> str:
-    """A command of contour-ai as the shell of this system takes it."""
-    every = ["contour-ai", *words]
-    return subprocess.list2cmdline(every) if os.name == "nt" else shlex.join(every)
+    return shell_command(*words[1:])
 
 
 def _check(
@@ -368,7 +349,7 @@ def _print_result(folder: Path) -> None:
         print_warning(sentence)
     out().print(f"model: {folder}")
     out().print(
-        f"to contour with it: {_command('predict', 'PATIENT_DIR', '--model', str(folder), '--out', 'DIR')}"
+        f"to contour with it: {shell_command('predict', 'PATIENT_DIR', '--model', str(folder), '--out', 'DIR')}"
     )
     if bundle.kind == "phantom":
         out().print("it learnt from drawn phantoms: never use it on a patient")

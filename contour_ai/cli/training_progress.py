@@ -8,19 +8,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from contour_ai.cli.console import err, progress_bar
+from contour_ai.cli.console import err
 
 if TYPE_CHECKING:
     from contour_ai.progress import OnProgress, ProgressEvent
 
 LINE_EVERY_S = 60.0
 """A log of a night's training has some hundred lines, and a stalled one is noticed within minutes."""
+BAR_FROM_WIDTH, BAR_WIDTH = 110, 20
+"""Characters of a terminal from which on there is room for a bar, and its width."""
 
 
 @contextmanager
 def training_log(every_s: float = LINE_EVERY_S) -> Iterator[OnProgress]:
     """Yields the `on_progress` callback that shows on stderr how a training goes."""
-    with progress_bar() if err().is_terminal else _lines(every_s) as show:
+    with _bars() if err().is_terminal else _lines(every_s) as show:
 
         def on_progress(event: ProgressEvent) -> None:
             if event.stage == "validated":
@@ -29,6 +31,44 @@ def training_log(every_s: float = LINE_EVERY_S) -> Iterator[OnProgress]:
                 show(event)
 
         yield on_progress
+
+
+@contextmanager
+def _bars() -> Iterator[OnProgress]:
+    """Yields a callback that keeps one line a stage on the terminal; what does not fit its width is left out whole."""
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+    console = err()
+    wide = console.width >= BAR_FROM_WIDTH
+    # One column of text: a column for the stages would be as wide as the longest of them.
+    columns = [
+        *([BarColumn(bar_width=BAR_WIDTH)] if wide else []),
+        TextColumn("{task.fields[line]}", markup=False),
+    ]
+    room = console.width - (BAR_WIDTH + 1 if wide else 0)
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console) as progress:
+
+        def show(event: ProgressEvent) -> None:
+            share = f"{100 * event.done / event.total:.0f}%" if event.total else ""
+            begin = f"{event.stage} {share}"
+            line = f"{begin}  {fitting_facts(event.facts, room - len(begin) - 2)}".rstrip()
+            if event.stage not in tasks:
+                tasks[event.stage] = progress.add_task(event.stage, total=event.total, line=line)
+            progress.update(tasks[event.stage], completed=event.done, total=event.total, line=line)
+
+        yield show
+
+
+def fitting_facts(facts: Mapping[str, object], width: int) -> str:
+    """As many of the facts, from the first one on, as fit so many characters."""
+    line = ""
+    for name, value in facts.items():
+        longer = f"{line}  {name} {value}" if line else f"{name} {value}"
+        if len(longer) > width:
+            break
+        line = longer
+    return line
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from contour_ai.training.config import TrainConfig
 from contour_ai.training.distributed import Processes
 from contour_ai.training.job import Job, Progress
 from contour_ai.training.loss_watch import LossWatch
+from contour_ai.training.progress_page import write_progress_page
 from contour_ai.training.pseudo_labels import draw_pseudo_labels, load_pseudo_labels, pseudo_label_counts
 from contour_ai.training.reporting import NoWriter, progress_facts, score_facts, tensorboard_writer
 from contour_ai.training.resuming import resume_training, save_best, save_training
@@ -152,7 +153,7 @@ def _take_steps(
                 at.loss = watch.look(at.step)
                 writer.add_scalar("loss", at.loss, at.step)
                 writer.add_scalar("learning rate", rate, at.step)
-                facts = progress_facts(clock, at, processes.device)
+                facts = progress_facts(job, clock, at, processes.device, processes.size)
                 on_progress(ProgressEvent(stage="training", done=at.done, total=1.0, facts=facts))
         if at.validation_due:
             with stop.interruptible(allowed=processes.alone):
@@ -181,7 +182,7 @@ def _note_validation(
         at.best, at.best_step = score.mean, at.step
         save_best(job, stepper, score)
     write_score(writer, score)
-    _write_scores(job, stepper, at)
+    _write_scores(job, stepper, at, clock)
 
 
 def _validated(job: Job, stepper: Stepper, on_progress: OnProgress) -> CaseFigures:
@@ -262,13 +263,14 @@ def _draw_worst(job: Job, stepper: Stepper, score: Score, writer: Any) -> None:
         )
 
 
-def _write_scores(job: Job, stepper: Stepper, at: Progress) -> None:
+def _write_scores(job: Job, stepper: Stepper, at: Progress, clock: Clock) -> None:
     score = at.scores[-1]
     logger.info("step %d: loss %.4f, mean Dice %.4f", at.step, score.loss, score.mean)
     if stepper.processes.is_main_process:
         write_metrics(job.run_dir / "metrics.csv", job.plan.rois, at.scores)
         if score.step == at.best_step:
             write_patients(job.run_dir / VALIDATION_FILE, score)
+        write_progress_page(job, at, stepper.processes.size, clock)
 
 
 def _start_torch(config: TrainConfig, processes: Processes) -> torch.dtype | None:

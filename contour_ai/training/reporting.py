@@ -10,7 +10,7 @@ import torch
 
 from contour_ai.files import private_folder
 from contour_ai.training.clock import Clock
-from contour_ai.training.job import Progress
+from contour_ai.training.job import Job, Progress
 from contour_ai.training.memory import used_bytes
 from contour_ai.training.validation import Score
 
@@ -30,22 +30,34 @@ def score_facts(score: Score, at: Progress) -> dict[str, object]:
     }
 
 
-def progress_facts(clock: Clock, at: Progress, device: torch.device) -> dict[str, object]:
+def progress_facts(
+    job: Job, clock: Clock, at: Progress, device: torch.device, processes: int
+) -> dict[str, object]:
+    """What a person wants to know, the most important first: a narrow terminal shows the first of them."""
     facts: dict[str, object] = {
         "step": at.step,
-        "loss": f"{at.loss:.4f}",
-        "steps/s": f"{1 / clock.seconds_per_step:.2f}" if clock.seconds_per_step else "-",
-        "left": _duration(clock.left_s),
+        "epoch": f"{epochs_of(job, at, processes):.1f}",
+        "left": duration(clock.left_s),
     }
+    if at.scores:
+        best = next((score for score in at.scores if score.step == at.best_step), at.scores[-1])
+        facts["best Dice"] = f"{at.best:.3f} (step {at.best_step})"
+        facts["reached"] = f"{duration(max(at.elapsed_s - best.elapsed_s, 0.0))} ago"
+    facts["loss"] = f"{at.loss:.4f}"
+    facts["steps/s"] = f"{1 / clock.seconds_per_step:.2f}" if clock.seconds_per_step else "-"
     memory = used_bytes(device)
     if memory is not None:
         facts["memory"] = f"{memory / 1e9:.2f} GB"
-    if at.scores:
-        facts["Dice"] = f"{at.scores[-1].mean:.3f} (best {at.best:.3f})"
     return facts
 
 
-def _duration(seconds: float) -> str:
+def epochs_of(job: Job, at: Progress, processes: int = 1) -> float:
+    """How often each training patient was shown, as a mean."""
+    return at.step * job.plan.batch_size * processes / max(len(job.training), 1)
+
+
+def duration(seconds: float) -> str:
+    """A time for people."""
     minutes, hours = seconds / 60, seconds / 3600
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
 

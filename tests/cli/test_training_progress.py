@@ -66,3 +66,40 @@ def test_a_validation_is_a_sentence_and_a_table(monkeypatch: pytest.MonkeyPatch)
     assert "validation after step 500: mean Dice 0.812 (best 0.900 after step 400), loss 0.2500" in text
     assert re.search(r"ROI +Dice +HD95 mm", text)
     assert re.search(r"Brainstem +0.812 +4.500", text) and re.search(r"Parotid_L +- +-", text)
+
+
+FACTS = {"step": 12000, "epoch": "12.3", "left": "17 min", "best Dice": "0.731 (step 11000)", "reached": "4 min ago",
+         "loss": "0.2310", "steps/s": "1.15"}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_step_epoch_time_left_and_the_best(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.console import Console
+
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    monkeypatch.setattr(log, "err", lambda: console)
+    with log.training_log() as on_progress:
+        on_progress(ProgressEvent(stage="recording the series", done=6, total=6))
+        on_progress(ProgressEvent(stage="training", done=0.41, total=1.0, facts=FACTS))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    for words in (
+        "training",
+        "41%",
+        "step 12000",
+        "epoch 12.3",
+        "left 17 min",
+        "best Dice 0.731 (step 11000)",
+    ):
+        assert words in shown, words
+    assert ("reached 4 min ago" in shown) is (width == 120)
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).replace("\r", "\n").splitlines()
+    assert max(map(len, lines)) <= width, "nothing wraps"
+
+
+def test_facts_are_left_out_whole() -> None:
+    assert log.fitting_facts({"step": 10, "loss": 0.25}, 17) == "step 10"
+    assert log.fitting_facts({"step": 10, "loss": 0.25}, 18) == "step 10  loss 0.25"
+    assert log.fitting_facts({"step": 10}, 3) == ""

@@ -275,6 +275,6 @@ def test_parts_that_are_none_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("20m", 1200), ("1h30m", 5400), ("1.5h", 5400)])
 def test_durations(text: str, seconds: float) -> None:
-    from contour_ai.cli.train import Duration
+    from contour_ai.cli.duration import Duration
 
     assert Duration().convert(text, None, None) == seconds

@@ -61,13 +61,13 @@ def write_dossier(folder: Path, bundle: ModelBundle, page: CommissioningPage, st
     Raises:
         OutputError: the folder cannot be written.
     """
-    document = dossier(bundle, page, strata)
+    document = draft_dossier(bundle, page, strata)
     write_text(private_file(folder / f"{DOSSIER}.md"), markdown_of(document))
     write_text(private_file(folder / f"{DOSSIER}.html"), html_of(document))
     strata.save(folder / STRATA_FILE, [patient.patient for patient in page.patients])
 
 
-def dossier(bundle: ModelBundle, page: CommissioningPage, strata: Strata) -> Document:
+def draft_dossier(bundle: ModelBundle, page: CommissioningPage, strata: Strata) -> Document:
     """The draft: what the model and the commissioning run say, and gaps for all that they cannot know."""
     return Document(
         title=f"Dossier of {bundle.name} {bundle.version} in this department",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contour_ai.bundle import ModelBundle
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import ArchiveCheck
+
+if TYPE_CHECKING:
+    from contour_ai.training.limiting import RoiLimit
 
 CONFIG_FILE = "config.yaml"
 MAP_FILE = "roi-map.yaml"
@@ -41,5 +45,7 @@ class TrainOptions:
     """Told how many names were mapped, set aside and left out."""
     on_check: Callable[[ArchiveCheck], None] = lambda check: None
     """Told what looks wrong in the archive, before anything is left out."""
+    on_limits: Callable[[Sequence[RoiLimit]], None] = lambda limits: None
+    """Told at the end what limits the ROIs."""
     on_plan: Callable[[Mapping[str, str]], None] = lambda facts: None
     """Told what will be done, before the first step."""

@@ -132,7 +132,9 @@ def _train_with(
     import torch
 
     from contour_ai.network import build_network
+    from contour_ai.training.limiting import limits_of
     from contour_ai.training.loop import train_network
+    from contour_ai.training.progress_page import write_progress_page
 
     begun = processes.run_on_main(
         lambda: _begin(config, data_dir, run_dir, on_progress, options, processes, started)
@@ -153,6 +155,9 @@ def _train_with(
     weights, progress = train_network(job, network, on_progress, processes)
 
     def finish() -> ModelBundle:
+        limits = limits_of(job, progress, processes.size)
+        options.on_limits(limits)
+        write_progress_page(job, progress, processes.size, advice=tuple(map(str, limits)))
         described = describe_model(job, progress, begun.facts, processes.size, begun.drawn)
         data = replace(described.data, trained_on=begun.headers, seen_series=begun.seen)
         bundle = replace(described, ranges=begun.ranges, data=data)

@@ -38,9 +38,9 @@ def seen_series(
     cases = {case.patient_id: case for side in sides for case in side}
     contents = {}
     for done, (label, case) in enumerate(cases.items()):
-        on_progress(ProgressEvent(stage="recording what is learnt from", done=done, total=len(cases)))
+        on_progress(ProgressEvent(stage="recording the series", done=done, total=len(cases)))
         contents[label] = content_of_case(case, files[label])
-    on_progress(ProgressEvent(stage="recording what is learnt from", done=len(cases), total=len(cases)))
+    on_progress(ProgressEvent(stage="recording the series", done=len(cases), total=len(cases)))
     training, held_back = ([contents[case.patient_id] for case in side] for side in sides)
     seen = (SeenSeries.of(training, held_back), *(() if init is None else init.data.seen_series))
     with atomic_file(path, overwrite=True, private=True) as temporary:
