@@ -50,8 +50,13 @@ class RoiLimit:
     reason: str
     look_at: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        return f"limited by {IN_WORDS[self.limit]}: {self.reason}"
+
+def in_sentences(limits: Sequence[RoiLimit]) -> tuple[str, ...]:
+    """One sentence for each of the three."""
+    found = {limit: [one.reason for one in limits if one.limit == limit] for limit in LIMITS}
+    return tuple(
+        f"limited by {IN_WORDS[limit]}: {'; '.join(said) or 'none'}" for limit, said in found.items()
+    )
 
 
 def what_limits(

@@ -132,7 +132,7 @@ def _train_with(
     import torch
 
     from contour_ai.network import build_network
-    from contour_ai.training.limiting import limits_of
+    from contour_ai.training.limiting import in_sentences, limits_of
     from contour_ai.training.loop import train_network
     from contour_ai.training.progress_page import write_progress_page
 
@@ -157,7 +157,7 @@ def _train_with(
     def finish() -> ModelBundle:
         limits = limits_of(job, progress, processes.size)
         options.on_limits(limits)
-        write_progress_page(job, progress, processes.size, advice=tuple(map(str, limits)))
+        write_progress_page(job, progress, processes.size, advice=in_sentences(limits))
         described = describe_model(job, progress, begun.facts, processes.size, begun.drawn)
         data = replace(described.data, trained_on=begun.headers, seen_series=begun.seen)
         bundle = replace(described, ranges=begun.ranges, data=data)
