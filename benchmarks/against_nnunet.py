@@ -32,35 +32,27 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import json
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROIS = ("Brainstem", "SpinalCord", "Parotid_R", "Parotid_L", "Esophagus", "Larynx", "Bone_Mandible")
-SIDES = {"nnunet-complete": 801, "nnunet-background": 802}
-"""{way of dealing with missing organs: nnU-Net's number of the data set}."""
-OURS = "contour-ai"
-NAMES = {
-    OURS: "contour-ai",
-    "nnunet-complete": "nnU-Net, complete patients",
-    "nnunet-background": "nnU-Net, missing is background",
-}
-HELD_BACK_SHARE = 0.12
+from nnunet_export import SIDES, export, split_patients
+from nnunet_options import comparison_options
+from nnunet_tables import NAMES, OURS, figures, table
+
 TRAINER = "BudgetTrainer"
 NARROW = "3d_narrow"
 
 
 def main() -> None:
-    options = _arguments()
+    options = comparison_options(__doc__.splitlines()[0])
     if options.step:
         STEPS[options.step[0]](Path(options.step[1]), *options.step[2:])
         return
@@ -78,47 +70,6 @@ def main() -> None:
         run.contour_ai()
     if "score" in wanted:
         run.score()
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", nargs="?", type=Path, help="folder of DICOM patients")
-    parser.add_argument("--out", type=Path, help="folder of the comparison")
-    parser.add_argument("--nnunet", type=Path, help="folder of nnU-Net's commands (its environment's bin)")
-    parser.add_argument("--minutes", type=float, default=45, help="of training, each")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument(
-        "--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of every program"
-    )
-    parser.add_argument("--rois", default=",".join(ROIS), help="ROIs to learn, as in A,B")
-    parser.add_argument("--patients", type=int, default=0, help="train on so many only; 0 for all")
-    parser.add_argument("--held-back", type=int, default=0, help="score so many only; 0 for all")
-    parser.add_argument(
-        "--config", type=Path, help="configuration of contour-ai train; its defaults otherwise"
-    )
-    parser.add_argument("--plan", choices=("own", "small"), help="nnU-Net's; small on the CPU, own on a GPU")
-    parser.add_argument("--plan-gb", type=float, default=2.0, help="memory that the small plan is made for")
-    parser.add_argument("--mirror", default="none", choices=("none", "all"), help="nnU-Net's mirroring")
-    parser.add_argument(
-        "--dtype",
-        default="float32",
-        choices=("float32", "bfloat16"),
-        help="nnU-Net's on a CPU; it has no other there than float32",
-    )
-    parser.add_argument("--only", action="append", choices=(*SIDES, OURS, "score"), help="may be repeated")
-    parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)  # a piece of this script as a process
-    options = parser.parse_args()
-    if not options.step:
-        if options.data is None or options.out is None or options.nnunet is None:
-            parser.error("DATA, --out and --nnunet are needed")
-        if shutil.which("nnUNetv2_train", path=str(options.nnunet)) is None:
-            sys.exit(
-                f"There is no nnUNetv2_train in {options.nnunet}.\n"
-                "Install nnU-Net in an environment of its own, and give its folder of commands: "
-                "python -m venv peer; peer/bin/pip install nnunetv2 torch; --nnunet peer/bin"
-            )
-        options.plan = options.plan or ("small" if options.device == "cpu" else "own")
-    return options
 
 
 # -- stages ---------------------------------------------------------------------------------------------------
@@ -417,178 +368,7 @@ def halve_features(path: Path) -> None:
     path.write_text(json.dumps(plans, indent=4), encoding="utf-8")
 
 
-# -- pieces that run as processes of their own -------------------------------------------------------------------
-
-
-def split_patients(out: Path, data: str, training: str, held_back: str) -> None:
-    """Links or copies the patients into two folders."""
-    from contour_ai.dicom.scan import find_patients
-    from contour_ai.files import safe_name
-    from contour_ai.pipeline.archive import split
-
-    found = {p.ct.patient_id: p for p in find_patients(Path(data)) if p.structure_sets}
-    sides = split({patient_id: patient_id for patient_id in found}, HELD_BACK_SHARE)
-    listing = {}
-    for name, ids, most in zip(("training", "held-back"), sides, (training, held_back), strict=True):
-        chosen = sorted(ids, key=_hash)[: int(most) or None]
-        listing[name] = sorted(chosen)
-        for patient_id in chosen:
-            folder = out / "patients" / name / safe_name(patient_id)
-            shutil.rmtree(folder, ignore_errors=True)
-            (folder / "ct").mkdir(parents=True)
-            for n, path in enumerate(found[patient_id].ct.paths):
-                _place(path, folder / "ct" / f"{n:04}.dcm")
-            _place(found[patient_id].structure_sets[0].path, folder / "RS.dcm")
-    print({name: len(ids) for name, ids in listing.items()})
-    (out / "patients.json").write_text(json.dumps(listing, indent=1), encoding="utf-8")
-
-
-def _hash(patient_id: str) -> str:
-    return hashlib.sha256(patient_id.encode()).hexdigest()
-
-
-def _place(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk
-        shutil.copyfile(source, target)
-
-
-def export(out: Path, side: str, roi_list: str) -> None:
-    """Patients in nnU-Net's raw format, with our masks as labels."""
-    from contour_ai.dicom.ct import read_ct
-    from contour_ai.dicom.rtstruct_read import iter_masks, load_structure_set
-
-    rois, folder = roi_list.split(","), out / side / "raw" / f"Dataset{SIDES[side]}_Comparison"
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in ("imagesTr", "labelsTr", "imagesTs"):
-        (folder / name).mkdir(parents=True)
-    left_out = wrong_contours(out / "check" / "archive-check.csv")
-    counts, patients, overlapping = dict.fromkeys(rois, 0), 0, 0
-    for patient in sorted((out / "patients" / "training").iterdir()):
-        ct = read_ct(patient / "ct")
-        structure_set = load_structure_set(patient / "RS.dcm")
-        names = [roi for roi in rois if roi in structure_set.names and (ct.patient_id, roi) not in left_out]
-        masks = {roi: mask for roi, mask in iter_masks(structure_set, ct, names) if mask.any()}
-        if not masks or (side == "nnunet-complete" and len(masks) < len(rois)):
-            continue
-        labels, twice = label_map(masks, rois)
-        for roi in masks:
-            counts[roi] += 1
-        patients, overlapping = patients + 1, overlapping + twice
-        _save_ct(folder / "imagesTr" / f"{patient.name}_0000.nii.gz", ct)
-        _save_image(folder / "labelsTr" / f"{patient.name}.nii.gz", labels, ct.grid)
-    if not patients:
-        sys.exit(f"No training patient has all of {', '.join(rois)}: {side} has nothing to learn from.")
-    for patient in sorted((out / "patients" / "held-back").iterdir()):
-        _save_ct(folder / "imagesTs" / f"{patient.name}_0000.nii.gz", read_ct(patient / "ct"))
-    dataset = {
-        "channel_names": {"0": "CT"},
-        "labels": {"background": 0, **{roi: label for label, roi in enumerate(rois, start=1)}},
-        "numTraining": patients,
-        "file_ending": ".nii.gz",
-        "overwrite_image_reader_writer": "SimpleITKIO",
-    }
-    (folder / "dataset.json").write_text(json.dumps(dataset, indent=1), encoding="utf-8")
-    exported = {"patients": patients, "training": counts, "overlapping_voxels": overlapping}
-    (out / side / "export.json").write_text(json.dumps(exported, indent=1), encoding="utf-8")
-    print(exported)
-
-
-def wrong_contours(path: Path) -> set[tuple[str, str]]:
-    """(patient ID, ROI) that the check of the archive leaves out."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return {(row["patient"], row["roi"]) for row in csv.DictReader(file) if row["left_out"] == "yes"}
-
-
-def label_map(masks: Mapping[str, Any], rois: Sequence[str]) -> tuple[Any, int]:
-    """One label a voxel, the smaller ROI's where several claim it; and how many voxels that concerns."""
-    import numpy as np
-
-    sizes = {roi: int(np.count_nonzero(mask)) for roi, mask in masks.items()}
-    labels = np.zeros(next(iter(masks.values())).shape, np.uint8)
-    for roi in sorted(masks, key=lambda roi: -sizes[roi]):
-        labels[masks[roi]] = rois.index(roi) + 1
-    return labels, sum(sizes.values()) - int(np.count_nonzero(labels))
-
-
-def _save_ct(path: Path, ct: Any) -> None:
-    _save_image(path, ct.volume.hu, ct.grid)
-
-
-def _save_image(path: Path, array: Any, grid: Any) -> None:
-    """SimpleITK's axes are (x, y, z) = (j, i, k), its world LPS."""
-    import numpy as np
-    import SimpleITK as sitk  # noqa: N813 - its customary name
-
-    image: Any = sitk.GetImageFromArray(array)
-    columns = grid.affine[:3, [2, 1, 0]]
-    lengths = np.linalg.norm(columns, axis=0)
-    image.SetSpacing(lengths.tolist())
-    image.SetDirection((columns / lengths).ravel().tolist())
-    image.SetOrigin(grid.affine[:3, 3].tolist())
-    sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
-
-
 STEPS: dict[str, Callable[..., None]] = {"patients": split_patients, "export": export}
-
-
-# -- tables -------------------------------------------------------------------------------------------------------
-
-
-def figures(rows: Iterable[Mapping[str, str]], rois: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Means over the patients who have a ROI; one that was not found counts with Dice 0."""
-    found: dict[str, dict[str, float]] = {}
-    rows = list(rows)
-    for roi in rois:
-        mine = [row for row in rows if row["roi"] == roi and row["status"] in ("both", "prediction missing")]
-        if mine:
-            found[roi] = {
-                "n": len(mine),
-                "found": sum(row["status"] == "both" for row in mine),
-                "dice": statistics.fmean(float(row["dsc"]) for row in mine),
-                "surface_dice": statistics.fmean(float(row["surface_dsc"]) for row in mine),
-            }
-    return found
-
-
-def table(result: Mapping[str, Any], rois: Sequence[str]) -> str:
-    """The result as markdown."""
-    sides, options = result["sides"], result["options"]
-    lines = [f"Dice (surface Dice) and how often the ROI was found, {result['machine']}:", ""]
-    lines.append(f"| ROI | held back | {' | '.join(NAMES[side] for side in sides)} |")
-    lines.append("|---|---|" + "---|" * len(sides))
-    for roi in rois:
-        scores = [side["rois"].get(roi) for side in sides.values()]
-        if all(scores):
-            cells = [f"{s['dice']:.3f} ({s['surface_dice']:.3f}), {s['found']}/{s['n']}" for s in scores]
-            lines.append(f"| {roi} | {scores[0]['n']} | {' | '.join(cells)} |")
-    means = [f"**{_mean(side, 'dice'):.3f}** ({_mean(side, 'surface_dice'):.3f})" for side in sides.values()]
-    lines.append(f"| **mean of the ROIs** | | {' | '.join(means)} |")
-    lines += ["", f"| training, {options['minutes']} minutes each | {' | '.join(NAMES[s] for s in sides)} |"]
-    lines.append("|---|" + "---|" * len(sides))
-    facts: dict[str, Callable[[Mapping[str, Any]], object]] = {
-        "patients": lambda side: side["patients"],
-        **{f"with {roi}": lambda side, roi=roi: side["training"][roi] for roi in rois},  # type: ignore[misc]
-        "steps": lambda side: side["steps"],
-        "voxels of a sample": lambda side: " x ".join(map(str, side["sample"])),
-        "samples a step": lambda side: side["batch"],
-        "features at full resolution": lambda side: side["features"],
-        "seconds to prepare": lambda side: round(side["prepare"]["seconds"]),
-        "seconds of training, all told": lambda side: round(side["train"]["seconds"]),
-        "peak memory of training, GB": lambda side: f"{side['train']['peak_bytes'] / 1e9:.1f}",
-        "seconds to predict": lambda side: round(side["predict"]["seconds"]),
-    }
-    for name, fact in facts.items():
-        lines.append(f"| {name} | {' | '.join(str(fact(side)) for side in sides.values())} |")
-    mirrored = "without mirroring" if options["mirror"] == "none" else "with mirroring"
-    plan, dtype = options["plan"], options["dtype"]
-    lines += ["", f"nnU-Net {result['nnunetv2']}: {plan} plan, {mirrored}, {dtype}."]
-    return "\n".join(lines) + "\n"
-
-
-def _mean(side: Mapping[str, Any], figure: str) -> float:
-    return statistics.fmean(roi[figure] for roi in side["rois"].values())
 
 
 def _machine(threads: int) -> str:
