@@ -137,7 +137,7 @@ class ModelBundle:
     results: ResultsRecord = field(default_factory=ResultsRecord)
     provenance: MadeFrom = field(default_factory=MadeFrom)
     ranges: Ranges | None = None
-    """What is usual in the training patients, for the flags of a prediction; None where it was not measured."""
+    """Reference ranges of the training patients, for the flags of a prediction; None where it was not measured."""
     contour_model: ContourModel | None = None
     """What makes a verdict of the figures of anybody's contours, for `review`; None where it was not fitted."""
     region: str = ""

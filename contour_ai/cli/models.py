@@ -183,7 +183,7 @@ def _of_archive(function: Callable[[str, Path, CalibrationOptions], None]) -> Ca
 @command.command("ranges")
 @_of_archive
 def ranges(name: str, data_dir: Path, options: CalibrationOptions) -> None:
-    """Measure on DATA_DIR what is usual, and write it into the model NAME, for the flags of its predictions.
+    """Measure reference ranges on DATA_DIR and write them into the model NAME, for the findings of its predictions.
 
     Training does this by itself; this is for models made before, or for a department's own patients. With --run, ranges
     come from the patients the model was trained on and confidence from those held back; without it, both from all
@@ -211,8 +211,8 @@ def tune(name: str, data_dir: Path, options: CalibrationOptions) -> None:
     part stays, where that gains Dice; and a temperature that makes its probabilities mean what they say. Training does
     this by itself; this is for models made before, or for a department's own patients. It also notes what the mirror
     image (--tta of predict) and fp32 change. With --run, only the patients held back from the training are looked at.
-    The weights stay as they are; run `contour-ai models ranges` next, since the usual confidence depends on the
-    temperatures.
+    The weights stay as they are. Run `contour-ai models ranges` next: the reference range of the confidence depends on
+    the temperatures.
     """
     from contour_ai.bundle import load_bundle
     from contour_ai.pipeline.tuning import tune as tune_bundle

@@ -192,7 +192,7 @@ def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:
     console.err().print(f"model {bundle.name} {bundle.version}{default}, {bundle.kind}")
     if bundle.ranges is None:
         console.print_warning(
-            "this model does not say what is usual: size, density and place are not checked"
+            "this model has no reference ranges: volume, density and position are not checked"
         )
     if bundle.data.saw_no_patient and bundle.kind != "phantom":
         console.print_warning("this model never saw a patient; its contours are not for treatment")

@@ -1,4 +1,4 @@
-"""What is usual for a model: ranges from its training patients, confidence on patients held back, into its bundle."""
+"""Reference ranges of a model: from its training patients, confidence on patients held back, into its bundle."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def calibrate(
     options: CalibrationOptions | None = None,
     on_progress: OnProgress = no_progress,
 ) -> ModelBundle:
-    """Measures what is usual on an archive and writes it into the bundle and its card; the weights stay as they are.
+    """Measures reference ranges on an archive and writes them into the bundle and its card, not the weights.
 
     Raises:
         InputError: there is no usable patient.
@@ -138,9 +138,9 @@ def measured_ranges(
     """
     figures = []
     for done, case in enumerate(cases):
-        on_progress(ProgressEvent(stage="measuring what is usual", done=done, total=len(cases)))
+        on_progress(ProgressEvent(stage="measuring reference ranges", done=done, total=len(cases)))
         figures.append(case_figures(case.whole(), outside_hu))
-    on_progress(ProgressEvent(stage="measuring what is usual", done=len(cases), total=len(cases)))
+    on_progress(ProgressEvent(stage="measuring reference ranges", done=len(cases), total=len(cases)))
     return ranges_of(figures, grids)
 
 

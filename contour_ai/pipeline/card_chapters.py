@@ -185,7 +185,7 @@ def usual(bundle: ModelBundle) -> list[str]:
         limits = (usual.figures.get(key) for key, _ in figures)
         cells = ("" if limit is None else f"{limit[0]:.4g} to {limit[2]:.4g}" for limit in limits)
         rows.append(f"| {roi} | {usual.patients} | " + " | ".join(cells) + " |")
-    return ["### What is usual", text, "\n".join(rows)]
+    return ["### Reference ranges", text, "\n".join(rows)]
 
 
 def list_text(facts: Mapping[str, Any]) -> str:

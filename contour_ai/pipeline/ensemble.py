@@ -26,7 +26,7 @@ def begin_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> Load
 def load_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> LoadedModel:
     """One model that averages several; a single bundle is just loaded.
 
-    ROIs, post-processing and what is usual are the first model's; the others may have their ROIs in another order.
+    ROIs, post-processing and reference ranges are the first model's; the others may have their ROIs in another order.
 
     Raises:
         ConfigError: no such device; the models differ in their ROIs or in how they want their images.

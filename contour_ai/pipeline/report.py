@@ -274,7 +274,7 @@ def _about_flags(summary: Mapping[str, Any]) -> list[str]:
         return ["No summary.json of this prediction lies beside it: flags are not known."]
     if summary.get("compared_with_training_patients"):
         return []
-    return ["The model does not say what is usual: size, density and place were not looked at for flags."]
+    return ["The model has no reference ranges: volume, density and position were not checked."]
 
 
 def _tolerance_notes(sentences: Sequence[str]) -> list[str]:

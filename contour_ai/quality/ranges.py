@@ -1,4 +1,4 @@
-"""What is usual: robust ranges of a model's training patients, kept in its bundle, compared with every prediction."""
+"""Reference ranges: robust ranges of a model's training patients, in its bundle, compared with every prediction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Range = tuple[float, float, float]
 """Lowest usual value, median, highest usual value."""
 
 FEWEST_FOR_RANGES = 5
-"""Fewer say nothing about what is usual."""
+"""Fewer give no reference range."""
 
 WIDER = 1.0
 """Limits lie this much farther from the median than the 5 % and the 95 % of the patients: twice as far, which is 3.3
@@ -163,7 +163,7 @@ OFFSETS = ("offset_superior_mm", "offset_posterior_mm", "offset_left_mm")
 
 @dataclass(frozen=True, kw_only=True)
 class RoiRanges:
-    """What is usual for one ROI."""
+    """Reference ranges of one ROI."""
 
     patients: int
     figures: Mapping[str, Range] = field(default_factory=dict)
@@ -190,7 +190,7 @@ class RoiRanges:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """What is usual for a model: limits of figures, from the contours of its training patients."""
+    """Reference ranges of a model: limits of figures, from the contours of its training patients."""
 
     patients: int
     image: Mapping[str, Range] = field(default_factory=dict)
@@ -217,7 +217,7 @@ class Ranges:
 
 
 FLAT = Figure(code="low_confidence", words="", unit="", ratio=False, least=0.05, low=False, wider=0.25)
-"""Nearer to what is usual than other limits: how unsure the network is goes with how wrong it is."""
+"""Narrower than other limits: an uncertain network is more often wrong."""
 FLAT_SHARE_AT_MOST = 0.6
 """Where the probability is flat on more of the surface, the contour is worth a look however usual that is."""
 

@@ -52,7 +52,7 @@ ONE_SLICE_OF = 4
 """A ROI on a single slice is left out where most patients have it on at least so many."""
 
 FEWEST_TO_COMPARE = 10
-"""Fewer say nothing about what is usual."""
+"""Fewer give no reference."""
 
 OUTLIER = 3.2
 OUTLIER_NOTED = 2.5
