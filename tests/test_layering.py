@@ -158,6 +158,19 @@ def test_nothing_is_printed_as_markup(path: Path) -> None:
         )
 
 
+NEWER_THAN_3_10 = frozenset(
+    {"enum.StrEnum", "datetime.UTC", "typing.Self", "typing.Never", "typing.assert_never", "typing.override"}
+    | {"contextlib.chdir", "hashlib.file_digest", "itertools.batched", "tomllib", "asyncio.TaskGroup"}
+)
+"""Names of the standard library that Python 3.10 does not have, where pyproject.toml promises that it will do."""
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_python_3_10_has_every_name(path: Path) -> None:
+    newer = {name for name, _ in imported_names(path)} & NEWER_THAN_3_10
+    assert newer == set()
+
+
 def test_no_module_is_named_like_a_function_or_class_in_it() -> None:
     clashes = []
     for path in sorted(PACKAGE.rglob("*.py")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum
 from typing import Literal
 
 from contour_ai.structures.organ_names import Reading
@@ -13,7 +13,7 @@ from contour_ai.structures.words import Words, word_list
 Fate = Literal["map", "set aside", "decide"]
 
 
-class Kind(StrEnum):
+class Kind(str, Enum):  # StrEnum came with Python 3.11
     """Classes of ROI names."""
 
     ORGAN = "organ"
@@ -25,6 +25,9 @@ class Kind(StrEnum):
     NODES = "nodal level"
     OTHER_IMAGE = "outline of another image"
     UNKNOWN = "to decide"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True, kw_only=True)

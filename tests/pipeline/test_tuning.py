@@ -204,7 +204,9 @@ def test_the_command_writes_description_and_card(
     )
     assert called.exit_code == 0, called.output
     card = (bundle.folder / CARD_FILE).read_text(encoding="utf-8")
-    assert "## Reference ranges\n\nLimits of the flags, from 8 training patients" in card and "## Limits" in card
+    assert (
+        "## Reference ranges\n\nLimits of the flags, from 8 training patients" in card and "## Limits" in card
+    )
 
 
 def test_an_archive_without_held_back_patients_is_refused(
