@@ -47,6 +47,7 @@ def from_mapping(cls: type[T], mapping: object, *, where: object = None, path: s
             f"{path or 'The file'} must be a mapping of keys to values.",
             where=where,
             found=type(mapping).__name__,
+            expected=", ".join(f.name for f in dataclasses.fields(cls) if f.init),  # type: ignore[arg-type]
         )
     mapping = _under_new_names(cls, mapping, where, path)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]

@@ -62,6 +62,10 @@ def test_unknown_key_names_the_nearest_and_the_file() -> None:
         ({"name": "x", "inner": {"kind": "polly"}}, r"poly, cosine (did you mean poly?)"),
         ({"name": "x", "windows": [[1, 2, 3]]}, "The value of windows[0] does not fit."),
         ([], "The file must be a mapping"),
+        (
+            {"name": "x", "inner": "left"},
+            "inner must be a mapping of keys to values.\n  found: str\n  expected: rate, kind",
+        ),
     ],
 )
 def test_messages(mapping: object, message: str) -> None:
