@@ -6,7 +6,7 @@
 Both get the contours of a structure set and give a mask: contour-ai by `derived.margin` (which gives contours, too),
 SimpleITK by the signed Maurer distance map of the mask on the whole grid, with the spacing of the voxels, cut at the
 margin. SimpleITK uses all threads that it is given; a few ROIs are enough to know its time, which is the same for each.
-plastimatch, where it is installed, does the same in processes (mask in, distance map by song-maurer, threshold, mask
+plastimatch, where it is installed, does the same in processes (mask in, signed distance map by maurer, threshold, mask
 out), of which the processor time counts. Rounds take turns. The volume of a sphere of 20 mm with the margin, on
 1 x 1 x 3 mm, says what is exact.
 """
@@ -87,7 +87,7 @@ def by_plastimatch(mask: NDArray[np.bool_], grid: Grid, margin_mm: float) -> NDA
         image.SetSpacing(grid.spacing_mm[::-1])
         sitk.WriteImage(image, source)
         for command in (
-            ["dmap", "--input", source, "--output", distance, "--algorithm", "song-maurer"],
+            ["dmap", "--input", source, "--output", distance, "--algorithm", "maurer"],
             ["threshold", "--input", distance, "--output", grown, "--below", str(margin_mm)],
         ):
             subprocess.run(["plastimatch", *command], check=True, capture_output=True)
