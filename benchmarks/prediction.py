@@ -5,6 +5,7 @@
     python benchmarks/prediction.py --patients 10
     python benchmarks/prediction.py --no-overlays --peer peers/bin/python      (neither draws pictures then)
     python benchmarks/prediction.py --no-tta --peer peers/bin/python           (neither averages the mirror image then)
+    python benchmarks/prediction.py --second-reader                            (with one and without, by turns)
     python benchmarks/prediction.py --parts --peer peers/bin/python [--filters 32]
     ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/prediction.py        (imitates a CPU without bf16 units)
 
@@ -74,6 +75,9 @@ def main() -> None:
             print(setting(arguments), flush=True)
             command = [arguments.peer, __file__, "--parts-of", str(patient), model, str(folder), *tta]
             subprocess.run(command, check=True)
+            return
+        if arguments.second_reader:
+            second_reader(folder, patient, model, arguments)
             return
         if arguments.patients:
             several(folder, patient, model, arguments)
@@ -247,9 +251,87 @@ def random_model(folder: Path, like: str, filters: int) -> Path:
     bundle = load_bundle(like)
     config = dataclasses.replace(bundle.network, base_filters=filters)
     network = build_network(config)
-    bundle = dataclasses.replace(bundle, network=config, ranges=None, calibration={})
+    bundle = dataclasses.replace(
+        bundle,
+        network=config,
+        ranges=None,
+        calibration={},
+        contour_model=None,
+        own_contour_model=None,
+        second_reader=None,
+    )
     save_bundle(folder, bundle, network.state_dict(), model_card="Random weights, for their speed alone.")
     return folder
+
+
+def judged_model(folder: Path, like: str, *, with_reader: bool) -> Path:
+    """The bundle `like` with a second reader of random weights, and verdicts that ask it, or without both."""
+    import dataclasses
+
+    from contour_ai.bundle import SecondReader, load_bundle, save_bundle
+    from contour_ai.network import build_network
+    from contour_ai.network_config import preset
+    from contour_ai.quality.contour_verdict import POOLED, ContourModel
+    from contour_ai.quality.own_contours import OWN_FIGURE_NAMES
+    from contour_ai.training.second_reader_config import SecondReaderConfig
+
+    bundle, usual = load_bundle(like), SecondReaderConfig()
+    k, i, j = (s * usual.coarser for s in bundle.preprocess.spacing_mm_kij)
+    config = preset(
+        "resunet3d",
+        in_channels=bundle.network.in_channels,
+        out_channels=len(bundle.rois),
+        base_filters=usual.base_filters,
+        norm="instance",
+        dropout=0.0,
+    )
+    own = ContourModel(
+        patients=1,
+        false_alarm=0.08,
+        intercept=-3.0,
+        weights=dict.fromkeys(OWN_FIGURE_NAMES, 0.1),
+        usual={POOLED: dict.fromkeys(OWN_FIGURE_NAMES, (0.1, 0.1))},
+        limits={POOLED: 0.5},
+    )
+    described = dataclasses.replace(
+        bundle,
+        second_reader=SecondReader(spacing_mm_kij=(k, i, j), network=config) if with_reader else None,
+        own_contour_model=own if with_reader else None,
+        contour_model=None,
+        default=False,
+    )
+    save_bundle(
+        folder,
+        described,
+        bundle.build_network(calibrated=False).state_dict(),
+        model_card="For the time of its verdicts alone.",
+        second_reader=build_network(config).state_dict() if with_reader else None,
+    )
+    return folder
+
+
+def second_reader(folder: Path, patient: Path, model: str, arguments: argparse.Namespace) -> None:
+    """What a second reader and the verdicts that ask it take: with and without, by turns."""
+    ways = {
+        "without": str(judged_model(folder / "without", model, with_reader=False)),
+        "with": str(judged_model(folder / "with", model, with_reader=True)),
+    }
+    times: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for run in range(arguments.runs):
+        for way, bundle in ways.items():
+            times[way].append(
+                measured(predict_command([patient], folder / f"out-{way}{run}", bundle, arguments))
+            )
+    print(setting(arguments))
+    for way, found in times.items():
+        report(f"predict {way} a second reader", found)
+    stages = json.loads(next((folder / "out-with0").glob("*/summary.json")).read_text(encoding="utf-8"))
+    print(
+        "  of it: "
+        + ", ".join(f"{k} {s:.2f}" for k, s in stages["timings_s"].items() if k in ("second reader", "flags"))
+    )
+    difference = _median(times["with"]) - _median(times["without"])
+    print(f"difference {difference:+.2f} s, ratio {_median(times['with']) / _median(times['without']):.2f}")
 
 
 def parts(patient: Path, model: str, folder: Path, tta: bool | None) -> None:
@@ -330,6 +412,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--second-reader", action="store_true", help="what a second reader takes")
     parser.add_argument("--model", default="phantom-headneck")
     parser.add_argument("--filters", type=int, default=0)
     parser.add_argument("--slices", type=int, default=150)

@@ -1,7 +1,7 @@
 """Model bundles, `models/<name>/`: everything needed to predict, checked when it is read. Imports torch only to build.
 
 A bundle is `model.yaml` (validated, unknown keys refused), `weights.safetensors` (no pickle, ever; its SHA-256 stands
-in `model.yaml`) and `MODEL_CARD.md`.
+in `model.yaml`) and `MODEL_CARD.md`; `second-reader.safetensors` where the model has a second reader.
 """
 
 from contour_ai.bundle.description import (
@@ -38,13 +38,15 @@ from contour_ai.bundle.records import (
     results_mapping,
     without_defaults,
 )
-from contour_ai.bundle.writing import describe, save_bundle, update_bundle
+from contour_ai.bundle.second_reader import SECOND_READER_FILE, SecondReader
+from contour_ai.bundle.writing import add_second_reader, describe, save_bundle, update_bundle
 
 __all__ = [
     "CARD_FILE",
     "DESCRIPTION_FILE",
     "FORMAT",
     "MODELS_VARIABLE",
+    "SECOND_READER_FILE",
     "WEIGHTS_FILE",
     "CrossValidatedRoi",
     "CrossValidationRecord",
@@ -59,7 +61,9 @@ __all__ = [
     "RoiPostprocess",
     "RuleGain",
     "RulesRecord",
+    "SecondReader",
     "TrainingRecord",
+    "add_second_reader",
     "default_bundle",
     "describe",
     "find_bundle",

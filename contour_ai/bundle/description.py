@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from contour_ai.bundle.records import DataRecord, MadeFrom, ResultsRecord, TrainingRecord, roi_names_in
-from contour_ai.errors import ConfigError, ModelError
+from contour_ai.bundle.second_reader import SECOND_READER_FILE, SecondReader
+from contour_ai.errors import ConfigError
 from contour_ai.files import safe_name
 from contour_ai.network_config import NetworkConfig
 from contour_ai.preprocess import PreprocessSettings
@@ -108,6 +109,11 @@ class RoiCalibration:
             raise ConfigError("A temperature must be positive.", found=self.temperature)
 
 
+def _judged_rois(model: ContourModel | None) -> frozenset[str]:
+    """ROIs that a contour model has numbers of its own for."""
+    return frozenset() if model is None else (frozenset(model.usual) | frozenset(model.limits)) - {POOLED}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelBundle:
     """One model: what it is, what it was made from, and where its weights lie."""
@@ -140,6 +146,10 @@ class ModelBundle:
     """Reference ranges of the training patients, for the flags of a prediction; None where it was not measured."""
     contour_model: ContourModel | None = None
     """What makes a verdict of the figures of anybody's contours, for `review`; None where it was not fitted."""
+    own_contour_model: ContourModel | None = None
+    """The same of the contours that the model draws itself, for `predict`."""
+    second_reader: SecondReader | None = None
+    """A small second network whose answer is compared with contours; None where there is none."""
     region: str = ""
     """The part of the body that it knows, in words ("head and neck"), for the verdict on a scan that shows another."""
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -168,12 +178,32 @@ class ModelBundle:
                 raise ConfigError(
                     f"The network's {what} differ in number.", where=where, found=found, expected=expected
                 )
+        if self.second_reader is not None:
+            channels = self.second_reader.network.in_channels, self.second_reader.network.out_channels
+            if channels != (self.network.in_channels, self.network.out_channels):
+                raise ConfigError(
+                    "The second reader has other windows or ROIs than the model.",
+                    where=where,
+                    found="{} windows, {} ROIs".format(*channels),
+                    expected=f"{self.network.in_channels} windows, {self.network.out_channels} ROIs",
+                )
+        for model in (self.contour_model, self.own_contour_model):
+            asked = [] if model is None else [w for w in model.weights if w.startswith("second_")]
+            if asked and self.second_reader is None:
+                raise ConfigError(
+                    "Verdicts need the second reader, which the model does not have.",
+                    where=where,
+                    found=", ".join(asked),
+                    fix="get the bundle again, as a whole",
+                )
         ranges = {} if self.ranges is None else self.ranges.rois
         for what, keys in (
             ("Post-processing", frozenset(self.postprocess)),
             ("Calibration", frozenset(self.calibration)),
             ("Ranges", frozenset(ranges)),
-            ("The contour model", self._judged_rois),
+            ("The contour model", _judged_rois(self.contour_model)),
+            ("The model of its own contours", _judged_rois(self.own_contour_model)),
+            ("The second reader", frozenset(() if self.second_reader is None else self.second_reader.dice)),
             *roi_names_in(self.data, self.results),
         ):
             unknown = sorted(keys - set(names))
@@ -191,15 +221,14 @@ class ModelBundle:
         return tuple(roi.name for roi in self.rois)
 
     @property
-    def _judged_rois(self) -> frozenset[str]:
-        """ROIs that the contour model has numbers of its own for."""
-        model = self.contour_model
-        return frozenset() if model is None else (frozenset(model.usual) | frozenset(model.limits)) - {POOLED}
-
-    @property
     def weights_path(self) -> Path:
         """Where the weights lie."""
         return self.folder / WEIGHTS_FILE
+
+    @property
+    def second_reader_path(self) -> Path:
+        """Where the weights of the second reader lie, where there is one."""
+        return self.folder / SECOND_READER_FILE
 
     @property
     def inference_fingerprint(self) -> str:
@@ -266,35 +295,29 @@ class ModelBundle:
             ModelError: the weights are missing, damaged or of another network.
         """
         import torch
-        from safetensors import SafetensorError
-        from safetensors.torch import load
 
-        from contour_ai.bundle.reading import damaged, read_weights
-        from contour_ai.network import build_network
+        from contour_ai.bundle.networks import network_of
+        from contour_ai.bundle.reading import read_weights
 
-        try:
-            weights = load(read_weights(self))
-        except SafetensorError as error:
-            raise damaged(self, f"not a safetensors file ({error})") from error
-        with torch.device("meta"):
-            network = build_network(self.network)
-        wanted = {name: value.shape for name, value in network.state_dict().items()}
-        found = {name: value.shape for name, value in weights.items()}
-        if wanted != found:
-            different = sorted(n for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n))
-            raise ModelError(
-                "The weights are of another network than model.yaml describes.",
-                where=self.weights_path,
-                found=f"{len(different)} parameters differ, the first is {different[0]}",
-                fix="get the bundle again, as a whole",
-            )
-        full = {
-            name: value.float() if value.is_floating_point() else value for name, value in weights.items()
-        }
-        broken = [name for name, value in full.items() if not bool(torch.isfinite(value).all())]
-        if broken:  # such a network finds nothing anywhere, without a word
-            raise damaged(self, f"numbers that are not finite (NaN or infinity) in {', '.join(broken[:3])}")
-        network.load_state_dict(full, assign=True)
+        network = network_of(read_weights(self), self.network, self.weights_path, self.name)
         if calibrated:
             self.calibrate_network(network)
+        return network.eval().to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def build_second_reader(self, device: str | torch.device = "cpu") -> ResidualUNet3d | None:
+        """The second reader's network, as `build_network` gives the first one's; None where there is none.
+
+        Raises:
+            ModelError: the weights are missing, damaged or of another network.
+        """
+        if self.second_reader is None:
+            return None
+        import torch
+
+        from contour_ai.bundle.networks import network_of
+        from contour_ai.bundle.reading import read_second_reader
+
+        network = network_of(
+            read_second_reader(self), self.second_reader.network, self.second_reader_path, self.name
+        )
         return network.eval().to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

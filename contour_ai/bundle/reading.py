@@ -32,6 +32,8 @@ def load_bundle(name_or_path: str | Path) -> ModelBundle:
     """
     bundle = read_description(find_bundle(name_or_path))
     read_weights(bundle)
+    if bundle.second_reader is not None:
+        read_second_reader(bundle)
     return bundle
 
 
@@ -154,29 +156,38 @@ def read_weights(bundle: ModelBundle) -> bytes:
     Raises:
         ModelError: missing, or other than when the bundle was made.
     """
+    return _matching(bundle.weights_path, bundle.weights_sha256, bundle.name)
+
+
+def read_second_reader(bundle: ModelBundle) -> bytes:
+    """The same of the second reader's weights, of a bundle that has one."""
+    assert bundle.second_reader is not None
+    return _matching(bundle.second_reader_path, bundle.second_reader.weights_sha256, bundle.name)
+
+
+def _matching(path: Path, sha256: str, model: str) -> bytes:
     try:
-        content = bundle.weights_path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
-        raise damaged(bundle, f"cannot be read: {error.strerror}") from error
+        raise damaged(model, path, f"cannot be read: {error.strerror}") from error
     digest = hashlib.sha256(content).hexdigest()
-    if digest != bundle.weights_sha256:
+    if digest != sha256:
         if content.startswith(b"version https://git-lfs"):
-            raise damaged(bundle, "a Git LFS pointer, not the file", "run `git lfs pull`")
-        raise damaged(
-            bundle, f"SHA-256 {digest}, {len(content)} bytes", expected=f"SHA-256 {bundle.weights_sha256}"
-        )
+            raise damaged(model, path, "a Git LFS pointer, not the file", "run `git lfs pull`")
+        raise damaged(model, path, f"SHA-256 {digest}, {len(content)} bytes", expected=f"SHA-256 {sha256}")
     return content
 
 
 def damaged(
-    bundle: ModelBundle,
+    model: str,
+    path: Path,
     found: str,
     fix: str = "get the bundle again, as a whole",
     expected: str | None = None,
 ) -> ModelError:
     return ModelError(
-        f"The weights of the model {bundle.name} are missing or damaged.",
-        where=bundle.weights_path,
+        f"The weights of the model {model} are missing or damaged.",
+        where=path,
         found=found,
         expected=expected,
         fix=fix,

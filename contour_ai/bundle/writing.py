@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from contour_ai.bundle.description import CARD_FILE, DESCRIPTION_FILE, WEIGHTS_FILE, ModelBundle
 from contour_ai.bundle.reading import FORMAT, load_bundle
 from contour_ai.bundle.records import results_mapping, without_defaults
+from contour_ai.bundle.second_reader import SECOND_READER_FILE, SecondReader
 from contour_ai.files import atomic_file, atomic_folder, update_manifest, write_text
 from contour_ai.settings import to_mapping, to_yaml
 
@@ -25,6 +26,7 @@ def save_bundle(
     *,
     model_card: str,
     overwrite: bool = False,
+    second_reader: Mapping[str, torch.Tensor] | None = None,
 ) -> ModelBundle:
     """Writes a bundle, as a whole or not at all, and reads it back.
 
@@ -37,6 +39,7 @@ def save_bundle(
         state_dict: the network's parameters and buffers.
         model_card: text of MODEL_CARD.md.
         overwrite: replace an existing folder; one in which somebody changed or added something gets another name.
+        second_reader: parameters and buffers of the second reader that `bundle` describes; None where it has none.
 
     Returns:
         The bundle as it now lies in `folder`.
@@ -45,16 +48,51 @@ def save_bundle(
         OutputError: `folder` exists or cannot be written.
         ModelError: what was written does not read back.
     """
-    from safetensors.torch import save
-
-    weights = save({name: _stored(value) for name, value in state_dict.items()})
+    weights = weights_bytes(state_dict)
     bundle = replace(bundle, weights_sha256=hashlib.sha256(weights).hexdigest())
+    second = None if second_reader is None else weights_bytes(second_reader)
+    bundle = replace(bundle, second_reader=_with_digest(bundle.second_reader, second))
     with atomic_folder(folder, overwrite=overwrite, set_aside=overwrite) as temporary:
         (temporary / WEIGHTS_FILE).write_bytes(weights)
+        if second is not None:
+            (temporary / SECOND_READER_FILE).write_bytes(second)
         write_text(temporary / DESCRIPTION_FILE, describe(bundle))
         write_text(temporary / CARD_FILE, model_card)
-        load_bundle(temporary).build_network()
+        written = load_bundle(temporary)
+        written.build_network()
+        written.build_second_reader()
     return load_bundle(folder)
+
+
+def add_second_reader(
+    bundle: ModelBundle, state_dict: Mapping[str, torch.Tensor], *, model_card: Callable[[ModelBundle], str]
+) -> ModelBundle:
+    """Writes the second reader that `bundle` describes into its folder; the weights of the model stay.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    content = weights_bytes(state_dict)
+    bundle = replace(bundle, second_reader=_with_digest(bundle.second_reader, content))
+    with atomic_file(bundle.second_reader_path, overwrite=True) as path:
+        path.write_bytes(content)
+    update_manifest(bundle.folder, SECOND_READER_FILE)
+    return update_bundle(bundle, model_card=model_card(bundle))
+
+
+def weights_bytes(state_dict: Mapping[str, torch.Tensor]) -> bytes:
+    """A weights file: convolutions in fp16, the small rest in fp32."""
+    from safetensors.torch import save
+
+    content: bytes = save({name: _stored(value) for name, value in state_dict.items()})
+    return content
+
+
+def _with_digest(second: SecondReader | None, content: bytes | None) -> SecondReader | None:
+    """The second reader of these weights; a description without weights describes nothing."""
+    if second is None or content is None:
+        return None
+    return replace(second, weights_sha256=hashlib.sha256(content).hexdigest())
 
 
 def update_bundle(bundle: ModelBundle, *, model_card: str) -> ModelBundle:
@@ -75,6 +113,12 @@ def describe(bundle: ModelBundle) -> str:
     """The text of `model.yaml`."""
     mapping = to_mapping(replace(bundle, folder=Path()))
     del mapping["folder"]
+    for key in ("second_reader", "own_contour_model"):  # as it was before there were any
+        if mapping[key] is None:
+            del mapping[key]
+    for key in ("contour_model", "own_contour_model"):
+        if mapping.get(key) and mapping[key]["relations"] is None:
+            del mapping[key]["relations"]
     for key in ("data", "training", "provenance"):
         mapping[key] = without_defaults(getattr(bundle, key))
     mapping["results"] = results_mapping(bundle.results)

@@ -11,7 +11,9 @@ import click
 
 from contour_ai.cli import console
 from contour_ai.cli.console import out
+from contour_ai.cli.duration import Duration
 from contour_ai.cli.learning_curve import learning_curve_command
+from contour_ai.cli.training_progress import training_log
 
 if TYPE_CHECKING:
     from contour_ai.bundle import ModelBundle
@@ -99,6 +101,11 @@ def show(name: str) -> None:
     }
     facts["trained on"] = series_in_words(bundle.data.seen_series)
     facts["commissioned"] = _commissioned(bundle)
+    if bundle.second_reader is not None:
+        second = bundle.second_reader
+        facts["second reader"] = (
+            f"{second.network.base_filters} filters, {second.steps} steps, mean Dice {second.mean_dice:.3f}"
+        )
     if poor := weaknesses(bundle):
         facts["look at"] = "; ".join(poor)
     if bundle.ranges is not None:
@@ -108,7 +115,7 @@ def show(name: str) -> None:
         )
     out().print(console.styled((bundle.name, "bold"), f" {bundle.description}"))
     for key, value in facts.items():
-        out().print(f"  {key:13}{value}")
+        out().print(f"  {key:14}{value}")
     for title, values in (
         ("data", without_defaults(replace(bundle.data, seen_series=()))),
         ("training", without_defaults(bundle.training)),
@@ -200,6 +207,62 @@ def ranges(name: str, data_dir: Path, options: CalibrationOptions) -> None:
     out().print(
         f"{bundle.folder}: ranges of {measured.patients} patients, confidence of {measured.held_back}"
     )
+
+
+@command.command("second-reader")
+@click.argument("name")
+@click.argument("data_dir", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option(
+    "--run",
+    "run_dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    required=True,
+    help="The training's run folder: its configuration, splits, ROI map and prepared patients are taken.",
+)
+@click.option(
+    "--cache", "cache_dir", type=click.Path(path_type=Path, file_okay=False), help="Prepared patients."
+)
+@click.option(
+    "--time-budget", type=Duration(), help="End in this time (20m) instead of after second_reader.steps."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def second_reader(
+    name: str, data_dir: Path, run_dir: Path, cache_dir: Path | None, time_budget: float | None, device: str
+) -> None:
+    """Train a second reader for the model NAME on the patients of DATA_DIR that it was trained on.
+
+    Training makes one by itself; this is for models made before. It is a small network with weights of its own, which
+    contours nothing: verdicts of predict and review ask whether it agrees. Stopped (Ctrl-C), the same command goes on.
+    The weights of the model stay as they are; run `contour-ai models ranges` next, which fits verdicts with it.
+    """
+    from contour_ai.bundle import load_bundle
+    from contour_ai.pipeline.calibration import CalibrationOptions
+    from contour_ai.pipeline.second_reader_training import SecondReaderOptions, with_second_reader
+    from contour_ai.structures.roi_map import RoiMap
+    from contour_ai.training.config import load_config
+
+    def of_run(path: str) -> Path | None:
+        return run_dir / path if (run_dir / path).exists() else None
+
+    roi_map, config = of_run("roi-map.yaml"), load_config(of_run("config.yaml"))
+    options = SecondReaderOptions(
+        archive=CalibrationOptions(
+            roi_map=None if roi_map is None else RoiMap.load(roi_map),
+            splits=of_run("splits.json"),
+            cache_dir=cache_dir or of_run("cache"),
+            device=device,
+            structure_set=config.data.structure_set,
+        ),
+        config=config,
+        time_budget_s=time_budget,
+    )
+    with training_log() as on_progress:
+        bundle = with_second_reader(load_bundle(name), data_dir, run_dir, options, on_progress)
+    second = bundle.second_reader
+    assert second is not None
+    for roi, dice in second.dice.items():
+        out().print(f"{roi}: Dice {dice:.3f}")
+    out().print(f"{bundle.folder}: second reader, {second.steps} steps, mean Dice {second.mean_dice:.3f}")
 
 
 @command.command("tune")

@@ -20,7 +20,13 @@ from contour_ai.dicom.scan import PatientFiles, find_patient
 from contour_ai.dicom.structure_set_choice import choose_structure_set
 from contour_ai.errors import InputError
 from contour_ai.files import atomic_folder, private_file, safe_name, write_text
-from contour_ai.pipeline._predict.contouring import header_flags, part_places, restore_rois, run_network
+from contour_ai.pipeline._predict.contouring import (
+    header_flags,
+    part_places,
+    read_again,
+    restore_rois,
+    run_network,
+)
 from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, bundle_of, load_model
 from contour_ai.pipeline._predict.opening import Opened, open_patient
 from contour_ai.pipeline._predict.options import PredictOptions
@@ -123,7 +129,7 @@ def review(
     ]
     if not rois:
         raise InputError("The structure set has no ROI.", where=structure_set.path)
-    known = _known_names(structure_set, ready.bundle, notes)
+    known = known_names(structure_set, ready.bundle, notes)
     verdict, logits = _judge(opened, rois, known, ready, clock)
     record = _record(opened, structure_set, rois, known, verdict, ready.bundle, notes)
     folder, pictures = None, {}
@@ -178,7 +184,7 @@ def files_to_review(patient: Path, options: ReviewOptions) -> PatientFiles:
     return files
 
 
-def _known_names(structure_set: StructureSet, bundle: ModelBundle, notes: list[str]) -> dict[str, str]:
+def known_names(structure_set: StructureSet, bundle: ModelBundle, notes: list[str]) -> dict[str, str]:
     """{name in the structure set: the model's name}, of the organs that the model knows."""
     known: dict[str, str] = {}
     for info in bundle.rois:
@@ -216,11 +222,8 @@ def _judge(
     if known:
         loaded = model.loaded()
         logits = run_network(prepared, loaded, None, clock)
-        predicted = _predicted(opened, logits, bundle)
-        scene = ModelGridPatient(
-            prepared.hu, body_of(prepared.hu, outside, prepared.grid.spacing_mm), predicted
-        )
-        verdicts = _judge_known(rois, known, Judge(scene, image, bundle.contour_model), bundle)
+        scene = scene_of(opened, logits, bundle, read_again(prepared, loaded, clock))
+        verdicts = judge_contours(rois, known, Judge(scene, image, bundle.contour_model), bundle)
         doubtful = [name for name in known if verdicts[name].verdict != "clear"]
         if len(doubtful) >= SUSPICIOUS * len(known):
             lies = orientation_finding(opened, logits, loaded)
@@ -266,8 +269,13 @@ def _of_patient(verdicts: dict[str, RoiVerdict], known: Mapping[str, str]) -> Pa
     return PatientVerdict(verdict=verdict, findings=tuple(findings), rois=verdicts)
 
 
-def _predicted(opened: Opened, logits: NDArray[np.float32], bundle: ModelBundle) -> dict[str, Bool]:
-    """{ROI: what the network finds, (k, i, j) on the model's grid}."""
+def scene_of(
+    opened: Opened,
+    logits: NDArray[np.float32],
+    bundle: ModelBundle,
+    second: Mapping[str, Bool] | None,
+) -> ModelGridPatient:
+    """A patient on the model's grid with what both networks find; `logits` (R, k, i, j) are the model's."""
     prepared = opened.prepared
     voxel_cm3 = float(np.prod(prepared.grid.spacing_mm)) / 1000
     found: dict[str, Bool] = {}
@@ -276,12 +284,14 @@ def _predicted(opened: Opened, logits: NDArray[np.float32], bundle: ModelBundle)
         rule = bundle.postprocess_of(name)
         logit, threshold = apply_rule(said, rule, voxel_cm3, prepared.body, places.distance(name))
         found[name] = (logit > threshold) & prepared.body
-    return found
+    body = body_of(prepared.hu, bundle.preprocess.outside_hu, prepared.grid.spacing_mm)
+    return ModelGridPatient(prepared.hu, body, found, second)
 
 
-def _judge_known(
+def judge_contours(
     rois: Sequence[Contoured], known: Mapping[str, str], judge: Judge, bundle: ModelBundle
 ) -> dict[str, RoiVerdict]:
+    """The verdicts on those contours that the model knows, by their names; `known` has the model's."""
     image, infos = judge.image, {info.name: info for info in bundle.rois}
     mine = [roi for roi in rois if roi.name in known]
     on_model: dict[str, Bool] = {}

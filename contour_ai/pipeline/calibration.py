@@ -18,7 +18,7 @@ from contour_ai.grid import Grid
 from contour_ai.pipeline.archive import Sources, find_sources, typical_grids
 from contour_ai.pipeline.card import model_card
 from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
-from contour_ai.pipeline.contour_calibration import fitted_contour_model
+from contour_ai.pipeline.contour_calibration import fitted_contour_models
 from contour_ai.pipeline.held_back import picked_cases
 from contour_ai.postprocess import apply_rule
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -39,6 +39,8 @@ from contour_ai.volume import roi_voxels
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from contour_ai.second_reading import SecondNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +87,23 @@ def calibrate(
         network = bundle.build_network()
         shares = measured_confidence(bundle, network, held_back, options.device, on_progress)
         ranges = ranges.with_confidence(*shares)
-        contours = fitted_contour_model(bundle, network, held_back, options.device, on_progress)
-    bundle = replace(bundle, ranges=ranges, contour_model=contours or bundle.contour_model)
+        bundle = fitted_contour_models(
+            replace(bundle, ranges=ranges),
+            network,
+            held_back,
+            options.device,
+            on_progress,
+            second=_second_of(bundle, options.device),
+        )
     return update_bundle(bundle, model_card=model_card(bundle))
+
+
+def _second_of(bundle: ModelBundle, device: str) -> SecondNetwork | None:
+    from contour_ai.inference import autocast_dtype, choose_device
+    from contour_ai.second_reading import SecondNetwork
+
+    chosen = choose_device(device)
+    return SecondNetwork.of(bundle, chosen, autocast_dtype(chosen))
 
 
 def prepared_sides(

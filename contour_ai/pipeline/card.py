@@ -18,6 +18,7 @@ from contour_ai.pipeline.card_chapters import (
     probabilities,
     results_text,
     rois_text,
+    second_reader,
     usual,
 )
 
@@ -194,6 +195,7 @@ def _technical(bundle: ModelBundle) -> tuple[str, list[str]]:
         *after_the_network(bundle),
         *otherwise(bundle.results),
         *probabilities(bundle),
+        *second_reader(bundle),
     ]
 
 

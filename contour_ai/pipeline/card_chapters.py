@@ -209,3 +209,19 @@ def extents_chapter(bundle: ModelBundle) -> list[str]:
         lower, upper = extent.lower.in_words("lower"), extent.upper.in_words("upper")
         rows.append(f"| {roi} | {extent.lower.patients} | {lower} | {upper} |")
     return ["### How far the organs go", text, "\n".join(rows)]
+
+
+def second_reader(bundle: ModelBundle) -> list[str]:
+    """What the second reader is, where there is one."""
+    second = bundle.second_reader
+    if second is None:
+        return []
+    spacing = " x ".join(f"{s:g}" for s in second.spacing_mm_kij)
+    text = (
+        f"A small network ({second.network.name}, {second.network.base_filters} filters, seed {second.seed}) "
+        f"sees the CT with voxels of {spacing} mm. It contours nothing: verdicts ask whether it agrees. Trained in "
+        f"{second.steps} steps on the model's training patients; Dice on {second.patients} held back, on its own grid: "
+        + ", ".join(f"{roi} {dice:.3f}" for roi, dice in second.dice.items())
+        + f"; mean {second.mean_dice:.3f}."
+    )
+    return ["### Second reader", text]

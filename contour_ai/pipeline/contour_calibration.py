@@ -1,9 +1,10 @@
-"""Fits what `review` judges contours by, on patients held back from the training and faults in their contours."""
+"""Fits what verdicts are made by, on patients held back: of contours that anybody drew, and of the model's own."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,31 +15,67 @@ from contour_ai.pipeline.held_back import picked_cases
 from contour_ai.postprocess import apply_rule
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.quality.agreement import ModelGridPatient, contour_figures
-from contour_ai.quality.contour_verdict import ContourModel
-from contour_ai.quality.figures import body_of
+from contour_ai.quality.figures import RoiFigures, body_of, roi_figures
 from contour_ai.quality.flag import EXTERNAL
+from contour_ai.quality.own_contours import own_figures
+from contour_ai.quality.part_places import PartPlaces
+from contour_ai.quality.relations import Relations, measured_pairs, near_pairs, usual_relations
+from contour_ai.quality.second_opinion import dice
 from contour_ai.quality.spoiling import spoil
-from contour_ai.quality.verdict_fit import GOOD, Sample, fit_contour_model
+from contour_ai.quality.verdict_fit import (
+    GOOD,
+    GOOD_DICE,
+    POOR,
+    Sample,
+    fit_contour_model,
+    fit_own_model,
+)
 from contour_ai.training.cache import Case
 from contour_ai.volume import roi_voxels
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from contour_ai.second_reading import SecondNetwork
 
-def fitted_contour_model(
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Seen:
+    """A patient held back, with what the networks find in it.
+
+    Args:
+        contours: {ROI: clinical mask (k, i, j)}, of the organs that are contoured.
+        logits: {ROI: (logits, logit of the contour)} of the model, with its rules.
+        scene: image, body, contours of the model and of the second reader.
+        figures: by ROI, of what the model contours.
+    """
+
+    patient: str
+    contours: Mapping[str, Bool]
+    logits: Mapping[str, tuple[NDArray[np.float32], float]]
+    scene: ModelGridPatient
+    figures: Mapping[str, RoiFigures]
+
+
+def fitted_contour_models(
     bundle: ModelBundle,
     network: nn.Module,
     held_back: Sequence[Case],
     device: str = "auto",
     on_progress: OnProgress = no_progress,
     *,
+    second: SecondNetwork | None = None,
     seconds: float = float("inf"),
-) -> ContourModel | None:
-    """What makes verdicts of contours, from patients that the network was not trained on; None where they are too few.
+) -> ModelBundle:
+    """The bundle with `contour_model` and `own_contour_model`, from patients that it was not trained on.
+
+    Where there are too few of them, or of poor contours, a model that the bundle has stays.
 
     Args:
         network: with the temperatures of the bundle.
+        second: the second reader that the bundle describes.
         seconds: after so long no other patient is begun.
     """
     from contour_ai.inference import Predictor, autocast_dtype, choose_device
@@ -46,38 +83,92 @@ def fitted_contour_model(
     chosen = choose_device(device)
     predictor = Predictor.of(bundle, network, chosen, autocast_dtype(chosen))
     samples: list[Sample] = []
+    seen: list[Seen] = []
     for case in picked_cases(held_back, "spoiling contours", on_progress, seconds):
-        logits = predictor.logits(case.hu)
-        samples += samples_of(case, predicted_masks(bundle, logits, case), bundle)
-    return fit_contour_model(samples)
+        patient = seen_in(case, bundle, predictor.logits(case.hu), second)
+        samples += samples_of(patient, seen[-1] if seen else None)
+        seen.append(patient)
+    own, relations = own_samples(seen, bundle)
+    model = fit_own_model([sample for sample, _ in own])
+    if model is not None:
+        model = replace(model, relations=relations)
+    return replace(
+        bundle,
+        contour_model=fit_contour_model(samples) or bundle.contour_model,
+        own_contour_model=model or bundle.own_contour_model,
+    )
 
 
-def predicted_masks(
-    bundle: ModelBundle, logits: NDArray[np.float32], case: Case
-) -> dict[str, NDArray[np.bool_]]:
-    """{ROI: what the network finds, (k, i, j)}, with the bundle's rules."""
-    body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij).mask
-    voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
-    found = {}
-    for said, name in zip(logits, bundle.roi_names, strict=True):
-        logit, threshold = apply_rule(said, bundle.postprocess_of(name), voxel_cm3, body)
-        found[name] = (logit > threshold) & body
-    return found
-
-
-def samples_of(case: Case, predicted: dict[str, NDArray[np.bool_]], bundle: ModelBundle) -> Iterator[Sample]:
-    """The figures of a patient's contours, as they are and with one fault after the other."""
+def seen_in(
+    case: Case, bundle: ModelBundle, logits: NDArray[np.float32], second: SecondNetwork | None = None
+) -> Seen:
+    """A patient with what the networks find in it; `logits` (R, k, i, j) are those of the model."""
     hu, bits = np.asarray(case.hu), np.asarray(case.bits)
-    scene = ModelGridPatient(hu, body_of(hu, bundle.preprocess.outside_hu, case.spacing_mm_kij), predicted)
+    body = body_of(hu, bundle.preprocess.outside_hu, case.spacing_mm_kij)
+    voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
+    places = PartPlaces(
+        logits=logits,
+        names=bundle.roi_names,
+        hu=hu,
+        spacing_mm=case.spacing_mm_kij,
+        outside_hu=bundle.preprocess.outside_hu,
+        ranges=bundle.ranges,
+    )
+    ruled = {
+        name: apply_rule(said, bundle.postprocess_of(name), voxel_cm3, body.mask, places.distance(name))
+        for said, name in zip(logits, bundle.roi_names, strict=True)
+    }
+    predicted = {name: (logit > level) & body.mask for name, (logit, level) in ruled.items()}
     organs = {info.name for info in bundle.rois if info.interpreted_type != EXTERNAL}
     contours = {
         roi: roi_voxels(bits, r) for r, roi in enumerate(case.rois) if roi in organs and case.presence[r]
     }
     contours = {roi: mask for roi, mask in contours.items() if mask.any()}
-    rng = np.random.default_rng(zlib.crc32(case.patient_id.encode()))
-    for roi, mask in contours.items():
-        spoiled = ((one.kind, one.detail, one.mask) for one in spoil(roi, contours, case.spacing_mm_kij, rng))
+    found = None if second is None else second.masks(hu, case.spacing_mm_kij, body.mask)
+    figures = {name: roi_figures(predicted[name], hu, body) for name in organs}
+    return Seen(
+        figures={name: known for name, known in figures.items() if known is not None},
+        patient=case.patient_id,
+        contours=contours,
+        logits={name: ruled[name] for name in organs},
+        scene=ModelGridPatient(hu, body, predicted, found),
+    )
+
+
+def samples_of(seen: Seen, other: Seen | None = None) -> Iterator[Sample]:
+    """The figures of a patient's contours, as they are and with one fault after the other; `other` is another one."""
+    spacing = seen.scene.body.spacing_mm
+    others = None if other is None else other.contours
+    rng = np.random.default_rng(zlib.crc32(seen.patient.encode()))
+    for roi, mask in seen.contours.items():
+        spoiled = (
+            (one.kind, one.detail, one.mask) for one in spoil(roi, seen.contours, spacing, rng, others)
+        )
         for kind, detail, contour in [(GOOD, "", mask), *spoiled]:
-            figures = contour_figures(roi, contour, scene)
+            figures = contour_figures(roi, contour, seen.scene)
             if figures is not None:
-                yield Sample(patient=case.patient_id, roi=roi, kind=kind, detail=detail, figures=figures)
+                yield Sample(patient=seen.patient, roi=roi, kind=kind, detail=detail, figures=figures)
+
+
+def own_samples(
+    seen: Sequence[Seen], bundle: ModelBundle
+) -> tuple[list[tuple[Sample, float]], Relations | None]:
+    """The figures of the model's own contours, each with the Dice against the clinical one; and the usual relations.
+
+    Those with a Dice below 0.75 are poor. What is usual between organs is, for each patient, that of the others.
+    """
+    pairs = near_pairs([(patient.contours, patient.scene.body.spacing_mm) for patient in seen])
+    related = [measured_pairs(pairs, p.contours, p.scene.body.spacing_mm) for p in seen]
+    found = []
+    for n, patient in enumerate(seen):
+        relations = usual_relations([*related[:n], *related[n + 1 :]])
+        for roi, contour in patient.contours.items():
+            figures = own_figures(
+                roi, *patient.logits[roi], patient.scene, patient.figures, bundle.ranges, relations
+            )
+            if figures is not None:
+                agreed = dice(patient.scene.predicted[roi], contour)
+                kind = GOOD if agreed >= GOOD_DICE else POOR
+                sample = Sample(patient=patient.patient, roi=roi, kind=kind, detail="", figures=figures)
+                found.append((sample, agreed))
+    return found, usual_relations(related)

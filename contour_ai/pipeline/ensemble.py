@@ -26,24 +26,28 @@ def begin_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> Load
 def load_ensemble(bundles: Sequence[ModelBundle], device: str = "auto") -> LoadedModel:
     """One model that averages several; a single bundle is just loaded.
 
-    ROIs, post-processing and reference ranges are the first model's; the others may have their ROIs in another order.
+    ROIs, post-processing, reference ranges and the second reader are the first model's; the others may have their ROIs
+    in another order.
 
     Raises:
         ConfigError: no such device; the models differ in their ROIs or in how they want their images.
         ModelError: weights cannot be used.
     """
     from contour_ai.inference import Average, autocast_dtype, choose_device
+    from contour_ai.second_reading import SecondNetwork
 
     described = as_one(bundles)
     chosen = choose_device(device)
     networks = [bundle.build_network(chosen) for bundle in bundles]
+    autocast = autocast_dtype(chosen)
+    second = SecondNetwork.of(bundles[0], chosen, autocast)
     if len(bundles) == 1:
         return LoadedModel(
-            bundle=described, network=networks[0], device=chosen, autocast=autocast_dtype(chosen)
+            bundle=described, network=networks[0], device=chosen, autocast=autocast, second=second
         )
     channels = [[bundle.roi_names.index(roi) for roi in described.roi_names] for bundle in bundles]
     return LoadedModel(
-        bundle=described, network=Average(networks, channels), device=chosen, autocast=autocast_dtype(chosen)
+        bundle=described, network=Average(networks, channels), device=chosen, autocast=autocast, second=second
     )
 
 

@@ -16,14 +16,10 @@ from scipy import ndimage
 
 from contour_ai.box import bounding_box
 from contour_ai.quality.figures import HU_COUNTED, Body, Triple, holes_in_slices
+from contour_ai.quality.second_opinion import FAR_MM, MOST_TIMES, dice, figures_of_two, missing_beside
 
 Bool = NDArray[np.bool_]
 Float = NDArray[np.float64]
-
-FAR_MM = 60.0
-"""Distances beyond count as this: what is not found at all is as far as what lies in another organ."""
-MOST_TIMES = 4.0
-"""Ratios beyond e to this power count as this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +64,29 @@ class ContourFigures:
     outside_share: float
     """Share outside the body."""
 
+    second_disagreement: float
+    """1 - Dice with what the second reader finds. This and the next four are 0 in a model without a second reader."""
+    second_volume_ratio: float
+    """Absolute logarithm of the ratio of the volumes."""
+    second_shift_mm: float
+    """Distance between the centres."""
+    second_ends_mm: float
+    """Distance between the upper, or between the lower ends, whichever is larger."""
+    second_slices: float
+    """Share of the slices of either in which their Dice is below one half."""
+    goes_on_above_mm: float
+    """Length above the contour in which both networks see the organ; the model alone where there is no second one."""
+    goes_on_below_mm: float
+    broad_above: float
+    """Area that both see just above the contour's upper end, over the contour's largest area."""
+    broad_below: float
+    missed_by_both: float
+    """Share of what both networks find that the contour leaves out."""
+    beside_both: float
+    """The same beyond its extent to the front, behind, right or left, where it is largest."""
+    beyond_both: float
+    """Share of the contour that neither network finds."""
+
     def vector(self) -> Float:
         """In the order of `FIGURE_NAMES`."""
         return np.array([getattr(self, name) for name in FIGURE_NAMES], np.float64)
@@ -83,13 +102,16 @@ class ModelGridPatient:
     hu: NDArray[np.int16]
     body: Body
     predicted: Mapping[str, Bool]
+    second: Mapping[str, Bool] | None = None
+    """What the second reader found; None where there is none."""
 
 
 def contour_figures(name: str, contour: Bool, scene: ModelGridPatient) -> ContourFigures | None:
     """The figures of the contour of ROI `name`, a mask (k, i, j); None where it is empty."""
     whole = scene.predicted.get(name)
     predicted = np.zeros_like(contour) if whole is None else whole
-    box = bounding_box(contour | predicted)
+    second = None if scene.second is None else scene.second.get(name)
+    box = bounding_box(contour | predicted if second is None else contour | predicted | second)
     if box is None or not contour.any():
         return None
     grown = tuple(
@@ -97,7 +119,7 @@ def contour_figures(name: str, contour: Bool, scene: ModelGridPatient) -> Contou
     )
     mine, theirs = contour[grown], predicted[grown]
     spacing = scene.body.spacing_mm
-    agree = _dice(mine, theirs)
+    agree = dice(mine, theirs)
     others = [_dice_whole(contour, mask) for other, mask in scene.predicted.items() if other != name]
     ks = np.flatnonzero(mine.any(axis=(1, 2)))
     rows = np.flatnonzero(theirs.any(axis=(1, 2)))
@@ -107,10 +129,10 @@ def contour_figures(name: str, contour: Bool, scene: ModelGridPatient) -> Contou
     mean, spread = _density(mine, theirs, scene.hu[grown])
     return ContourFigures(
         disagreement=1 - agree,
-        disagreement_in_slices=1 - _dice(mine[common], theirs[common]),
+        disagreement_in_slices=1 - dice(mine[common], theirs[common]),
         missing_above=float(theirs[ks[-1] + 1 :].sum() / total),
         missing_below=float(theirs[: ks[0]].sum() / total),
-        missing_beside=_missing_beside(mine, theirs) / total,
+        missing_beside=missing_beside(mine, theirs) / total,
         beyond=_beyond(mine, rows),
         shift_mm=shift,
         shift_along_mm=along,
@@ -120,13 +142,9 @@ def contour_figures(name: str, contour: Bool, scene: ModelGridPatient) -> Contou
         density_spread=spread,
         other_organ=max(0.0, max(others, default=0.0) - agree),
         outside_share=float((mine & ~scene.body.mask[grown]).sum() / mine.sum()),
-        **_shape(mine, ks),
+        **shape_figures(mine),
+        **figures_of_two(mine, theirs, None if second is None else second[grown], spacing),
     )
-
-
-def _dice(a: Bool, b: Bool) -> float:
-    total = int(a.sum()) + int(b.sum())
-    return 2 * int((a & b).sum()) / total if total else 0.0
 
 
 def _dice_whole(a: Bool, b: Bool) -> float:
@@ -138,16 +156,6 @@ def _beyond(mine: Bool, rows: NDArray[np.intp]) -> float:
     if not rows.size:
         return 1.0
     return float((mine[: rows[0]].sum() + mine[rows[-1] + 1 :].sum()) / mine.sum())
-
-
-def _missing_beside(mine: Bool, theirs: Bool) -> int:
-    most = 0
-    for axis in (1, 2):
-        across = tuple({0, 1, 2} - {axis})
-        held = np.flatnonzero(mine.any(axis=across))
-        counts = theirs.sum(axis=across)
-        most = max(most, int(counts[: held[0]].sum()), int(counts[held[-1] + 1 :].sum()))
-    return most
 
 
 def _distances(mine: Bool, theirs: Bool, common: slice, spacing: Triple) -> tuple[float, float, float]:
@@ -181,7 +189,9 @@ def _density(mine: Bool, theirs: Bool, hu: NDArray[np.int16]) -> tuple[float, fl
     return abs(float(ours.mean() - others.mean())), min(MOST_TIMES, spread)
 
 
-def _shape(mine: Bool, ks: NDArray[np.intp]) -> dict[str, float]:
+def shape_figures(mine: Bool) -> dict[str, float]:
+    """How uneven a contour is in itself: figures that need no other, of a mask that is not empty."""
+    ks = np.flatnonzero(mine.any(axis=(1, 2)))
     labels, count = ndimage.label(mine, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     volume = int(mine.sum())

@@ -13,9 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.errors import ConfigError
-from contour_ai.quality.agreement import FIGURE_NAMES, ContourFigures, worst_first
+from contour_ai.quality.agreement import ContourFigures, worst_first
+from contour_ai.quality.own_contours import OwnFigures
+from contour_ai.quality.relations import Relations
 
 Float = NDArray[np.float64]
+
+Figures = ContourFigures | OwnFigures
+"""What contours are judged by: of anybody's, or of the model's own."""
 
 POOLED = "*"
 """Stands for every ROI that too few patients had to have numbers of its own."""
@@ -42,6 +47,24 @@ PHRASES: Mapping[str, str] = {
     "jump": "an area that jumps from one slice to the next",
     "gaps_share": "{value:.0%} of its slices without a contour",
     "outside_share": "{value:.0%} of it outside the body",
+    "second_disagreement": "Dice {rest:.2f} with the second reader",
+    "second_volume_ratio": "a volume that differs from the second reader's by a factor of {factor:.1f}",
+    "second_shift_mm": "{value:.0f} mm from the second reader's centre",
+    "second_ends_mm": "an end {value:.0f} mm from the second reader's",
+    "second_slices": "little overlap with the second reader in {value:.0%} of the slices",
+    "goes_on_above_mm": "the organ goes on {value:.0f} mm above it",
+    "goes_on_below_mm": "the organ goes on {value:.0f} mm below it",
+    "broad_above": "the organ is still {value:.0%} as broad just above it",
+    "broad_below": "the organ is still {value:.0%} as broad just below it",
+    "missed_by_both": "{value:.0%} of what both networks find is left out",
+    "beside_both": "both networks go on beside it with {value:.0%} of the volume",
+    "expected_error": "the network's own probabilities give a Dice of {rest:.2f}",
+    "flat_share": "the boundary is uncertain on {value:.0%} of the surface",
+    "odd_size": "a size at {value:.1f} times the usual distance from the median",
+    "odd_density": "a density at {value:.1f} times the usual distance from the median",
+    "odd_place": "a position at {value:.1f} times the usual distance from the median",
+    "odd_relation": "a relation to its neighbours at {value:.1f} times the usual distance from the median",
+    "beyond_both": "{value:.0%} of it lies where neither network finds the organ",
 }
 
 
@@ -54,19 +77,21 @@ class ContourModel:
     """Share of good contours that the limits call `look`."""
     intercept: float
     weights: Mapping[str, float]
-    """By figure of `ContourFigures`; none is negative, so that a finding never makes a contour better."""
+    """By figure of `ContourFigures` or `OwnFigures`; none is negative: a finding never makes a contour better."""
     usual: Mapping[str, Mapping[str, tuple[float, float]]]
     """By ROI and figure: the median of good contours, and the distance from it to their 95 %."""
     limits: Mapping[str, float] = field(default_factory=dict)
     """By ROI: the probability above which the contour is worth a look."""
+    relations: Relations | None = None
+    """What is usual between organs, where `odd_relation` is one of the figures."""
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.weights) - set(FIGURE_NAMES))
+        unknown = sorted(set(self.weights) - set(PHRASES))
         if unknown:
             raise ConfigError(
                 "Weights of figures that there are not.",
                 found=", ".join(unknown),
-                expected=", ".join(FIGURE_NAMES),
+                expected=", ".join(PHRASES),
             )
         if POOLED not in self.usual or POOLED not in self.limits:
             raise ConfigError(f"Verdicts need usual figures and a limit for all other ROIs ({POOLED!r}).")
@@ -81,7 +106,12 @@ class ContourModel:
         if min(self.weights.values(), default=0.0) < 0 or not 0 < self.false_alarm < 1:
             raise ConfigError("Weights must not be negative, and the false-alarm rate lies between 0 and 1.")
 
-    def contributions(self, roi: str, figures: ContourFigures) -> dict[str, float]:
+    @property
+    def asks_second_reader(self) -> bool:
+        """Whether a figure of the second reader counts."""
+        return any(name.startswith("second_") or name.endswith("_both") for name in self.weights)
+
+    def contributions(self, roi: str, figures: Figures) -> dict[str, float]:
         """{figure: what it adds to the logit of the probability}."""
         usual = self.usual.get(roi, self.usual[POOLED])
         return {
@@ -89,7 +119,7 @@ class ContourModel:
             for name, weight in self.weights.items()
         }
 
-    def probability(self, roi: str, figures: ContourFigures) -> float:
+    def probability(self, roi: str, figures: Figures) -> float:
         """That the contour needs correction, were every second contour wrong."""
         logit = self.intercept + sum(self.contributions(roi, figures).values())
         return float(1 / (1 + np.exp(-logit)))
@@ -98,7 +128,7 @@ class ContourModel:
         """Above which a contour of this ROI is worth a look."""
         return self.limits.get(roi, self.limits[POOLED])
 
-    def reason(self, roi: str, figures: ContourFigures, most: int = 3) -> str:
+    def reason(self, roi: str, figures: Figures, most: int = 3) -> str:
         """What speaks most against the contour, in words."""
         parts = self.contributions(roi, figures)
         names = worst_first(list(parts), np.array(list(parts.values())))[:most]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,38 +15,57 @@ from contour_ai.quality.figures import Body, RoiFigures, as_on_ct, body_of, ct_f
 from contour_ai.quality.flag import EXTERNAL, Evidence, ImageEvidence, PatientFlags, all_slices
 from contour_ai.quality.image import image_flags
 from contour_ai.quality.outliers import extent_flags, range_flags, side_flags
-from contour_ai.quality.ranges import Ranges, centres_of, compared_of, ends_of
+from contour_ai.quality.ranges import Ranges, centres_of, compared_of, ends_of, places_of
 from contour_ai.quality.shape import shape_flags
 
 Bool = NDArray[np.bool_]
 
 
-def find_flags(rois: Sequence[Evidence], image: ImageEvidence, ranges: Ranges | None = None) -> PatientFlags:
-    """Every reason to look twice at a prediction.
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What findings are made of: the body on the model's grid, and of every ROI that is not empty mask and figures."""
 
-    Volume, extent, mean density and centre of a ROI are those of its contours on the CT, as in every table. The body
-    (type EXTERNAL) is not flagged unless it is empty. Without `ranges` nothing is compared with training patients;
-    shape, side, cuts and confidence are still looked at.
-    """
-    spacing = image.model_grid.spacing_mm
-    body = body_of(image.hu, image.outside_hu, spacing)
+    body: Body
+    masks: Mapping[str, Bool]
+    figures: Mapping[str, RoiFigures]
+
+
+def measured(rois: Sequence[Evidence], image: ImageEvidence) -> Measured:
+    """Measures ROIs on the model's grid; volume, extent, density and centre are those on the CT."""
+    body = body_of(image.hu, image.outside_hu, image.model_grid.spacing_mm)
     masks = {
         roi.info.name: _on_model_grid(roi, image, body)
         for roi in rois
         if roi.logit is not None and roi.box is not None
     }
-    known = _figures(rois, masks, image, body)
-    places = _places(ranges)
-    ends = ends_of(known, body.ends_mm)
+    return Measured(body, masks, _figures(rois, masks, image, body))
+
+
+def find_flags(
+    rois: Sequence[Evidence],
+    image: ImageEvidence,
+    ranges: Ranges | None = None,
+    known: Measured | None = None,
+) -> PatientFlags:
+    """Every reason to look twice at a prediction.
+
+    Volume, extent, mean density and centre of a ROI are those of its contours on the CT, as in every table. The body
+    (type EXTERNAL) is not flagged unless it is empty. Without `ranges` nothing is compared with training patients;
+    shape, side, cuts and confidence are still looked at. `known` is given where the ROIs were measured already.
+    """
+    all_of = known or measured(rois, image)
+    body, masks, figures = all_of.body, all_of.masks, all_of.figures
+    places = places_of(ranges)
+    ends = ends_of(figures, body.ends_mm)
     found = {}
     for roi in rois:
         usual = None if ranges is None else ranges.rois.get(roi.info.name)
         flags = [*shape_flags(roi, image.grid, usual), *left_out_flags(roi, image)]
-        mine = known.get(roi.info.name)
+        mine = figures.get(roi.info.name)
         if mine is not None and roi.info.interpreted_type != EXTERNAL:
             cut = any(flag.code.startswith("touches") for flag in flags) or _reaches_end(roi, image.grid)
-            values = compared_of(roi.info.name, mine, centres_of(known), places)
-            flags += side_flags(roi, mine, known, values, usual)
+            values = compared_of(roi.info.name, mine, centres_of(figures), places)
+            flags += side_flags(roi, mine, figures, values, usual)
             flags += range_flags(roi, values, usual, image, cut=cut)
             flags += extent_flags(roi, usual, ends, image)
             flags += confidence_flags(roi, masks[roi.info.name], image, body, usual)
@@ -78,12 +98,6 @@ def _on_model_grid(roi: Evidence, image: ImageEvidence, body: Body) -> Bool:
     left = np.zeros_like(body.mask)
     left[near] = (roi.logit[near] > roi.threshold) & body.mask[near]
     return left
-
-
-def _places(ranges: Ranges | None) -> dict[str, tuple[float, float, float]]:
-    if ranges is None:
-        return {}
-    return {name: roi.place_mm for name, roi in ranges.rois.items() if roi.place_mm is not None}
 
 
 def _reaches_end(roi: Evidence, grid: Grid) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from contour_ai.quality.flag import CODES, Flag, PatientFlags, make_flag
-from contour_ai.quality.verdict import PatientVerdict, RoiVerdict, worst
+from contour_ai.quality.verdict import Opinion, PatientVerdict, RoiVerdict, worst
 
 FAR_OUTSIDE = 0.75
 """A figure is grossly wrong where it lies beyond its limit by this times the distance between the limits."""
@@ -40,6 +40,19 @@ IMPORTANCE: Sequence[str] = (
 )
 """Codes that come first among findings of one weight; the others keep the order in which they were found."""
 
+PLAIN = frozenset(
+    {
+        "empty",
+        "speck",
+        "wrong_side",
+        "slice_gaps",
+        "touches_field_of_view",
+        "ends_elsewhere",
+        "outside_body",
+    }
+)
+"""Findings that count whatever a fitted model says."""
+
 STOPS_PATIENT = frozenset({"input_orientation"})
 """Findings on the image with which no contour of the patient may be used, whatever the ROIs look like."""
 
@@ -50,7 +63,12 @@ INFORMATION = frozenset(
 
 
 def judge(
-    flags: PatientFlags, organs: Sequence[str], region: str = "", *, scan_mm: float = 0.0
+    flags: PatientFlags,
+    organs: Sequence[str],
+    region: str = "",
+    *,
+    scan_mm: float = 0.0,
+    opinions: Mapping[str, Opinion] | None = None,
 ) -> PatientVerdict:
     """The verdict on a prediction, from its quality findings.
 
@@ -59,8 +77,9 @@ def judge(
         organs: the ROIs that count for the patient; the body's outline does not.
         region: what the model knows, in words, for the sentence on a patient of another region.
         scan_mm: length of the scan along the slice normal.
+        opinions: by ROI, of the model of its own contours; None where there is none.
     """
-    rois = {name: judge_roi(found) for name, found in flags.rois.items()}
+    rois = {name: judge_roi(found, (opinions or {}).get(name)) for name, found in flags.rois.items()}
     findings = [*flags.image]
     absurd = [n for n in organs if n in rois and _counts_against_region(rois[n])]
     known = [n for n in organs if n in rois]
@@ -79,12 +98,35 @@ def judge(
     return PatientVerdict(verdict=verdict, findings=tuple(findings), rois=rois)
 
 
-def judge_roi(flags: Sequence[Flag]) -> RoiVerdict:
-    """The verdict on one ROI: `stop` where a finding is gross, `look` where there is any."""
+def judge_roi(flags: Sequence[Flag], opinion: Opinion | None = None) -> RoiVerdict:
+    """The verdict on one ROI: `stop` where a finding is gross, `look` where there is any.
+
+    Where a fitted model has an opinion, that has weighed ranges, shape and confidence: of these findings only gross
+    ones count then, and those of `PLAIN`.
+    """
+    probability = None if opinion is None else opinion.probability
+    if opinion is not None:
+        flags = [flag for flag in flags if is_gross(flag) or flag.code in PLAIN]
+        if opinion.probability > opinion.limit:
+            flags.append(
+                make_flag(
+                    "needs_correction",
+                    opinion.reason,
+                    opinion.probability,
+                    None,
+                    opinion.limit,
+                    "",
+                    opinion.slices,
+                )
+            )
     if not flags:
-        return RoiVerdict(verdict="clear")
+        return RoiVerdict(verdict="clear", probability=probability)
     ordered = sorted(flags, key=lambda flag: (not is_gross(flag), _rank(flag.code)))
-    return RoiVerdict(verdict="stop" if is_gross(ordered[0]) else "look", findings=tuple(ordered))
+    return RoiVerdict(
+        verdict="stop" if is_gross(ordered[0]) else "look",
+        findings=tuple(ordered),
+        probability=probability,
+    )
 
 
 def is_gross(flag: Flag) -> bool:

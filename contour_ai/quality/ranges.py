@@ -291,6 +291,13 @@ def centres_of(rois: Mapping[str, RoiFigures]) -> dict[str, Triple]:
     return {name: figures.centre_mm for name, figures in rois.items()}
 
 
+def places_of(ranges: Ranges | None) -> dict[str, Triple]:
+    """{ROI: its usual place}; nothing where it was not measured."""
+    if ranges is None:
+        return {}
+    return {name: roi.place_mm for name, roi in ranges.rois.items() if roi.place_mm is not None}
+
+
 def compared_of(
     name: str, figures: RoiFigures, centres: Mapping[str, Triple], places: Mapping[str, Triple]
 ) -> dict[str, float]:

@@ -189,7 +189,7 @@ def _of_model(
 ) -> tuple[float | None, list[Flag]]:
     predicted = judge.scene.predicted.get(known_as)
     dice = 1 - figures.disagreement
-    slices = _different_slices(on_model_grid, predicted, judge.image)
+    slices = different_slices(on_model_grid, predicted, judge.image)
     where = f", most in {numbers_text(slices, judge.image.grid)}" if slices else ""
     found: list[Flag] = []
     if figures.other_organ > OTHER_ORGAN or (dice < NO_AGREEMENT and _is_confident(predicted, judge, usual)):
@@ -247,7 +247,7 @@ def _most_like(mask: Bool, scene: ModelGridPatient, known_as: str) -> str:
     return best if best and dice[best] > OTHER_ORGAN else ""
 
 
-def _different_slices(mask: Bool, predicted: Bool | None, image: ImageEvidence) -> tuple[int, ...]:
+def different_slices(mask: Bool, predicted: Bool | None, image: ImageEvidence) -> tuple[int, ...]:
     """Numbers of the CT's slices in which contour and prediction differ most; none where slices are not axial."""
     if predicted is None or abs(float(image.grid.normal @ image.model_grid.normal)) < 0.9:
         return ()

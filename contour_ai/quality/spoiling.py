@@ -41,20 +41,29 @@ class Spoiled:
 
 
 def spoil(
-    name: str, contours: Mapping[str, Bool], spacing_mm: Triple, rng: np.random.Generator
+    name: str,
+    contours: Mapping[str, Bool],
+    spacing_mm: Triple,
+    rng: np.random.Generator,
+    others: Mapping[str, Bool] | None = None,
 ) -> Iterator[Spoiled]:
     """The contour of ROI `name` with one fault after the other; faults that leave nothing are left out.
 
     Args:
         contours: those of the patient, masks (k, i, j) with axes superior, posterior, left.
+        others: those of another patient, on a grid of its own; they are laid on this one by the middle.
     """
-    for found in _faults(name, contours, spacing_mm, rng):
+    for found in _faults(name, contours, spacing_mm, rng, others or {}):
         if found.mask.any() and not np.array_equal(found.mask, contours[name]):
             yield found
 
 
 def _faults(
-    name: str, contours: Mapping[str, Bool], spacing_mm: Triple, rng: np.random.Generator
+    name: str,
+    contours: Mapping[str, Bool],
+    spacing_mm: Triple,
+    rng: np.random.Generator,
+    others: Mapping[str, Bool],
 ) -> Iterator[Spoiled]:
     mask = contours[name]
     for distance in SHIFTS_MM:
@@ -68,6 +77,8 @@ def _faults(
     yield from _specks(mask, rng)
     for other in _taken_for(name, contours):
         yield Spoiled("another organ", other, contours[other])
+    if name in others:
+        yield Spoiled("another patient's", "", laid_on(others[name], mask.shape))
 
 
 def shifted(mask: Bool, axis: int, distance_mm: float, spacing_mm: Triple) -> Bool:
@@ -80,6 +91,18 @@ def shifted(mask: Bool, axis: int, distance_mm: float, spacing_mm: Triple) -> Bo
     target[axis] = slice(max(0, step), max(0, count - max(0, -step)))
     moved[tuple(target)] = mask[tuple(source)]
     return moved
+
+
+def laid_on(mask: Bool, shape: tuple[int, ...]) -> Bool:
+    """A mask on a grid of `shape`, middle on middle; what lies beyond is lost."""
+    laid = np.zeros(shape, bool)
+    here, there = [], []
+    for mine, theirs in zip(shape, mask.shape, strict=True):
+        start = (mine - theirs) // 2
+        here.append(slice(max(0, start), max(0, min(mine, start + theirs))))
+        there.append(slice(max(0, -start), max(0, min(theirs, mine - start))))
+    laid[tuple(here)] = mask[tuple(there)]
+    return laid
 
 
 def grown(mask: Bool, distance_mm: float, spacing_mm: Triple) -> Bool:

@@ -33,6 +33,17 @@ class RoiVerdict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Opinion:
+    """What a fitted model says of a contour: the probability that it needs correction, and why."""
+
+    probability: float
+    limit: float
+    """Above which the contour is worth a look."""
+    reason: str
+    slices: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class PatientVerdict:
     """The verdict on a patient and on each of its ROIs."""
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.quality.agreement import FIGURE_NAMES, ContourFigures
-from contour_ai.quality.contour_verdict import POOLED, ContourModel, excess
+from contour_ai.quality.contour_verdict import POOLED, ContourModel, Figures, excess
+from contour_ai.quality.own_contours import OWN_FIGURE_NAMES
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -18,11 +19,17 @@ Bool = NDArray[np.bool_]
 GOOD = ""
 """The kind of a contour without a fault."""
 FALSE_ALARM = 0.05
+POOR = "poor"
+"""The kind of a contour of the model's own that needs correction."""
+OWN_FALSE_ALARM = 0.08
+"""Of the model's own contours: there are fewer of them to find limits by."""
 GOOD_DICE = 0.75
 """A clinical contour counts as good from this Dice with the network on, or from the median of its ROI where that is
 lower: what the network finds worse than that tells nothing about either of them."""
 FEWEST_PATIENTS = 8
 """Fewer say nothing."""
+FEWEST_POOR = 8
+"""Poor contours of the model's own: fewer teach nothing."""
 FEWEST_OF_A_ROI = 20
 """Good contours that a ROI needs for numbers of its own: fewer share those of all."""
 MOST_FALSE_ALARM = 0.08
@@ -54,6 +61,18 @@ LEAST_SPREAD = {
     "roughness": 0.1,
     "jump": 0.1,
     "outside_share": 0.01,
+    "second_volume_ratio": 0.1,
+    "second_shift_mm": 2.0,
+    "second_ends_mm": 3.0,
+    "goes_on_above_mm": 2.0,
+    "goes_on_below_mm": 2.0,
+    "broad_above": 0.1,
+    "broad_below": 0.1,
+    "flat_share": 0.05,
+    "odd_size": 0.2,
+    "odd_density": 0.2,
+    "odd_place": 0.2,
+    "odd_relation": 0.2,
 }
 OTHER_SPREAD = 0.03
 """No figure is compared more finely than this, or than `LEAST_SPREAD`."""
@@ -67,12 +86,15 @@ class Sample:
     roi: str
     kind: str
     detail: str
-    figures: ContourFigures
+    figures: Figures
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Table:
     """Samples as columns."""
+
+    names: tuple[str, ...]
+    """Of the figures."""
 
     patient: NDArray[np.str_]
     roi: NDArray[np.str_]
@@ -85,7 +107,9 @@ class _Table:
         return found
 
     def good(self) -> Bool:
-        dice = 1 - self.values[:, FIGURE_NAMES.index("disagreement")]
+        if "disagreement" not in self.names:  # of the model's own contours: those that are poor are a kind
+            return self.clinical
+        dice = 1 - self.values[:, self.names.index("disagreement")]
         good = np.zeros(len(dice), bool)
         for roi in np.unique(self.roi):
             mine = self.clinical & (self.roi == roi)
@@ -105,18 +129,26 @@ def fit_contour_model(samples: Sequence[Sample], false_alarm: float = FALSE_ALAR
     logits = cross_fitted_logits(table)
     intercept, weights, usual = _fit(table, np.ones(len(samples), bool))
     limits = _limits(table, logits, table.good(), false_alarm)
+    names = table.names
     kept = [n for n, weight in enumerate(weights) if weight >= SMALLEST_WEIGHT]
     return ContourModel(
         patients=len(np.unique(table.patient)),
         false_alarm=false_alarm,
         intercept=round(float(intercept), 3),
-        weights={FIGURE_NAMES[n]: round(float(weights[n]), 3) for n in kept},
+        weights={names[n]: round(float(weights[n]), 3) for n in kept},
         usual={
-            roi: {FIGURE_NAMES[n]: (float(f"{m[n]:.3g}"), float(f"{s[n]:.3g}")) for n in kept}
+            roi: {names[n]: (float(f"{m[n]:.3g}"), float(f"{s[n]:.3g}")) for n in kept}
             for roi, (m, s) in usual.items()
         },
         limits={roi: round(1 / (1 + math.exp(-limit)), 4) for roi, limit in limits.items()},
     )
+
+
+def fit_own_model(samples: Sequence[Sample], false_alarm: float = OWN_FALSE_ALARM) -> ContourModel | None:
+    """As `fit_contour_model`, of the model's own contours (`GOOD` and `POOR`); None also where few are poor."""
+    if sum(sample.kind == POOR for sample in samples) < FEWEST_POOR:
+        return None
+    return fit_contour_model(samples, false_alarm)
 
 
 def cross_fitted_alarms(samples: Sequence[Sample], false_alarm: float = FALSE_ALARM) -> Bool:
@@ -144,7 +176,9 @@ def cross_fitted_logits(table: _Table) -> Float:
 
 
 def _table(samples: Sequence[Sample]) -> _Table:
+    of_anybody = isinstance(samples[0].figures, ContourFigures) if samples else True
     return _Table(
+        names=FIGURE_NAMES if of_anybody else OWN_FIGURE_NAMES,
         patient=np.array([s.patient for s in samples]),
         roi=np.array([s.roi for s in samples]),
         kind=np.array([s.kind for s in samples]),
@@ -161,7 +195,7 @@ def _folds(patients: NDArray[np.str_]) -> NDArray[np.intp]:
 def _usual(table: _Table, which: Bool) -> dict[str, tuple[Float, Float]]:
     """{ROI: medians and spreads of the figures of good contours}."""
     good = table.good() & which
-    least = np.array([LEAST_SPREAD.get(name, OTHER_SPREAD) for name in FIGURE_NAMES])
+    least = np.array([LEAST_SPREAD.get(name, OTHER_SPREAD) for name in table.names])
 
     def of(rows: Bool) -> tuple[Float, Float]:
         middle = np.median(table.values[rows], axis=0)
@@ -180,7 +214,7 @@ def _excesses(table: _Table, usual: dict[str, tuple[Float, Float]]) -> Float:
     for roi in np.unique(table.roi):
         mine = table.roi == roi
         middle, spread = usual.get(str(roi), usual[POOLED])
-        for n in range(len(FIGURE_NAMES)):
+        for n in range(len(table.names)):
             found[mine, n] = excess(table.values[mine, n], float(middle[n]), float(spread[n]))
     return found
 

@@ -11,6 +11,7 @@ from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.settings import commented_yaml, from_mapping
 from contour_ai.training.data_config import DataConfig
+from contour_ai.training.second_reader_config import SecondReaderConfig
 from contour_ai.training.values import check_value
 from contour_ai.yaml_files import read_yaml
 
@@ -355,6 +356,8 @@ class TrainConfig:
     """How the learning rate goes."""
     run: RunConfig = field(default_factory=RunConfig)
     """How long, and how often to look."""
+    second_reader: SecondReaderConfig = field(default_factory=SecondReaderConfig)
+    """A small second network, trained after the first one, with which contours are compared."""
 
     def __post_init__(self) -> None:
         check_value(

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from click.testing import CliRunner
-from test_predict import make_patient, model_dir
+from test_predict import make_patient, model_dir, thresholding
 
-from contour_ai.bundle import ModelBundle, load_bundle, update_bundle
+from contour_ai.bundle import ModelBundle, SecondReader, load_bundle, save_bundle, update_bundle
 from contour_ai.cli.main import cli
 from contour_ai.dicom.rtstruct_read import load_structure_set
 from contour_ai.pipeline._predict import PredictOptions, predict
 from contour_ai.pipeline.summary import read_summary
+from contour_ai.quality.contour_verdict import POOLED, ContourModel
 from contour_ai.quality.ranges import Ranges, RoiRanges
 
 __all__ = ["model_dir"]  # a fixture
@@ -88,3 +89,33 @@ def test_exit_status_and_words_of_the_command(tmp_path: Path, model_dir: Path) -
     assert "1 patients done already" in again.stderr and again.exit_code == 7
     kept = CliRunner().invoke(cli, ["predict", *told, "--overwrite", "--keep-stopped", "-v"])
     assert kept.exit_code == 7 and list((tmp_path / "out").glob("*/RS.*.dcm"))
+
+
+def test_a_second_reader_that_disagrees_makes_a_roi_look(tmp_path: Path, model_dir: Path) -> None:
+    """It finds Bright as the model does, and nothing of Brighter."""
+    bundle, first = load_bundle(model_dir), thresholding((-0.575, -0.075, 5.0))
+    second = thresholding((-0.575, 5.0, 5.0))
+    own = ContourModel(
+        patients=9,
+        false_alarm=0.08,
+        intercept=-3.0,
+        weights={"second_disagreement": 4.0},
+        usual={POOLED: {"second_disagreement": (0.3, 0.1)}},
+        limits={POOLED: 0.5},
+    )
+    described = SecondReader(spacing_mm_kij=(2.5, 2.0, 2.0), network=second.config)
+    saved = save_bundle(
+        tmp_path / "judged",
+        replace(bundle, second_reader=described, own_contour_model=own),
+        first.state_dict(),
+        model_card="For tests.",
+        second_reader=second.state_dict(),
+    )
+    patient = make_patient(tmp_path / "in")
+    options = PredictOptions(overlays=False, rois=("Bright", "Brighter"))
+    result = predict(patient, saved, tmp_path / "out", options)
+    assert result.folder is not None and "second reader" in result.timings_s
+    rois = read_summary(result.folder / "summary.json").rois
+    doubted = [flag for flag in rois["Brighter"].findings if flag.code == "needs_correction"]
+    assert rois["Brighter"].verdict == "look" and "Dice 0.00 with the second reader" in doubted[0].reason
+    assert not [flag for flag in rois["Bright"].findings if flag.code == "needs_correction"]

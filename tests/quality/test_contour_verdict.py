@@ -18,7 +18,8 @@ from contour_ai.quality.agreement import (
 )
 from contour_ai.quality.contour_verdict import PHRASES, POOLED, ContourModel, phrase
 from contour_ai.quality.figures import body_of
-from contour_ai.quality.spoiling import grown, shifted, spoil
+from contour_ai.quality.own_contours import OWN_FIGURE_NAMES
+from contour_ai.quality.spoiling import grown, laid_on, shifted, spoil
 from contour_ai.quality.verdict_fit import GOOD, Sample, cross_fitted_alarms, fit_contour_model
 from contour_ai.settings import from_mapping, to_mapping
 
@@ -153,5 +154,18 @@ def test_wrong_models_are_refused() -> None:
         ContourModel(weights={"disagreement": 1.0}, usual={POOLED: {"disagreement": (0.1, 0.0)}}, **good)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="must not be negative"):
         ContourModel(weights={"disagreement": -1.0}, usual=usual, **good)  # type: ignore[arg-type]
-    assert set(PHRASES) == set(FIGURE_NAMES)
+    assert set(PHRASES) == set(FIGURE_NAMES) | set(OWN_FIGURE_NAMES)
     assert phrase("missing_above", 0.31) == "the model goes on above with 31% of its volume"
+
+
+def test_another_patients_contour_is_laid_on_by_the_middle() -> None:
+    small = np.zeros((10, 12, 14), bool)
+    small[4:6, 5:7, 6:8] = True
+    laid = laid_on(small, SHAPE)
+    assert laid.sum() == small.sum()
+    assert np.allclose(np.argwhere(laid).mean(axis=0) - np.argwhere(small).mean(axis=0), (10, 12, 15))
+    assert laid_on(laid, small.shape).sum() == small.sum()
+    spoiled = list(
+        spoil("Parotid_L", {"Parotid_L": LEFT}, SPACING, np.random.default_rng(0), {"Parotid_L": small})
+    )
+    assert [s.mask.sum() for s in spoiled if s.kind == "another patient's"] == [small.sum()]

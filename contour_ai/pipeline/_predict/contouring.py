@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,11 @@ from contour_ai.preprocess import SPARSE, Prepared, Resampler, resample_logits_t
 from contour_ai.progress import no_progress
 from contour_ai.quality.figures import SEEN_SHARE
 from contour_ai.quality.flag import EXTERNAL, Flag, ImageEvidence, PatientFlags, RemovedOutside
-from contour_ai.quality.flags import find_flags
+from contour_ai.quality.flags import find_flags, measured
+from contour_ai.quality.own_judging import own_opinions
 from contour_ai.quality.part_places import PartPlaces
 from contour_ai.quality.suitability import suitability_flags
+from contour_ai.quality.verdict import Opinion
 from contour_ai.structures import roi_info
 
 BODY = "Body"
@@ -76,8 +78,27 @@ def _any_of(poor: Iterable[str], rois: Sequence[str]) -> list[str]:
     return [roi for roi in poor if roi.casefold() in asked]
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Findings:
+    """What there is to say against what was found in a patient."""
+
+    flags: PatientFlags
+    opinions: Mapping[str, Opinion]
+    """By ROI, where the bundle has a fitted model of its own contours."""
+
+
 def flags_of(patient: Opened, rois: Sequence[PredictedRoi], bundle: ModelBundle) -> PatientFlags:
     """Reasons to look twice at what was found in a patient."""
+    return findings_of(patient, rois, bundle, None).flags
+
+
+def findings_of(
+    patient: Opened,
+    rois: Sequence[PredictedRoi],
+    bundle: ModelBundle,
+    second: Mapping[str, NDArray[np.bool_]] | None,
+) -> Findings:
+    """Reasons to look twice, and what a fitted model says of every ROI; `second` is what the second reader found."""
     image = ImageEvidence(
         grid=patient.ct.grid,
         body=patient.body,
@@ -86,8 +107,14 @@ def flags_of(patient: Opened, rois: Sequence[PredictedRoi], bundle: ModelBundle)
         outside_hu=bundle.preprocess.outside_hu,
         ct_hu=patient.volume.hu,
     )
-    flags = find_flags([roi.evidence for roi in rois], image, bundle.ranges)
-    return replace(flags, image=(*flags.image, *header_flags(patient, bundle)))
+    evidence = [roi.evidence for roi in rois]
+    known = measured(evidence, image)
+    opinions = {}
+    if bundle.own_contour_model is not None:
+        opinions = own_opinions(evidence, image, known, second, bundle.ranges, bundle.own_contour_model)
+    flags = find_flags(evidence, image, bundle.ranges, known)
+    flags = replace(flags, image=(*flags.image, *header_flags(patient, bundle)))
+    return Findings(flags=flags, opinions=opinions)
 
 
 def header_flags(patient: Opened, bundle: ModelBundle) -> list[Flag]:
@@ -110,6 +137,17 @@ def run_network(
     predictor = Predictor.of(model.bundle, model.network, model.device, model.autocast, tta=options.tta)
     with clock.stage("network") as within:
         return predictor.logits(prepared.hu, within)
+
+
+def read_again(
+    prepared: Prepared, model: LoadedModel, clock: StageClock | None = None
+) -> Mapping[str, NDArray[np.bool_]] | None:
+    """{ROI: what the second reader finds, (k, i, j) on the model's grid}; None where the model has none."""
+    if model.second is None:
+        return None
+    clock = clock or StageClock(watcher=no_progress, patient="")
+    with clock.stage("second reader"):
+        return model.second.masks(prepared.hu, prepared.grid.spacing_mm, prepared.body)
 
 
 def restore_rois(

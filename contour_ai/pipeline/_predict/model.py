@@ -15,6 +15,8 @@ from contour_ai.preprocess import SPARSE, Resampler
 if TYPE_CHECKING:
     import torch
 
+    from contour_ai.second_reading import SecondNetwork
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LoadedModel:
@@ -24,6 +26,8 @@ class LoadedModel:
     network: Any
     device: torch.device
     autocast: torch.dtype | None
+    second: SecondNetwork | None = None
+    """Its second reader; None where it has none."""
 
     @property
     def computes_in(self) -> str:
@@ -70,10 +74,16 @@ def load_model(model: str | Path | ModelBundle | None = None, device: str = "aut
         ModelError: no such model, or one whose weights cannot be used.
     """
     from contour_ai.inference import autocast_dtype, choose_device
+    from contour_ai.second_reading import SecondNetwork
 
     bundle, chosen = bundle_of(model), choose_device(device)
+    autocast = autocast_dtype(chosen)
     return LoadedModel(
-        bundle=bundle, network=bundle.build_network(chosen), device=chosen, autocast=autocast_dtype(chosen)
+        bundle=bundle,
+        network=bundle.build_network(chosen),
+        device=chosen,
+        autocast=autocast,
+        second=SecondNetwork.of(bundle, chosen, autocast),
     )
 
 

@@ -19,7 +19,7 @@ from contour_ai.dicom.rtstruct_write import (
 from contour_ai.errors import InputError
 from contour_ai.files import atomic_folder, private_file, write_text
 from contour_ai.grid import Grid
-from contour_ai.pipeline._predict.contouring import flags_of, restore_rois
+from contour_ai.pipeline._predict.contouring import Findings, findings_of, read_again, restore_rois
 from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
 from contour_ai.pipeline._predict.options import PredictOptions, options_record
@@ -64,10 +64,11 @@ class Judged:
 
 
 def _judged(
-    flags: PatientFlags, rois: Sequence[PredictedRoi], region: str, grid: Grid, *, keep_stopped: bool
+    found: Findings, rois: Sequence[PredictedRoi], region: str, grid: Grid, *, keep_stopped: bool
 ) -> Judged:
+    flags = found.flags
     organs = [roi.info.name for roi in rois if roi.info.interpreted_type != EXTERNAL]
-    verdict = judge(flags, organs, region, scan_mm=float(np.ptp(grid.heights_mm)))
+    verdict = judge(flags, organs, region, scan_mm=float(np.ptp(grid.heights_mm)), opinions=found.opinions)
     if keep_stopped:
         return Judged(flags=flags, verdict=verdict, withheld={}, is_written=True)
     return Judged(
@@ -92,15 +93,19 @@ def finish(
     clock = patient.clock
     with clock.stage("restoring"):
         rois = restore_rois(patient, logits, model.bundle, wanted, model.resampler)
+    own = model.bundle.own_contour_model
+    second = (
+        read_again(patient.prepared, model, clock) if own is not None and own.asks_second_reader else None
+    )
     with clock.stage("flags"):
-        flags = flags_of(patient, rois, model.bundle)
+        found = findings_of(patient, rois, model.bundle, second)
     with clock.stage("position"):
-        lies = orientation_finding(patient, logits, model, flags.rois, options)
+        lies = orientation_finding(patient, logits, model, found.flags.rois, options)
         del logits
         if lies is not None:
-            flags = replace(flags, image=(lies, *flags.image))
+            found = replace(found, flags=replace(found.flags, image=(lies, *found.flags.image)))
     with clock.stage("judging"):
-        judged = _judged(flags, rois, model.bundle.region, patient.ct.grid, keep_stopped=options.keep_stopped)
+        judged = _judged(found, rois, model.bundle.region, patient.ct.grid, keep_stopped=options.keep_stopped)
         rois = [replace(roi, logit=None, left_out=None) for roi in rois]
     if judged.is_written:
         _refuse_nothing_found(rois, patient.ct)

@@ -12,6 +12,7 @@ from contour_ai.dicom.ct import read_ct
 from contour_ai.errors import InputError, UnforeseenError
 from contour_ai.faults import patient_boundary
 from contour_ai.pipeline._train.options import TrainOptions
+from contour_ai.pipeline._train.second_reader import budget_share
 from contour_ai.pipeline.archive import PatientSource, Sources, choose_rois, typical_grids
 from contour_ai.pipeline.naming import least_patients
 from contour_ai.preprocess import body_mask, prepare
@@ -64,6 +65,7 @@ def plan_for_budget(
     on_progress(ProgressEvent(stage="measuring this machine", done=1, total=1))
     spent = time.monotonic() - started + (0.0 if prepared else seconds * len(sources.patients))
     left_s = (1 - KEPT_FRACTION) * options.time_budget_s - spent
+    left_s -= budget_share(config, options.time_budget_s)
     return fitted(
         config,
         settings.spacing_mm_kij,

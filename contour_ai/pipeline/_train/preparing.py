@@ -268,6 +268,7 @@ def _fingerprint(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> 
     del mapping["data"]["public"]  # decides how patients are named, not what is learnt
     for key in ("structure_set", "acquisition", "exclude"):  # seen in the cases
         del mapping["data"][key]
+    del mapping["second_reader"]  # has a training and a checkpoint of its own
     for key in ("validation_patients", "validation_from"):
         if mapping["data"][key] is None:  # as it was before there were such keys
             del mapping["data"][key]

@@ -20,12 +20,13 @@ from contour_ai.pipeline._train.options import BUNDLE, CONFIG_FILE, MAP_FILE, Tr
 from contour_ai.pipeline._train.preparing import named_sources, prepared_job
 from contour_ai.pipeline._train.record import describe_model
 from contour_ai.pipeline._train.run_folder import plan_facts, refuse_strange_files, write_run_folder
+from contour_ai.pipeline._train.second_reader import TrainedReader, budget_share, train_second_reader
 from contour_ai.pipeline._train.series_record import seen_series
 from contour_ai.pipeline._train.synthetic import with_synthetic
 from contour_ai.pipeline.archive import headers_say, typical_grids
 from contour_ai.pipeline.calibration import measured_confidence, measured_ranges
 from contour_ai.pipeline.card import model_card
-from contour_ai.pipeline.contour_calibration import fitted_contour_model
+from contour_ai.pipeline.contour_calibration import fitted_contour_models
 from contour_ai.pipeline.naming import NAMES_FILE
 from contour_ai.pipeline.tuning import tuned
 from contour_ai.progress import OnProgress, no_progress
@@ -151,8 +152,12 @@ def _train_with(
     job = replace(job, prepared_s=time.monotonic() - started)
     if options.time_budget_s is not None:
         left_s = (1 - FINISHING_BUDGET_SHARE) * options.time_budget_s - job.prepared_s
+        left_s -= budget_share(job.config, options.time_budget_s)
         job = replace(job, time_budget_s=max(left_s, 1.0), whole_budget_s=options.time_budget_s)
     weights, progress = train_network(job, network, on_progress, processes)
+    second = train_second_reader(
+        job, processes, on_progress, started=time.monotonic(), whole_budget_s=progress.whole_budget_s
+    )
 
     def finish() -> ModelBundle:
         limits = limits_of(job, progress, processes.size)
@@ -161,7 +166,7 @@ def _train_with(
         described = describe_model(job, progress, begun.facts, processes.size, begun.drawn)
         data = replace(described.data, trained_on=begun.headers, seen_series=begun.seen)
         bundle = replace(described, ranges=begun.ranges, data=data)
-        return _finished(bundle, network, weights, job, on_progress, progress.whole_budget_s)
+        return _finished(bundle, network, weights, second, job, on_progress, progress.whole_budget_s)
 
     return processes.run_on_main(finish)
 
@@ -226,11 +231,14 @@ def _finished(
     bundle: ModelBundle,
     network: ResidualUNet3d,
     weights: dict[str, Tensor],
+    second: TrainedReader | None,
     job: Job,
     on_progress: OnProgress,
     whole_budget_s: float | None,
 ) -> ModelBundle:
     """The bundle, its rules chosen and its confidence measured, on disk."""
+    if second is not None:
+        bundle = replace(bundle, second_reader=second.described)
     held_back = [case for case in job.validation if case not in job.training]
     if held_back:
         network.load_state_dict(weights)
@@ -241,12 +249,15 @@ def _finished(
             bundle, network, held_back, str(job.device), on_progress, seconds=seconds
         )
         assert bundle.ranges is not None
-        bundle = replace(
+        bundle = replace(bundle, ranges=bundle.ranges.with_confidence(*shares))
+        bundle = fitted_contour_models(
             bundle,
-            ranges=bundle.ranges.with_confidence(*shares),
-            contour_model=fitted_contour_model(
-                bundle, network, held_back, str(job.device), on_progress, seconds=seconds
-            ),
+            network,
+            held_back,
+            str(job.device),
+            on_progress,
+            second=None if second is None else second.on(job.device, bundle),
+            seconds=seconds,
         )
     saved = save_bundle(
         job.run_dir / BUNDLE,
@@ -254,6 +265,7 @@ def _finished(
         weights,
         model_card=model_card(bundle),
         overwrite=True,
+        second_reader=None if second is None else second.weights,
     )
     for path in job.run_dir.iterdir():
         if path.name != BUNDLE:  # all but the model shows patients
