@@ -466,15 +466,13 @@ def make_case(seeds: Seeds, folder: Path, out: Path, kind: str, rng: random.Rand
         path = folder / name
         path.write_bytes(mutated_mask(name, seeds.masks[name], rng))
         ct = str(seeds.folder / "patient" / "ct")
-        return Case(patient_id=kind, image=[["to-rtstruct", ct, str(path), "--out", str(out / "rs.dcm")]])
+        return Case(kind=kind, commands=[["to-rtstruct", ct, str(path), "--out", str(out / "rs.dcm")]])
     if kind == "YAML":
         name = rng.choice(sorted(seeds.yamls))
         text, arguments = seeds.yamls[name]
         (folder / name).write_bytes(mutated_yaml(text, rng))
         places = {"{file}": str(folder / name), "{out}": str(out / "out")}
-        return Case(
-            patient_id=kind, image=[[re.sub(r"\{\w+\}", lambda m: places[m[0]], a) for a in arguments]]
-        )
+        return Case(kind=kind, commands=[[re.sub(r"\{\w+\}", lambda m: places[m[0]], a) for a in arguments]])
     return _bundle_case(seeds, folder, out, rng)
 
 
@@ -489,8 +487,8 @@ def _dicom_case(seeds: Seeds, folder: Path, out: Path, kind: str, rng: random.Ra
         path.write_bytes(mutated_dicom(path.read_bytes(), random.Random(same)))
     patient = str(folder / "p")
     return Case(
-        patient_id=kind,
-        image=[
+        kind=kind,
+        commands=[
             ["inspect", patient],
             ["to-masks", patient, "--out", str(out / "m.npz")],
             rng.choice(
@@ -538,8 +536,8 @@ def _bundle_case(seeds: Seeds, folder: Path, out: Path, rng: random.Random) -> C
             )
     patient = str(seeds.folder / "patient")
     return Case(
-        patient_id="bundle",
-        image=[
+        kind="bundle",
+        commands=[
             ["models"],
             ["models", "show", str(bundle)],
             [
@@ -554,7 +552,7 @@ def _bundle_case(seeds: Seeds, folder: Path, out: Path, rng: random.Random) -> C
                 "cpu",
             ],
         ],
-        labels={"CONTOUR_AI_MODELS": str(folder / "models")},
+        environment={"CONTOUR_AI_MODELS": str(folder / "models")},
     )
 
 
