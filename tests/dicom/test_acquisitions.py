@@ -253,7 +253,7 @@ def test_evaluate_takes_an_acquisition_where_several_overlap_and_other_series_as
 
 def test_training_leaves_overlapping_acquisitions_out_with_the_way_out_or_takes_one(tmp_path: Path) -> None:
     two_patients(tmp_path / "in")
-    settings = PreprocessSettings((3.0, 2.0, 2.0), ((-160.0, 240.0),))
+    settings = PreprocessSettings(spacing_mm_kij=(3.0, 2.0, 2.0), windows_hu=((-160.0, 240.0),))
 
     def prepared(acquisition: int | None) -> PreparedCases:
         sources = find_sources(tmp_path / "in", min_patients=1, acquisition=acquisition)
