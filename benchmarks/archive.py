@@ -271,7 +271,11 @@ def main() -> None:
     parser.add_argument(
         "--keep", action="store_true", help="leave the archives, and use those that are there"
     )
+    parser.add_argument("--make", nargs=2, metavar=("FOLDER", "PATIENTS"), help="only make an archive")
     arguments = parser.parse_args()
+    if arguments.make:
+        make_archive(Path(arguments.make[0]), int(arguments.make[1]))
+        return
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     )
@@ -281,7 +285,8 @@ def main() -> None:
             if arguments.keep:
                 archive = (arguments.folder or Path.cwd()) / f"archive-{patients}"
             if not archive.exists():
-                make_archive(archive, patients)
+                # In a process of its own: a process counts the memory of the one that started it as its own peak.
+                subprocess.run([sys.executable, __file__, "--make", str(archive), str(patients)], check=True)
             read, disk = gigabytes(archive)
             load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
             print(

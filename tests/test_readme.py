@@ -58,7 +58,7 @@ def test_commands_of_the_documents_exist_with_their_options(page: Path) -> None:
         command: click.Command | None = cli
         names = [w for w in words if not w.startswith("-")]
         while isinstance(command, click.Group) and names:
-            command = command.get_command(click.Context(ct=command), names.pop(0))
+            command = command.get_command(click.Context(command), names.pop(0))
         assert command is not None, f"{page.name}: contour-ai {shlex.join(words)}: no such command"
         options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help", "--version"}
         for word in words:
