@@ -143,7 +143,7 @@ def test_bfloat16_is_close_to_float32() -> None:
 @pytest.mark.parametrize("max_voxels", [10**6, 1], ids=["in one piece", "in windows"])
 def test_a_gpu_gives_what_the_cpu_gives(max_voxels: int) -> None:
     network, x = tiny(), image(24, 24, 24)
-    settings = InferenceSettings(WINDOW, max_voxels=max_voxels)
+    settings = InferenceSettings(window_kij=WINDOW, max_voxels=max_voxels)
     here = predict_logits(network, x, settings, mirror_channels=(1, 0, 2))
     for autocast in (None, torch.bfloat16):
         there = predict_logits(

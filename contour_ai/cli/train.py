@@ -244,7 +244,7 @@ def _train(
             bundle = train(data_dir, run_dir, settings, options, on_progress)
         except KeyboardInterrupt:
             if (run_dir / "checkpoints" / "last.pt").is_file():
-                again = _resumeshell_command(data_dir, run_dir, device, cache_dir, strict)
+                again = _command_to_resume(data_dir, run_dir, device, cache_dir, strict)
                 raise KeyboardInterrupt(f"the training is saved. This goes on with it:\n  {again}") from None
             raise KeyboardInterrupt(
                 "the training had not begun; patients that were prepared stay in the cache. Run the same command "
@@ -254,7 +254,7 @@ def _train(
     print_what_next(limits, bundle, data_dir, run_dir, time_budget)
 
 
-def _resumeshell_command(
+def _command_to_resume(
     data_dir: Path, run_dir: Path, device: str, cache_dir: Path | None, strict: bool
 ) -> str:
     """The command that goes on with a training, for the shell of this system."""

@@ -285,7 +285,7 @@ def scene_of(
         logit, threshold = apply_rule(said, rule, voxel_cm3, prepared.body, places.distance(name))
         found[name] = (logit > threshold) & prepared.body
     body = body_of(prepared.hu, bundle.preprocess.outside_hu, prepared.grid.spacing_mm)
-    return ModelGridPatient(prepared.hu, body, found, second)
+    return ModelGridPatient(hu=prepared.hu, body=body, predicted=found, second=second)
 
 
 def judge_contours(

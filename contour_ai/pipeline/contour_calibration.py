@@ -131,7 +131,7 @@ def seen_in(
         patient=case.patient_id,
         contours=contours,
         logits={name: ruled[name] for name in organs},
-        scene=ModelGridPatient(hu, body, predicted, found),
+        scene=ModelGridPatient(hu=hu, body=body, predicted=predicted, second=found),
     )
 
 

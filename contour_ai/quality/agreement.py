@@ -95,7 +95,7 @@ class ContourFigures:
 FIGURE_NAMES: tuple[str, ...] = tuple(f.name for f in fields(ContourFigures))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ModelGridPatient:
     """A patient on the model's grid: `hu` (k, i, j), its body, and what the network found: {ROI: mask}."""
 

@@ -33,7 +33,7 @@ def own_opinions(
         known: what `flags.measured` found in the ROIs.
         second: {ROI: what the second reader found, (k, i, j) on the model's grid}; None where there is none.
     """
-    scene = ModelGridPatient(image.hu, known.body, known.masks, second)
+    scene = ModelGridPatient(hu=image.hu, body=known.body, predicted=known.masks, second=second)
     found = {}
     for roi in rois:
         name = roi.info.name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from contour_ai.training.values import check_value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SecondReaderConfig:
     """A small second network, trained after the first one, with which contours are compared."""
 

@@ -40,7 +40,7 @@ def scene(**predicted: Bool) -> ModelGridPatient:
     hu[:, 3:-3, 3:-3] = 20
     for mask in predicted.values():
         hu[mask] = 60
-    return ModelGridPatient(hu, body_of(hu, OUTSIDE, SPACING), predicted)
+    return ModelGridPatient(hu=hu, body=body_of(hu, OUTSIDE, SPACING), predicted=predicted)
 
 
 LEFT, RIGHT = ball((15, 18, 32), 13.0), ball((15, 18, 12), 13.0)
