@@ -85,10 +85,29 @@ def _from_yaml(path: Path) -> StructureTemplate:
         for key in ("source", "notes"):
             if key in content:
                 raise ConfigError(f"Unknown key {key!r}.", where=path, fix="remove it")
+        if isinstance(content.get("structures"), list):
+            content = {**content, "structures": [_with_hex_color(roi, path) for roi in content["structures"]]}
     template = from_mapping(StructureTemplate, content, where=path)
     return dataclasses.replace(template, source=str(path))
 
 
+def _with_hex_color(roi: object, path: Path) -> object:
+    """An entry of a YAML template whose colour may be a list, or written as in the other formats."""
+    if not isinstance(roi, Mapping) or roi.get("color") is None:
+        return roi
+    color = roi["color"]
+    rgb = _color(" ".join(str(n) for n in color) if isinstance(color, list) else str(color))
+    if rgb is None:
+        raise ConfigError(
+            "The colour of a ROI in the template is not known.",
+            where=f"{path}, {roi.get('name', '?')}",
+            found=color,
+            expected=COLORS,
+        )
+    return {**roi, "color": _hex(rgb)}
+
+
+COLORS = '"#ff8800", "255 136 0" or a name such as orange'
 COLUMNS = {
     "name": ("name", "structure", "roi", "id"),
     "type": ("type", "interpreted type", "volume type"),
@@ -139,7 +158,7 @@ def _of_row(values: Mapping[str, str], where: str, number: int) -> tuple[float, 
             "A value of the template cannot be used.",
             where=where,
             found=f"required {required!r}, color {color!r}",
-            expected='required: yes or no; color: "#ff8800", "255 136 0" or a name',
+            expected=f"required: yes or no; color: {COLORS}",
         )
     try:
         roi = TemplateRoi(

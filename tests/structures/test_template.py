@@ -71,6 +71,19 @@ def test_a_table(tmp_path: Path, delimiter: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("color", ["[0, 255, 0]", "'0 255 0'", "lime", "'#00FF00'"])
+def test_colours_of_yaml_are_written_as_in_the_other_formats(tmp_path: Path, color: str) -> None:
+    template = load_template(written(tmp_path / "t.yaml", f"structures: [{{name: A, color: {color}}}]"))
+    assert [str(roi.color).lower() for roi in template.structures] == ["#00ff00"]
+
+
+@pytest.mark.parametrize("color", ["[0, 256, 0]", "plaid", "7"])
+def test_an_unknown_colour_of_yaml_is_refused_with_the_ways_to_write_one(tmp_path: Path, color: str) -> None:
+    with pytest.raises(ConfigError, match="colour of a ROI") as caught:
+        load_template(written(tmp_path / "t.yaml", f"[{{name: A, color: {color}}}]"))
+    assert "#ff8800" in str(caught.value.expected) and "A" in str(caught.value.where)
+
+
 def test_yaml_with_aliases(tmp_path: Path) -> None:
     text = (
         "structures:\n- {name: Cord, aliases: [Myelon], required: false}\n- {name: PTV, color: '#ff0000'}\n"
