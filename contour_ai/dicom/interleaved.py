@@ -6,6 +6,7 @@ of them is the order in which the slices were numbered, made, or given UIDs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ LEAST_BETWEEN = 3
 APART = 0.1
 """Slices of two passes are farther apart than this part of the spacing: nearer, they are one slice exported twice."""
 MOST_PASSES = 20
+WHOLE_NUMBER, UID_PART = re.compile(r"[+-]?[0-9]{1,18}"), re.compile(r"[0-9]{1,64}")
+"""Other texts order nothing."""
 
 Key = tuple[int, ...]
 
@@ -66,7 +69,7 @@ def interleaved_passes(slices: Sequence[Slice], heights: NDArray[np.float64]) ->
 
 def _instance_number(one: Slice) -> Key | None:
     text = one.instance_number.strip()
-    return (int(text),) if text.isascii() and text.lstrip("+-").isdecimal() else None
+    return (int(text),) if WHOLE_NUMBER.fullmatch(text) else None
 
 
 def _content_time(one: Slice) -> Key | None:
@@ -76,7 +79,7 @@ def _content_time(one: Slice) -> Key | None:
 
 def _uid(one: Slice) -> Key | None:
     parts = one.sop_instance_uid.split(".")
-    return tuple(map(int, parts)) if all(p.isascii() and p.isdecimal() for p in parts) else None
+    return tuple(map(int, parts)) if all(UID_PART.fullmatch(part) for part in parts) else None
 
 
 ORDERS: tuple[tuple[str, Callable[[Slice], Key | None]], ...] = (

@@ -52,8 +52,8 @@ def logged(root: Path) -> str:
         ("contour_ai.dicom.inspection", "load_structure_set", "inspect", 0),
         ("contour_ai.dicom.inspection", "read_ct", "inspect", 0),
         ("contour_ai.pipeline._evaluate", "load_structure_set", "evaluate", 1),
-        ("contour_ai.pipeline.cases", "read_ct", "train", 0),
-        ("contour_ai.pipeline.cases", "load_structure_set", "train", 0),
+        ("contour_ai.pipeline.prepared_case", "read_ct", "train", 0),
+        ("contour_ai.pipeline.prepared_case", "iter_placed", "train", 0),
     ],
 )
 def test_one_patient_never_ends_a_command(

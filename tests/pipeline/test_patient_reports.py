@@ -89,7 +89,7 @@ def check(content: dict) -> None:
     assert (gland["figure"], larynx["predicted"], larynx["figure"]) == ("1.000", None, "0.000")
     assert content["provenance"]["Model"]["weights_sha256"] == "abc"
     assert content["notes"][0] == "a note"
-    assert "size, density and place were not looked at" in content["notes"][1]
+    assert "volume, density and position were not checked" in content["notes"][1]
     assert content["flagsKnown"]
 
 

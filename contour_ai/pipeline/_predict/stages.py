@@ -15,9 +15,9 @@ SHARES = {
     "body": 5,
     "model": 8,
     "preprocessing": 5,
-    "network": 33,
+    "network": 35,
     "restoring": 4,
-    "second reader": 2,
+    "second reader": 0,
     "flags": 1,
     "position": 0,
     "judging": 0,
@@ -25,7 +25,8 @@ SHARES = {
     "reference": 5,
     "pictures": 15,
 }
-"""Stages, and about what share of the time each takes (in all 100), for the progress bar."""
+"""Stages, and about what share of the time each takes (in all 100), for the progress bar; 0 for what not every patient
+goes through."""
 
 
 @dataclass(kw_only=True)
