@@ -28,7 +28,21 @@ from numpy.typing import NDArray
 
 from contour_ai.dicom.shared_buffer import SharedBuffer
 
-COMMAND = (sys.executable, "-m", "contour_ai.dicom.decoder_process")
+PLACE = str(Path(__file__).parents[2])
+"""The folder that this package was imported from."""
+START = """
+import sys
+sys.path[:] = [entry for entry in sys.path if entry]
+if sys.argv[1] not in sys.path:
+    packages = [n for n, entry in enumerate(sys.path) if entry.endswith(("site-packages", "dist-packages"))]
+    sys.path.insert(packages[0] if packages else len(sys.path), sys.argv[1])
+from contour_ai.dicom.decoder_process import main
+main()
+"""
+"""Finds this package after the standard library, where PYTHONPATH would put its folder before it: in an installed
+package that is site-packages, whose modules (`dataclasses`, which rt-utils brings) must not hide Python's own. The
+current folder is no place for modules."""
+COMMAND = (sys.executable, "-c", START, PLACE)
 LONGEST_S = 120.0
 """A file that takes longer is taken for one on which the decoder does not end; a slice takes milliseconds."""
 ENDS_S = 2.0
@@ -278,10 +292,8 @@ def _start(command: Sequence[str], pipe_bytes: int, inherited: tuple[int, ...]) 
 
 
 def _environment() -> dict[str, str]:
-    """The environment in which the process finds this package, but no modules in the current folder."""
-    known = os.environ.get("PYTHONPATH")
-    places = [str(Path(__file__).parents[2]), *([known] if known else [])]
-    return {**MALLOC, **os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONSAFEPATH": "1"}
+    """The environment in which the process finds no modules in the current folder."""
+    return {**MALLOC, **os.environ, "PYTHONSAFEPATH": "1"}
 
 
 def _ended(process: subprocess.Popen[bytes]) -> str:

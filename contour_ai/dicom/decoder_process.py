@@ -1,6 +1,6 @@
 """The process that decodes compressed pixels for `contour_ai.dicom.decoder`; it may die without harm.
 
-Run as `python -m contour_ai.dicom.decoder_process`: questions come in on stdin, answers go out on stdout.
+`contour_ai.dicom.decoder.START` begins it: questions come in on stdin, answers go out on stdout.
 """
 
 from __future__ import annotations

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
+import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,15 @@ from synthetic import axial, compress, hu_at, write_stack
 
 from contour_ai.dicom import pixels, shared_buffer
 from contour_ai.dicom.ct import read_ct
-from contour_ai.dicom.decoder import LONGEST_S, Decoder, DecoderPool, DecodingError, Encapsulated
+from contour_ai.dicom.decoder import (
+    LONGEST_S,
+    PLACE,
+    START,
+    Decoder,
+    DecoderPool,
+    DecodingError,
+    Encapsulated,
+)
 from contour_ai.dicom.header import read_data_set
 from contour_ai.errors import InputError
 
@@ -111,8 +121,6 @@ def test_one_process_serves_all_files_and_more_pixels_than_promised_are_refused(
 def test_the_decoder_takes_nothing_from_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if sys.version_info < (3, 11):
-        pytest.skip("PYTHONSAFEPATH came with Python 3.11")
     paths = compressed(tmp_path)
     (tmp_path / "numpy.py").write_text("raise SystemExit('not this one')")
     monkeypatch.chdir(tmp_path)
@@ -192,3 +200,21 @@ def test_nothing_is_left_of_shared_memory_and_nothing_is_said(tmp_path: Path) ->
     assert set(tmp_path.iterdir()) == set(paths)
     if before:
         assert {*Path("/dev/shm").iterdir()} <= before
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_process_finds_the_standard_library_before_installed_packages(
+    tmp_path: Path, installed: bool
+) -> None:
+    """rt-utils brings a package `dataclasses` of Python 3.6: an installed contour-ai lies beside it."""
+    place = sysconfig.get_path("purelib") if installed else str(tmp_path)
+    code = START.split("from contour_ai")[0] + "import dataclasses, json; print(json.dumps(sys.path))"
+    run = subprocess.run(
+        [sys.executable, "-c", code, place], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    found = json.loads(run.stdout)
+    assert "" not in found and place in found
+    assert found.index(place) > found.index(sysconfig.get_path("stdlib"))
+    packages = next(n for n, entry in enumerate(found) if entry.endswith(("site-packages", "dist-packages")))
+    assert found.index(place) <= packages
+    assert Path(PLACE, "contour_ai", "__init__.py").is_file()
