@@ -54,6 +54,7 @@ def compare_models(pairs: Sequence[ApprovedPair], new_dir: Path) -> OldAgainstNe
     drawn = {uid: s.path for s in scan(new_dir).structure_sets for uid in s.referenced_series_uids}
     notes, old_rows, new_rows, models = [], [], [], (set[str](), set[str]())
     patients = unchanged = 0
+    tolerances = load_tolerances()
     for pair in pairs:
         path = drawn.pop(pair.series_uid, None)
         if not is_test_patient(pair.patient):
@@ -65,7 +66,7 @@ def compare_models(pairs: Sequence[ApprovedPair], new_dir: Path) -> OldAgainstNe
             continue
         try:
             with patient_boundary(f"comparing the models on {pair.patient}"):
-                old, new = _rows(pair, path, load_tolerances())
+                old, new = _rows(pair, path, tolerances)
         except ContourAIError as error:
             notes.append(f"{pair.patient}: not compared: {error}")
             continue

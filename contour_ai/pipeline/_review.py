@@ -22,7 +22,6 @@ from contour_ai.errors import InputError
 from contour_ai.files import atomic_folder, private_file, safe_name, write_text
 from contour_ai.pipeline._predict.contouring import (
     header_flags,
-    part_places,
     read_again,
     restore_rois,
     run_network,
@@ -32,13 +31,13 @@ from contour_ai.pipeline._predict.opening import Opened, open_patient
 from contour_ai.pipeline._predict.options import PredictOptions
 from contour_ai.pipeline._predict.orientation import SUSPICIOUS, orientation_finding
 from contour_ai.pipeline._predict.stages import StageClock
+from contour_ai.pipeline.model_grid import after_rules
 from contour_ai.pipeline.places import without_folders
 from contour_ai.pipeline.result import PredictedRoi, summary_flags
 from contour_ai.pipeline.review_pictures import ReviewScene, finding_pictures
 from contour_ai.pipeline.review_record import REVIEW, ReviewedRoi, ReviewRecord
 from contour_ai.pipeline.roi_matching import match_in
 from contour_ai.pipeline.summary import summary_text
-from contour_ai.postprocess import apply_rule
 from contour_ai.preprocess import resample_structures
 from contour_ai.preprocess.axes import patient_order
 from contour_ai.progress import OnProgress, no_progress
@@ -277,13 +276,8 @@ def scene_of(
 ) -> ModelGridPatient:
     """A patient on the model's grid with what both networks find; `logits` (R, k, i, j) are the model's."""
     prepared = opened.prepared
-    voxel_cm3 = float(np.prod(prepared.grid.spacing_mm)) / 1000
-    found: dict[str, Bool] = {}
-    places = part_places(opened, logits, bundle)
-    for said, name in zip(logits, bundle.roi_names, strict=True):
-        rule = bundle.postprocess_of(name)
-        logit, threshold = apply_rule(said, rule, voxel_cm3, prepared.body, places.distance(name))
-        found[name] = (logit > threshold) & prepared.body
+    ruled = after_rules(bundle, logits, prepared.hu, prepared.body, prepared.grid.spacing_mm)
+    found = {name: (logit > level) & prepared.body for name, (logit, level) in ruled.items()}
     body = body_of(prepared.hu, bundle.preprocess.outside_hu, prepared.grid.spacing_mm)
     return ModelGridPatient(hu=prepared.hu, body=body, predicted=found, second=second)
 

@@ -20,7 +20,7 @@ from contour_ai.pipeline.card import model_card
 from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
 from contour_ai.pipeline.contour_calibration import fitted_contour_models
 from contour_ai.pipeline.held_back import picked_cases
-from contour_ai.postprocess import apply_rule
+from contour_ai.pipeline.model_grid import after_rules
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.quality.confidence import flat_share
 from contour_ai.quality.figures import (
@@ -30,7 +30,6 @@ from contour_ai.quality.figures import (
     image_figures,
     roi_figures,
 )
-from contour_ai.quality.part_places import PartPlaces
 from contour_ai.quality.ranges import Ranges, ranges_of
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.cache import Case
@@ -215,18 +214,8 @@ def measured_confidence(
     for case in picked_cases(held_back, "measuring confidence", on_progress, seconds):
         logits = predictor.logits(case.hu)
         body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij)
-        voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
-        places = PartPlaces(
-            logits=logits,
-            names=bundle.roi_names,
-            hu=np.asarray(case.hu),
-            spacing_mm=case.spacing_mm_kij,
-            outside_hu=bundle.preprocess.outside_hu,
-            ranges=bundle.ranges,
-        )
-        for r, roi in enumerate(bundle.roi_names):
-            rule = bundle.postprocess_of(roi)
-            logit, threshold = apply_rule(logits[r], rule, voxel_cm3, body.mask, places.distance(roi))
+        ruled = after_rules(bundle, logits, case.hu, body.mask, case.spacing_mm_kij)
+        for roi, (logit, threshold) in ruled.items():
             mask = (logit > threshold) & body.mask
             share = flat_share(logit, mask, body, threshold)
             if share is not None and roi in case.rois and case.presence[case.rois.index(roi)]:

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from contour_ai.bundle import ModelBundle
 from contour_ai.pipeline.held_back import picked_cases
-from contour_ai.postprocess import apply_rule
+from contour_ai.pipeline.model_grid import after_rules
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.quality.agreement import ModelGridPatient, contour_figures
 from contour_ai.quality.figures import RoiFigures, body_of, roi_figures
 from contour_ai.quality.flag import EXTERNAL
 from contour_ai.quality.own_contours import own_figures
-from contour_ai.quality.part_places import PartPlaces
 from contour_ai.quality.relations import Relations, measured_pairs, near_pairs, usual_relations
 from contour_ai.quality.second_opinion import dice
 from contour_ai.quality.spoiling import spoil
@@ -105,19 +104,7 @@ def seen_in(
     """A patient with what the networks find in it; `logits` (R, k, i, j) are those of the model."""
     hu, bits = np.asarray(case.hu), np.asarray(case.bits)
     body = body_of(hu, bundle.preprocess.outside_hu, case.spacing_mm_kij)
-    voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
-    places = PartPlaces(
-        logits=logits,
-        names=bundle.roi_names,
-        hu=hu,
-        spacing_mm=case.spacing_mm_kij,
-        outside_hu=bundle.preprocess.outside_hu,
-        ranges=bundle.ranges,
-    )
-    ruled = {
-        name: apply_rule(said, bundle.postprocess_of(name), voxel_cm3, body.mask, places.distance(name))
-        for said, name in zip(logits, bundle.roi_names, strict=True)
-    }
+    ruled = after_rules(bundle, logits, hu, body.mask, case.spacing_mm_kij)
     predicted = {name: (logit > level) & body.mask for name, (logit, level) in ruled.items()}
     organs = {info.name for info in bundle.rois if info.interpreted_type != EXTERNAL}
     contours = {

@@ -150,7 +150,9 @@ def learning_curve(
 
 def _options_of_part(options: TrainOptions, out_dir: Path, run_dir: Path, budget_s: float) -> TrainOptions:
     """Those of one training, which goes on where it was broken off, within what is left of its time."""
-    begun = (run_dir / "checkpoints" / "last.pt").is_file()
+    from contour_ai.training.checkpoint import LAST
+
+    begun = (run_dir / "checkpoints" / LAST).is_file()
     return replace(
         options,
         resume=begun,

@@ -28,10 +28,11 @@ from contour_ai.pipeline.archive import find_sources
 from contour_ai.pipeline.calibration import CalibrationOptions, prepared_sides
 from contour_ai.pipeline.card import model_card
 from contour_ai.pipeline.held_back import picked_cases
+from contour_ai.pipeline.model_grid import part_places
 from contour_ai.postprocess import LOWEST_LOGIT, keep_components
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.quality.figures import body_of
-from contour_ai.quality.part_places import Distance, PartPlaces
+from contour_ai.quality.part_places import Distance
 from contour_ai.structures.pieces import is_one_piece
 from contour_ai.training.cache import Case
 from contour_ai.volume import roi_voxels
@@ -165,15 +166,7 @@ def _add(
     body = body_of(np.asarray(case.hu), bundle.preprocess.outside_hu, case.spacing_mm_kij).mask
     bits = np.asarray(case.bits)
     voxel_cm3 = float(np.prod(case.spacing_mm_kij)) / 1000
-    outside = bundle.preprocess.outside_hu
-    places = PartPlaces(
-        logits=logits[""],
-        names=bundle.roi_names,
-        hu=np.asarray(case.hu),
-        spacing_mm=case.spacing_mm_kij,
-        outside_hu=outside,
-        ranges=bundle.ranges,
-    )
+    places = part_places(bundle, logits[""], case.hu, case.spacing_mm_kij)
     for channel, roi in enumerate(bundle.roi_names):
         if roi not in case.rois or not case.presence[case.rois.index(roi)]:
             continue

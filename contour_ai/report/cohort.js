@@ -1,26 +1,8 @@
-"use strict";
 // The report of many patients: box plots, summary, comparison, and links to the patients behind them.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const byId = (id) => document.getElementById(id);
 const SIDES = ["first", "second"];
 let figure = data.figures[0];
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name in made) made[name] = value; else made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
-
-function drawn(tag, attributes = {}, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
 
 const number = (value) => (value === "inf" ? Infinity : value);
 const shown = (value, decimals = figure.decimals) => {

@@ -13,7 +13,7 @@ from contour_ai.evaluation.report import SPREAD, SUMMARISED, metrics_json, plain
 from contour_ai.files import atomic_file, write_text
 from contour_ai.render import CAUTION
 from contour_ai.report.figures import COLUMNS
-from contour_ai.report.page import asset, embedded_json, fill
+from contour_ai.report.page import asset, embedded_json, fill, script
 
 BETTER_WHEN_HIGHER = {name for name, higher in HIGHER_IS_BETTER.items() if higher}
 
@@ -63,7 +63,7 @@ def write_cohort_report(path: Path, page: CohortPage, *, overwrite: bool = False
         texts={"title": page.title, "subtitle": page.subtitle, "caution": CAUTION},
         raw={
             "style": asset("document.css"),
-            "script": asset("cohort.js"),
+            "script": script("drawn.js", "cohort.js"),
             "data": embedded_json(cohort_content(page)),
         },
     )

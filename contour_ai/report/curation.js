@@ -1,8 +1,6 @@
-"use strict";
 // The page of contours that may be wrong: one after the other, with what a click copies for the next training.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const byId = (id) => document.getElementById(id);
 const DECISIONS = { accepted: "the contour is right", absent: "the organ is certainly not there", exclude: "leave the patient out" };
 const KEYS = { a: "accepted", b: "absent", x: "exclude" };
 const key = (patient, roi) => patient + "/" + roi;
@@ -12,22 +10,6 @@ for (const c of data.contours) contoursOf.get(c[1]).push(c);
 const decided = new Map();  // number of a suspicion or "p" + number of a patient: decision
 const history = [];
 let shown = [], at = 0;
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name in made) made[name] = value; else made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
-
-function drawn(tag, attributes = {}, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
 
 const link = (text, go) => element("button", { className: "link", onclick: go }, text);
 const number = (value, figure) => (value === null ? "–" : value.toFixed(data.figures[figure].decimals));

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from contour_ai.files import atomic_file, write_text
-from contour_ai.report.page import asset, embedded_json, fill
+from contour_ai.report.page import asset, embedded_json, fill, script
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def write_curation_page(path: Path, page: CurationPage) -> None:
         texts={"title": page.title, "subtitle": page.subtitle},
         raw={
             "style": asset("document.css") + asset("curation.css"),
-            "script": asset("curation.js"),
+            "script": script("drawn.js", "curation.js"),
             "data": embedded_json(curation_content(page)),
         },
     )

@@ -17,6 +17,11 @@ def asset(name: str) -> str:
     return resources.files("contour_ai.report").joinpath(name).read_text(encoding="utf-8")
 
 
+def script(*names: str) -> str:
+    """The script of a page from files of this package, in their order, after what all of them use."""
+    return "\n".join(asset(name) for name in ("elements.js", *names))
+
+
 def fill(template: str, *, texts: dict[str, str], raw: dict[str, str]) -> str:
     """The template with every $name replaced; `texts` are escaped, `raw` are put in as they are."""
     escaped = {name: escaped_text(text) for name, text in texts.items()}

@@ -17,7 +17,7 @@ from contour_ai.polygons import Polygon
 from contour_ai.render import CAUTION, direction_letters
 from contour_ai.report.figures import cells, shown, table_head, without_reference
 from contour_ai.report.packing import BUDGET_BYTES, PackedVolume, pack_contours, pack_surface, pack_volume
-from contour_ai.report.page import asset, embedded_json, fill
+from contour_ai.report.page import asset, embedded_json, fill, script
 from contour_ai.structures import RoiInfo
 from contour_ai.surfaces import Mesh
 from contour_ai.volume import Volume
@@ -108,7 +108,7 @@ def write_patient_report(
         texts={"title": f"{page.title} – contour-ai", "caution": CAUTION},
         raw={
             "style": asset("viewer.css"),
-            "script": "\n".join(asset(name) for name in SCRIPTS),
+            "script": script(*SCRIPTS),
             "data": embedded_json(content),
             "ct": packed.to_base64(),
         },

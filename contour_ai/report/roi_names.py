@@ -9,7 +9,7 @@ from typing import Any
 from contour_ai.dicom.census import Census, RoiCount
 from contour_ai.files import atomic_file, write_text
 from contour_ai.report.curation import yaml_text
-from contour_ai.report.page import asset, embedded_json, fill
+from contour_ai.report.page import asset, embedded_json, fill, script
 from contour_ai.structures.name_patterns import entry_for
 
 MOST_VOLUMES = 300
@@ -32,7 +32,7 @@ def write_names_page(path: Path, census: Census, title: str, *, overwrite: bool 
         texts={"title": f"ROI names of {title}", "subtitle": subtitle},
         raw={
             "style": asset("document.css") + asset("roi_names.css"),
-            "script": asset("roi_names.js"),
+            "script": script("drawn.js", "roi_names.js"),
             "data": embedded_json(names_content(census)),
         },
     )

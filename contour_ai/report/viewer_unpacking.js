@@ -1,26 +1,15 @@
-"use strict";
 // The viewer of one patient: three views through the CT, contours, flags, metrics. No library, no network.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const [K, I, J] = data.ct.shape;
 const levels = data.ct.levels;
 const volume = new Uint8Array(K * I * J);
-const byId = (id) => document.getElementById(id);
 const SIDES = ["predicted", "reference"];
 const PRESETS = [["Soft tissue", 40, 400], ["Head & neck", 60, 300], ["Brain", 40, 90], ["Bone", 400, 2000], ["Lung", -600, 1500], ["All", 300, 2800]];
 const state = {
   level: 40, width: 400, cross: true, sides: { predicted: true, reference: true }, flag: -1, active: null,
   names: true, fill: 0, line: 1.7, solo: null, current: null, ruling: false, ruler: null,
 };
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name in made) made[name] = value; else made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
 
 // -- unpacking ---------------------------------------------------------------------------------------------------
 

@@ -79,6 +79,12 @@ class Plan:
             )
         return tuple(channels)
 
+    @property
+    def window_kij(self) -> Triple:
+        """Of the network that is run in windows: the sample, but no smaller than what the network divides."""
+        k, i, j = (max(n, m) for n, m in zip(self.patch_kij, self.network.multiple_kij, strict=True))
+        return k, i, j
+
     def facts(self) -> dict[str, str]:
         """What is worth printing before a long training."""
         spacing = " x ".join(f"{s:g}" for s in self.settings.spacing_mm_kij)

@@ -17,6 +17,7 @@ from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
 from contour_ai.pipeline._predict.options import PredictOptions
 from contour_ai.pipeline._predict.stages import StageClock
+from contour_ai.pipeline.model_grid import part_places
 from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.postprocess import apply_rule
 from contour_ai.preprocess import SPARSE, Prepared, Resampler, resample_logits_to_ct
@@ -158,25 +159,10 @@ def restore_rois(
     resampler: Resampler = SPARSE,
 ) -> list[PredictedRoi]:
     """The ROIs asked for on the CT's grid, from the logits (R, k, i, j) on the model's."""
-    places = part_places(patient, logits, bundle)
+    places = part_places(bundle, logits, patient.prepared.hu, patient.prepared.grid.spacing_mm)
     area = np.count_nonzero(patient.body, axis=(1, 2))
     shown = area >= SEEN_SHARE * area.max(initial=0)
     return [_restored(name, patient, places, bundle, resampler, shown) for name in wanted]
-
-
-def part_places(patient: Opened, logits: NDArray[np.float32], bundle: ModelBundle) -> PartPlaces:
-    """Where the organs of a patient are expected, to choose between parts that are alike in size."""
-    prepared = patient.prepared
-    outside = bundle.preprocess.outside_hu
-    spacing = prepared.grid.spacing_mm
-    return PartPlaces(
-        logits=logits,
-        names=bundle.roi_names,
-        hu=prepared.hu,
-        spacing_mm=spacing,
-        outside_hu=outside,
-        ranges=bundle.ranges,
-    )
 
 
 def _restored(

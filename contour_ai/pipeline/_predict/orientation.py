@@ -21,11 +21,10 @@ from contour_ai.grid import Grid
 from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
 from contour_ai.pipeline._predict.options import PredictOptions
-from contour_ai.postprocess import apply_rule
+from contour_ai.pipeline.model_grid import after_rules
 from contour_ai.quality.flag import EXTERNAL, Evidence, Flag, ImageEvidence, make_flag
 from contour_ai.quality.flags import find_flags
 from contour_ai.quality.judging import is_gross
-from contour_ai.quality.part_places import PartPlaces
 
 Bool = NDArray[np.bool_]
 T = TypeVar("T", bound=np.generic)
@@ -60,6 +59,10 @@ class Turn:
     exchanged: str
 
 
+ON_A_SIDE = Turn(
+    words="lie turned by 90 degrees about the long axis to what the header says",
+    exchanged="left, right, front and back",
+)
 TURNS: Mapping[str, Turn] = {
     "face": Turn(
         words="lie face down where the header says face up, or the other way round",
@@ -73,14 +76,8 @@ TURNS: Mapping[str, Turn] = {
         words="lie with the feet where the header says the head is, and face down instead of up",
         exchanged="front and back, head and feet",
     ),
-    "left side": Turn(
-        words="lie turned by 90 degrees about the long axis to what the header says",
-        exchanged="left, right, front and back",
-    ),
-    "right side": Turn(
-        words="lie turned by 90 degrees about the long axis to what the header says",
-        exchanged="left, right, front and back",
-    ),
+    "left side": ON_A_SIDE,
+    "right side": ON_A_SIDE,
 }
 
 
@@ -146,7 +143,7 @@ def orientation_finding(
 
 def _possible(bundle: ModelBundle) -> list[str]:
     _, i, j = bundle.preprocess.spacing_mm_kij
-    return [turn for turn in TURNS if "side" not in turn or abs(i - j) <= SQUARE * min(i, j)]
+    return [turn for turn in TURNS if TURNS[turn] is not ON_A_SIDE or abs(i - j) <= SQUARE * min(i, j)]
 
 
 def _when_turned(
@@ -167,18 +164,10 @@ def _flags(
 ) -> Mapping[str, Sequence[Flag]]:
     """The findings on every ROI of the model, on its own grid."""
     spacing, outside = bundle.preprocess.spacing_mm_kij, bundle.preprocess.outside_hu
-    places = PartPlaces(
-        logits=logits,
-        names=bundle.roi_names,
-        hu=hu,
-        spacing_mm=spacing,
-        outside_hu=outside,
-        ranges=bundle.ranges,
-    )
+    ruled = after_rules(bundle, logits, hu, body, spacing)
     evidence = []
-    for info, said in zip(bundle.rois, logits, strict=True):
-        rule, volume = bundle.postprocess_of(info.name), float(np.prod(spacing)) / 1000
-        logit, level = apply_rule(said, rule, volume, body, places.distance(info.name))
+    for info in bundle.rois:
+        logit, level = ruled[info.name]
         inside = (logit > level) & body
         box = bounding_box(inside)
         evidence.append(

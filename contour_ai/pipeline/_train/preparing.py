@@ -61,7 +61,6 @@ def prepared_job(
     if config.loss.certain_negatives:
         exclusive = exclusive_pairs(learnt, plan.mirror, config.loss.may_overlap)
     drawn = [cases[p.label][1] for p in sources.patients if p.synthetic and p.label in cases]
-    window = tuple(max(n, m) for n, m in zip(plan.patch_kij, plan.network.multiple_kij, strict=True))
     job = Job(
         config=resolved,
         plan=plan,
@@ -72,19 +71,17 @@ def prepared_job(
         fingerprint=_fingerprint(resolved, cases),
         resume=options.resume,
         started_from="" if options.init is None else f"{options.init.name} {options.init.version}",
-        inference=_inference(config, window),
+        inference=_inference(config, plan),
         synthetic=len(drawn),
         exclusive=exclusive,
     )
     return job, rois_left_out, {**sources.left_out, **prepared.left_out, **shared.left_out}
 
 
-def _inference(config: TrainConfig, window: tuple[int, ...]) -> InferenceSettings:
+def _inference(config: TrainConfig, plan: Plan) -> InferenceSettings:
     """In one piece where the memory allows, or always in windows of the samples' size."""
     most = 1 if config.model.windows else InferenceSettings.max_voxels
-    return InferenceSettings(
-        window_kij=(window[0], window[1], window[2]), max_voxels=most, mirror=config.model.mirror
-    )
+    return InferenceSettings(window_kij=plan.window_kij, max_voxels=most, mirror=config.model.mirror)
 
 
 def _split(

@@ -172,7 +172,6 @@ def second_job(job: Job, steps: int, on_progress: OnProgress) -> Job:
     shapes = [case.hu.shape for case in cases]
     plan = plan_input(config, main.rois, settings, network, shapes, job.device.type, free_bytes(job.device))
     plan = replace(plan, flip_pairs=main.flip_pairs)
-    window = tuple(max(n, m) for n, m in zip(plan.patch_kij, plan.network.multiple_kij, strict=True))
     return replace(
         job,
         config=config,
@@ -186,7 +185,7 @@ def second_job(job: Job, steps: int, on_progress: OnProgress) -> Job:
         prepared_s=0.0,
         resume=(folder / "checkpoints" / LAST).is_file(),
         started_from="",
-        inference=InferenceSettings(window_kij=(window[0], window[1], window[2])),
+        inference=InferenceSettings(window_kij=plan.window_kij),
     )
 
 
