@@ -3,9 +3,9 @@
     python benchmarks/archive.py [--patients 50 100] [--folder FOLDER] [--keep]
 
 For each number of patients an archive is made, measured and removed: CTs of 512 x 512 x 120 voxels with 60 ROIs each.
-Every patient is a copy of one of four drawn ones with UIDs, patient ID and some pixels of its own. What is air takes no
-room on a file system that knows sparse files: 400 patients are 25 GB to read, and less on the disk. Each command runs
-in a process of its own; its peak memory is that of the process (on Linux and macOS).
+Every patient is a copy of one of four drawn ones with UIDs, patient ID and some pixels of its own. Air is written as
+a hole, which takes no space on a file system with sparse files: 400 patients are 25 GB to read, and less on disk.
+Each command runs in a process of its own; its peak memory is that of the process (on Linux and macOS).
 """
 
 from __future__ import annotations

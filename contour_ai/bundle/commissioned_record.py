@@ -93,7 +93,7 @@ def readable_record_of(bundle: ModelBundle) -> CommissionedRecord | None:
 
 
 def commissioned_sentence(record: CommissionedRecord | None) -> str:
-    """For the description of a structure set, which has room for 1024 characters."""
+    """For the description of a structure set, at most 1024 characters."""
     if record is None:
         return "Not commissioned on this machine."
     name = (

@@ -178,7 +178,7 @@ def command(
 
 
 def warn_of_mirror(bundle: ModelBundle, tta: bool | None) -> None:
-    """Says so where the mirror image is averaged with a model that was trained without mirroring."""
+    """Warns where the mirror image is averaged with a model that was trained without mirroring."""
     if bundle.uses_mirror_tta(tta) and not bundle.trained_with_mirroring:
         console.print_warning(
             "this model was trained without mirrored patients: --tta makes its contours worse"

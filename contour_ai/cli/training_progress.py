@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 60.0
 """A log of a night's training has some hundred lines, and a stalled one is noticed within minutes."""
 BAR_FROM_WIDTH, BAR_WIDTH = 110, 20
-"""Characters of a terminal from which on there is room for a bar, and its width."""
+"""Width of a terminal, in characters, from which on a bar is shown, and the width of the bar."""
 
 
 @contextmanager
@@ -45,14 +45,14 @@ def _bars() -> Iterator[OnProgress]:
         *([BarColumn(bar_width=BAR_WIDTH)] if wide else []),
         TextColumn("{task.fields[line]}", markup=False),
     ]
-    room = console.width - (BAR_WIDTH + 1 if wide else 0)
+    text_width = console.width - (BAR_WIDTH + 1 if wide else 0)
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=console) as progress:
 
         def show(event: ProgressEvent) -> None:
             share = f"{100 * event.done / event.total:.0f}%" if event.total else ""
             begin = f"{event.stage} {share}"
-            line = f"{begin}  {fitting_facts(event.facts, room - len(begin) - 2)}".rstrip()
+            line = f"{begin}  {fitting_facts(event.facts, text_width - len(begin) - 2)}".rstrip()
             if event.stage not in tasks:
                 tasks[event.stage] = progress.add_task(event.stage, total=event.total, line=line)
             progress.update(tasks[event.stage], completed=event.done, total=event.total, line=line)

@@ -44,7 +44,7 @@ class SharedBuffer:
         return self._address
 
     def reserve(self, size_bytes: int) -> None:
-        """Makes room.
+        """Has at least so many bytes from now on; what was written before may be gone.
 
         Raises:
             OSError: there is no memory left for it.

@@ -14,7 +14,7 @@ from contour_ai.node.config import NodeConfig, Rule
 from contour_ai.node.database import Database, Row, now, to_json
 
 ATTEMPTS = 2
-"""Attempts at a job: one whose worker process ended is tried once more, then fails."""
+"""Attempts at a job: one whose worker process ended is tried a second time, then fails."""
 
 FIRST_RETRY_S = 10.0
 LONGEST_RETRY_S = 3600.0

@@ -215,7 +215,7 @@ def _reason(figure: int, value: float, usual: float, deviation: float) -> str:
 
 
 def _places(sources: Sources) -> dict[str, str]:
-    """{label: the patient ID, or a folder that holds no other patient}; patients without either are left out."""
+    """{label: the patient ID, or a folder with this patient alone}; patients without either are left out."""
     every: Sequence[PatientSource] = (*sources.patients, *sources.excluded)
     times = Counter(place for source in every for place in source.places)
     found = {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from contour_ai.report.page import escaped_text
 
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 22, 24
-"""Room around the lines, in pixels."""
+"""Margins around the lines, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,7 +131,7 @@ def draw_worst(
     cases: Sequence[Case],
     predict: Callable[[Case], NDArray[np.float32]],
 ) -> None:
-    """Pictures of the patients that did worst, in a folder and in TensorBoard; they are predicted once more.
+    """Pictures of the patients that did worst, in a folder and in TensorBoard; they are predicted again.
 
     Raises:
         OutputError: the folder cannot be written.
