@@ -102,14 +102,17 @@ def test_a_part_that_does_not_exist(
         benchmark.main()
 
 
-def test_synthetic_patients_of_several_processes_become_one_archive(tmp_path: Path) -> None:
+def test_synthetic_patients_of_several_processes_become_one_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rois = {"Prostate": (), "Bladder": ()}
     for number, absent in enumerate(({"p-1": ("Prostate",)}, {"p-2": ("Bladder", "Prostate")})):
         part = tmp_path / f"part-{number}"
         (part / f"p-{number + 1}" / "ct").mkdir(parents=True)
         RoiMap(rois=rois, absent=absent).save(part / "roi-map.yaml")
-    parts = loaded(BENCHMARK.with_name("gpu_parts.py"))
-    target = parts.joined([tmp_path / "part-0", tmp_path / "part-1"], tmp_path / "all")
+    monkeypatch.syspath_prepend(BENCHMARK.parent)
+    training = loaded(BENCHMARK.with_name("gpu_training.py"))
+    target = training.joined([tmp_path / "part-0", tmp_path / "part-1"], tmp_path / "all")
     assert sorted(p.name for p in target.iterdir()) == ["p-1", "p-2", "roi-map.yaml"]
     merged = RoiMap.load(target / "roi-map.yaml")
     assert merged.rois == rois
