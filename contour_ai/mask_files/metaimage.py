@@ -15,6 +15,7 @@ from contour_ai.mask_files.stored import (
     VoxelBlock,
     checked_affine,
     damaged_file,
+    data_file_beside,
     no_placement,
     read_voxels,
 )
@@ -127,14 +128,7 @@ def _data_file(
                 found=named[:60],
                 fix="save it as one .mha file",
             )
-        if not (path.parent / named).is_file():
-            raise InputError(
-                "The data file of the MetaImage is not there.",
-                where=path,
-                found=f"no file {named[:200]!r}",
-                fix="copy both files into one folder",
-            )
-        path, offset = path.parent / named, 0
+        path, offset = data_file_beside(path, named), 0
     skip = int(_numbers({"HeaderSize": "0", **fields}, "HeaderSize", path, 1)[0])
     if skip == -1 and not compressed:  # the voxels are the last bytes of the file
         return path, max(0, path.stat().st_size - size_bytes)

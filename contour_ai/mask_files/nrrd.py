@@ -19,6 +19,7 @@ from contour_ai.mask_files.stored import (
     VoxelBlock,
     checked_affine,
     damaged_file,
+    data_file_beside,
     no_placement,
     read_voxels,
     refuse_size,
@@ -255,15 +256,7 @@ def _data_file(fields: Mapping[str, str], path: Path, offset: int) -> tuple[Path
             found=named[:60],
             fix="save it as one .nrrd file",
         )
-    data = path.parent / named
-    if not data.is_file():
-        raise InputError(
-            "The data file of the NRRD header is not there.",
-            where=path,
-            found=f"no file {named[:200]!r}",
-            fix="copy both files into one folder",
-        )
-    return data, 0
+    return data_file_beside(path, named), 0
 
 
 def _skipped(

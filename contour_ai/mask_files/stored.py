@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import math
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -129,6 +130,35 @@ def damaged_file(path: Path) -> Iterator[None]:
         raise InputError(
             "The mask file cannot be read: it is damaged.", where=path, found=error, fix=READ_AGAIN
         ) from error
+
+
+def data_file_beside(header: Path, named: str) -> Path:
+    """The file of voxels that a header names: in the header's folder or below it, wherever the header came from.
+
+    A header may come from anybody; one that names a file elsewhere would read what was never given to it.
+
+    Raises:
+        InputError: it names a file elsewhere, or one that is not there.
+    """
+    folder = os.path.abspath(header.parent)
+    data = os.path.abspath(os.path.join(folder, named))
+    # Before the file is looked for: on Windows a name such as \\\\server\\share would already reach out.
+    if not Path(data).is_relative_to(folder) or "\0" in named:
+        raise InputError(
+            "The header of the mask file names a data file outside its own folder.",
+            where=header,
+            found=f"data file {named[:200]!r}",
+            expected="a file in the folder of the header, or below it",
+            fix="copy the data file beside its header, and give its name alone in the header",
+        )
+    if not os.path.isfile(data):
+        raise InputError(
+            "The data file of the mask file's header is not there.",
+            where=header,
+            found=f"no file {named[:200]!r}",
+            fix="copy both files into one folder",
+        )
+    return Path(data)
 
 
 def checked_affine(affine: NDArray[np.float64], path: Path) -> NDArray[np.float64]:

@@ -208,7 +208,7 @@ def test_sizes_beyond_the_ct_are_refused_before_memory_is_taken(tmp_path):
         ("space origin: (-10.5,-20.25,33)", "space origin: (a,b,c)", "space origin"),
         ("space directions: (2,0,0) (0,1.5,0) (0,0,3)\n", "", "no 'space directions'"),
         ("(0,0,3)", "(0,1.5,0)", "does not say where"),
-        ("encoding: raw", "encoding: raw\ndata file: ../x.raw", r"data file(.|\n)*not there"),
+        ("encoding: raw", "encoding: raw\ndata file: x.raw", r"data file(.|\n)*not there"),
         ("33)\n\n", "33)\ndata file: LIST\n\n", "lists several data files"),
         ("encoding: raw", "encoding: raw\nline skip: -4", "line skip"),
     ],
@@ -224,6 +224,30 @@ def test_nrrd_headers_that_cannot_be_used(field, changed, message, tmp_path):
     assert np.array_equal(read(path)[0]["a"], MASK)
     path.write_bytes(text.replace(field, changed).encode() + MASK.astype("u1").tobytes())
     refused(path, message)
+
+
+@pytest.mark.parametrize("suffix", [".nhdr", ".mhd"])
+def test_a_header_takes_its_voxels_from_its_own_folder_alone(suffix, tmp_path):
+    path = tmp_path / "own" / "below" / f"A{suffix}"
+    path.parent.mkdir(parents=True)
+    sitk.WriteImage(image_of(MASK), str(path), useCompression=False)
+    name = next(p.name for p in path.parent.iterdir() if p != path)
+    header, voxels = path.read_bytes(), (path.parent / name).read_bytes()
+
+    def naming(other: str) -> Path:
+        path.write_bytes(header.replace(name.encode(), other.encode()))
+        return path
+
+    (path.parent / "data").mkdir()
+    for place in (tmp_path / name, tmp_path / "own" / name, path.parent / "data" / name):
+        place.write_bytes(voxels)
+    for other in (f"../{name}", f"data/../../{name}", f"../../{name}", str(tmp_path / name), "..", "/dev/zero"):
+        refused(naming(other), r"outside its own folder(.|\n)*its name alone")
+    for other in (f"./{name}", f"data/{name}", f"data/../{name}", str(path.parent / name)):
+        assert np.array_equal(read(naming(other))[0]["A"], MASK), other
+    refused(naming("n" * 5000), "not there")
+    (path.parent / name).unlink()
+    refused(naming(name), r"not there(.|\n)*copy both files")
 
 
 def test_nrrd_in_other_spaces_and_as_text(tmp_path):
