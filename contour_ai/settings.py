@@ -116,10 +116,19 @@ def read_record(cls: type[T], path: Path, what: str) -> T:
         ConfigError: it cannot be read, or `from_mapping` refuses it.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{what} cannot be read.", where=path, found=error) from error
-    return from_mapping(cls, content, where=path)
+    return parse_record(cls, text, what, where=path)
+
+
+def parse_record(cls: type[T], text: str, what: str, *, where: object = None) -> T:
+    """A dataclass from the text of a JSON file; arguments and errors as in `read_record`."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{what} cannot be read.", where=where, found=error) from error
+    return from_mapping(cls, content, where=where)
 
 
 def to_mapping(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -18,7 +17,7 @@ from contour_ai.errors import ContourAIError, InputError
 from contour_ai.monitoring.kept import kept_edits
 from contour_ai.monitoring.records import ApprovedPair
 from contour_ai.pipeline.pairing import find_pairs
-from contour_ai.pipeline.summary import SUMMARY
+from contour_ai.pipeline.summary import Summary, usable_summary
 
 DATABASE = "node.sqlite"
 
@@ -109,7 +108,9 @@ def _pair(
 ) -> ApprovedPair:
     image = read_header(ct.paths[0], ["Manufacturer", "ManufacturerModelName", "StationName"])
     review = read_header(approved, ["ReviewDate", "ReviewerName", "StructureSetDate"])
-    model, verdicts, names = _said(ai)
+    summary = usable_summary(ai.parent)
+    rois = {} if summary is None else summary.rois
+    names = {name: roi.name_in_file or name for name, roi in rois.items()}
     parts = [text(image, key) for key in ("Manufacturer", "ManufacturerModelName", "StationName")]
     return ApprovedPair(
         patient=patient,
@@ -118,10 +119,10 @@ def _pair(
         ai=ai,
         approved=approved,
         date=_date(review) or approved_at,
-        model=model,
+        model=_model(ai, summary),
         scanner=" ".join(part for part in parts if part),
         reviewer=pseudonym(text(review, "ReviewerName")),
-        verdicts=verdicts,
+        verdicts={names[name]: roi.verdict for name, roi in rois.items() if roi.verdict},
         dose=doses.get(ct.study_instance_uid),
         ratings={names.get(roi, roi): rating for roi, rating in (rated or {}).items()},
     )
@@ -144,25 +145,16 @@ def _date(header: Dataset) -> str:
 
 def model_of(ai: Path) -> str:
     """Name and version of the model that drew a structure set; empty where it does not say."""
-    return _said(ai)[0]
+    return _model(ai, usable_summary(ai.parent))
 
 
-def _said(ai: Path) -> tuple[str, dict[str, str], dict[str, str]]:
-    """Model, verdicts and {ROI of the model: its name in the file} of a prediction, by the summary beside it; else what
-    the structure set says of its model."""
-    try:
-        content = json.loads((ai.parent / SUMMARY).read_text(encoding="utf-8"))
-        verdicts = {
-            str(roi.get("name_in_file") or name): str(roi["verdict"])
-            for name, roi in content["rois"].items()
-            if roi.get("verdict")
-        }
-        names = {name: str(roi.get("name_in_file") or name) for name, roi in content["rois"].items()}
-        return f"{content['model']['name']} {content['model']['version']}", verdicts, names
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        versions = read_header(ai, ["SoftwareVersions"]).get("SoftwareVersions") or ()
-        said = [versions] if isinstance(versions, str) else [str(v) for v in versions]
-        return (said[-1] if said else ""), {}, {}
+def _model(ai: Path, summary: Summary | None) -> str:
+    """By the summary beside the structure set; else what the structure set itself says."""
+    if summary is not None and summary.model.name:
+        return f"{summary.model.name} {summary.model.version}"
+    versions = read_header(ai, ["SoftwareVersions"]).get("SoftwareVersions") or ()
+    listed = [versions] if isinstance(versions, str) else [str(v) for v in versions]
+    return listed[-1] if listed else ""
 
 
 def _doses(places: Sequence[Path]) -> dict[str, Path]:

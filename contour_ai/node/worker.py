@@ -136,21 +136,16 @@ def carry_out(order: Order, models: Models) -> Answer:
 def _result(out_dir: Path, order: Order) -> Answer | None:
     """The answer that a finished folder gives; None where there is none for these UIDs."""
     from contour_ai.dicom.rtstruct_header import structure_set_uid
-    from contour_ai.pipeline.summary import SUMMARY
+    from contour_ai.pipeline.summary import SUMMARY, usable_summary
 
     expected = str(structure_set_uid(order.uids_from))
     for path in sorted(out_dir.glob(f"*/{SUMMARY}")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            verdict = str(content.get("verdict") or "")
-            structure_set = content.get("structure_set") or {}
-            seconds = float(content["timings_s"]["total"])
-        except (OSError, ValueError, KeyError, TypeError):
+        summary = usable_summary(path.parent)
+        if summary is None or "total" not in summary.timings_s:
             continue
-        if verdict == "stop" and not structure_set.get("file"):
-            reasons = (
-                "; ".join(str(r.get("reason", r)) for r in content.get("findings", ()) if r) or "verdict stop"
-            )
+        verdict, structure_set, seconds = summary.verdict, summary.structure_set, summary.timings_s["total"]
+        if verdict == "stop" and not structure_set.file:
+            reasons = "; ".join(flag.reason for flag in summary.findings) or "verdict stop"
             return Answer(
                 job=order.job,
                 outcome="stopped",
@@ -159,8 +154,8 @@ def _result(out_dir: Path, order: Order) -> Answer | None:
                 message=reasons[:500],
                 seconds=seconds,
             )
-        file = path.parent / str(structure_set.get("file"))
-        if structure_set.get("sop_instance_uid") == expected and file.is_file():
+        file = path.parent / structure_set.file
+        if structure_set.sop_instance_uid == expected and file.is_file():
             return Answer(
                 job=order.job,
                 outcome="contoured",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from contour_ai.dicom.frames import drawn_on
 from contour_ai.dicom.notes import prefixed
 from contour_ai.dicom.rtstruct_read import StructureSet, iter_masks, load_structure_set
 from contour_ai.dicom.structure_set_choice import ONLY
-from contour_ai.errors import ConfigError, ContourAIError
+from contour_ai.errors import ContourAIError
 from contour_ai.evaluation.comparison import FigureComparison, compare
 from contour_ai.evaluation.metrics import RoiMetrics, Row, roi_metrics
 from contour_ai.evaluation.report import RoiSummary, summarise
@@ -28,11 +27,9 @@ from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
 from contour_ai.faults import patient_boundary
 from contour_ai.pipeline.pairing import FoundPair, find_pairs
 from contour_ai.pipeline.roi_matching import RoiNames, match_in
-from contour_ai.pipeline.summary import SUMMARY, Summary, read_summary
+from contour_ai.pipeline.summary import Summary, usable_summary
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures.roi_map import RoiMap
-
-logger = logging.getLogger(__name__)
 
 MOST_NAMES = 12
 """ROIs that a note lists."""
@@ -283,12 +280,5 @@ def _with_others(result: Evaluation) -> Evaluation:
 
 def summary_beside(structure_set: Path, sop_instance_uid: str) -> Summary | None:
     """The `summary.json` beside a structure set, if it is of this structure set; one that cannot be used is logged."""
-    path = structure_set.parent / SUMMARY
-    if not path.is_file():
-        return None
-    try:
-        summary = read_summary(path)
-    except ConfigError as error:
-        logger.warning("Not used: %s", error)
-        return None
-    return summary if summary.structure_set.sop_instance_uid == sop_instance_uid else None
+    summary = usable_summary(structure_set.parent)
+    return None if summary is None or summary.structure_set.sop_instance_uid != sop_instance_uid else summary

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from contour_ai.files import Manifest, content_sha256, is_temporary, is_whole
 from contour_ai.pipeline._predict import PredictOptions, options_record
 from contour_ai.pipeline._predict.surfaces import SURFACES
 from contour_ai.pipeline._predict.writing import REPORT
-from contour_ai.pipeline.summary import SUMMARY
+from contour_ai.pipeline.summary import SUMMARY, usable_summary
 from contour_ai.training.distributed import Place
 
 if TYPE_CHECKING:
@@ -100,19 +99,18 @@ def _results(out_dir: Path, contouring_sha256: str, options: Mapping[str, Any]) 
     for path in sorted(out_dir.glob(f"*/{SUMMARY}")):
         if is_temporary(path.parent.name):
             continue
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            result = _Result(
-                folder=path.parent,
-                series_uid=str(content["input"]["series_instance_uid"]),
-                images_sha256=str(content["input"]["images_sha256"]),
-                structure_set=str(content["structure_set"]["file"]),
+        summary = usable_summary(path.parent)
+        if summary is None or summary.model.contouring_sha256 != contouring_sha256:
+            continue  # where it is no summary, the patient is contoured, or its folder refused by name
+        if {**summary.options, "series_uid": series_uid} == dict(options):
+            found.append(
+                _Result(
+                    folder=path.parent,
+                    series_uid=summary.input.series_instance_uid,
+                    images_sha256=summary.input.images_sha256,
+                    structure_set=summary.structure_set.file,
+                )
             )
-            how = content["model"]["contouring_sha256"], {**content["options"], "series_uid": series_uid}
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # no summary of ours: the patient is contoured, or its folder refused by name
-        if how == (contouring_sha256, dict(options)):
-            found.append(result)
     return found
 
 

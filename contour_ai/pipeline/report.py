@@ -7,7 +7,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from contour_ai import __version__
 from contour_ai.dicom.ct import CTSeries, read_ct
@@ -24,10 +23,12 @@ from contour_ai.pipeline.pictures import roi_polygons
 from contour_ai.pipeline.places import without_paths
 from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.pipeline.roi_matching import RoiNames, match_in
+from contour_ai.pipeline.summary import Summary, SummaryFlag, SummaryRoi
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.report.cohort import CohortPage, write_cohort_report
 from contour_ai.report.page import escaped_text
 from contour_ai.report.patient import PatientPage, ShownFlag, ShownRoi, Slices, write_patient_report
+from contour_ai.settings import to_mapping
 from contour_ai.structures import RoiInfo, roi_info
 from contour_ai.surfaces import Mesh, reduced_mesh
 
@@ -41,7 +42,7 @@ Names = Mapping[str, RoiNames]
 
 
 def report_of_prediction(
-    path: Path, ct: CTSeries, predicted: Path, reference: Path | None, summary: Mapping[str, Any]
+    path: Path, ct: CTSeries, predicted: Path, reference: Path | None, summary: Summary
 ) -> None:
     """Writes the report of what `predict` made: the contours as they stand in its structure set.
 
@@ -49,41 +50,39 @@ def report_of_prediction(
         ct: with pixels.
         predicted: the structure set that was written.
         reference: the patient's own structure set, where there is one.
-        summary: the content of `summary.json`.
+        summary: what `summary.json` says.
     """
     theirs_read = None if reference is None else drawn_on(load_structure_set(reference), ct)
     sides = (load_structure_set(predicted), theirs_read)
     names = {
-        roi: RoiNames(facts["name_in_file"], None if theirs_read is None else match_in(roi, theirs_read).name)
-        for roi, facts in summary["rois"].items()
+        roi: RoiNames(found.name_in_file, None if theirs_read is None else match_in(roi, theirs_read).name)
+        for roi, found in summary.rois.items()
     }
     metrics = {
         roi: _metrics(roi, both, sides, ct, load_tolerances())
         for roi, both in names.items()
         if both.reference is not None
     }
-    volumes = {roi: float(facts["volume_cm3"]) for roi, facts in summary["rois"].items()}
+    volumes = {roi: found.volume_cm3 for roi, found in summary.rois.items()}
     notes = _tolerance_notes(load_tolerances().described(metrics))
     _write(path, ct, sides, names, metrics, summary, volumes, notes)
 
 
-def report_of_stopped(
-    path: Path, ct: CTSeries, predicted: Sequence[PredictedRoi], summary: Mapping[str, Any]
-) -> None:
+def report_of_stopped(path: Path, ct: CTSeries, predicted: Sequence[PredictedRoi], summary: Summary) -> None:
     """Writes the report of a patient of whom no structure set was written: what was found, and why it was stopped.
 
     Args:
         ct: with pixels.
         predicted: what the model found.
-        summary: the content of `summary.json`.
+        summary: what `summary.json` says.
     """
     rois = [
         ShownRoi(
             info=roi.info,
             predicted=roi_polygons(roi),
-            volume_cm3=float(summary["rois"][roi.info.name]["volume_cm3"]),
+            volume_cm3=summary.rois[roi.info.name].volume_cm3,
             surface=None if roi.inside is None else reduced_mesh(roi.inside, ct.grid, box=roi.box),
-            verdict=str(summary["rois"][roi.info.name].get("verdict", "")),
+            verdict=summary.rois[roi.info.name].verdict,
         )
         for roi in predicted
     ]
@@ -164,7 +163,7 @@ def report_of_pair(
     ct = read_ct(pair.ct)
     sides = (load_structure_set(pair.predicted.path), load_structure_set(pair.reference.path))
     found = summary_beside(pair.predicted.path, sides[0].sop_instance_uid)
-    _write(path, ct, sides, pair.rois, metrics, {} if found is None else found.to_json(), {}, notes)
+    _write(path, ct, sides, pair.rois, metrics, found, {}, notes)
 
 
 # -- gathering -------------------------------------------------------------------------------------------------
@@ -176,7 +175,7 @@ def _write(
     sides: tuple[StructureSet, StructureSet | None],
     names: Names,
     metrics: Mapping[str, RoiMetrics],
-    summary: Mapping[str, Any],
+    summary: Summary | None,
     volumes: Mapping[str, float],
     notes: Sequence[str],
 ) -> None:
@@ -186,7 +185,7 @@ def _write(
         volume = volumes.get(roi, metrics[roi].predicted_cm3 if roi in metrics else None)
         info = _info(roi, both.predicted, sides[0])
         surface = _surface(sides[0], both.predicted, ct)
-        verdict = str(summary.get("rois", {}).get(roi, {}).get("verdict", ""))
+        judged = None if summary is None else summary.rois.get(roi)
         rois.append(
             ShownRoi(
                 info=info,
@@ -195,7 +194,7 @@ def _write(
                 metrics=metrics.get(roi),
                 volume_cm3=volume,
                 surface=surface,
-                verdict=verdict,
+                verdict="" if judged is None else judged.verdict,
             )
         )
     _write_page(path, ct, rois, sides, summary, notes)
@@ -206,22 +205,21 @@ def _write_page(
     ct: CTSeries,
     rois: Sequence[ShownRoi],
     sides: tuple[StructureSet | None, StructureSet | None],
-    summary: Mapping[str, Any],
+    summary: Summary | None,
     notes: Sequence[str],
 ) -> None:
     if ct.volume is None:
         raise InputError("A report needs the CT's pixels.", where=ct.paths[0].parent)
     spacing = " x ".join(f"{mm:.3g}" for mm in ct.grid.spacing_mm)
-    model = summary.get("model", {})
-    said = " ".join(str(model[key]) for key in ("name", "version") if key in model)
+    model = "" if summary is None else f"{summary.model.name} {summary.model.version}".strip()
     page = PatientPage(
         title=ct.patient_id or "unknown patient",
-        subtitle=" · ".join(filter(None, [said, f"{ct.grid.shape_kij[0]} slices, {spacing} mm"])),
+        subtitle=" · ".join(filter(None, [model, f"{ct.grid.shape_kij[0]} slices, {spacing} mm"])),
         volume=ct.volume,
         rois=rois,
-        flags=shown_flags(summary) if summary else None,
+        flags=None if summary is None else shown_flags(summary),
         provenance=_provenance(ct, sides, summary),
-        verdict=str(summary.get("verdict", "")),
+        verdict="" if summary is None else summary.verdict,
         notes=[*_noted_before(summary, notes), *_about_flags(summary), *notes],
     )
     write_patient_report(path, page)
@@ -263,16 +261,16 @@ def _surface(structure_set: StructureSet, name: str | None, ct: CTSeries) -> Mes
     return reduced_mesh(mask, ct.grid)
 
 
-def _noted_before(summary: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
+def _noted_before(summary: Summary | None, notes: Sequence[str]) -> list[str]:
     """What `predict` remarked, without what the evaluation says of the same CT."""
-    return [n for n in summary.get("input", {}).get("notes", ()) if f"CT: {n}" not in notes]
+    return [] if summary is None else [n for n in summary.input.notes if f"CT: {n}" not in notes]
 
 
-def _about_flags(summary: Mapping[str, Any]) -> list[str]:
+def _about_flags(summary: Summary | None) -> list[str]:
     """What the flags could not look at."""
-    if not summary:
+    if summary is None:
         return ["No summary.json of this prediction lies beside it: flags are not known."]
-    if summary.get("compared_with_training_patients"):
+    if summary.compared_with_training_patients:
         return []
     return ["The model has no reference ranges: volume, density and position were not checked."]
 
@@ -292,49 +290,54 @@ def _info(roi: str, name: str | None, structure_set: StructureSet) -> RoiInfo:
     return info if color is None else replace(info, color=color)
 
 
-def shown_flags(summary: Mapping[str, Any]) -> list[ShownFlag]:
+def shown_flags(summary: Summary) -> list[ShownFlag]:
     """The flags of a `summary.json`: those of the whole scan first; where it has verdicts, the reasons for these,
     those of the gravest first.
     """
-    key = "findings" if summary.get("verdict") else "flags"
-    rois = summary.get("rois", {})
-    order = sorted(rois, key=lambda roi: GRAVE_FIRST.get(rois[roi].get("verdict", ""), len(GRAVE_FIRST)))
-    found = [("", flag) for flag in summary.get(key, ())]
-    found += [(roi, flag) for roi in order for flag in rois[roi].get(key, ())]
+
+    def shown(judged: Summary | SummaryRoi) -> tuple[SummaryFlag, ...]:
+        return judged.findings if summary.verdict else judged.flags
+
+    rois = sorted(summary.rois.items(), key=lambda item: GRAVE_FIRST.get(item[1].verdict, len(GRAVE_FIRST)))
+    found = [("", flag) for flag in shown(summary)]
+    found += [(name, flag) for name, roi in rois for flag in shown(roi)]
     return [
         ShownFlag(
             roi=roi,
-            code=str(flag["code"]),
-            reason=str(flag["reason"]),
+            code=flag.code,
+            reason=flag.reason,
             figure=_figure(flag),
-            slices=tuple(int(number) - 1 for number in flag.get("slices_from_1", ())),
+            slices=tuple(number - 1 for number in flag.slices_from_1),
         )
         for roi, flag in found
     ]
 
 
-def _figure(flag: Mapping[str, Any]) -> str:
+def _figure(flag: SummaryFlag) -> str:
     """A flag's number with its name, beside its limits, all with their unit."""
-    value, low, high = (flag.get(key) for key in ("value", "low", "high"))
-    if value is None:
+    if flag.value is None:
         return ""
-    unit = f" {flag['unit']}" if flag.get("unit") else ""
-    limits = [
-        f"{words} {n:.4g}{unit}" for words, n in (("at least", low), ("at most", high)) if n is not None
-    ]
-    name = str(flag.get("code", "")).replace("_", " ")
-    return f"{name} {value:.4g}{unit}".strip() + (f" (usual: {', '.join(limits)})" if limits else "")
+    unit = f" {flag.unit}" if flag.unit else ""
+    ends = (("at least", flag.low), ("at most", flag.high))
+    limits = [f"{words} {number:.4g}{unit}" for words, number in ends if number is not None]
+    name = flag.code.replace("_", " ")
+    return f"{name} {flag.value:.4g}{unit}".strip() + (f" (usual: {', '.join(limits)})" if limits else "")
 
 
 def _provenance(
-    ct: CTSeries, sides: tuple[StructureSet | None, StructureSet | None], summary: Mapping[str, Any]
+    ct: CTSeries, sides: tuple[StructureSet | None, StructureSet | None], summary: Summary | None
 ) -> dict[str, dict[str, str]]:
     parts: dict[str, dict[str, str]] = {}
-    for heading, key in (("Model", "model"), ("Software", "software"), ("Options", "options")):
-        if summary.get(key):
-            parts[heading] = {name: str(value) for name, value in summary[key].items()}
-    if summary:
-        parts["Prediction"] = {"made": str(summary["created"]), "device": str(summary["device"])}
+    if summary is not None:
+        listed = {
+            "Model": to_mapping(summary.model),
+            "Software": summary.software,
+            "Options": to_mapping(summary.options),
+        }
+        for heading, values in listed.items():
+            if values:
+                parts[heading] = {name: str(value) for name, value in values.items()}
+        parts["Prediction"] = {"made": summary.created, "device": summary.device}
     parts["Input"] = {
         "folder": ct.paths[0].parent.name,
         "series": ct.series_instance_uid,

@@ -6,16 +6,21 @@ Its JSON schema is `docs/summary.schema.json`. Keys stay from version to version
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contour_ai.settings import read_record, to_mapping
+from contour_ai.errors import ConfigError
+from contour_ai.settings import parse_record, read_record, to_mapping
+
+logger = logging.getLogger(__name__)
 
 SUMMARY = "summary.json"
 """Stands beside the structure set."""
+WHAT = "The summary of a prediction"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,4 +191,21 @@ def read_summary(path: Path) -> Summary:
     Raises:
         ConfigError: it cannot be read, is no summary, or has keys that this version does not know.
     """
-    return read_record(Summary, path, "The summary of a prediction")
+    return read_record(Summary, path, WHAT)
+
+
+def parse_summary(text: str) -> Summary:
+    """The text of a `summary.json`; errors as in `read_summary`."""
+    return parse_record(Summary, text, WHAT)
+
+
+def usable_summary(folder: Path) -> Summary | None:
+    """The `summary.json` in a folder, where there is one; one that cannot be used is logged."""
+    path = folder / SUMMARY
+    if not path.is_file():
+        return None
+    try:
+        return read_summary(path)
+    except ConfigError as error:
+        logger.warning("Not used: %s", error)
+        return None

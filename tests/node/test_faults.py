@@ -233,8 +233,11 @@ def test_a_stopped_patient_is_stopped_with_its_reasons_and_has_no_structure_set(
     folder.mkdir()
     summary = {
         "verdict": "stop",
-        "findings": [{"reason": "the scan shows no head"}, {"reason": "2 ROIs are far from their place"}],
-        "structure_set": None,
+        "findings": [
+            {"code": "x", "reason": "the scan shows no head"},
+            {"code": "y", "reason": "2 ROIs are far from their place"},
+        ],
+        "structure_set": {"file": "", "sop_instance_uid": ""},
         "rois": {},
         "timings_s": {"total": 4.0},
     }

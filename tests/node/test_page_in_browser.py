@@ -21,12 +21,23 @@ from contour_ai.node.web.app import PageServer
 SUMMARY = {
     "model": {"kind": "phantom"},
     "rois": {
-        "Brainstem": {"volume_cm3": 24.1, "slices_from_1": [12, 31], "verdict": "clear"},
+        "Brainstem": {
+            "name_in_file": "Brainstem",
+            "volume_cm3": 24.1,
+            "slices_from_1": [12, 31],
+            "verdict": "clear",
+        },
         "Parotid_L": {
+            "name_in_file": "Parotid_L",
             "volume_cm3": 31.9,
             "slices_from_1": [9, 27],
             "verdict": "look",
-            "findings": [{"reason": "ends in slice 27 (z = 42.0 mm), where the model expects 3 more slices"}],
+            "findings": [
+                {
+                    "code": "ends_early",
+                    "reason": "ends in slice 27 (z = 42.0 mm), where the model expects 3 more slices",
+                }
+            ],
         },
     },
 }

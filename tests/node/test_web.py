@@ -40,9 +40,10 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slices: list[Path]) ->
                 {
                     "rois": {
                         "Brainstem": {
+                            "name_in_file": "Brainstem",
                             "volume_cm3": 24.0,
                             "verdict": "look",
-                            "findings": [{"reason": "ends early"}],
+                            "findings": [{"code": "x", "reason": "ends early"}],
                         }
                     }
                 }

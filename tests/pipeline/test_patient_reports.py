@@ -19,6 +19,7 @@ from contour_ai.errors import InputError
 from contour_ai.grid import Grid
 from contour_ai.pipeline._evaluate import evaluate
 from contour_ai.pipeline.report import report_of_prediction, reports_of_evaluation, shown_flags
+from contour_ai.pipeline.summary import Summary, SummaryFlag, SummaryRoi, read_summary
 from contour_ai.volume import Structures, Volume
 
 GRID = Grid.axial((6, 24, 20), (3, 2, 2), (-20, -24, 50))
@@ -96,7 +97,7 @@ def check(content: dict) -> None:
 def test_of_a_prediction(patient: Path) -> None:
     ct = read_ct(patient / "data" / "ct")
     path = patient / "report.html"
-    found = json.loads((patient / "out" / "summary.json").read_text(encoding="utf-8"))
+    found = read_summary(patient / "out" / "summary.json")
     report_of_prediction(path, ct, patient / "out" / "RS.dcm", patient / "data" / "RS.dcm", found)
     check(content_of(path))
     report_of_prediction(patient / "alone.html", ct, patient / "out" / "RS.dcm", None, found)
@@ -151,27 +152,27 @@ def test_of_an_evaluation_takes_flags_from_the_summary_beside_the_prediction(pat
 
 
 def test_flags_of_a_summary_without_figures() -> None:
-    assert shown_flags({}) == []
-    (flag,) = shown_flags(
-        {"flags": [{"code": "c", "reason": "r", "value": 1.5, "low": 2, "high": 3, "unit": "mm"}]}
-    )
+    assert shown_flags(Summary()) == []
+    one = SummaryFlag(code="c", reason="r", value=1.5, low=2, high=3, unit="mm")
+    (flag,) = shown_flags(Summary(flags=(one,)))
     assert flag.figure == "c 1.5 mm (usual: at least 2 mm, at most 3 mm)"
 
 
 def test_reasons_of_verdicts_come_before_flags_the_gravest_first() -> None:
-    def one(reason: str) -> list[dict[str, object]]:
-        return [{"code": "x", "reason": reason, "slices_from_1": [3]}]
+    def one(reason: str) -> tuple[SummaryFlag]:
+        return (SummaryFlag(code="x", reason=reason, slices_from_1=(3,)),)
+
+    def roi(verdict: str, flags: tuple[SummaryFlag, ...], findings: tuple[SummaryFlag, ...]) -> SummaryRoi:
+        return SummaryRoi(name_in_file="x", verdict=verdict, flags=flags, findings=findings)
 
     rois = {
-        "A": {"verdict": "clear", "flags": one("a flag"), "findings": []},
-        "B": {"verdict": "look", "flags": one("another"), "findings": one("small")},
-        "C": {"verdict": "stop", "flags": [], "findings": one("absurd")},
+        "A": roi("clear", one("a flag"), ()),
+        "B": roi("look", one("another"), one("small")),
+        "C": roi("stop", (), one("absurd")),
     }
-    judged = shown_flags(
-        {"verdict": "look", "findings": one("of the scan"), "flags": one("image"), "rois": rois}
-    )
+    judged = shown_flags(Summary(verdict="look", findings=one("of the scan"), flags=one("image"), rois=rois))
     assert [(f.roi, f.reason) for f in judged] == [("", "of the scan"), ("C", "absurd"), ("B", "small")]
     assert judged[0].slices == (2,)
-    earlier = {name: {"flags": facts["flags"]} for name, facts in rois.items()}
-    before = shown_flags({"flags": one("image"), "rois": earlier})
+    earlier = {name: roi("", found.flags, ()) for name, found in rois.items()}
+    before = shown_flags(Summary(flags=one("image"), rois=earlier))
     assert [f.reason for f in before] == ["image", "a flag", "another"]

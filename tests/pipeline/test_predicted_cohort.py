@@ -32,7 +32,11 @@ def summary(folder: Path, verdict: str = "", rois: dict | None = None, **more: o
 
 
 def roi(verdict: str, *reasons: str) -> dict:
-    return {"verdict": verdict, "findings": [{"code": "x", "reason": reason} for reason in reasons]}
+    return {
+        "name_in_file": "x",
+        "verdict": verdict,
+        "findings": [{"code": "x", "reason": reason} for reason in reasons],
+    }
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -40,7 +44,9 @@ def table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_worst_first_with_the_reason_of_the_worst_roi(tmp_path: Path) -> None:
+def test_worst_first_with_the_reason_of_the_worst_roi(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rois = {"A": roi("look", "small", "dark"), "B": roi("stop", "outside the body"), "C": roi("clear")}
     summary(tmp_path / "p1", "look", rois, scores={"mean_dice_of_organs": 0.91234})
     summary(tmp_path / "p2", "clear", {"A": roi("clear")})
@@ -52,7 +58,13 @@ def test_worst_first_with_the_reason_of_the_worst_roi(tmp_path: Path) -> None:
     (tmp_path / "p <4>" / "montage.png").write_bytes(b"x")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "summary.json").write_text("[1]")
-    page, _ = write_patients(tmp_path, [("p5", "The CT has a gap.\n  where: /home/ann/p5\n  found: 9 mm")])
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "summary.json").write_text('{"patient_id": "p6", "verdikt": "clear"}')
+    with caplog.at_level("WARNING"):
+        page, _ = write_patients(
+            tmp_path, [("p5", "The CT has a gap.\n  where: /home/ann/p5\n  found: 9 mm")]
+        )
+    assert "did you mean 'verdict'" in caplog.text and str(tmp_path / "odd" / "summary.json") in caplog.text
     lines = table(tmp_path)
     assert [(r["patient"], r["verdict"], r["worst_roi"], r["reason"], r["report"]) for r in lines] == [
         ("p5", "failed", "", "The CT has a gap. found: 9 mm", ""),
@@ -72,7 +84,10 @@ def test_worst_first_with_the_reason_of_the_worst_roi(tmp_path: Path) -> None:
 
 
 def test_summaries_without_verdicts_show_their_flags(tmp_path: Path) -> None:
-    flagged = {"A": {"flags": []}, "B": {"flags": [{"code": "x", "reason": "too large"}]}}
+    flagged = {
+        "A": {"name_in_file": "A", "flags": []},
+        "B": {"name_in_file": "B", "flags": [{"code": "x", "reason": "too large"}]},
+    }
     summary(tmp_path / "p1", "", flagged, flags=[])
     write_patients(tmp_path)
     (line,) = table(tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from contour_ai.node.database import Row, now
 from contour_ai.node.jobs import JobSettings
 from contour_ai.node.rules import choose_rule
 from contour_ai.node.service import Node
+from contour_ai.node.web.job_lists import summary_of
 
 Form = dict[str, str]
 
@@ -135,7 +135,8 @@ def rate(node: Node, job: Row, form: Form, user: str) -> str:
     roi, rating, reason = form.get("roi", ""), form.get("rating", ""), form.get("reason", "")[:300]
     if rating not in RATINGS:
         raise RefusedError("choose none, minor, major or not usable")
-    if roi not in (json.loads(job["summary"] or "{}").get("rois") or {}):
+    summary = summary_of(job)
+    if summary is None or roi not in summary.rois:
         raise RefusedError("the result has no such ROI")
     node.database.execute(
         "INSERT OR REPLACE INTO ratings (job, roi, rating, reason, by, at) VALUES (?, ?, ?, ?, ?, ?)",

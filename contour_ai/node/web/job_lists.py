@@ -8,9 +8,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
+from contour_ai.errors import ConfigError
 from contour_ai.node.database import Database, Row
+from contour_ai.pipeline.summary import Summary, parse_summary
 
 STATES = {
     "receiving": "arriving",
@@ -207,31 +208,35 @@ def today(database: Database) -> Today:
 
 def is_phantom(job: Row) -> bool:
     """Whether a phantom model made a result."""
+    summary = summary_of(job)
+    return summary is not None and summary.model.kind == "phantom"
+
+
+def summary_of(job: Row) -> Summary | None:
+    """What the prediction found; None before there is one, and where it cannot be read."""
     try:
-        return bool(json.loads(job["summary"] or "{}").get("model", {}).get("kind") == "phantom")
-    except (ValueError, AttributeError):
-        return False
+        return parse_summary(job["summary"] or "{}")
+    except ConfigError:
+        return None
 
 
 def roi_lines(job: Row, database: Database) -> list[RoiLine]:
     """The ROIs of a result with verdict and reasons, the worst first."""
-    try:
-        content: dict[str, Any] = json.loads(job["summary"] or "{}")
-    except ValueError:
+    summary = summary_of(job)
+    if summary is None:
         return []
     ratings = {r["roi"]: r for r in database.rows("SELECT * FROM ratings WHERE job = ?", job["id"])}
     lines = []
-    for name, roi in (content.get("rois") or {}).items():
-        found = roi.get("findings") or roi.get("flags") or ()
-        slices = roi.get("slices_from_1")
+    for name, roi in summary.rois.items():
+        flags, slices = roi.findings or roi.flags, roi.slices_from_1
         rating = ratings.get(name)
         lines.append(
             RoiLine(
                 name=name,
-                volume_cm3=roi.get("volume_cm3"),
-                slices="" if not slices else f"{slices[0]} to {slices[1]}",
-                verdict=roi.get("verdict") or ("look" if found else ""),
-                reasons=tuple(str(f.get("reason", "")) if isinstance(f, dict) else str(f) for f in found),
+                volume_cm3=roi.volume_cm3,
+                slices="" if slices is None else f"{slices[0]} to {slices[1]}",
+                verdict=roi.verdict or ("look" if flags else ""),
+                reasons=tuple(flag.reason for flag in flags),
                 rating="" if rating is None else rating["rating"],
                 rating_reason="" if rating is None else rating["reason"],
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from contour_ai.dicom.scan import PatientFiles
 from contour_ai.errors import OutputError
 from contour_ai.files import check_target, safe_name
 from contour_ai.pipeline._predict.options import PredictOptions
-from contour_ai.pipeline.summary import SUMMARY
+from contour_ai.pipeline.summary import usable_summary
 
 
 def folder_name(files: PatientFiles, taken: Sequence[str] = ()) -> str:
@@ -53,10 +52,8 @@ def refuse_strangers(folder: Path, files: PatientFiles, overwrite: bool) -> None
             where=folder,
             fix="choose another --out",
         )
-    try:
-        owner = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["patient_id"]
-    except (OSError, ValueError, KeyError, TypeError):
-        owner = None
+    summary = usable_summary(folder)
+    owner = None if summary is None else summary.patient_id
     if owner != files.ct.patient_id:
         raise OutputError(
             "The folder to be overwritten is not an earlier prediction of this patient.",

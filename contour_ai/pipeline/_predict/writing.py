@@ -191,9 +191,9 @@ def _write_all(
         from contour_ai.pipeline.report import report_of_prediction, report_of_stopped
 
         if written is None:
-            report_of_stopped(folder / REPORT, ct, rois, content.to_json())
+            report_of_stopped(folder / REPORT, ct, rois, content)
         else:
-            report_of_prediction(folder / REPORT, ct, written.path, reference.path, content.to_json())
+            report_of_prediction(folder / REPORT, ct, written.path, reference.path, content)
     return prediction
 
 
