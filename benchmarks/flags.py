@@ -16,7 +16,6 @@ name it.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections import Counter, defaultdict
@@ -39,6 +38,7 @@ from contour_ai.pipeline._predict import (
     run_network,
 )
 from contour_ai.pipeline.result import PredictedRoi, dice_in_box
+from contour_ai.pipeline.splits_file import read_splits
 from contour_ai.postprocess import contour_logit
 from contour_ai.quality.flag import Flag, PatientFlags
 from contour_ai.structures import flip_pairs, tg263_name
@@ -273,7 +273,7 @@ def main() -> None:
         sys.exit(f"{bundle.name} has no ranges: `contour-ai models ranges` measures them")
     patients = sorted(p for p in arguments.data_dir.iterdir() if p.is_dir())
     if arguments.splits is not None:
-        held_back = set(json.loads(arguments.splits.read_text(encoding="utf-8"))["validation"])
+        held_back = set(read_splits(arguments.splits).validation)
         patients = [p for p in patients if p.name in held_back or f"OpenKBP-{p.name}" in held_back]
     if arguments.write is not None and f"<!-- flags of {bundle.name} -->" not in arguments.write.read_text(
         "utf-8"

@@ -39,7 +39,7 @@ import pydicom
 
 from contour_ai.dicom.rtstruct_read import load_structure_set
 from contour_ai.files import MANIFEST, first_stranger, is_temporary
-from contour_ai.training.checkpoint import load_checkpoint
+from contour_ai.training.resuming import read_training
 
 HANG_S = 20.0
 """A process that takes so much of the processor's time after INT or TERM hangs."""
@@ -182,7 +182,7 @@ def _thin_out(ct: Path) -> None:
 
 
 def _saved_step(run_folder: Path) -> int:
-    return int(load_checkpoint(run_folder / "checkpoints" / "last.pt")["step"])
+    return read_training(run_folder / "checkpoints" / "last.pt").progress.step
 
 
 def _is_whole_folder(folder: Path) -> bool:

@@ -168,6 +168,7 @@ def _of_archive(function: Callable[[str, Path, CalibrationOptions], None]) -> Ca
         device: str,
     ) -> None:
         from contour_ai.pipeline.calibration import CalibrationOptions
+        from contour_ai.pipeline.splits_file import SPLITS_FILE
         from contour_ai.structures.roi_map import RoiMap
         from contour_ai.training.config import load_config
 
@@ -177,7 +178,7 @@ def _of_archive(function: Callable[[str, Path, CalibrationOptions], None]) -> Ca
         mapped = roi_map or of_run("roi-map.yaml")
         options = CalibrationOptions(
             roi_map=None if mapped is None else RoiMap.load(mapped),
-            splits=of_run("splits.json"),
+            splits=of_run(SPLITS_FILE),
             cache_dir=cache_dir or of_run("cache"),
             device=device,
             structure_set=load_config(of_run("config.yaml")).data.structure_set,
@@ -238,6 +239,7 @@ def second_reader(
     from contour_ai.bundle import load_bundle
     from contour_ai.pipeline.calibration import CalibrationOptions
     from contour_ai.pipeline.second_reader_training import SecondReaderOptions, with_second_reader
+    from contour_ai.pipeline.splits_file import SPLITS_FILE
     from contour_ai.structures.roi_map import RoiMap
     from contour_ai.training.config import load_config
 
@@ -248,7 +250,7 @@ def second_reader(
     options = SecondReaderOptions(
         archive=CalibrationOptions(
             roi_map=None if roi_map is None else RoiMap.load(roi_map),
-            splits=of_run("splits.json"),
+            splits=of_run(SPLITS_FILE),
             cache_dir=cache_dir or of_run("cache"),
             device=device,
             structure_set=config.data.structure_set,

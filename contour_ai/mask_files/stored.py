@@ -140,8 +140,9 @@ def data_file_beside(header: Path, named: str) -> Path:
     Raises:
         InputError: it names a file elsewhere, or one that is not there.
     """
-    folder = os.path.abspath(header.parent)
-    data = os.path.abspath(os.path.join(folder, named))
+    # Not Path.resolve, which follows links, and on Windows reaches out to other machines.
+    folder = os.path.abspath(header.parent)  # noqa: PTH100
+    data = os.path.abspath(os.path.join(folder, named))  # noqa: PTH100, PTH118
     # Before the file is looked for: on Windows a name such as \\\\server\\share would already reach out.
     if not Path(data).is_relative_to(folder) or "\0" in named:
         raise InputError(
@@ -151,7 +152,7 @@ def data_file_beside(header: Path, named: str) -> Path:
             expected="a file in the folder of the header, or below it",
             fix="copy the data file beside its header, and give its name alone in the header",
         )
-    if not os.path.isfile(data):
+    if not Path(data).is_file():
         raise InputError(
             "The data file of the mask file's header is not there.",
             where=header,

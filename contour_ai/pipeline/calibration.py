@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from contour_ai.pipeline.cases import check_cases, checked, prepare_cases
 from contour_ai.pipeline.contour_calibration import fitted_contour_models
 from contour_ai.pipeline.held_back import picked_cases
 from contour_ai.pipeline.model_grid import after_rules
+from contour_ai.pipeline.splits_file import read_splits
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.quality.confidence import flat_share
 from contour_ai.quality.figures import (
@@ -126,21 +126,20 @@ def _sides(cases: dict[str, Case], splits: Path | None) -> tuple[list[Case], lis
     """Patients for the ranges, and patients for the confidence."""
     if splits is None:
         return list(cases.values()), list(cases.values())
-    try:
-        content = json.loads(splits.read_text(encoding="utf-8"))
-        names = set(content["training"]), set(content["validation"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError("The splits of the training cannot be read.", where=splits, found=error) from error
-    sides = [[case for label, case in cases.items() if label in names[n]] for n in (0, 1)]
-    if not sides[0]:
+    known = read_splits(splits)
+    trained, held_back = (
+        [case for label, case in cases.items() if label in side]
+        for side in (set(known.training), set(known.validation))
+    )
+    if not trained:
         raise ConfigError(
             "None of the patients is among those that the model was trained on.",
             where=splits,
             found=", ".join(sorted(cases)[:3]),
-            expected=", ".join(sorted(names[0])[:3]),
+            expected=", ".join(sorted(known.training)[:3]),
             fix="give the archive that it was trained on, or leave the run out",
         )
-    return sides[0], [case for case in sides[1] if case not in sides[0]]
+    return trained, [case for case in held_back if case not in trained]
 
 
 def measured_ranges(

@@ -103,7 +103,7 @@ def train_network(
         writer.close()
 
     processes.broadcast_from_main(0.0)  # the first has written the best weights
-    best = checkpoint.load_checkpoint(checkpoint.best_path(job.checkpoints, at.best_step))["model"]
+    best = checkpoint.load_best(job.checkpoints, at.best_step).model
     if config.run.weights == "best" or at.best_step == at.step:
         return best, at
     return _mean_with_last(job, stepper, best, at, on_progress), at

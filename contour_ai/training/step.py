@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,19 @@ logger = logging.getLogger(__name__)
 
 COMPILER = ("torch._dynamo", "torch._inductor")
 """Modules of torch whose errors are about compiling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepperState:
+    """What the next step depends on, besides the batch and random numbers."""
+
+    model: dict[str, Tensor]
+    average: dict[str, Tensor]
+    """The weights that are validated."""
+    optimiser: dict[str, Any]
+    """As torch has it."""
+    pieces: int
+    """In which a batch is taken."""
 
 
 class Stepper:
@@ -93,21 +106,21 @@ class Stepper:
         self.average.update(self.network, number)
         return loss, self.batches.patient_ids(number)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> StepperState:
         """What the next step depends on, besides the batch and random numbers."""
-        return {
-            "model": self.network.state_dict(),
-            "average": self.average.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "pieces": self.pieces,
-        }
+        return StepperState(
+            model=self.network.state_dict(),
+            average=self.average.network.state_dict(),
+            optimiser=self.optimiser.state_dict(),
+            pieces=self.pieces,
+        )
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: StepperState) -> None:
         """Goes back to a `state`."""
-        self.network.load_state_dict(state["model"])
-        self.average.network.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.pieces = min(state["pieces"], self.batches.batch_size)
+        self.network.load_state_dict(state.model)
+        self.average.network.load_state_dict(state.average)
+        self.optimiser.load_state_dict(state.optimiser)
+        self.pieces = min(state.pieces, self.batches.batch_size)
 
     def rehearse(self) -> None:
         """Finds pieces that fit the memory of every process, on a copy of the network."""

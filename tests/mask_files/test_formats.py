@@ -241,7 +241,14 @@ def test_a_header_takes_its_voxels_from_its_own_folder_alone(suffix, tmp_path):
     (path.parent / "data").mkdir()
     for place in (tmp_path / name, tmp_path / "own" / name, path.parent / "data" / name):
         place.write_bytes(voxels)
-    for other in (f"../{name}", f"data/../../{name}", f"../../{name}", str(tmp_path / name), "..", "/dev/zero"):
+    for other in (
+        f"../{name}",
+        f"data/../../{name}",
+        f"../../{name}",
+        str(tmp_path / name),
+        "..",
+        "/dev/zero",
+    ):
         refused(naming(other), r"outside its own folder(.|\n)*its name alone")
     for other in (f"./{name}", f"data/{name}", f"data/../{name}", str(path.parent / name)):
         assert np.array_equal(read(naming(other))[0]["A"], MASK), other

@@ -27,6 +27,7 @@ from contour_ai.network_config import NetworkConfig
 from contour_ai.pipeline._predict import PredictOptions, predict
 from contour_ai.pipeline._review import ReviewOptions, review
 from contour_ai.pipeline.calibration import CalibrationOptions, calibrate, case_figures
+from contour_ai.pipeline.splits_file import Splits, read_splits, write_splits
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.quality.confidence import FLAT_SHARE
 from contour_ai.structures import roi_info
@@ -191,6 +192,18 @@ def test_the_command(archive: Path, bundle: ModelBundle, tmp_path: Path) -> None
 
 def test_splits_that_cannot_be_read(archive: Path, bundle: ModelBundle, tmp_path: Path) -> None:
     splits = tmp_path / "splits.json"
-    splits.write_text("[]", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"splits of the training cannot be read"):
+    for text, message in (
+        ("[]", r"(?s)must be a mapping of keys.*splits\.json"),
+        ("{", r"(?s)splits of the training cannot be read.*splits\.json"),
+        ('{"training": [], "validatoin": []}', "(?s)Unknown key 'validatoin'.*did you mean 'validation'"),
+        ('{"training": []}', "key validation is missing"),
+    ):
+        splits.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match=message):
+            read_splits(splits)
+    with pytest.raises(ConfigError, match="key validation is missing"):
         calibrate(bundle, archive, CalibrationOptions(splits=splits))
+    splits.write_text('{"training": ["a"], "validation": ["b"]}', encoding="utf-8")
+    assert read_splits(splits) == Splits(training=("a",), validation=("b",)), "of version 0.1"
+    write_splits(splits, Splits(training=("a",), validation=(), rois_left_out={"a": ("Brain",)}))
+    assert read_splits(splits).rois_left_out == {"a": ("Brain",)}

@@ -6,7 +6,6 @@ from contour_ai.pipeline._train.options import (
     CONFIG_FILE,
     CURATION_PAGE,
     MAP_FILE,
-    SPLITS_FILE,
     TrainOptions,
 )
 from contour_ai.pipeline._train.preparing import check_archive, refuse_faults
@@ -18,7 +17,6 @@ __all__ = [
     "CONFIG_FILE",
     "CURATION_PAGE",
     "MAP_FILE",
-    "SPLITS_FILE",
     "TrainOptions",
     "check_archive",
     "refuse_faults",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.yaml"
 MAP_FILE = "roi-map.yaml"
-SPLITS_FILE = "splits.json"
 CHECK_FILE = "archive-check.csv"
 CURATION_PAGE = "archive-check.html"
 BUNDLE = "bundle"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contour_ai.errors import OutputError
 from contour_ai.files import atomic_file, is_whole, update_manifest, write_text
-from contour_ai.pipeline._train.options import CHECK_FILE, CONFIG_FILE, MAP_FILE, SPLITS_FILE
+from contour_ai.pipeline._train.options import CHECK_FILE, CONFIG_FILE, MAP_FILE
+from contour_ai.pipeline.splits_file import SPLITS_FILE, Splits, write_splits
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.config import print_config
 from contour_ai.training.overlap import described
@@ -27,14 +27,13 @@ def write_run_folder(run_dir: Path, job: Job, left_out: Mapping[str, str], roi_m
         write_text(path, print_config(job.config))
     if roi_map is not None:
         roi_map.save(run_dir / MAP_FILE, overwrite=True)
-    splits = {
-        "training": [case.patient_id for case in job.training],
-        "validation": [case.patient_id for case in job.validation],
-        "left_out": dict(left_out),
-        "rois_left_out": _rois_left_out(job),
-    }
-    with atomic_file(run_dir / SPLITS_FILE, overwrite=True, private=True) as path:
-        write_text(path, json.dumps(splits, indent=1, ensure_ascii=False))
+    splits = Splits(
+        training=tuple(case.patient_id for case in job.training),
+        validation=tuple(case.patient_id for case in job.validation),
+        left_out=left_out,
+        rois_left_out=_rois_left_out(job),
+    )
+    write_splits(run_dir / SPLITS_FILE, splits)
     written = [name for name in OWN_FILES if (run_dir / name).is_file()]
     update_manifest(run_dir, *written, make="results")
 
@@ -54,12 +53,12 @@ def refuse_strange_files(run_dir: Path, names: Sequence[str] = OWN_FILES) -> Non
             )
 
 
-def _rois_left_out(job: Job) -> dict[str, list[str]]:
+def _rois_left_out(job: Job) -> dict[str, tuple[str, ...]]:
     """{patient: ROIs that are contoured, but do not count, for the reasons in archive-check.csv}."""
     found = {}
     for case in {case.patient_id: case for case in [*job.training, *job.validation]}.values():
         states = zip(case.rois, case.presence, strict=True)
-        rois = [roi for roi, here in states if not here and roi in case.facts]
+        rois = tuple(roi for roi, here in states if not here and roi in case.facts)
         if rois:
             found[case.patient_id] = rois
     return found
