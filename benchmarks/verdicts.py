@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from contour_ai.bundle import load_bundle
 from contour_ai.dicom.frames import drawn_on
@@ -51,12 +52,15 @@ from contour_ai.quality.flag import EXTERNAL, ImageEvidence
 from contour_ai.quality.judging import judge
 from contour_ai.quality.reviewing import Contoured, Judge
 from contour_ai.quality.second_opinion import dice
-from contour_ai.quality.spoiling import spoil
+from contour_ai.quality.spoiling import shifted, spoil
 from contour_ai.volume import Structures
 
 Bool = NDArray[np.bool_]
 GOOD_DICE = 0.75
 JUDGED = ("shifted 10 mm", "cut by a third", "speckled", "another organ")
+GROSS = "grossly wrong"
+GROSS_CM3 = 150.0
+"""As large as the cords that some clinics' structure sets hold, which are no cords."""
 SIZES_CM3 = (0.0, 10.0, 20.0, 40.0, math.inf)
 Z = 1.96
 
@@ -125,6 +129,38 @@ def judged_in(folder: Path, model: LoadedModel, *, every_kind: bool) -> Iterator
                 back = _turned_back(fault.mask, order, signs)
                 on_model, _ = _agreement(roi, back, patient, judge_by)
                 yield _one(folder.name, roi, fault.kind, fault.detail, back, on_model, judge_by, model)
+    for detail, roi, drawn in gross(turned, (spacing[0], spacing[1], spacing[2])):
+        back = _turned_back(drawn, order, signs)
+        on_model, _ = _agreement(roi, back, patient, judge_by)
+        yield _one(folder.name, roi, GROSS, detail, back, on_model, judge_by, model, whole=True)
+
+
+def gross(
+    contours: Mapping[str, Bool], spacing_mm: tuple[float, float, float]
+) -> Iterator[tuple[str, str, Bool]]:
+    """(fault, ROI, mask) of grossly wrong contours: each organ elsewhere, on the other side, or much too large.
+
+    Args:
+        contours: {ROI: mask}, axes superior, posterior, left, ascending.
+        spacing_mm: distance of the voxels along them.
+    """
+    for roi, mask in contours.items():
+        for axis, distance, where in (
+            (0, -60.0, "below"),
+            (0, 60.0, "above"),
+            (1, -60.0, "front"),
+            (2, 60.0, "left"),
+        ):
+            moved = shifted(mask, axis, distance, spacing_mm)
+            if moved.any():
+                yield f"60 mm {where}", roi, moved
+        if roi.endswith(("_L", "_R")):
+            yield "left as right", roi, np.ascontiguousarray(mask[:, :, ::-1])
+        voxel_cm3 = float(np.prod(spacing_mm)) / 1000
+        wanted = max(4 * int(mask.sum()), round(GROSS_CM3 / voxel_cm3))
+        distances = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
+        limit = np.partition(distances, wanted, axis=None)[wanted]
+        yield "four times as large, at least 150 cm³", roi, distances < limit
 
 
 def wrong_in(folder: Path, rois: Sequence[str], model: LoadedModel) -> Iterator[Judged]:
@@ -249,12 +285,12 @@ def wilson(alarms: int, count: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def share_text(found: Iterable[Judged]) -> str:
+def share_text(found: Iterable[Judged], counted: Sequence[str] = ("look", "stop")) -> str:
     """`92 (85 to 96) of 75`: in per cent, how many are not clear."""
     verdicts = [one.verdict for one in found]
     if not verdicts:
         return ""
-    alarms = sum(verdict != "clear" for verdict in verdicts)
+    alarms = sum(verdict in counted for verdict in verdicts)
     low, high = wilson(alarms, len(verdicts))
     return f"{100 * alarms / len(verdicts):.0f} ({100 * low:.0f} to {100 * high:.0f}) of {len(verdicts)}"
 
@@ -294,6 +330,8 @@ def _by_kind(found: Sequence[Judged]) -> list[str]:
     for kind in [k for k in kinds if k not in first]:
         mine = [o for o in found if o.what == kind]
         lines.append(f"| {kind} | {share_text(mine)} |")
+        if kind == GROSS:
+            lines.append(f"| {kind}, `stop` | {share_text(mine, ('stop',))} |")
         details = list(dict.fromkeys(o.detail for o in mine))
         if len(details) > 1 and kind != "another organ":
             lines += [f"| {kind}, {d} | {share_text(o for o in mine if o.detail == d)} |" for d in details]

@@ -102,7 +102,7 @@ class Receiver:
                 (self.config.host, self.config.port),
                 block=False,
                 evt_handlers=handlers,
-                ssl_context=None if self.config.tls is None else server_context(self.config.tls),
+                ssl_context=None if self.config.tls is None else server_context(self.config.tls, self._no_tls),
             )
         except OSError as error:
             raise ConfigError(
@@ -120,6 +120,10 @@ class Receiver:
             self._server = None
 
     # -- associations ---------------------------------------------------------------------------------------
+
+    def _no_tls(self, host: str, reason: str) -> None:
+        """A peer whose handshake failed has no title yet."""
+        self.audit.write(host, "rejected", reason=f"TLS: {reason}")
 
     def _requested(self, event: Any) -> None:
         """Rejects strangers and wrong titles (PS3.8 9.3.4)."""
@@ -226,13 +230,19 @@ class Receiver:
         return SUCCESS
 
 
-def server_context(tls: Tls) -> ssl.SSLContext:
+def server_context(tls: Tls, on_failure: Callable[[str, str], None] = lambda *_: None) -> ssl.SSLContext:
     """TLS for the listening side: every peer has to show a certificate.
+
+    Args:
+        tls: certificate, key, trusted authorities.
+        on_failure: told of every handshake that fails: the peer's address, the reason.
 
     Raises:
         ConfigError: a file is missing or does not fit.
     """
     context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = _ServerSocket
+    context.on_failure = on_failure
     return _with_certificates(context, tls)
 
 
@@ -243,10 +253,32 @@ class _ServerContext(ssl.SSLContext):
     would keep everybody else out.
     """
 
+    on_failure: Callable[[str, str], None]
+
     def wrap_socket(self, sock: Any, *args: Any, **options: Any) -> ssl.SSLSocket:
         """A socket that makes its handshake when its own thread reads from it, and gives up after a while."""
         sock.settimeout(NETWORK_TIMEOUT_S)
         return super().wrap_socket(sock, *args, **{**options, "do_handshake_on_connect": False})
+
+
+class _ServerSocket(ssl.SSLSocket):
+    """Reports a handshake that fails: it is made by the first read."""
+
+    def read(self, *args: Any) -> Any:
+        """As `ssl.SSLSocket.read`."""
+        try:
+            return super().read(*args)
+        except ssl.SSLError as error:
+            if self.version() is None and isinstance(self.context, _ServerContext):
+                self.context.on_failure(_address(self), error.reason or str(error))
+            raise
+
+
+def _address(connection: ssl.SSLSocket) -> str:
+    try:
+        return str(connection.getpeername()[0])
+    except OSError:  # it has hung up
+        return "unknown address"
 
 
 def client_context(tls: Tls) -> ssl.SSLContext:

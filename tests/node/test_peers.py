@@ -183,6 +183,11 @@ def test_tls_takes_the_right_certificate_and_nothing_else(tmp_path: Path, slices
         assert dcmtk("storescu", *at, slices[1]).returncode != 0
         assert dcmtk("storescu", "+tla", "+cf", ours.certificate, *at, slices[1]).returncode != 0
         assert len(node.store.paths(node_series(node))) == 1
+        # An administrator who is told that nothing arrives finds every refused handshake with its reason. Where the
+        # peer does not trust the node (TLS 1.3), it may hang up before the node knows.
+        log = node.audit.path.read_text(encoding="utf-8").splitlines()
+        refused = [line for line in log if '"rejected", "reason": "TLS: ' in line and '"127.0.0.1"' in line]
+        assert len(refused) >= 3, log
 
 
 def test_results_go_out_over_tls(tmp_path: Path, slices: list[Path]) -> None:
