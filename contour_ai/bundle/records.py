@@ -33,7 +33,9 @@ class DataRecord:
     patients: int = 0
     training_patients: int = 0
     synthetic_patients: int = 0
-    """Drawn from label maps, and trained on besides them."""
+    """Drawn from label maps or from the training patients, and trained on besides them."""
+    relatives: bool = False
+    """Whether the synthetic ones are relatives of the training patients, not drawn from label maps."""
     saw_no_patient: bool = False
     """Whether all patients were drawn, as by `synthesize` or `sample`."""
     patients_cut_where_blank: int = 0

@@ -61,7 +61,8 @@ class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
     "--synthetic",
     "recipe_path",
     type=click.Path(path_type=Path),
-    help="Train on synthetic patients, too, drawn by this recipe (YAML; see synthesize) from --label-maps.",
+    help="Train on synthetic patients, too, drawn by this recipe (YAML; see synthesize) from --label-maps or, without, "
+    "as relatives of the training patients.",
 )
 @click.option(
     "--label-maps", type=click.Path(path_type=Path), help="File or folder of label maps to draw them from."

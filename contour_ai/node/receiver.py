@@ -102,7 +102,9 @@ class Receiver:
                 (self.config.host, self.config.port),
                 block=False,
                 evt_handlers=handlers,
-                ssl_context=None if self.config.tls is None else server_context(self.config.tls, self._no_tls),
+                ssl_context=None
+                if self.config.tls is None
+                else server_context(self.config.tls, self._no_tls),
             )
         except OSError as error:
             raise ConfigError(

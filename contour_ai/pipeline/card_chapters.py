@@ -40,7 +40,7 @@ def how_text(bundle: ModelBundle) -> str:
         )
         + (
             f" Beside {bundle.data.training_patients} patients it learnt from {bundle.data.synthetic_patients} "
-            "synthetic ones, drawn from label maps; no figure below is of those."
+            f"synthetic ones, drawn {'as relatives of those' if bundle.data.relatives else 'from label maps'}; no figure below is of those."
             if bundle.data.synthetic_patients
             else ""
         )

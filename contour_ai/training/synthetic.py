@@ -10,10 +10,11 @@ from contour_ai.sample.synthesis.recipe import SynthesisRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
-    """Patients drawn from label maps, as by `contour-ai synthesize`, to train on besides those of the archive."""
+    """Synthetic patients to train on besides those of the archive: drawn from label maps, as by `contour-ai synthesize`,
+    or, without label maps, relatives of the training patients."""
 
     label_maps: str = ""
-    """File or folder of label maps (.npz, or subjects of the TotalSegmentator data set)."""
+    """File or folder of label maps (.npz, or subjects of the TotalSegmentator data set); none for relatives."""
     count: int = 60
     """Patients to draw, once, into the folder of the run."""
     share: float = 0.5
@@ -24,12 +25,6 @@ class SyntheticConfig:
     """How they are drawn; every key is explained by `contour-ai synthesize --print-recipe`."""
 
     def __post_init__(self) -> None:
-        if not self.label_maps:
-            raise ConfigError(
-                "Synthetic patients need label maps.",
-                found="none in data.synthetic.label_maps",
-                fix="name them there, or with --label-maps",
-            )
         if not 0 < self.share < 1:
             raise ConfigError(
                 "The value of data.synthetic.share makes no sense.",

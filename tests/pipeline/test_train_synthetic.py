@@ -94,6 +94,25 @@ def test_it_goes_on_without_the_label_maps(place: Path, tmp_path: Path) -> None:
     assert again.data == first.data and again.weights_sha256 == first.weights_sha256
 
 
+def test_relatives_are_those_of_the_training_patients(place: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = config_of(place)
+    assert config.data.synthetic is not None
+    synthetic = replace(config.data.synthetic, label_maps="", count=3)
+    config = replace(config, data=replace(config.data, synthetic=synthetic))
+    bundle = train(place / "archive", run, config)
+    assert bundle.data.training_patients == 2 and bundle.data.synthetic_patients == 3
+    assert bundle.data.relatives
+    splits = json.loads((run / "splits.json").read_text(encoding="utf-8"))
+    related = {name.partition(" relative ")[0] for name in splits["training"][2:]}
+    assert related == set(splits["training"][:2])  # none of the patient that validates
+    assert "3 synthetic ones, drawn as relatives of those" in (run / "bundle" / "MODEL_CARD.md").read_text(
+        "utf-8"
+    )
+    again = train(place / "archive", run, options=TrainOptions(resume=True))
+    assert again.weights_sha256 == bundle.weights_sha256
+
+
 def test_synthetic_patients_alone_are_no_archive(place: Path, tmp_path: Path) -> None:
     write_patient(tmp_path / "archive", 1, {"Bladder": (2, 8, 10)})  # 7 cm3: left out as implausible
     config = config_of(place)
@@ -111,7 +130,7 @@ def test_the_options_are_those_of_the_configuration(place: Path, tmp_path: Path)
     assert result.exit_code == 0, result.output
     assert "share: 0.25" in result.output and "female_probability: 0.5" in result.output
     result = CliRunner().invoke(cli, ["train", "--synthetic", str(recipe), "--print-config"])
-    assert result.exit_code != 0 and "Synthetic patients need label maps" in result.output
+    assert result.exit_code == 0 and "label_maps: ''" in result.output, result.output  # relatives
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -15,6 +15,7 @@ from contour_ai.errors import InputError
 from contour_ai.files import private_folder, update_manifest
 from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.pipeline._train.options import CHECK_FILE, CURATION_PAGE, TrainOptions
+from contour_ai.pipeline._train.relatives import draw_relatives
 from contour_ai.pipeline._train.run_folder import refuse_strange_files
 from contour_ai.pipeline.archive import Sources, choose_rois, find_sources, typical_grids
 from contour_ai.pipeline.cases import PreparedCases, check_cases, checked, prepare_cases
@@ -61,6 +62,10 @@ def prepared_job(
     if config.loss.certain_negatives:
         exclusive = exclusive_pairs(learnt, plan.mirror, config.loss.may_overlap)
     drawn = [cases[p.label][1] for p in sources.patients if p.synthetic and p.label in cases]
+    wanted = config.data.synthetic
+    if wanted is not None and not wanted.label_maps:
+        training = {cases[label][0]: cases[label][1] for label in shared.training}
+        drawn = draw_relatives(training, wanted, options.cache_dir or run_dir / "cache", on_progress)
     job = Job(
         config=resolved,
         plan=plan,

@@ -61,6 +61,7 @@ def describe_model(
             patients=len({c.patient_id for c in [*job.own_training, *job.validation]}),
             training_patients=len(job.own_training),
             synthetic_patients=job.synthetic,
+            relatives=job.synthetic > 0 and not (config.data.synthetic and config.data.synthetic.label_maps),
             saw_no_patient=bool(drawn),
             patients_cut_where_blank=patients_cut_where_blank(job),
             rois=spread(job.own_training, plan.rois),

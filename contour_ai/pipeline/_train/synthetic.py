@@ -18,7 +18,7 @@ SYNTHETIC_FOLDER = "synthetic"
 
 
 def with_synthetic(sources: Sources, config: TrainConfig, run_dir: Path, on_progress: OnProgress) -> Sources:
-    """The patients of the archive, and behind them the synthetic ones where the configuration asks for them.
+    """The patients of the archive, and behind them the synthetic ones where the configuration asks for some from label maps.
 
     Synthetic patients have no other ROIs than the archive or, where they are named, data.rois. What is drawn already
     is not drawn again, nor are its label maps needed then.
@@ -28,7 +28,7 @@ def with_synthetic(sources: Sources, config: TrainConfig, run_dir: Path, on_prog
         OutputError: the folder of the run holds synthetic patients of another recipe.
     """
     wanted = config.data.synthetic
-    if wanted is None:
+    if wanted is None or not wanted.label_maps:
         return sources
     folder = run_dir / SYNTHETIC_FOLDER
     if not _is_drawn(folder, wanted):

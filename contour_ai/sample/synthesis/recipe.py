@@ -225,6 +225,28 @@ class ScannerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RelativeConfig:
+    """Relatives of contoured patients, which a training draws where it has no label maps."""
+
+    organ_mm: Range = (-3.0, 3.0)
+    """How far the surface of each organ moves outwards; inwards where negative. Thin organs move less."""
+    organ_hu: float = 16.0
+    """Largest change of each organ's density."""
+    tissue_hu: float = 24.0
+    """Largest change of the density of fat and of soft tissue."""
+    lung_hu: float = 60.0
+    """Largest change of the density of lung."""
+    bone_factor: Range = (0.85, 1.2)
+    """Smallest and largest factor of the density of bone."""
+    texture_hu: float = 8.0
+    """Largest strength of texture, in grains of 5 and of 18 mm."""
+    noise_hu: float = 15.0
+    """Largest standard deviation of the noise that is added, on the model's voxels."""
+    blur_probability: float = 0.3
+    """Chance of a smoother kernel."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SynthesisRecipe:
     """Everything that `contour-ai synthesize` can be told in a file."""
 
@@ -244,6 +266,9 @@ class SynthesisRecipe:
     """Metal."""
     scanner: ScannerConfig = field(default_factory=ScannerConfig)
     """What the scanner makes of it."""
+    relatives: RelativeConfig = field(default_factory=RelativeConfig)
+    """Relatives of contoured patients (`train --synthetic` without label maps); of the rest only pose and the width of
+    the scanner's grain count for them."""
     densities: Mapping[str, Density] = field(default_factory=dict)
     """HU by tissue (names of `synthesis.tissues`, small letters), instead of the usual: plain and enhanced are the
     ranges of the mean without and with contrast in the vessels; fine and coarse are the strength of texture in grains

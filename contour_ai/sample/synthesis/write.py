@@ -154,7 +154,8 @@ def _usable(label_maps: Sequence[LabelMap]) -> tuple[list[Anatomy], dict[str, In
 
 def _fingerprint(label_maps: Sequence[LabelMap], recipe: SynthesisRecipe) -> str:
     """Of all that decides what a seed gives."""
-    text = to_yaml(to_mapping(recipe)) + " ".join(label_map.sha256 for label_map in label_maps)
+    drawn_from = {key: value for key, value in to_mapping(recipe).items() if key != "relatives"}
+    text = to_yaml(drawn_from) + " ".join(label_map.sha256 for label_map in label_maps)
     return hashlib.sha256(f"{text} {DRAWING_VERSION}".encode()).hexdigest()[:16]
 
 
