@@ -27,6 +27,7 @@ def how_text(bundle: ModelBundle) -> str:
     spacing = " x ".join(f"{s:g}" for s in bundle.preprocess.spacing_mm_kij)
     windows = " and ".join(f"{low:g} to {high:g} HU" for low, high in bundle.preprocess.windows_hu)
     network = bundle.network
+    source = "as relatives of those" if bundle.data.relatives else "from label maps"
     return (
         f"The CT is brought to voxels of {spacing} mm (superior, posterior, left), cropped to the body, everything "
         f"outside it set to air, and seen through {windows}. A residual U-Net ({network.name}, {network.levels} "
@@ -40,7 +41,7 @@ def how_text(bundle: ModelBundle) -> str:
         )
         + (
             f" Beside {bundle.data.training_patients} patients it learnt from {bundle.data.synthetic_patients} "
-            f"synthetic ones, drawn {'as relatives of those' if bundle.data.relatives else 'from label maps'}; no figure below is of those."
+            f"synthetic ones, drawn {source}; no figure below is of those."
             if bundle.data.synthetic_patients
             else ""
         )

@@ -10,8 +10,8 @@ from contour_ai.sample.synthesis.recipe import SynthesisRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
-    """Synthetic patients to train on besides those of the archive: drawn from label maps, as by `contour-ai synthesize`,
-    or, without label maps, relatives of the training patients."""
+    """Synthetic patients to train on besides those of the archive: drawn from label maps, as by `contour-ai
+    synthesize`, or, without label maps, relatives of the training patients."""
 
     label_maps: str = ""
     """File or folder of label maps (.npz, or subjects of the TotalSegmentator data set); none for relatives."""

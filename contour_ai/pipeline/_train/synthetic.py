@@ -18,7 +18,7 @@ SYNTHETIC_FOLDER = "synthetic"
 
 
 def with_synthetic(sources: Sources, config: TrainConfig, run_dir: Path, on_progress: OnProgress) -> Sources:
-    """The patients of the archive, and behind them the synthetic ones where the configuration asks for some from label maps.
+    """The patients of the archive, and behind them the synthetic ones that the configuration wants from label maps.
 
     Synthetic patients have no other ROIs than the archive or, where they are named, data.rois. What is drawn already
     is not drawn again, nor are its label maps needed then.
