@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contour_ai.derived.nearest import Gauge, nearest_gauge
-from contour_ai.derived.region import Level, Region, region_of_level, stack_offsets, within_image
+from contour_ai.derived.gauges import Gauges
+from contour_ai.derived.nearest import Gauge
+from contour_ai.derived.region import Level, Region, region_of_level, stack_offsets
 from contour_ai.derived.solid import HeightLevel, Solid
 from contour_ai.derived.sweep import swept
 from contour_ai.errors import ConfigError, GeometryError
@@ -23,21 +24,11 @@ ALIGNED_DEGREES = 5.0
 """Slices count as lying along the patient's axes up to here: a margin of 20 mm goes astray by less than 2 mm sideways,
 and by less than 0.1 mm in length."""
 
-WINDOW_VOXELS = 1.5
-"""How far beyond the margin gauges are worked out: a level needs the voxels on both sides of its zero."""
-
 REACH_SLICES, REACH_VOXELS = 1.5, 1.5
 """How far levels of slices are distances, for what lies between them: contours of neighbouring slices farther apart
 than this, as at the poles of something large, are interpolated less well."""
 
-FAR_VOXELS = 12.0
-"""From so far away points a voxel apart are as good as a line: the distance to them is 0.01 voxel too large at most."""
-
-FAR_GAUGE = 1e3
-
 FINEST_STEP_MM = 0.5
-LEAST_RISE = 1e-3
-"""Levels nearer than this part of the half-axis are the two sides of a flat end: nothing lies between them."""
 
 MOST_VOXELS_AT_ONCE = 6_000_000
 MOST_THREADS = 2
@@ -182,31 +173,33 @@ def _moved(region: Region, axes: _Axes, *, grows: bool) -> Region:
         targets = np.arange(first, last + 1)
         axes = axes.mirrored()
 
-    def part(chunk: NDArray[np.intp]) -> Level | None:
-        return within_image(_level(region, axes, chunk, grows, offsets), grid, offsets)
+    def part(chunk: NDArray[np.intp]) -> Region:
+        return region_of_level(_level(region, axes, chunk, grows, offsets), grid, offsets)
 
     chunks = _chunks(region, targets, axes)
     if len(chunks) == 1:
-        levels = [part(chunks[0])]
-    else:  # NumPy lets other threads work while it does
-        with ThreadPoolExecutor(MOST_THREADS) as threads:
-            levels = list(threads.map(part, chunks))
-    return _joined([level for level in levels if level is not None], grid)
+        return part(chunks[0])
+    with ThreadPoolExecutor(MOST_THREADS) as threads:  # NumPy lets other threads work while it does
+        return _joined(list(threads.map(part, chunks)), grid)
 
 
-def _joined(levels: Sequence[Level], grid: Grid) -> Region:
-    """Levels of stretches of slices, one after the other, as one region."""
+def _joined(parts: Sequence[Region], grid: Grid) -> Region:
+    """Stretches of slices, one after the other, as one region."""
+    levels = [part.level for part in parts if part.level is not None]
     if not levels:
         return Region({}, grid)
-    if len(levels) == 1:
-        return region_of_level(levels[0], grid)
     start = [min(level.start[a] for level in levels) for a in range(3)]
     stop = [max(level.stop[a] for level in levels) for a in range(3)]
-    values = np.full([b - a for a, b in zip(start, stop, strict=True)], -1.0, np.float32)
+    values = np.empty([b - a for a, b in zip(start, stop, strict=True)], np.float32)
+    end = start[0]
     for level in levels:
+        ks = slice(level.start[0] - start[0], level.stop[0] - start[0])
+        values[end - start[0] : ks.stop] = -1.0
         place = tuple(slice(a - s, b - s) for a, b, s in zip(level.start, level.stop, start, strict=True))
         values[place] = level.values
-    return region_of_level(Level(values, (start[0], start[1], start[2])), grid)
+        end = level.stop[0]
+    slices = {k: polygons for part in parts for k, polygons in part.slices.items()}
+    return Region(slices, grid, Level(values, (start[0], start[1], start[2])))
 
 
 def _gap(heights: NDArray[np.float64], k: int, direction: int) -> float:
@@ -255,7 +248,9 @@ def _level(
     for below, height in solid.heights_between(step):
         levels.append(solid.between(below, height))
     margin = grid.slice_widths_mm.max()
-    levels = [f for f in levels if low - margin <= f.height_mm <= high + margin]
+    levels = sorted(
+        (f for f in levels if low - margin <= f.height_mm <= high + margin), key=lambda f: f.height_mm
+    )
     return _combined(levels, axes, targets, solid.start_ij, grid, grows=grows)
 
 
@@ -268,116 +263,39 @@ def _combined(
     *,
     grows: bool,
 ) -> Level:
-    """The level of every slice in `targets` from the levels at all heights around it."""
+    """The level of every slice in `targets` from the levels at all heights around it, which ascend."""
     spacing = grid.spacing_mm[1:]
-    pad = [(2, 2), (2, 2)]
+    pad = ((2, 2), (2, 2))
     if grows or axes.plane.is_flat:
         plane = axes.plane
-        ends = ((plane.low_i, plane.high_i), (plane.low_j, plane.high_j))
-        pad = [
-            (int(np.ceil(low / s)) + 2, int(np.ceil(high / s)) + 2)
-            for (low, high), s in zip(ends, spacing, strict=True)
-        ]
-    rows, columns = levels[0].values.shape if levels else (0, 0)
-    outside = np.float32(min((float(f.values.min(initial=-1.0)) for f in levels), default=-1.0))
-    field = np.full((len(levels), rows + sum(pad[0]), columns + sum(pad[1])), outside)
-    for n, level in enumerate(levels):
-        field[n, pad[0][0] : pad[0][0] + rows, pad[1][0] : pad[1][0] + columns] = level.values
+        pad = (
+            (_voxels(plane.low_i, spacing[0]) + 2, _voxels(plane.high_i, spacing[0]) + 2),
+            (_voxels(plane.low_j, spacing[1]) + 2, _voxels(plane.high_j, spacing[1]) + 2),
+        )
     start = (int(targets[0]), start_ij[0] - pad[0][0], start_ij[1] - pad[1][0])
     heights = [f.height_mm for f in levels]
+    fields = [f.values for f in levels]
     of_slices = [float(grid.slice_offsets_mm[k]) for k in targets]
-    if axes.plane.is_flat:
+    rows, columns = fields[0].shape if fields else (0, 0)
+    shape = len(targets), rows + sum(pad[0]), columns + sum(pad[1])
+    result = np.full(shape, -1.0, np.float32)
+    if fields and axes.plane.is_flat:
         sign = np.float32(1 if grows else -1)
-        found = [
-            swept(sign * field, heights, z, axes.low_k, axes.high_k, axes.plane, spacing) for z in of_slices
-        ]
-        scale = float(np.abs(field).max(initial=1.0))
-    else:
-        gauges = _gauges(field, axes.plane, spacing, grows=grows)
-        scale = axes.largest
-        found = [_deepest(heights, gauges, z, axes) for z in of_slices]
-    result = np.full((len(targets), *field.shape[1:]), -scale, np.float32)
-    for n, best in enumerate(found):
-        if best is not None:
-            result[n] = best * np.float32((1 if axes.plane.is_flat else scale) * (1 if grows else -1))
+        outside = sign * min(float(f.min(initial=-1.0)) for f in fields)
+        field = np.stack([np.pad(sign * f, pad, constant_values=outside) for f in fields])
+        result *= float(np.abs(field).max(initial=1.0))
+        for height, out in zip(of_slices, result, strict=True):
+            best = swept(field, heights, height, axes.low_k, axes.high_k, axes.plane, spacing)
+            if best is not None:
+                np.multiply(best, sign, out=out)
+    elif fields:
+        gauges = Gauges.of_levels(fields, pad, axes.plane, spacing, grows=grows)
+        for height, out in zip(of_slices, result, strict=True):
+            if gauges.deepest(heights, height, (axes.low_k, axes.high_k), out) and not grows:
+                np.negative(out, out=out)
+        result *= np.float32(axes.largest)
     return Level(result, start)
 
 
-def _deepest(
-    heights: Sequence[float], gauges: NDArray[np.float32], height_mm: float, axes: _Axes
-) -> NDArray[np.float32] | None:
-    """The largest of (half-width of the ellipsoid at a level - gauge from that level), over all heights of levels.
-
-    Between two levels the gauge is taken as linear in the height. At a part u of the half-axis the ellipsoid is
-    sqrt(1 - u^2) wide, so that the largest value for a gauge of slope g lies at u = -g / sqrt(1 + g^2).
-    """
-    best: NDArray[np.float32] | None = None
-    for side, half in ((+1, axes.high_k), (-1, axes.low_k)):
-        before: tuple[float, NDArray[np.float32]] | None = None
-        rises = [side * (height_mm - height) for height in heights]
-        for f in sorted((f for f, rise in enumerate(rises) if rise > -1e-9), key=lambda f: rises[f]):
-            rise = max(rises[f], 0.0)
-            u = rise / half if half > 0 else (0.0 if rise < 1e-9 else np.inf)
-            if u <= 1 + 1e-9:
-                value = np.float32(np.sqrt(max(1 - u * u, 0.0))) - gauges[f]
-                best = value if best is None else np.maximum(best, value, out=best)
-            if before is not None and best is not None and half > 0 and u - before[0] > LEAST_RISE:
-                slope = (gauges[f] - before[1]) * np.float32(1 / (u - before[0]))
-                root = np.sqrt(1 + slope * slope)
-                at = -slope / root
-                inner = (at > before[0]) & (at < min(u, 1.0))
-                value = root - before[1] + slope * np.float32(before[0])
-                np.maximum(best, value, out=best, where=inner)
-            if u > 1:
-                break
-            before = u, gauges[f]
-    return best
-
-
-def _gauges(
-    field: NDArray[np.float32], plane: Gauge, spacing: tuple[float, float], *, grows: bool
-) -> NDArray[np.float32]:
-    """(levels, I, J): the gauge of each voxel centre from the contours, positive on the side that is to be reached.
-
-    Growing reaches outside, shrinking inside; on the other side it is negative.
-    """
-    squared = np.full(field.shape, FAR_GAUGE**2, np.float32)
-    smallest = min(plane.low_i, plane.high_i, plane.low_j, plane.high_j) / max(spacing)
-    slices, points = _crossings(field, half_way=smallest < FAR_VOXELS)
-    beyond = WINDOW_VOXELS * max(spacing)
-    nearest_gauge(squared, slices, points * spacing, spacing, plane, plane.grown(beyond))
-    gauge = np.sqrt(squared, out=squared)
-    return np.negative(gauge, out=gauge, where=(field > 0) == grows)
-
-
-def _crossings(field: NDArray[np.float32], *, half_way: bool) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Points of the zero of a stack of levels: slice number, (N, 2) voxels (i, j).
-
-    Where it passes between two neighbours of a slice; with `half_way` also between two such points of a square of four.
-    """
-    inside = field > 0
-    rows, columns = field.shape[1:]
-    slices, points, squares = [], [], []
-    for axis, back in ((1, 1), (2, columns)):
-        one = [slice(None)] * 3
-        two = [slice(None)] * 3
-        one[axis], two[axis] = slice(None, -1), slice(1, None)
-        at = np.nonzero(inside[tuple(one)] != inside[tuple(two)])
-        a, b = field[tuple(one)][at].astype(np.float64), field[tuple(two)][at].astype(np.float64)
-        crossing = np.stack(at[1:], axis=1).astype(np.float64)
-        crossing[:, axis - 1] += a / (a - b)
-        slices.append(at[0])
-        points.append(crossing)
-        square = (at[0] * rows + at[1]) * columns + at[2]
-        squares.append(np.stack([square, square - back]))
-    k, p = np.concatenate(slices), np.concatenate(points)
-    if not half_way:
-        return k, p
-    both = np.concatenate(squares, axis=1).reshape(-1)
-    order = np.argsort(both, kind="stable")
-    of_square = both[order]
-    # Squares with exactly two crossings; saddles, with four, do without.
-    new = np.flatnonzero(np.append(True, of_square[1:] != of_square[:-1]))
-    two_only = new[np.diff(np.append(new, len(of_square))) == 2] if len(of_square) else new[:0]
-    first, second = (order[two_only + n] % max(len(p), 1) for n in (0, 1))
-    return np.concatenate([k, k[first]]), np.concatenate([p, (p[first] + p[second]) / 2])
+def _voxels(length_mm: float, spacing_mm: float) -> int:
+    return int(np.ceil(length_mm / spacing_mm))

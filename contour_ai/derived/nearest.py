@@ -7,6 +7,7 @@ with the size of the image.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,16 @@ SEGMENT_REACH_VOXELS = 2.5
 POINTS_AT_ONCE = 8192
 CELLS_AT_ONCE = 200_000
 """Voxels in all windows that are worked on in one go: what stays in a processor's cache."""
+
+MOST_TURN_RADIANS = math.radians(10.0)
+"""Where a contour turns by no more than this, it is the nearest only to voxels about its normal."""
+
+BEAM_WIDTH_VOXELS = 0.4
+"""How far along a contour the nearest of its points lies at most: points are 0.8 voxel apart or less."""
+
+LEAST_POINTS_PER_BEAM = 1500
+MOST_BEAMS = 16
+"""Directions into which normals are sorted, fewer where there are few points: each has its own voxels to visit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +44,11 @@ class Gauge:
     def is_flat(self) -> bool:
         """Whether it has no extent in some direction, so that there is no gauge."""
         return min(self.low_i, self.high_i, self.low_j, self.high_j) <= 0
+
+    @property
+    def is_round(self) -> bool:
+        """Whether it is the same in all directions."""
+        return self.low_i == self.high_i == self.low_j == self.high_j
 
     def grown(self, by_mm: float) -> Gauge:
         """The same with longer half-axes."""
@@ -60,10 +76,16 @@ def nearest_gauge(
     spacing_ij_mm: tuple[float, float],
     gauge: Gauge,
     window: Gauge,
+    normals: NDArray[np.float64] | None = None,
 ) -> None:
     """Lowers `squared` (S, I, J) to the squared gauge of (voxel centre - point), in a window around each point.
 
     Voxels farther than the window's half-axes may keep their value. Windows that leave the field are cut off.
+
+    Args:
+        normals: (N, 2) of any length, in mm, of the contours at the points: with a gauge that is the same in all
+            directions, only the voxels about them are visited, for other voxels have a nearer point. (0, 0) where a
+            contour turns; all voxels around such a point are.
     """
     if not len(points_mm):
         return
@@ -81,25 +103,28 @@ def nearest_gauge(
     first = (slices * field.shape[1] + i + pad_i[0]) * wide + j + pad_j[0]
     near_i = _nearest_of_rows(height, di, window.low_i, window.high_i)
     near_j = _nearest_of_rows(width, dj, window.low_j, window.high_j)
-    cells = np.argwhere(near_i[:, None] + near_j <= 1).tolist()
-    # All points at once, cell by cell of their windows: those of one group begin in different voxels, so that none of
-    # them writes where another does.
-    for group in _without_equals(first):
-        for start in range(0, len(group), POINTS_AT_ONCE):
-            some = group[start : start + POINTS_AT_ONCE]
-            p, at = points_mm[some], first[some]
-            a = _scaled((i[some] + np.arange(height)[:, None]) * di - p[:, 0], gauge.low_i, gauge.high_i)
-            b = _scaled((j[some] + np.arange(width)[:, None]) * dj - p[:, 1], gauge.low_j, gauge.high_j)
-            place, value, here = (
-                np.empty_like(at),
-                np.empty(len(at), np.float32),
-                np.empty(len(at), np.float32),
-            )
-            for row, column in cells:
-                np.add(at, row * wide + column, out=place)
-                np.add(a[row], b[column], out=value)
-                flat.take(place, out=here, mode="clip")
-                flat[place] = np.minimum(value, here, out=value)
+    within = near_i[:, None] + near_j <= 1
+    offsets_i: NDArray[np.float64] = (
+        np.arange(height) + 0.5
+    ) * di - window.low_i  # of the middle of where the voxel may lie
+    offsets_j = dj * np.arange(0.5, width, dtype=np.float64) - window.low_j
+    for beam, members in _by_direction(normals if gauge.is_round else None, len(points_mm)):
+        visited = within if beam is None else within & beam.visits(offsets_i, offsets_j, (di, dj))
+        cells = np.argwhere(visited).tolist()
+        # All points at once, cell by cell of their windows: those of one group begin in different voxels, so that none
+        # of them writes where another does.
+        for group in _without_equals(first[members]):
+            for start in range(0, len(group), POINTS_AT_ONCE):
+                some = members[group[start : start + POINTS_AT_ONCE]]
+                p, at = points_mm[some], first[some]
+                a = _scaled((i[some] + np.arange(height)[:, None]) * di - p[:, 0], gauge.low_i, gauge.high_i)
+                b = _scaled((j[some] + np.arange(width)[:, None]) * dj - p[:, 1], gauge.low_j, gauge.high_j)
+                value, here = np.empty(len(at), np.float32), np.empty(len(at), np.float32)
+                for row, column in cells:
+                    from_here = flat[row * wide + column :]
+                    np.add(a[row], b[column], out=value)
+                    from_here.take(at, out=here, mode="clip")
+                    from_here[at] = np.minimum(value, here, out=value)
     if is_padded:
         squared[...] = field[:, pad_i[0] : pad_i[0] + rows, pad_j[0] : pad_j[0] + columns]
 
@@ -122,15 +147,59 @@ def nearest_segment(
         middle = p + along / 2
         i = np.floor(middle[:, :1] / di).astype(np.int64) + np.arange(1 - size // 2, 1 + size // 2)
         j = np.floor(middle[:, 1:] / dj).astype(np.int64) + np.arange(1 - size // 2, 1 + size // 2)
-        a, b = (i * di - p[:, :1])[:, :, None], (j * dj - p[:, 1:])[:, None, :]
-        u, v = along[:, 0, None, None], along[:, 1, None, None]
-        length2 = np.maximum(u * u + v * v, 1e-12)
-        t = np.clip((a * u + b * v) / length2, 0.0, 1.0)
-        value = ((a - t * u) ** 2 + (b - t * v) ** 2).astype(np.float32)
+        a = (i * di - p[:, :1]).astype(np.float32)[:, :, None]
+        b = (j * dj - p[:, 1:]).astype(np.float32)[:, None, :]
+        u, v = along.astype(np.float32).T[:, :, None, None]
+        length2 = np.maximum(u * u + v * v, np.float32(1e-12))
+        t = a * (u / length2) + b * (v / length2)
+        np.clip(t, 0, 1, out=t)
+        value = (a - t * u) ** 2
+        value += (b - t * v) ** 2
         value[((i < 0) | (i >= rows))[:, :, None] | ((j < 0) | (j >= columns))[:, None, :]] = np.inf
         start = slices[chunk, None] * rows + np.clip(i, 0, rows - 1)
         at = (start * columns)[:, :, None] + np.clip(j, 0, columns - 1)[:, None, :]
         np.minimum.at(flat, at.reshape(-1), value.reshape(-1))
+
+
+@dataclass(frozen=True)
+class _Beam:
+    """Normals (of either sign) that differ from the unit vector (i, j) by less than an angle."""
+
+    i: float
+    j: float
+    angle: float
+
+    def visits(
+        self, offsets_i: NDArray[np.float64], offsets_j: NDArray[np.float64], spacing: tuple[float, float]
+    ) -> NDArray[np.bool_]:
+        """(I, J): which voxels can lie in the beam; an offset in mm from the point is known to half a voxel."""
+        across = np.abs(offsets_i[:, None] * self.i + offsets_j * self.j)
+        along = np.abs(offsets_i[:, None] * self.j - offsets_j * self.i)
+        half_i, half_j = spacing[0] / 2, spacing[1] / 2
+        across = across + half_i * abs(self.i) + half_j * abs(self.j)
+        along = along - half_i * abs(self.j) - half_j * abs(self.i)
+        visited: NDArray[np.bool_] = along <= across * math.tan(self.angle) + BEAM_WIDTH_VOXELS * max(spacing)
+        return visited
+
+
+def _by_direction(
+    normals: NDArray[np.float64] | None, number: int
+) -> Iterator[tuple[_Beam | None, NDArray[np.intp]]]:
+    """All points, by the direction of their normals: beam, None for any direction, and point numbers."""
+    beams = min(number // LEAST_POINTS_PER_BEAM, MOST_BEAMS)
+    if normals is None or beams < MOST_BEAMS // 2:
+        yield None, np.arange(number)
+        return
+    angle = np.arctan2(normals[:, 1], normals[:, 0]) % math.pi
+    direction = np.minimum((angle * (beams / math.pi)).astype(np.intp), beams - 1)
+    direction[~normals.any(axis=1)] = beams
+    order = np.argsort(direction, kind="stable")
+    ends = np.searchsorted(direction[order], np.arange(beams + 2))
+    for n, (start, stop) in enumerate(itertools.pairwise(ends.tolist())):
+        if start < stop:
+            middle = (n + 0.5) * math.pi / beams
+            beam = _Beam(math.cos(middle), math.sin(middle), math.pi / beams / 2 + MOST_TURN_RADIANS)
+            yield (beam if n < beams else None), order[start:stop]
 
 
 def _nearest_of_rows(number: int, step: float, low: float, high: float) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.box import Box
-from contour_ai.derived.nearest import MILLIMETRES, disc, nearest_gauge, nearest_segment
+from contour_ai.derived.nearest import MILLIMETRES, MOST_TURN_RADIANS, disc, nearest_gauge, nearest_segment
 from contour_ai.grid import Grid
 from contour_ai.polygons import HoleStyle, Polygon, distinct_polygons, filled_slices, stack_to_polygons
 
@@ -165,13 +165,15 @@ def level_of(
 
         for of_slice in inside:
             ndimage.binary_fill_holes(of_slice, output=of_slice)
-    edges = _edges(shifted, inside)
+    edges = _edges(shifted, inside, spacing)
     squared = np.full(shape, reach_mm**2, np.float32)
     nearest_segment(squared, edges.slices, edges.one * spacing, edges.two * spacing, spacing)
     if reach_mm > NARROW_BAND_VOXELS * min(spacing):
-        nearest_gauge(squared, edges.slices, edges.middle * spacing, spacing, MILLIMETRES, disc(reach_mm))
-    distance = np.sqrt(squared)
-    return Level(np.where(inside, distance, -distance), (first, int(low[0]), int(low[1])))
+        middle = edges.middle * spacing
+        nearest_gauge(squared, edges.slices, middle, spacing, MILLIMETRES, disc(reach_mm), edges.normals)
+    distance = np.sqrt(squared, out=squared)
+    np.negative(distance, out=distance, where=~inside)
+    return Level(distance, (first, int(low[0]), int(low[1])))
 
 
 def region_of_level(level: Level, grid: Grid, offsets_ij: NDArray[np.float64] | None = None) -> Region:
@@ -188,14 +190,15 @@ def within_image(level: Level, grid: Grid, offsets_ij: NDArray[np.float64] | Non
     high = [min(b, n) for b, n in zip(level.stop, grid.shape_kij, strict=True)]
     if any(a >= b for a, b in zip(low, high, strict=True)):
         return None
-    values = level.on(low, high, 0.0)
-    inside = values > 0
-    if not inside.any():
-        return None
+    values = level.values[tuple(slice(a - s, b - s) for a, b, s in zip(low, high, level.start, strict=True))]
+    inside: NDArray[np.bool_] = values > 0
+    in_slice = np.logical_or.reduce(inside, axis=0)
     # One voxel more all around, so that only the border of the image clamps contours.
     spans = []
-    for axis in range(3):
-        found = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
+    for along in (inside.any(axis=(1, 2)), in_slice.any(axis=1), in_slice.any(axis=0)):
+        found = np.flatnonzero(along)
+        if not len(found):
+            return None
         spans.append(slice(max(int(found[0]) - 1, 0), int(found[-1]) + 2))
     k, i, j = (a + s.start for a, s in zip(low, spans, strict=True))
     return Level(values[spans[0], spans[1], spans[2]].copy(), (k, i, j))
@@ -245,40 +248,54 @@ class _Edges:
     one: NDArray[np.float64]
     two: NDArray[np.float64]
     middle: NDArray[np.float64]
+    normals: NDArray[np.float64]
+    """(N, 2) in mm, of any length and either sign; (0, 0) where the contour turns or ends beside the piece."""
 
 
-def _edges(polygons: Mapping[int, Sequence[Polygon]], inside: NDArray[np.bool_]) -> _Edges:
+def _edges(
+    polygons: Mapping[int, Sequence[Polygon]], inside: NDArray[np.bool_], spacing: tuple[float, float]
+) -> _Edges:
     """The pieces that separate inside from outside: without the channels that join a hole to its outline.
 
     An edge that is passed twice changes no side. Pieces in a square of four voxel centres that are all on one side
     separate none of them either: such are channels whose two sides were rounded differently.
     """
-    ks: list[NDArray[np.intp]] = []
-    ones: list[Polygon] = []
-    twos: list[Polygon] = []
-    for n, of_slice in polygons.items():
-        for polygon in of_slice:
-            if len(polygon) >= 3:
-                ks.append(np.full(len(polygon), n, np.intp))
-                ones.append(polygon)
-                twos.append(np.roll(polygon, -1, axis=0))
-    if not ks:
+    every = [(n, p) for n, of_slice in polygons.items() for p in of_slice if len(p) >= 3]
+    if not every:
         nothing = np.empty((0, 2))
-        return _Edges(slices=np.empty(0, np.intp), one=nothing, two=nothing, middle=nothing)
-    every = np.concatenate(ks)
-    one, two = np.concatenate(ones), np.concatenate(twos)
-    once = _passed_once(every, one, two)
-    k, one, two = every[once], one[once], two[once]
+        return _Edges(slices=np.empty(0, np.intp), one=nothing, two=nothing, middle=nothing, normals=nothing)
+    lengths = np.array([len(p) for _, p in every])
+    k = np.repeat(np.array([n for n, _ in every], np.intp), lengths)
+    one = np.concatenate([p for _, p in every])
+    following = np.arange(1, len(one) + 1)
+    following[np.cumsum(lengths) - 1] = np.cumsum(lengths) - lengths
+    two = one[following]
     number = np.maximum(np.ceil(np.linalg.norm(two - one, axis=1) / POINT_SPACING_VOXELS), 1).astype(np.intp)
+    number[~_passed_once(k, one, two)] = 0
     edge = np.repeat(np.arange(len(number)), number)
     part = np.arange(len(edge)) - np.repeat(np.cumsum(number) - number, number)
-    step = ((two - one) / number[:, None])[edge]
-    one = one[edge] + part[:, None] * step
-    middle, k = one + step / 2, k[edge]
+    step = ((two - one) / np.maximum(number, 1)[:, None])[edge]
+    start = one[edge] + part[:, None] * step
+    middle = start + step / 2
     i, j = np.clip(np.floor(middle), 0, np.array(inside.shape[1:]) - 2).astype(np.intp).T
-    count = sum(inside[k, i + di, j + dj].astype(np.int8) for di in (0, 1) for dj in (0, 1))
+    count = sum(inside[k[edge], i + di, j + dj].astype(np.int8) for di in (0, 1) for dj in (0, 1))
     mixed = (count > 0) & (count < 4)
-    return _Edges(slices=k[mixed], one=one[mixed], two=(one + step)[mixed], middle=middle[mixed])
+    edge, start, step = edge[mixed], start[mixed], step[mixed]
+    is_whole = np.bincount(edge, minlength=len(number)) == np.maximum(number, 1)
+    normals = _normals((two - one) * spacing, following, is_whole)
+    return _Edges(slices=k[edge], one=start, two=start + step, middle=middle[mixed], normals=normals[edge])
+
+
+def _normals(
+    along: NDArray[np.float64], following: NDArray[np.intp], is_whole: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """(N, 2) normals of edges; (0, 0) of those that turn from, or into, their neighbours, or have one in part."""
+    length = np.hypot(along[:, 0], along[:, 1])
+    cosine = (along * along[following]).sum(axis=1) / np.maximum(length * length[following], 1e-12)
+    goes_on = (cosine >= np.cos(MOST_TURN_RADIANS)) & is_whole & is_whole[following]
+    is_straight = goes_on.copy()
+    is_straight[following] &= goes_on
+    return np.where(is_straight[:, None], np.stack([-along[:, 1], along[:, 0]], axis=1), 0.0)
 
 
 def _passed_once(

@@ -131,6 +131,7 @@ class Solid:
         depth = region.grid.shape_kij[0]
         self.ends_below = self.first <= whole[0] and self.first > 0
         self.ends_above = stop >= whole[1] and stop < depth
+        self._last_bend: tuple[int, NDArray[np.float32] | None] = (-1, None)
         self._next_below = float(region.grid.slice_offsets_mm[self.first - 1]) if self.ends_below else None
         self._next_above = float(region.grid.slice_offsets_mm[stop]) if self.ends_above else None
 
@@ -144,10 +145,13 @@ class Solid:
         labels = self._labels
         number = int(labels.max(initial=0)) + 1
         above, below = np.ones(number, dtype=bool), np.ones(number, dtype=bool)
-        both = (labels[1:] > 0) & (labels[:-1] > 0)
-        above[labels[:-1][both]] = False
-        below[labels[1:][both]] = False
         above[0] = below[0] = False
+        # Labels ascend from slice to slice.
+        highest = [0, *np.maximum.accumulate(labels.max(axis=(1, 2), initial=0)).tolist()]
+        own = [slice(a + 1, b + 1) for a, b in itertools.pairwise(highest)]
+        for n, (one, two) in enumerate(itertools.pairwise(labels)):
+            _unset_where_continued(above, own[n], one, two)
+            _unset_where_continued(below, own[n + 1], two, one)
         if not self.ends_above and len(labels):
             above[np.unique(labels[-1])] = False
         if not self.ends_below and len(labels):
@@ -170,6 +174,8 @@ class Solid:
     def caps(self) -> tuple[list[_Cap], list[_Cap]]:
         """Ends above and ends below, slice by slice."""
         above, below = self._ended
+        if not above.any() and not below.any():
+            return [], []
         places = ndimage.find_objects(self._labels)
         return (
             [self._cap(label, places[label - 1], +1) for label in np.flatnonzero(above).tolist()],
@@ -307,17 +313,30 @@ class Solid:
         up, down = self._continued
         one, two = up[n], down[n + 1]
         straight = one * np.float32(1 - t) + two * np.float32(t)
+        second = self._bend_between(n)
+        if second is None:
+            return straight
+        limit = CURVATURE_LIMIT * gap
+        change = second * np.float32(-0.5 * t * (1 - t) * gap * gap)
+        straight += np.clip(change, -limit, limit, out=change)
+        return straight
+
+    def _bend_between(self, n: int) -> NDArray[np.float32] | None:
+        """The second derivative between slices n and n + 1, None where there are no others; the last one is kept."""
+        if self._last_bend[0] == n:
+            return self._last_bend[1]
+        up, down = self._continued
+        one, two = up[n], down[n + 1]
         bends = []
         if n > 0:
             bends.append(self._bend(n - 1, down[n - 1] if n - 1 == 0 else up[n - 1], one, two))
         if n + 2 < len(self.levels):
             bends.append(self._bend(n, one, two, down[n + 2]))
-        if not bends:
-            return straight.copy()
-        second = bends[0] if len(bends) == 1 else (bends[0] + bends[1]) / 2
-        change = np.float32(-0.5 * t * (1 - t) * gap * gap) * second
-        limit = CURVATURE_LIMIT * gap
-        return straight + np.clip(change, -limit, limit)
+        second = (
+            None if not bends else bends[0] if len(bends) == 1 else (bends[0] + bends[1]) * np.float32(0.5)
+        )
+        self._last_bend = n, second
+        return second
 
     def _add_bulges(self, values: NDArray[np.float32], n: int, height_mm: float, gap: float) -> None:
         """Replaces the curvature between the last two slices of a part that shrinks to its end by that of the area."""
@@ -342,3 +361,13 @@ class Solid:
         return np.where(
             (np.abs(a) < limit) & (np.abs(b) < limit) & (np.abs(c) < limit), second, np.float32(0)
         )
+
+
+def _unset_where_continued(
+    ended: NDArray[np.bool_], own: slice, labels: NDArray[np.int32], beyond: NDArray[np.int32]
+) -> None:
+    """Sets `ended` to False for the labels (I, J) of a slice (`own`) that the slice `beyond` has something of."""
+    for every in (8, 1):  # most parts are continued in so many places that a few of them tell
+        if ended[own].any():
+            some = labels[::every, ::every]
+            ended[some[(some > 0) & (beyond[::every, ::every] > 0)]] = False

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from solids import (
     axial_grid,
     ball,
@@ -18,11 +19,12 @@ from solids import (
     unequal_grid,
 )
 
+from contour_ai.derived import nearest
 from contour_ai.derived.margin import Margins, with_margins
-from contour_ai.derived.region import Region
+from contour_ai.derived.region import Region, level_of
 from contour_ai.errors import ConfigError, GeometryError
 from contour_ai.grid import Grid
-from contour_ai.polygons import level_to_polygons
+from contour_ai.polygons import level_to_polygons, mask_to_polygons
 
 
 @pytest.mark.parametrize("offset_mm", [0.0, 0.7, 1.5, 2.3])
@@ -192,3 +194,41 @@ def test_large_regions_in_pieces_are_the_same(monkeypatch: pytest.MonkeyPatch) -
     pieces = with_margins(region, Margins.all_around(-5)), with_margins(region, Margins.all_around(5))
     for a, b in zip(whole, pieces, strict=True):
         assert a.filled[0] == b.filled[0] and np.array_equal(a.filled[1], b.filled[1])
+
+
+CIRCLE = np.stack(
+    [np.sin(np.linspace(0, 2 * np.pi, 150)[:-1]), np.cos(np.linspace(0, 2 * np.pi, 150)[:-1])], axis=1
+)
+SPIKES = [
+    (40 + r * np.sin(a), 40 + r * np.cos(a)) for a, r in zip(np.arange(14) * 0.45, [30, 8] * 7, strict=True)
+]
+CROSSING = 40 + CIRCLE * (25, 30)
+CROSSING[:, 1] = 40 + 30 * CIRCLE[:, 0] * CIRCLE[:, 1] * 2  # an eight
+
+
+@pytest.mark.parametrize(
+    "polygons",
+    [
+        [np.array(SPIKES)],
+        [CROSSING],
+        [40 + r * CIRCLE for r in (10, 20, 24, 33)],
+        mask_to_polygons(np.add.outer((np.arange(80) - 40) ** 2, (np.arange(80) - 45) ** 2) % 900 < 500),
+    ],
+    ids=["spikes", "crossing", "rings", "voxels"],
+)
+@pytest.mark.parametrize("margin_mm", [5.0, -3.0])
+def test_only_voxels_about_the_normal_of_a_contour_are_visited_and_none_is_missed(
+    polygons: list[NDArray[np.float64]], margin_mm: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = Grid.axial((5, 80, 80), (3, 1, 1.3), (-40, -50, -6))
+    region = Region({1: polygons, 2: polygons, 3: polygons}, grid)
+    results = []
+    for least in (1, 10**9):  # with beams for any number of points, and without
+        monkeypatch.setattr(nearest, "LEAST_POINTS_PER_BEAM", least)
+        moved = with_margins(region, Margins.all_around(margin_mm)).level
+        results.append((level_of(region, 6.0).values, None if moved is None else moved.values))
+    assert np.allclose(results[0][0], results[1][0], atol=1e-3)
+    assert (results[0][1] is None) == (results[1][1] is None)
+    if results[0][1] is not None and results[1][1] is not None:
+        near = np.abs(results[1][1]) < 1.5
+        assert np.allclose(results[0][1][near], results[1][1][near], atol=1e-3)
