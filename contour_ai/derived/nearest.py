@@ -104,9 +104,8 @@ def nearest_gauge(
     near_i = _nearest_of_rows(height, di, window.low_i, window.high_i)
     near_j = _nearest_of_rows(width, dj, window.low_j, window.high_j)
     within = near_i[:, None] + near_j <= 1
-    offsets_i: NDArray[np.float64] = (
-        np.arange(height) + 0.5
-    ) * di - window.low_i  # of the middle of where the voxel may lie
+    # Of the middle of where the voxel may lie.
+    offsets_i = di * np.arange(0.5, height, dtype=np.float64) - window.low_i
     offsets_j = dj * np.arange(0.5, width, dtype=np.float64) - window.low_j
     for beam, members in _by_direction(normals if gauge.is_round else None, len(points_mm)):
         visited = within if beam is None else within & beam.visits(offsets_i, offsets_j, (di, dj))
