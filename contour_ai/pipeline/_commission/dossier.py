@@ -169,7 +169,7 @@ def _performance(page: CommissioningPage) -> Section:
         heading="3. Performance",
         parts=[
             f"Verdict of the run: {'PASS' if page.passed else 'FAIL'}; {page.verdict}.",
-            Table(head=["ROI", "limit", "found", "", "concerned"], rows=limits),
+            Table(head=["ROI", "limit", "found", "result", "concerned"], rows=limits),
             Table(head=head, rows=figures),
             *(
                 [Items([f"Failed besides: {c.subject}, {c.rule}: {c.detail or c.found}" for c in checks])]
