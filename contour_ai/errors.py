@@ -5,12 +5,27 @@ The command line maps the classes to exit statuses (`contour_ai.cli.EXIT_STATUS`
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _TRACEBACK = "Traceback (most recent call last)"
 
 
 def without_traceback(message: object) -> str:
     """A message, without the traceback that pydicom puts into those of its own exceptions."""
     return str(message).partition(_TRACEBACK)[0].rstrip()
+
+
+def listed(items: Iterable[object], *, between: str = "; ", most: int = 12) -> str:
+    """Items in a message: the first ones, and how many more there are. An archive has hundreds of everything.
+
+    Args:
+        items: whatever there is.
+        between: what stands between two of them.
+        most: so many are named.
+    """
+    every = [str(item) for item in items]
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return between.join(every[:most]) + more
 
 
 class ContourAIError(Exception):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from contour_ai.dicom.values import on_one_line
+from contour_ai.errors import listed
 
 Level = Literal["refused", "standard", "differs"]
 """Known to be refused by a system; breaks the standard; read differently by different systems."""
@@ -58,10 +59,9 @@ def code_of(note: str) -> str:
 # -- wording -------------------------------------------------------------------------------------------------------
 
 
-def listed(places: Sequence[str], separator: str = "; ") -> str:
+def places_in_words(places: Sequence[str], separator: str = "; ") -> str:
     """The first places, and how many more there are."""
-    more = f" and {len(places) - PLACES_NAMED} more" if len(places) > PLACES_NAMED else ""
-    return separator.join(places[:PLACES_NAMED]) + more
+    return listed(places, between=separator, most=PLACES_NAMED)
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:

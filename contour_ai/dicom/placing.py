@@ -183,7 +183,7 @@ class _Placing:
             result[k] = found.polygons
             twice[k], joined[k], poking[k] = found.copies, found.joined, found.poking
         for (sentence, kind), places in self.problems.items():
-            on_note(sentence(self.roi, len(places), kind, note.listed(places)))
+            on_note(sentence(self.roi, len(places), kind, note.places_in_words(places)))
         for counts, say in (
             (+twice, note.contours_twice),
             (+joined, note.contours_overlap),

@@ -356,9 +356,9 @@ def _contours(items: Sequence[Dataset], roi: str, notes: list[str]) -> tuple[tup
         kind = c.geometric_type.decode("ascii", "replace").upper()
         read.append(ContourRead(data.values.reshape(-1, 3), kind, c.image_uid))
     if unreadable:
-        notes.append(note.contours_unreadable(roi, len(unreadable), note.listed(unreadable)))
+        notes.append(note.contours_unreadable(roi, len(unreadable), note.places_in_words(unreadable)))
     for how, places in repaired.items():
-        notes.append(note.contours_repaired(roi, len(places), how, note.listed(places, ", ")))
+        notes.append(note.contours_repaired(roi, len(places), how, note.places_in_words(places, ", ")))
     return tuple(read), len(unreadable)
 
 

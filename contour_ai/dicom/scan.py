@@ -9,7 +9,7 @@ from pathlib import Path
 from contour_ai.dicom.archive import Archive, CTSeriesFiles, scan
 from contour_ai.dicom.classify import OtherFile, SkippedFile, StructureSetFile
 from contour_ai.dicom.file_index import FileIndex
-from contour_ai.errors import InputError
+from contour_ai.errors import InputError, listed
 from contour_ai.progress import OnProgress, no_progress
 
 __all__ = [
@@ -152,7 +152,7 @@ def find_patient(
     raise InputError(
         "No structure set belongs to this CT series.",
         where=_place(path),
-        found="; ".join(r for r in reasons if r) or str(archive),
+        found=listed(r for r in reasons if r) or str(archive),
         expected=f"an RTSTRUCT that refers to CT series {ct.series_instance_uid}",
         fix="put the RTSTRUCT drawn on this CT into the folder, or name it with --rtstruct FILE",
     )
@@ -167,7 +167,7 @@ def _refuse_strangers(
         raise InputError(
             "Files of different patients lie here.",
             where=_place(path),
-            found="; ".join(why_not(s, ct) or str(s) for s in strangers),
+            found=listed(why_not(s, ct) or str(s) for s in strangers),
             expected=f"files of patient {ct.patient_id} only",
             fix="take away what does not belong to this patient"
             + (
@@ -239,7 +239,7 @@ def _choose_ct(
             raise InputError(
                 "There is no CT series with this UID.",
                 where=_place(path),
-                found="; ".join(map(str, archive.ct_series)),
+                found=listed(archive.ct_series),
                 expected=series_uid,
             )
     if len(candidates) > 1 and chosen is not None:
@@ -255,11 +255,12 @@ def _choose_ct(
         + (f", of {len(patients)} patients" if len(patients) > 1 else "")
         + "; which one is meant?",
         where=_place(path),
-        found="; ".join(map(str, candidates)),
+        found=listed(candidates),
         expected="one CT series",
         fix=SINGLE_SLICES
         if all(ct.slices == 1 for ct in candidates)
-        else "choose one with --series UID, or give a folder with one CT series",
+        else "choose one with --series UID, or give folders with one CT series each"
+        + (f" ({_place(path)}/*)" if len(patients) > 1 and isinstance(path, Path) else ""),
     )
 
 

@@ -10,7 +10,7 @@ from contour_ai.dicom.ct import CTSeries, read_ct
 from contour_ai.dicom.frames import drawn_on
 from contour_ai.dicom.rtstruct_read import StructureSet, load_structure_set
 from contour_ai.dicom.scan import scan
-from contour_ai.errors import ContourAIError, InputError
+from contour_ai.errors import ContourAIError, InputError, listed
 from contour_ai.evaluation.comparison import FigureComparison, compare
 from contour_ai.evaluation.metrics import Row, roi_metrics
 from contour_ai.evaluation.tolerances import Tolerances, load_tolerances
@@ -82,7 +82,7 @@ def compare_models(pairs: Sequence[ApprovedPair], new_dir: Path) -> OldAgainstNe
         raise InputError(
             "There are no contours of the new model for a test patient.",
             where=new_dir,
-            found="; ".join(notes) or "no structure sets",
+            found=listed(notes) or "no structure sets",
             fix="export the test patients with --export-worst, and run `contour-ai predict` on archive/test",
         )
     return OldAgainstNew(

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import CTSeriesFiles, scan
 from contour_ai.dicom.values import text
-from contour_ai.errors import ContourAIError, InputError
+from contour_ai.errors import ContourAIError, InputError, listed
 from contour_ai.monitoring.kept import kept_edits
 from contour_ai.monitoring.records import ApprovedPair
 from contour_ai.pipeline.pairing import find_pairs
@@ -90,7 +90,7 @@ def pairs_of_node(storage: Path) -> tuple[list[ApprovedPair], list[str]]:
         raise InputError(
             "No approved structure set has come back to this node.",
             where=storage,
-            found="; ".join(notes) or "none with ApprovalStatus APPROVED that refers to a CT of the node",
+            found=listed(notes) or "none with ApprovalStatus APPROVED that refers to a CT of the node",
             fix="let the planning system send approved structure sets to the node",
         )
     return list(pairs.values()), notes
@@ -153,8 +153,8 @@ def _model(ai: Path, summary: Summary | None) -> str:
     if summary is not None and summary.model.name:
         return f"{summary.model.name} {summary.model.version}"
     versions = read_header(ai, ["SoftwareVersions"]).get("SoftwareVersions") or ()
-    listed = [versions] if isinstance(versions, str) else [str(v) for v in versions]
-    return listed[-1] if listed else ""
+    every = [versions] if isinstance(versions, str) else [str(v) for v in versions]
+    return every[-1] if every else ""
 
 
 def _doses(places: Sequence[Path]) -> dict[str, Path]:

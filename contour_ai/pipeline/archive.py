@@ -16,7 +16,7 @@ from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.dicom.scan_facts import SCAN_FACT_KEYWORDS, facts_of_scan
 from contour_ai.dicom.structure_set_choice import NEWEST, choose_structure_set
-from contour_ai.errors import ConfigError, InputError, UnforeseenError
+from contour_ai.errors import ConfigError, InputError, UnforeseenError, listed
 from contour_ai.faults import patient_boundary
 from contour_ai.grid import Grid
 from contour_ai.pipeline.archive_places import MapPlaces, Places
@@ -153,7 +153,7 @@ def find_sources(
         raise InputError(
             "There is no patient to train on.",
             where=data_dir,
-            found="; ".join(f"{label}: {reason}" for label, reason in left_out.items()),
+            found=listed(f"{label}: {reason}" for label, reason in left_out.items()),
             expected="CT series, each with a structure set that belongs to it",
             fix="`contour-ai inspect` says what is in the folder",
         )
@@ -210,7 +210,7 @@ def choose_rois(
     if not rois:
         raise ConfigError(
             "There is no ROI to learn.",
-            found="; ".join(f"{roi}: {reason}" for roi, reason in left_out.items()),
+            found=listed(f"{roi}: {reason}" for roi, reason in left_out.items()),
             fix="name them in data.rois, or lower data.min_patients",
         )
     return rois, left_out

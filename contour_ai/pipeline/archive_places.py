@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from contour_ai.dicom.scan import PatientFiles
-from contour_ai.errors import ConfigError
+from contour_ai.errors import ConfigError, listed
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.yaml_files import parse_yaml, read_yaml
 
@@ -32,7 +32,7 @@ class Places:
             raise ConfigError(
                 f"{what} of folders or patients that are not in this archive.",
                 where=where,
-                found=", ".join(unknown),
+                found=listed(unknown, between=", "),
                 expected="a folder below the archive, as in site/pelvis, or a patient ID",
             )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from contour_ai.csv_files import write_csv
-from contour_ai.errors import ConfigError
+from contour_ai.errors import ConfigError, listed
 from contour_ai.structures import NameClass, classify, roi_info, tg263_name
 from contour_ai.structures.roi_map import RoiMap
 
@@ -87,7 +87,7 @@ class Naming:
             raise ConfigError(
                 f"{len(doubts)} ROI names are neither mapped nor ignored, and may be ROIs to learn.",
                 where=self.source,
-                found="; ".join(
+                found=listed(
                     f"{d.name} ({roi}? in {d.patients} patient{'s' * (d.patients != 1)}: {d.reason})"
                     for d, roi in doubts
                 ),

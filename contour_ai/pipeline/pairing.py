@@ -11,7 +11,7 @@ from contour_ai.dicom.archive import COPY, Archive, CTSeriesFiles, scan
 from contour_ai.dicom.classify import StructureSetFile
 from contour_ai.dicom.scan import PatientFiles, pair, why_not
 from contour_ai.dicom.structure_set_choice import ONLY, choose_structure_set
-from contour_ai.errors import InputError
+from contour_ai.errors import InputError, listed
 from contour_ai.progress import OnProgress, no_progress
 
 UID_END = 12
@@ -166,7 +166,7 @@ def _nothing_to_compare(
         reasons += [r for s in (*predicted, *reference) if (r := why_not(s, archive.ct_series[0]))]
     return InputError(
         "No prediction and reference were drawn on the same CT.",
-        found="; ".join(reasons),
+        found=listed(reasons),
         expected="one structure set on each side for a CT series",
         fix="give the CT with --ct DIR, and one structure set a patient on each side",
     )

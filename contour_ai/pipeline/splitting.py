@@ -11,7 +11,7 @@ import numpy as np
 
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.values import text
-from contour_ai.errors import ConfigError
+from contour_ai.errors import ConfigError, listed
 from contour_ai.pipeline.archive import PatientSource
 from contour_ai.pipeline.archive_places import normal_place
 from contour_ai.training.cache import Case
@@ -63,7 +63,7 @@ def _named(patients: Sequence[PatientSource], said: Sequence[str]) -> list[str]:
     if missing:
         raise ConfigError(
             "data.validation_patients speaks of patients that are not in this archive, or cannot be used.",
-            found=", ".join(missing),
+            found=listed(missing, between=", "),
             expected="patient IDs, or folders below the archive, of patients that are not left out",
         )
     return [label for labels in found.values() for label in labels]

@@ -24,7 +24,7 @@ from contour_ai.dicom.ct_write import PatientIdentity, write_ct
 from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.dicom.rtstruct_write import write_structures
-from contour_ai.errors import ContourAIError, InputError, VerificationError
+from contour_ai.errors import ContourAIError, InputError, VerificationError, listed
 from contour_ai.faults import as_known
 from contour_ai.files import atomic_folder
 from contour_ai.grid import Grid
@@ -121,7 +121,7 @@ def import_openkbp(
     found = find_openkbp_patients(source)
     unknown = [name for name in patients or () if name not in found]
     if unknown:
-        raise InputError("No such OpenKBP patients.", where=source, found=", ".join(unknown))
+        raise InputError("No such OpenKBP patients.", where=source, found=listed(unknown, between=", "))
     names = [name for name in found if patients is None or name in patients][:limit]
     skipped = tuple(name for name in names if (Path(out_dir) / name).exists())
     jobs = {name: found[name] for name in names if name not in skipped}

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import json
 
-from contour_ai.dicom.notes import Note, code_of, contours_overlap, frame_not_the_cts, listed, prefixed
+from contour_ai.dicom.notes import (
+    Note,
+    code_of,
+    contours_overlap,
+    frame_not_the_cts,
+    places_in_words,
+    prefixed,
+)
 
 
 def test_a_note_is_its_sentence() -> None:
@@ -25,8 +32,8 @@ def test_the_file_in_front_keeps_the_kind() -> None:
 
 
 def test_long_lists_are_cut() -> None:
-    assert listed(["a", "b", "c"]) == "a; b; c"
-    assert listed(["a", "b", "c", "d", "e"]) == "a; b; c and 2 more"
+    assert places_in_words(["a", "b", "c"]) == "a; b; c"
+    assert places_in_words(["a", "b", "c", "d", "e"]) == "a; b; c and 2 more"
 
 
 def test_a_note_is_one_line_whatever_the_file_holds() -> None:

@@ -10,7 +10,7 @@ from contour_ai.bundle import ModelBundle
 from contour_ai.bundle.seen_series import Role, role_in
 from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.dicom.structure_set_choice import choose_structure_set
-from contour_ai.errors import InputError
+from contour_ai.errors import InputError, listed
 from contour_ai.pipeline._commission.options import CommissionOptions
 from contour_ai.pipeline.pairing import labels_of
 from contour_ai.pipeline.series_content import content_of_files
@@ -83,7 +83,7 @@ def find_cohort(
         raise InputError(
             "The model has seen every patient in its training: there is none to commission it with.",
             where=data_dir,
-            found="; ".join([*sentences, *notes]),
+            found=listed([*sentences, *notes]),
             expected="patients that it was never trained on",
             fix="give other patients; --keep-trained-on measures these all the same, and says so",
         )
@@ -125,7 +125,7 @@ def _with_contours(
         raise InputError(
             "There is no patient to commission with.",
             where=data_dir,
-            found="; ".join(notes),
+            found=listed(notes),
             expected="a CT series and one structure set with the department's own contours, for every patient",
         )
     return {labels[files.ct.series_instance_uid]: files for files in usable}, notes

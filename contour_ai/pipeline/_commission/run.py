@@ -14,7 +14,7 @@ from contour_ai.dicom.archive import CTSeriesFiles
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import PatientFiles
 from contour_ai.dicom.values import text
-from contour_ai.errors import ContourAIError, InputError
+from contour_ai.errors import ContourAIError, InputError, listed
 from contour_ai.evaluation.limits import Check, Limits, check_limits, load_limits
 from contour_ai.evaluation.report import write_report
 from contour_ai.faults import patient_boundary
@@ -231,7 +231,7 @@ def _evaluate(
         raise InputError(
             "No patient could be contoured.",
             where=data_dir,
-            found="; ".join(f"{t.name}: {t.problem}" for t in tried),
+            found=listed(f"{t.name}: {t.problem}" for t in tried),
         )
     rois = dict.fromkeys([*model.bundle.roi_names, *limits.rois])
     return evaluate(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from contour_ai.bundle import InferenceSettings
 from contour_ai.dicom.file_index import FileIndex
-from contour_ai.errors import InputError
+from contour_ai.errors import InputError, listed
 from contour_ai.files import private_folder, update_manifest
 from contour_ai.network_config import LEVELS_OF_PRESET
 from contour_ai.pipeline._train.options import CHECK_FILE, CURATION_PAGE, TrainOptions
@@ -106,7 +106,7 @@ def _split(
     if not shared.training:
         raise InputError(
             "No patient of the archive can be used for training; synthetic patients alone have nothing to validate on.",
-            found="; ".join(
+            found=listed(
                 f"{label}: {reason}" for label, reason in {**prepared.left_out, **shared.left_out}.items()
             ),
             fix=f"look at {CHECK_FILE}; or write synthetic patients with `contour-ai synthesize`, and train on those",

@@ -10,7 +10,7 @@ from pathlib import Path
 from contour_ai.dicom.ct_write import PatientIdentity, write_ct
 from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_write import write_structures
-from contour_ai.errors import ConfigError, InputError, OutputError
+from contour_ai.errors import ConfigError, InputError, OutputError, listed
 from contour_ai.files import atomic_file, atomic_folder
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.sample.synthesis.anatomy import Anatomy, anatomy_of
@@ -146,7 +146,7 @@ def _usable(label_maps: Sequence[LabelMap]) -> tuple[list[Anatomy], dict[str, In
     if not anatomies:
         raise InputError(
             "None of the label maps can be used.",
-            found="; ".join(f"{name}: {error.what}" for name, error in left_out.items()),
+            found=listed(f"{name}: {error.what}" for name, error in left_out.items()),
             expected="femora and hip bones, named as TotalSegmentator does: femur_left, hip_left, …",
         )
     return anatomies, left_out
