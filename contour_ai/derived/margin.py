@@ -30,6 +30,10 @@ than this, as at the poles of something large, are interpolated less well."""
 
 FINEST_STEP_MM = 0.5
 
+TIE_MM = 1e-3
+"""Voxel centres that are as far away as the margin, to within this, are inside: rounding would decide otherwise, and not
+on every slice the same."""
+
 MOST_VOXELS_AT_ONCE = 6_000_000
 MOST_THREADS = 2
 """Each holds its own fields of so many voxels."""
@@ -294,6 +298,7 @@ def _combined(
             if gauges.deepest(heights, height, (axes.low_k, axes.high_k), out) and not grows:
                 np.negative(out, out=out)
         result *= np.float32(axes.largest)
+        result += np.float32(TIE_MM)
     return Level(result, start)
 
 

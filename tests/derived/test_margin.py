@@ -84,6 +84,23 @@ def test_a_margin_moves_with_the_grid() -> None:
     assert [s.start - t.start for s, t in zip(by_voxels.filled[0], one.filled[0], strict=True)] == [2, 7, 5]
 
 
+@pytest.mark.parametrize("margin_mm", [3.0, 5.0, 7.0, -2.0, -3.0])
+def test_voxels_exactly_as_far_away_as_the_margin_are_inside_on_every_slice(margin_mm: float) -> None:
+    grid = Grid.axial((21, 41, 41), (3, 2, 2), (-40, -40, -30))
+    low, high = np.array([-11.0, -15.0, -13.0]), np.array([15.0, 9.0, 13.0])
+    (ks, rows, columns), mask = with_margins(block(grid, low, high), Margins.all_around(margin_mm)).filled
+    assert np.array_equal(mask, mask[::-1]) and (ks.start, ks.stop) == (20 - ks.stop + 1, 20 - ks.start + 1)
+    middle = mask[len(mask) // 2]
+    corners = low[:2] - margin_mm, high[:2] + margin_mm
+    assert grid.index_to_lps(np.array([[10, rows.start, columns.start]]))[0, :2] == pytest.approx(
+        np.ceil(corners[0] / 2) * 2
+    )
+    assert middle.any(axis=0).all() and middle.any(axis=1).all()
+    assert grid.index_to_lps(np.array([[10, rows.stop - 1, columns.stop - 1]]))[0, :2] == pytest.approx(
+        np.floor(corners[1] / 2) * 2
+    )
+
+
 @pytest.mark.parametrize(
     ("margins", "low", "high"),
     [
