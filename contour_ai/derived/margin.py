@@ -31,8 +31,8 @@ than this, as at the poles of something large, are interpolated less well."""
 FINEST_STEP_MM = 0.5
 
 TIE_MM = 1e-3
-"""Voxel centres that are as far away as the margin, to within this, are inside: rounding would decide otherwise, and not
-on every slice the same."""
+"""Voxel centres that are as far away as the margin, to within this, are inside: else rounding would decide, and not on
+every slice the same."""
 
 MOST_VOXELS_AT_ONCE = 6_000_000
 MOST_THREADS = 2
