@@ -11,9 +11,10 @@ import click
 
 from contour_ai.cli.console import err, out, print_warning, progress_bar
 from contour_ai.cli.duration import Duration
+from contour_ai.cli.main import INTERRUPTED
 from contour_ai.cli.shared_options import acquisition_option, structure_set_option
 from contour_ai.cli.training_progress import training_log
-from contour_ai.cli.what_next import print_what_next, shell_command
+from contour_ai.cli.what_next import launch_command, print_what_next, shell_command
 from contour_ai.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def _train(
     from contour_ai.pipeline._train import TrainOptions, train
     from contour_ai.structures.roi_map import RoiMap
     from contour_ai.training.config import TrainConfig
-    from contour_ai.training.distributed import FirstProcessError, place
+    from contour_ai.training.distributed import FirstProcessError, LostProcessError, place
 
     assert isinstance(settings, TrainConfig)
     limits: list[RoiLimit] = []
@@ -237,8 +238,11 @@ def _train(
     )
     if place().rank:
         # The first process speaks for all; what happens in this one alone is an error that ends it.
-        with contextlib.suppress(FirstProcessError):
-            train(data_dir, run_dir, settings, options)
+        with contextlib.suppress(FirstProcessError, LostProcessError):
+            try:
+                train(data_dir, run_dir, settings, options)
+            except KeyboardInterrupt:
+                raise SystemExit(INTERRUPTED) from None
         return
     with training_log() as on_progress:
         try:
@@ -258,12 +262,12 @@ def _train(
 def _command_to_resume(
     data_dir: Path, run_dir: Path, device: str, cache_dir: Path | None, strict: bool
 ) -> str:
-    """The command that goes on with a training, for the shell of this system."""
-    words = ["contour-ai", "train", str(data_dir), "--out", str(run_dir), "--resume"]
+    """The command that goes on with a training, in as many processes, for the shell of this system."""
+    words = ["train", str(data_dir), "--out", str(run_dir), "--resume"]
     words += ["--device", device] if device != "auto" else []
     words += ["--cache", str(cache_dir)] if cache_dir is not None else []
     words += ["--strict"] if strict else []
-    return shell_command(*words[1:])
+    return launch_command(*words)
 
 
 def _check(

@@ -25,7 +25,7 @@ def print_what_next(
     minutes = round(2 * (budget_s if budget_s is not None else 3600 * bundle.training.hours) / 60)
     longer = run_dir.with_name(f"{run_dir.name}-longer")
     commands = {
-        "time": shell_command(
+        "time": launch_command(
             *("train", str(data_dir), "--out", str(longer), "--init", str(bundle.folder)),
             *("--time-budget", f"{max(minutes, 1)}m"),
         ),
@@ -55,5 +55,17 @@ def print_what_next(
 
 def shell_command(*words: str) -> str:
     """A command of contour-ai as the shell of this system takes it."""
-    every = ["contour-ai", *words]
-    return subprocess.list2cmdline(every) if os.name == "nt" else shlex.join(every)
+    return _as_shell_takes(["contour-ai", *words])
+
+
+def launch_command(*words: str) -> str:
+    """As `shell_command`, begun by the `torchrun` or `srun` by which this process was started; what else has to be as
+    before stands behind it in brackets."""
+    from contour_ai.training.distributed import launch
+
+    start = launch()
+    return _as_shell_takes([*start.words, *words]) + (f"  ({start.advice})" if start.advice else "")
+
+
+def _as_shell_takes(words: Sequence[str]) -> str:
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

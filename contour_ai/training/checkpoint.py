@@ -88,7 +88,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             "There is no checkpoint to go on from.", where=path, fix="start without --resume"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ModelError("The checkpoint cannot be read.", where=path, found=error) from error
+        raise ModelError(
+            "The checkpoint cannot be read.",
+            where=path,
+            found=f"{error}".partition("\n")[0][:200],
+            fix="put back a copy of it, or start anew with another --out",
+        ) from error
     if not isinstance(content, dict):
         raise ModelError("The file is no checkpoint.", where=path, found=type(content).__name__)
     return content

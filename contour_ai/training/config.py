@@ -368,7 +368,7 @@ class TrainConfig:
         )
 
 
-def load_config(path: Path | None) -> TrainConfig:
+def load_config(path: Path | None, *, fix: str = "check --config") -> TrainConfig:
     """A configuration from a YAML file; keys that are not there keep their defaults, None gives all defaults.
 
     Raises:
@@ -377,7 +377,7 @@ def load_config(path: Path | None) -> TrainConfig:
     """
     if path is None:
         return TrainConfig()
-    content = read_yaml(path, "The configuration", fix="check --config")
+    content = read_yaml(path, "The configuration", fix=fix)
     model = content.get("model") if isinstance(content, dict) else None
     if isinstance(content, dict) and isinstance(model, dict) and model.get("kind") == "clinical":
         content = {**content, "model": {**model, "kind": "research"}}

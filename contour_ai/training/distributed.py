@@ -34,6 +34,16 @@ class FirstProcessError(ContourAIError):
     """The first process stopped, and has said why."""
 
 
+class LostProcessError(ContourAIError):
+    """Another process has ended, and this one cannot go on without it."""
+
+
+LOST = re.compile(
+    r"connection (was )?(closed|reset)|closed by (remote )?peer|broken pipe|socket closed", re.IGNORECASE
+)
+"""What gloo and NCCL say where the process at the other end is gone."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Who this process is among those that were started together."""
@@ -98,6 +108,48 @@ def first_host(nodes: str) -> str:
     """The first machine of a list as Slurm writes it: `gpu[03-07,9]-ib,cpu1` gives `gpu03-ib`."""
     found = re.match(r"([^\[,]*)(?:\[([^\],-]+)[^\]]*\]([^\[,]*))?", nodes)
     return "".join(part or "" for part in found.groups()) if found else ""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How processes that work together are started again."""
+
+    words: tuple[str, ...] = ("contour-ai",)
+    """What stands before the command and its options."""
+    advice: str = ""
+    """What else has to be as before, which the environment does not tell; empty where all is told."""
+
+
+STANDARD_PORT = "29500"
+"""Of torchrun, where --master-port does not say otherwise."""
+
+
+def launch(environment: Mapping[str, str] = os.environ) -> Launch:
+    """How processes as many as these are started again, by what `torchrun` or `srun` say."""
+    if place(environment).size == 1:
+        return Launch()
+    if "RANK" not in environment or "WORLD_SIZE" not in environment:
+        words = ["srun", "--ntasks", environment["SLURM_STEP_NUM_TASKS"]]
+        nodes = environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES", "")
+        words += ["--nodes", nodes] if nodes else []
+        return Launch((*words, "contour-ai"), "in a job with the same GPUs as before")
+    every, here = environment["WORLD_SIZE"], environment.get("LOCAL_WORLD_SIZE", "")
+    if not here:  # whatever started them is not torchrun
+        return Launch(advice=f"in {every} processes, started as before")
+    own = ("-m", "contour_ai")
+    machines, run = environment.get("GROUP_WORLD_SIZE", "1"), environment.get("TORCHELASTIC_RUN_ID", "none")
+    address, port = environment.get("MASTER_ADDR", ""), environment.get("MASTER_PORT", "")
+    each = ("--nproc-per-node", here)
+    if machines == "1":
+        # A free port is looked for where torchrun's own settings for one machine were not the standard ones.
+        meeting = () if (run, port) == ("none", STANDARD_PORT) else ("--standalone",)
+        return Launch(("torchrun", *meeting, *each, *own))
+    many = ("torchrun", "--nnodes", machines)
+    if run == "none":
+        first = ("--master-addr", address, "--master-port", port)
+        told = ("--node-rank", environment.get("GROUP_RANK", "0"), *each, *first)
+        return Launch((*many, *told, *own), "on this machine, and on each other one with its own --node-rank")
+    return Launch((*many, *each, *own), "on each machine, with the same --rdzv options of torchrun as before")
 
 
 def join(device_name: str) -> Processes:
@@ -170,7 +222,8 @@ class Processes:
             try:
                 made = make()
             except BaseException as error:
-                self._tell([None, f"{type(error).__name__}: {error}"])
+                with contextlib.suppress(RuntimeError):  # they may be gone, by the same Ctrl-C
+                    self._tell([None, f"{type(error).__name__}: {error}"])
                 raise
             self._tell([made, None])
             return made
@@ -244,9 +297,21 @@ class Processes:
 
     @contextlib.contextmanager
     def until_done(self) -> Iterator[None]:
-        """Leaves the others behind at the end, whatever happens."""
+        """Leaves the others behind at the end, whatever happens.
+
+        Raises:
+            LostProcessError: another one has ended while this one waited for it.
+        """
         try:
             yield
+        except RuntimeError as error:
+            if self.alone or not LOST.search(str(error)):
+                raise
+            raise LostProcessError(
+                "Another process of this training has ended.",
+                found=str(error).partition("\n")[0][:200],
+                fix="look for its message; the training goes on with --resume where it was saved before",
+            ) from error
         finally:
             if not self.alone:
                 import torch.distributed as dist

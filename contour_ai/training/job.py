@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,8 @@ class Job:
     device: torch.device
     fingerprint: str
     """Of the data and the plan: a checkpoint of another one is refused."""
+    decided_by: Mapping[str, str] = field(default_factory=dict)
+    """{setting or patient: its value} of all that the fingerprint is of, as text; empty where nobody can say."""
     time_budget_s: float | None = None
     """End in this time from now on; None for the configured steps, or for what is left of a resumed run's budget."""
     whole_budget_s: float | None = None

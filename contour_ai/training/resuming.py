@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 NOT_SAVED = "mean"
 """Of `Progress`: it is made after the last step."""
+MOST_NAMED, LONGEST_VALUE = 6, 40
+"""Changes that a refusal names, and characters of a value that it shows."""
 RENAMED = {"filled_step": "pseudo_label_step", "filled": "pseudo_labels"}
 """{key in checkpoints of contour-ai 0.1: its name now}."""
 
@@ -30,6 +33,8 @@ class SavedTraining:
     """
 
     fingerprint: str
+    decided_by: Mapping[str, str]
+    """As `Job.decided_by`; empty in earlier checkpoints."""
     stepper: StepperState
     random: tuple[RandomState, ...]
     """One of each process."""
@@ -40,6 +45,7 @@ class SavedTraining:
         progress = {key: value for key, value in vars(self.progress).items() if key != NOT_SAVED}
         return {
             "fingerprint": self.fingerprint,
+            "decided_by": dict(self.decided_by),
             **vars(self.stepper),
             "random": [vars(state) for state in self.random],
             **progress,
@@ -53,6 +59,7 @@ class _Head:
 
     fingerprint: str
     random: list[dict[str, object]]
+    decided_by: dict[str, str] = field(default_factory=dict)
 
 
 def read_training(path: Path) -> SavedTraining:
@@ -71,6 +78,7 @@ def read_training(path: Path) -> SavedTraining:
     content["scores"] = [record_of(Score, score, path) for score in content.get("scores", ())]
     return SavedTraining(
         fingerprint=head.fingerprint,
+        decided_by=head.decided_by,
         stepper=stepper,
         random=tuple(record_of(RandomState, state, path) for state in head.random),
         progress=record_of(Progress, content, path),
@@ -83,7 +91,11 @@ def save_training(job: Job, stepper: Stepper, at: Progress) -> None:
     if not stepper.processes.is_main_process:
         return
     saved = SavedTraining(
-        fingerprint=job.fingerprint, stepper=stepper.state(), random=tuple(random), progress=at
+        fingerprint=job.fingerprint,
+        decided_by=job.decided_by,
+        stepper=stepper.state(),
+        random=tuple(random),
+        progress=at,
     )
     checkpoint.save_checkpoint(job.checkpoints / checkpoint.LAST, saved.content())
     checkpoint.remove_others(job.checkpoints, at.best_step)
@@ -108,7 +120,9 @@ def resume_training(job: Job, stepper: Stepper) -> Progress:
         raise ModelError(
             "The checkpoint is of a training with other patients, ROIs or settings.",
             where=path,
-            fix="give the same data as before, or start anew with another --out",
+            found=_changed(saved.decided_by, job.decided_by) or None,
+            fix="give the same data as before and undo what was changed in config.yaml of the run, or start anew "
+            "with another --out",
         )
     if processes.is_main_process:
         checkpoint.remove_others(job.checkpoints, saved.progress.best_step)
@@ -122,3 +136,23 @@ def resume_training(job: Job, stepper: Stepper) -> Progress:
             len(saved.random),
         )
     return saved.progress
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What decides a training and is not as it was; empty where the checkpoint does not say."""
+    if not before or not now:
+        return ""
+    texts = []
+    for key in sorted({*before, *now}):
+        if key not in now:
+            texts.append(f"{key} is gone")
+        elif key not in before:
+            texts.append(f"{key} is new")
+        elif before[key] != now[key]:
+            is_value = (
+                not key.startswith("patient ") and max(len(before[key]), len(now[key])) <= LONGEST_VALUE
+            )
+            texts.append(f"{key} is {now[key]}, was {before[key]}" if is_value else f"{key} has changed")
+    return "; ".join(texts[:MOST_NAMED]) + (
+        f"; and {len(texts) - MOST_NAMED} more" if len(texts) > MOST_NAMED else ""
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from test_train import CONFIG, write_patient
 
 from contour_ai.bundle import load_bundle
-from contour_ai.errors import OutputError
+from contour_ai.errors import ContourAIError, OutputError
 from contour_ai.files import LOCK, only_one
 from contour_ai.pipeline._train import TrainOptions, preparing, run, train
 from contour_ai.training.config import LossConfig
@@ -56,6 +58,34 @@ def test_a_window_of_whole_numbers_is_the_same_after_it_was_written(
     again = train(archive, tmp_path, config, options=TrainOptions(resume=True))
     assert again.training.steps == first.training.steps
     assert again.preprocess.windows_hu == ((-1000, 400), (0, 80))
+
+
+def test_a_refused_resumption_says_what_changed(archive: Path, tmp_path: Path) -> None:
+    train(archive, tmp_path / "run", CONFIG)
+    kept = tmp_path / "run" / "config.yaml"
+    text = kept.read_text(encoding="utf-8")
+
+    def refused(data_dir: Path = archive) -> str:
+        with pytest.raises(ContourAIError) as error:
+            train(data_dir, tmp_path / "run", options=TrainOptions(resume=True))
+        return str(error.value)
+
+    rate = re.search(r"learning_rate: (.*)", text)
+    assert rate is not None
+    kept.write_text(text.replace(rate[0], "learning_rate: 0.5"), encoding="utf-8")
+    said = refused()
+    assert f"optimiser.learning_rate is 0.5, was {float(rate[1])}" in said and "undo what was changed" in said
+    kept.write_text(text + "run: {}\n", encoding="utf-8")
+    said = refused()
+    assert "'run' is there twice" in said and "--config" not in said
+    kept.unlink()
+    said = refused()
+    assert "is not there any more" in said and "put it back" in said
+    kept.write_text(text, encoding="utf-8")
+    fewer = tmp_path / "fewer"
+    shutil.copytree(archive, fewer)
+    shutil.rmtree(fewer / "2")
+    assert re.search(r"patient \S*2 is gone", refused(fewer))
 
 
 def test_what_is_left_of_a_time_budget_is_told_and_bounds_the_end(

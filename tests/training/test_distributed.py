@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from contour_ai.errors import ConfigError
-from contour_ai.training.distributed import Place, Processes, first_host, meeting_point, place
+from contour_ai.training.distributed import Launch, Place, Processes, first_host, launch, meeting_point, place
 
 
 def test_alone_where_nobody_says_otherwise() -> None:
@@ -26,6 +26,32 @@ def test_torchrun_and_srun_say_who_is_who() -> None:
         place({"RANK": "4", "WORLD_SIZE": "4"})
     with pytest.raises(ConfigError, match="found: x, 4"):
         place({"RANK": "x", "WORLD_SIZE": "4"})
+
+
+def test_the_command_that_starts_as_many_processes_again() -> None:
+    assert launch({}) == Launch(("contour-ai",))
+    assert launch({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) == Launch()
+    one = {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "1"}
+    one |= {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    own = ("--nproc-per-node", "4", "-m", "contour_ai")
+    assert launch(one) == Launch(("torchrun", *own))
+    assert launch({**one, "MASTER_PORT": "41234", "TORCHELASTIC_RUN_ID": "6ad"}) == Launch(
+        ("torchrun", "--standalone", *own)
+    )
+    assert launch({**one, "MASTER_PORT": "29501"}) == Launch(("torchrun", "--standalone", *own))
+    two = {**one, "WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "2", "GROUP_RANK": "0", "MASTER_ADDR": "gpu1"}
+    again = launch(two)
+    assert " ".join(again.words) == (
+        "torchrun --nnodes 2 --node-rank 0 --nproc-per-node 4 --master-addr gpu1 --master-port 29500 -m contour_ai"
+    )
+    assert "--node-rank" in again.advice
+    again = launch({**two, "TORCHELASTIC_RUN_ID": "job7"})
+    assert again.words == ("torchrun", "--nnodes", "2", *own) and "--rdzv" in again.advice
+    slurm = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2"}
+    again = launch(slurm)
+    assert again.words == ("srun", "--ntasks", "4", "--nodes", "2", "contour-ai") and "GPUs" in again.advice
+    again = launch({"RANK": "0", "WORLD_SIZE": "2"})
+    assert again.words == ("contour-ai",) and "in 2 processes" in again.advice
 
 
 @pytest.mark.parametrize(
@@ -113,7 +139,8 @@ print("done")
 """
 
 
-def test_two_processes_as_srun_starts_them() -> None:
+def two_processes(program: str) -> list[tuple[int, str]]:
+    """Exit status and output of two processes, as srun starts them."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MASTER_", "SLURM_"))
     }
@@ -121,7 +148,7 @@ def test_two_processes_as_srun_starts_them() -> None:
     environment |= {"SLURM_JOB_ID": str(os.getpid()), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     both = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, "-c", program],
             env={**environment, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -130,5 +157,39 @@ def test_two_processes_as_srun_starts_them() -> None:
         for rank in range(2)
     ]
     said = [process.communicate(timeout=240)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], "\n".join(said)
-    assert all(text.strip().endswith("done") for text in said)
+    return [(process.returncode, text) for process, text in zip(both, said, strict=True)]
+
+
+def test_two_processes_as_srun_starts_them() -> None:
+    for status, said in two_processes(PROGRAM):
+        assert status == 0 and said.strip().endswith("done"), said
+
+
+GONE = """
+import os
+from contour_ai.training.distributed import LostProcessError, join
+
+processes = join("cpu")
+try:
+    with processes.until_done():
+        processes.gather(1)
+        if processes.rank == 1:
+            os._exit(9)
+
+        def interrupted():
+            raise KeyboardInterrupt
+
+        try:
+            processes.run_on_main(interrupted)  # by the same Ctrl-C as the other one
+        except KeyboardInterrupt:
+            print("interrupted")
+        processes.gather(1)
+except LostProcessError as error:
+    print("Another process" in str(error) and "--resume" in str(error))
+"""
+
+
+def test_a_process_that_is_gone_is_no_fault_of_this_one() -> None:
+    (first, said), (second, _) = two_processes(GONE)
+    assert first == 0 and second == 9
+    assert said.split() == ["interrupted", "True"], said

@@ -74,6 +74,7 @@ def prepared_job(
         run_dir=run_dir,
         device=device,
         fingerprint=_fingerprint(resolved, cases),
+        decided_by=_decided_by(resolved, cases),
         resume=options.resume,
         started_from="" if options.init is None else f"{options.init.name} {options.init.version}",
         inference=_inference(config, plan),
@@ -265,6 +266,23 @@ def _with_floats(value: Any) -> Any:
 def _fingerprint(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> str:
     """Of all that decides what is learnt, besides how long."""
     keys = {label: (key, case.states) for label, (key, case) in cases.items()}
+    text = json.dumps([_deciding_settings(config), sorted(keys.items())], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _decided_by(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> dict[str, str]:
+    """What the fingerprint is of, setting by setting and patient by patient: to say what changed."""
+    settings = {
+        f"{section}.{key}": json.dumps(value, sort_keys=True)
+        for section, keys in _deciding_settings(config).items()
+        for key, value in keys.items()
+    }
+    texts = {label: json.dumps([key, case.states], sort_keys=True) for label, (key, case) in cases.items()}
+    hashes = {label: hashlib.sha256(text.encode()).hexdigest()[:16] for label, text in texts.items()}
+    return {**settings, **{f"patient {label}": sha256 for label, sha256 in hashes.items()}}
+
+
+def _deciding_settings(config: TrainConfig) -> dict[str, dict[str, Any]]:
     mapping = to_mapping(config)
     del mapping["model"]["windows"]  # decides how the network is run, not what is learnt
     del mapping["data"]["public"]  # decides how patients are named, not what is learnt
@@ -278,5 +296,5 @@ def _fingerprint(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> 
         for earlier, name in getattr(type(value), "RENAMED_KEYS", {}).items():
             mapping[section][earlier] = mapping[section].pop(name)
     mapping["run"] = {k: v for k, v in mapping["run"].items() if k not in DONE_KEYS}
-    text = json.dumps([_with_floats(mapping), sorted(keys.items())], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    settings: dict[str, dict[str, Any]] = _with_floats(mapping)
+    return settings

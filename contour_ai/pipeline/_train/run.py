@@ -284,7 +284,13 @@ def _opened(config: TrainConfig, run_dir: Path, options: TrainOptions) -> tuple[
                 "There is no training to go on with.", where=run_dir, fix="start it without --resume"
             )
         clear_left_behind(run_dir, exclusive=True)  # by a process that was killed while it wrote the bundle
-        config = load_config(run_dir / CONFIG_FILE)
+        if not (run_dir / CONFIG_FILE).is_file():
+            raise ModelError(
+                "The configuration of this training is not there any more.",
+                where=run_dir / CONFIG_FILE,
+                fix="put it back, or start anew with another --out",
+            )
+        config = load_config(run_dir / CONFIG_FILE, fix="undo what was changed in it")
         if (run_dir / MAP_FILE).is_file():
             options = replace(options, roi_map=RoiMap.load(run_dir / MAP_FILE))
         return config, options

@@ -180,6 +180,7 @@ def second_job(job: Job, steps: int, on_progress: OnProgress) -> Job:
         validation=validation,
         run_dir=folder,
         fingerprint=_fingerprint(job.fingerprint, config),
+        decided_by={},
         time_budget_s=None,
         whole_budget_s=None,
         prepared_s=0.0,
