@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,7 +156,8 @@ def measured_ranges(
         on_progress(ProgressEvent(stage="measuring reference ranges", done=done, total=len(cases)))
         figures.append(case_figures(case.whole(), outside_hu))
     on_progress(ProgressEvent(stage="measuring reference ranges", done=len(cases), total=len(cases)))
-    return ranges_of(figures, grids)
+    absent = Counter(roi for case in cases for roi in case.absent)
+    return ranges_of(figures, grids).with_absent({roi: round(n / len(cases), 3) for roi, n in absent.items()})
 
 
 def case_figures(case: Case, outside_hu: int) -> PatientFigures:

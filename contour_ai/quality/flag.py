@@ -20,6 +20,7 @@ Bool = NDArray[np.bool_]
 EXTERNAL = "EXTERNAL"
 CODES: Mapping[str, str] = {
     "empty": "the model found nothing",
+    "beyond_scan": "the model found nothing, and the scan does not reach where it lies",
     "speck": "a volume far below what any such organ has",
     "touches_scan_end": "reaches the first or last slice, which few training patients' contours do",
     "touches_field_of_view": "reaches the border of the image",

@@ -14,7 +14,7 @@ from contour_ai.quality.confidence import confidence_flags, left_out_flags
 from contour_ai.quality.figures import Body, RoiFigures, as_on_ct, body_of, ct_figures, roi_figures
 from contour_ai.quality.flag import EXTERNAL, Evidence, ImageEvidence, PatientFlags, all_slices
 from contour_ai.quality.image import image_flags
-from contour_ai.quality.outliers import extent_flags, range_flags, side_flags
+from contour_ai.quality.outliers import beyond_scan, extent_flags, range_flags, side_flags
 from contour_ai.quality.ranges import Ranges, centres_of, compared_of, ends_of, places_of
 from contour_ai.quality.shape import shape_flags
 
@@ -61,6 +61,8 @@ def find_flags(
     for roi in rois:
         usual = None if ranges is None else ranges.rois.get(roi.info.name)
         flags = [*shape_flags(roi, image.grid, usual), *left_out_flags(roi, image)]
+        if roi.box is None and usual is not None:
+            flags = beyond_scan(roi.info.name, usual, centres_of(figures), places, body.ends_mm) or flags
         mine = figures.get(roi.info.name)
         if mine is not None and roi.info.interpreted_type != EXTERNAL:
             cut = any(flag.code.startswith("touches") for flag in flags) or _reaches_end(roi, image.grid)

@@ -27,6 +27,8 @@ HALF = 0.5
 """The same in a long scan of a body of another size: a thorax shows the cord, the esophagus and at times the larynx,
 and so does the scan of a neck, which is short or of a usual size."""
 LONG_SCAN_MM = 150.0
+FEWEST_SHOWN = 3
+"""So many ROIs that are found, or should be, say which part of the body a scan shows; the others may be beyond it."""
 
 IMPORTANCE: Sequence[str] = (
     "other_region",
@@ -47,6 +49,7 @@ PLAIN = frozenset(
         "wrong_side",
         "slice_gaps",
         "touches_field_of_view",
+        "beyond_scan",
         "ends_elsewhere",
         "outside_body",
     }
@@ -81,8 +84,11 @@ def judge(
     """
     rois = {name: judge_roi(found, (opinions or {}).get(name)) for name, found in flags.rois.items()}
     findings = [*flags.image]
-    absurd = [n for n in organs if n in rois and _counts_against_region(rois[n])]
     known = [n for n in organs if n in rois]
+    shown = [n for n in known if not _beyond_scan(rois[n])]
+    if len(shown) >= FEWEST_SHOWN:  # fewer do not say where the scan ends
+        known = shown
+    absurd = [n for n in known if _counts_against_region(rois[n]) or _beyond_scan(rois[n])]
     if any(flag.code in STOPS_PATIENT for flag in findings):
         findings.sort(key=lambda flag: flag.code not in STOPS_PATIENT)
         return PatientVerdict(verdict="stop", findings=tuple(findings), rois=rois)
@@ -122,8 +128,9 @@ def judge_roi(flags: Sequence[Flag], opinion: Opinion | None = None) -> RoiVerdi
     if not flags:
         return RoiVerdict(verdict="clear", probability=probability)
     ordered = sorted(flags, key=lambda flag: (not is_gross(flag), _rank(flag.code)))
+    beyond = all(flag.code == "beyond_scan" for flag in ordered)
     return RoiVerdict(
-        verdict="stop" if is_gross(ordered[0]) else "look",
+        verdict="clear" if beyond else "stop" if is_gross(ordered[0]) else "look",
         findings=tuple(ordered),
         probability=probability,
     )
@@ -159,6 +166,10 @@ def _rank(code: str) -> int:
     return IMPORTANCE.index(code) if code in IMPORTANCE else len(IMPORTANCE) + list(CODES).index(code)
 
 
+def _beyond_scan(roi: RoiVerdict) -> bool:
+    return any(flag.code == "beyond_scan" for flag in roi.findings)
+
+
 def _counts_against_region(roi: RoiVerdict) -> bool:
     return roi.verdict == "stop" or any(flag.code == "empty" for flag in roi.findings)
 
@@ -166,7 +177,7 @@ def _counts_against_region(roi: RoiVerdict) -> bool:
 def _other_region(
     absurd: Sequence[str], known: Sequence[str], rois: Mapping[str, RoiVerdict], region: str
 ) -> Flag:
-    empty = [n for n in absurd if any(flag.code == "empty" for flag in rois[n].findings)]
+    empty = [n for n in absurd if any(flag.code in ("empty", "beyond_scan") for flag in rois[n].findings)]
     parts = [f"{', '.join(empty)} not found"] if empty else []
     gross = [n for n in absurd if n not in empty]
     parts += [f"{', '.join(gross)} absurd"] if gross else []

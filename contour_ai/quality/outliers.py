@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from contour_ai.quality.extents import PatientEnds, other_ends
-from contour_ai.quality.figures import RoiFigures
+from contour_ai.quality.figures import RoiFigures, Triple
 from contour_ai.quality.flag import Evidence, Flag, ImageEvidence, all_slices, make_flag, numbers_text
 from contour_ai.quality.ranges import ROI_FIGURES, Range, RoiRanges, side_of
 from contour_ai.quality.wording import range_reason, share_beyond
@@ -13,6 +15,10 @@ from contour_ai.structures import flip_pairs
 
 WRONG_SIDE_SHARE = 0.5
 """Of the volume, where the training patients do not say."""
+OFTEN_ABSENT = 0.1
+"""A ROI that so many training patients certainly have not may be beyond a scan."""
+PLACE_MM, PLACE_SHARE = 10.0, 0.1
+"""How far from the scan's end it may still be: so much, and this share of the distance to the nearest ROI found."""
 AXIAL = 0.7
 """Cosine between the slice normal and the body from which slices count as axial."""
 
@@ -84,6 +90,49 @@ def range_flags(
                 reason += f", {numbers_text(slices, image.grid)}"
             worst[figure.code] = beyond, make_flag(figure.code, reason, value, *limits, figure.unit, slices)
     return [flag for _, flag in worst.values()]
+
+
+def beyond_scan(
+    name: str,
+    usual: RoiRanges,
+    centres: Mapping[str, Triple],
+    places: Mapping[str, Triple],
+    body_ends_mm: tuple[float, float],
+) -> list[Flag]:
+    """What is said instead of `empty` of a ROI that often is beyond the scan, where that scan ends before its place.
+
+    A model of the whole trunk sees a pelvis: then no heart is no finding. A model whose training patients nearly all
+    have the ROI is not asked: its empty ROIs say that the scan is of another region.
+
+    Args:
+        name: of a ROI of which nothing was found.
+        usual: its ranges.
+        centres: {ROI: centre in mm, superior, posterior, left} of those that were found.
+        places: {ROI: its usual place} in a frame of their own.
+        body_ends_mm: lowest and highest point of the body in view.
+    """
+    shared = [roi for roi in centres if roi in places]
+    if usual.absent_share < OFTEN_ABSENT or usual.place_mm is None or not shared:
+        return []
+    shift = float(np.median([centres[roi][0] - places[roi][0] for roi in shared]))
+    height = usual.place_mm[0] + shift
+    away = min(abs(height - centres[roi][0]) for roi in shared)
+    margin = PLACE_MM + PLACE_SHARE * away
+    low, high = body_ends_mm
+    if low + margin <= height <= high - margin:
+        return []
+    end, away = ("upper", height - high) if height > high - margin else ("lower", low - height)
+    where = f"{away:.0f} mm beyond" if away > 0 else f"{-away:.0f} mm from"
+    return [
+        make_flag(
+            "beyond_scan",
+            f"not found; the other ROIs put its middle {where} the scan's {end} end",
+            0.0,
+            None,
+            None,
+            "cm3",
+        )
+    ]
 
 
 def extent_flags(

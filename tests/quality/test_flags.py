@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,24 @@ def test_empty_and_cut(usual: Ranges) -> None:
     assert missing.value == pytest.approx(
         2 / 3, abs=1e-3
     ) and "Brainstem, Parotid_R" in missing.reason.replace("Parotid_R, Brainstem", "Brainstem, Parotid_R")
+
+
+def test_what_a_scan_does_not_reach_is_no_empty_roi(usual: Ranges) -> None:
+    """Only of a ROI that training patients often have not, and whose place by the others lies beyond the scan."""
+    _, masks = drawn()
+    masks["Brainstem"] = np.zeros(SHAPE, bool)
+    often = usual.with_absent({"Brainstem": 0.4})
+    assert codes(flags_for(masks, often).rois["Brainstem"]) == {"empty"}, "its place is in the scan"
+    above = replace(often.rois["Brainstem"], place_mm=(400.0, 0.0, 0.0))
+    far = replace(often, rois={**often.rois, "Brainstem": above})
+    found = flags_for(masks, far)
+    flag = only(found.rois["Brainstem"], "beyond_scan")
+    assert "beyond the scan's upper end" in flag.reason and judge_roi([flag]).verdict == "clear"
+    assert "input_missing_anatomy" not in codes(found.image)
+    seldom = replace(far, rois={**far.rois, "Brainstem": replace(above, absent_share=0.02)})
+    assert codes(flags_for(masks, seldom).rois["Brainstem"]) == {"empty"}
+    masks["Parotid_L"] = masks["Parotid_R"] = np.zeros(SHAPE, bool)
+    assert codes(flags_for(masks, far).rois["Brainstem"]) == {"empty"}, "nothing says where it should be"
 
 
 def test_where_contours_usually_reach_the_end_it_is_no_flag() -> None:

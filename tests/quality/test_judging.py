@@ -82,6 +82,20 @@ def test_a_patient_of_another_region_stops_and_says_so_in_one_line() -> None:
     assert found.rois["C"].verdict == "clear"
 
 
+def test_what_lies_beyond_a_scan_says_nothing_about_its_region() -> None:
+    beyond = Flag(code="beyond_scan", reason="not found", value=0.0, low=None, high=None, unit="cm3")
+    names = ["A", "B", "C", "D", "E", "F", "G"]
+    found = judge(PatientFlags((), {n: () if n in "ABC" else (beyond,) for n in names}), names, "trunk")
+    assert found.verdict == "clear" and found.rois["G"].verdict == "clear"
+    assert found.rois["G"].findings == (beyond,)
+    # Two ROIs do not say where a scan ends: then what is missing counts.
+    few = judge(PatientFlags((), {n: () if n in "AB" else (beyond,) for n in names}), names, "trunk")
+    assert few.verdict == "stop" and "5 of 7 ROIs" in few.findings[0].reason
+    # Of those that the scan should show most are absurd.
+    wrong = {"A": (), "B": (VOLUME,), "C": (EMPTY,), **dict.fromkeys("DEFG", (beyond,))}
+    assert judge(PatientFlags((), wrong), names, "trunk").verdict == "stop"
+
+
 def test_half_of_the_rois_are_enough_in_a_long_scan_of_another_body_only() -> None:
     wide = Flag(code="input_body_size", reason="", value=800.0, low=135.0, high=475.0, unit="cm2")
     flags = PatientFlags((wide,), {"A": (EMPTY,), "B": (EMPTY,), "C": (EMPTY,), "D": (), "E": ()})

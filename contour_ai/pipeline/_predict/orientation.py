@@ -96,6 +96,7 @@ def turned(array: NDArray[T], turn: str) -> NDArray[T]:
 def implausible(flags: Mapping[str, Sequence[Flag]], organs: Sequence[str]) -> float:
     """Mean over the organs: 1 where one is empty or grossly wrong, 0.5 where it is doubtful, else 0."""
     total = 0.0
+    organs = [name for name in organs if all(flag.code != "beyond_scan" for flag in flags.get(name, ()))]
     for name in organs:
         found = flags.get(name, ())
         if any(flag.code == "empty" or is_gross(flag) for flag in found):
