@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -172,19 +173,27 @@ class _Channels:
         return maps.flatten(0, 1) if self._all else maps[self._at]
 
 
-def _what_is_known(
-    targets: Tensor, states: Tensor, exclusive: Tensor | None
-) -> tuple[_Channels, _Channels, Tensor | None]:
-    """Channels known in every voxel; those known in some, and (U, K, I, J) fp32 where; None for nowhere."""
+class _Known(NamedTuple):
+    """What a batch says of its channels."""
+
+    whole: _Channels
+    """Known in every voxel."""
+    partly: _Channels
+    """Known in some."""
+    where: Tensor | None
+    """(U, K, I, J) fp32 where the latter are known; None for nowhere."""
+
+
+def _what_is_known(targets: Tensor, states: Tensor, exclusive: Tensor | None) -> _Known:
     samples, rois = (states != UNKNOWN).nonzero().unbind(1)
     known = _Channels(samples, rois, states.shape, targets.device)
     if exclusive is None:
-        return known, known, None
+        return _Known(known, known, None)
     channels, negative = certain_negatives(targets, states, exclusive)
     if not channels:
-        return known, known, None
+        return _Known(known, known, None)
     samples, rois = torch.tensor(channels).unbind(1)
-    return known, _Channels(samples, rois, states.shape, targets.device), negative.float()
+    return _Known(known, _Channels(samples, rois, states.shape, targets.device), negative.float())
 
 
 def _sums_known(logits: Tensor, truth: Tensor, counts: Tensor, rois: Tensor, number: int) -> Tensor:

@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from contour_ai.settings import field_docs
+from contour_ai.settings import field_docs, is_named_tuple
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -52,7 +52,8 @@ def _type(wanted: Any) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": _type(args[1])}
     if origin is tuple and args[-1] is Ellipsis:
         return {"type": "array", "items": _type(args[0])}
-    if origin is tuple:
+    if origin is tuple or is_named_tuple(wanted):
+        args = args or tuple(get_type_hints(wanted).values())
         return {
             "type": "array",
             "prefixItems": [_type(item) for item in args],

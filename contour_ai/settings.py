@@ -15,7 +15,7 @@ import textwrap
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -129,6 +129,11 @@ def parse_record(cls: type[T], text: str, what: str, *, where: object = None) ->
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{what} cannot be read.", where=where, found=error) from error
     return from_mapping(cls, content, where=where)
+
+
+def is_named_tuple(wanted: object) -> TypeGuard[type[tuple[Any, ...]]]:
+    """Whether a type is a NamedTuple: a list in files, whose entries have names in code."""
+    return isinstance(wanted, type) and issubclass(wanted, tuple) and hasattr(wanted, "_fields")
 
 
 def to_mapping(value: Any) -> Any:
@@ -245,6 +250,8 @@ def _converted(value: Any, wanted: Any, where: object, path: str) -> Any:
         raise _wrong(value, hint, where, path)
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
         return from_mapping(wanted, value, where=where, path=path)
+    if is_named_tuple(wanted):
+        return wanted(*_tuple(value, tuple(get_type_hints(wanted).values()), where, path))
     if origin is tuple:
         return _tuple(value, args, where, path)
     if origin in (dict, Mapping):

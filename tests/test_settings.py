@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pytest
 import yaml
 
 from contour_ai.errors import ConfigError
+from contour_ai.schemas import json_schema
 from contour_ai.settings import commented_yaml, from_mapping, to_mapping, to_yaml
 
 
@@ -31,6 +32,30 @@ class Outer:
     """How many."""
     inner: Inner = field(default_factory=Inner)
     """The rest."""
+
+
+class Named(NamedTuple):
+    what: str
+    number: int
+
+
+@dataclass(frozen=True)
+class WithNamed:
+    """A list of three in a file."""
+
+    entries: tuple[Named, ...] = ()
+
+
+def test_a_named_tuple_is_a_list_in_a_file() -> None:
+    record = WithNamed((Named("a", 1), Named("b", 2)))
+    assert to_mapping(record) == {"entries": [["a", 1], ["b", 2]]}
+    read = from_mapping(WithNamed, to_mapping(record))
+    assert read == record and read.entries[1].number == 2
+    for wrong, message in ((["a"], "list of 2 values"), (["a", "b"], "a whole number")):
+        with pytest.raises(ConfigError, match=message):
+            from_mapping(WithNamed, {"entries": [wrong]})
+    items = json_schema(WithNamed, "x")["properties"]["entries"]["items"]
+    assert [item["type"] for item in items["prefixItems"]] == ["string", "integer"]
 
 
 def test_round_trip_through_yaml() -> None:

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from contour_ai.dicom.contour_items import LONG_HEADERS, UNDEFINED_LENGTH
 from contour_ai.errors import InputError
@@ -179,22 +180,32 @@ def spliced(data: bytes, start: int, end: int, changes: Sequence[tuple[Span, byt
     return b"".join([*parts, data[at:end]])
 
 
-def _header(data: bytes, at: int, end: int, explicit: bool) -> tuple[int, bytes, int, int]:
-    """(tag, VR, where the value starts, length) of the element at a byte."""
+class _Header(NamedTuple):
+    """What stands before an element's value."""
+
+    tag: int
+    vr: bytes
+    """Empty in implicit VR."""
+    value_start: int
+    length: int
+
+
+def _header(data: bytes, at: int, end: int, explicit: bool) -> _Header:
+    """That of the element at a byte."""
     if at + 8 > end:
         raise MalformedError(f"the element at byte {at} is cut short")
     group, number, length = struct.unpack_from("<HHL", data, at)
     tag = (group << 16) + number
     if not explicit or group == 0xFFFE:
-        return tag, b"", at + 8, length
+        return _Header(tag, b"", at + 8, length)
     vr = data[at + 4 : at + 6]
     if vr in LONG_HEADERS:
         if at + 12 > end:
             raise MalformedError(f"the element at byte {at} is cut short")
-        return tag, vr, at + 12, struct.unpack_from("<L", data, at + 8)[0]
+        return _Header(tag, vr, at + 12, struct.unpack_from("<L", data, at + 8)[0])
     if not (vr.isalpha() and vr.isupper()):
         raise MalformedError(f"the element at byte {at} has no value representation")
-    return tag, vr, at + 8, length >> 16
+    return _Header(tag, vr, at + 8, length >> 16)
 
 
 def _items(data: bytes, start: int, end: int, explicit: bool, depth: int) -> Iterator[Span]:
@@ -220,7 +231,7 @@ def _end_of_sequence(data: bytes, start: int, end: int, explicit: bool, depth: i
     at = start
     for one in _items(data, start, end, explicit, depth + 1):
         at = one.end
-    if at + 8 > end or _header(data, at, end, explicit=False)[0] != SEQUENCE_END:
+    if at + 8 > end or _header(data, at, end, explicit=False).tag != SEQUENCE_END:
         raise MalformedError(f"the sequence at byte {start} has no end")
     return at, at + 8
 
@@ -228,7 +239,7 @@ def _end_of_sequence(data: bytes, start: int, end: int, explicit: bool, depth: i
 def _end_of_item(data: bytes, start: int, end: int, explicit: bool, depth: int) -> tuple[int, int]:
     at = start
     while at + 8 <= end:
-        if _header(data, at, end, explicit=False)[0] == ITEM_END:
+        if _header(data, at, end, explicit=False).tag == ITEM_END:
             return at, at + 8
         at = next(spans(data, at, end, explicit=explicit, depth=depth + 1)).end
     raise MalformedError(f"the item at byte {start} has no end")

@@ -5,9 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from contour_ai.errors import InputError
 from contour_ai.files import MANIFEST, Manifest, is_temporary
+
+
+class ClosedFolder(NamedTuple):
+    """A folder that cannot be opened, and why."""
+
+    folder: Path
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -17,8 +25,7 @@ class Listing:
     files: tuple[Path, ...]
     results: tuple[Path, ...] = ()
     """Folders of results of contour-ai, which were passed over."""
-    closed: tuple[tuple[Path, str], ...] = ()
-    """Folders that cannot be opened, and why."""
+    closed: tuple[ClosedFolder, ...] = ()
 
 
 def list_files(path: Path) -> Listing:
@@ -48,10 +55,10 @@ def files_below(root: Path) -> Listing:
     """
     files: list[Path] = []
     results: list[Path] = []
-    closed: list[tuple[Path, str]] = []
+    closed: list[ClosedFolder] = []
 
     def cannot_open(error: OSError) -> None:
-        closed.append((Path(error.filename or root), error.strerror or str(error)))
+        closed.append(ClosedFolder(Path(error.filename or root), error.strerror or str(error)))
 
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, onerror=cannot_open, followlinks=True):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,8 +138,16 @@ def _as_layers(array: NDArray[np.generic], space_axes: Sequence[int]) -> tuple[N
     return tuple(ordered) if others else (ordered,)
 
 
-def _header(path: Path) -> tuple[dict[str, str], dict[str, str], int]:
-    """({field: value}, {key: value}, byte at which attached data begin)."""
+class _Header(NamedTuple):
+    """What stands before the data."""
+
+    fields: dict[str, str]
+    keys: dict[str, str]
+    data_offset: int
+    """The byte at which attached data begin."""
+
+
+def _header(path: Path) -> _Header:
     with damaged_file(path), path.open("rb") as file:
         data = file.read(MAX_HEADER_BYTES)
     if not re.match(rb"NRRD000\d\r?\n", data):
@@ -172,7 +181,7 @@ def _header(path: Path) -> tuple[dict[str, str], dict[str, str], int]:
             found=f"{len(data)} bytes without an empty line",
             fix=READ_AGAIN,
         )
-    return fields, keys, len(data) if end is None else end.end()
+    return _Header(fields, keys, len(data) if end is None else end.end())
 
 
 def _field(fields: Mapping[str, str], name: str, path: Path) -> str:

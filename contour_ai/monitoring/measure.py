@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,19 +96,27 @@ def _edit(
         volume_ratio=figures.volume_ratio,
         edited_slices=int(differs.sum()),
         slices=int((first | second).any(axis=(1, 2)).sum()),
-        dose_mean_gy=change[0],
-        dose_003cc_gy=change[1],
-        dose_95_gy=change[2],
+        dose_mean_gy=change.mean_gy,
+        dose_003cc_gy=change.d003cc_gy,
+        dose_95_gy=change.d95_gy,
         rating=pair.ratings.get(roi, ""),
     )
 
 
-def _dose_change(
-    ai: Mask | None, approved: Mask | None, ct: CTSeries, dose: Dose | None
-) -> tuple[float | None, float | None, float | None]:
+class _DoseChange(NamedTuple):
+    """AI minus approved."""
+
+    mean_gy: float | None = None
+    d003cc_gy: float | None = None
+    d95_gy: float | None = None
+
+
+def _dose_change(ai: Mask | None, approved: Mask | None, ct: CTSeries, dose: Dose | None) -> _DoseChange:
     """AI minus approved; None where there is no dose, or not both contours."""
     if dose is None or ai is None or approved is None:
-        return None, None, None
+        return _DoseChange()
     first, second = roi_dose(ai, ct.grid, dose), roi_dose(approved, ct.grid, dose)
     assert first is not None and second is not None
-    return first.mean_gy - second.mean_gy, first.d003cc_gy - second.d003cc_gy, first.d95_gy - second.d95_gy
+    return _DoseChange(
+        first.mean_gy - second.mean_gy, first.d003cc_gy - second.d003cc_gy, first.d95_gy - second.d95_gy
+    )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +143,7 @@ def evaluate_versus(
         )
         for side in (predicted, versus)
     ]
-    wanted = tuple(rois) if rois else _predicted_rois([p for pairs, _ in found for p in pairs], roi_map)
+    wanted = tuple(rois) if rois else _predicted_rois([pair for one in found for pair in one.pairs], roi_map)
     first, second = (
         _evaluated(pairs, notes, wanted, roi_map, _tolerances(tau), on_progress) for pairs, notes in found
     )
@@ -159,7 +160,7 @@ def _evaluated(
 ) -> Evaluation:
     """The figures of every pair; one that cannot be compared is listed, unless it is the only one."""
     rows: list[Row] = []
-    compared: list[EvaluatedPair] = []
+    evaluated: list[EvaluatedPair] = []
     failed: dict[str, ContourAIError] = {}
     for done, found in enumerate(pairs):
         on_progress(
@@ -167,29 +168,29 @@ def _evaluated(
         )
         try:
             with patient_boundary(f"comparing patient {found.patient}"):
-                metrics, names, remarks = _compare(found, wanted, roi_map, tolerances)
+                compared = _compare(found, wanted, roi_map, tolerances)
         except ContourAIError as error:
             if len(pairs) == 1:
                 raise
             failed[found.patient] = error
             continue
-        rows += [Row.of(found.patient, m, found.ct.series_instance_uid) for m in metrics]
-        compared.append(
+        rows += [Row.of(found.patient, m, found.ct.series_instance_uid) for m in compared.metrics]
+        evaluated.append(
             EvaluatedPair(
                 patient=found.patient,
                 ct=found.ct,
                 predicted=found.predicted,
                 reference=found.reference,
-                rois=names,
+                rois=compared.names,
             )
         )
-        notes += [f"{found.patient}: {remark}" for remark in remarks]
+        notes += [f"{found.patient}: {remark}" for remark in compared.remarks]
     on_progress(ProgressEvent(stage="comparing", done=len(pairs), total=len(pairs)))
     return Evaluation(
         rows=tuple(rows),
         notes=tuple(notes),
         failed=failed,
-        pairs=tuple(compared),
+        pairs=tuple(evaluated),
         tolerances=tolerances.described(wanted),
     )
 
@@ -204,10 +205,20 @@ def _tolerances(tau: float | Tolerances | None) -> Tolerances:
 # -- comparing -------------------------------------------------------------------------------------------------
 
 
+class _Compared(NamedTuple):
+    """One patient, compared."""
+
+    metrics: list[RoiMetrics]
+    names: dict[str, RoiNames]
+    """By ROI."""
+    remarks: list[str]
+    """Those on the CT first."""
+
+
 def _compare(
     found: FoundPair, wanted: Sequence[str], roi_map: RoiMap | None, tolerances: Tolerances
-) -> tuple[list[RoiMetrics], dict[str, RoiNames], list[str]]:
-    """The figures of every wanted ROI of one patient, its names on both sides, and remarks, those on the CT first."""
+) -> _Compared:
+    """The figures of every wanted ROI of one patient."""
     ct = read_ct(found.ct, with_pixels=False)
     remarks: list[str] = [f"CT: {note}" for note in ct.notes]
     sides = [drawn_on(load_structure_set(s.path), ct) for s in (found.predicted, found.reference)]
@@ -234,7 +245,7 @@ def _compare(
         results = list(pool.map(figures, wanted))
     remarks += [remark for _, said in results for remark in said]
     remarks += [_ends_elsewhere(m) for m, _ in results if m.ends_elsewhere]
-    return [m for m, _ in results], names, list(dict.fromkeys(remarks))
+    return _Compared([m for m, _ in results], names, list(dict.fromkeys(remarks)))
 
 
 def _ends_elsewhere(m: RoiMetrics) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -245,10 +246,19 @@ def headers_say(patients: Sequence[PatientSource]) -> TrainedOn:
     return trained_on(found)
 
 
-def _with_structure_sets(
-    found: Mapping[str, PatientFiles], how: str
-) -> tuple[dict[str, PatientFiles], dict[str, str], list[ArchiveFinding]]:
-    """The CT series that can be learnt from, by label; why the others cannot, and which of these is a fault."""
+class _ChosenSets(NamedTuple):
+    """Which CT series can be learnt from."""
+
+    usable: dict[str, PatientFiles]
+    """By label."""
+    left_out: dict[str, str]
+    """{label: why not}."""
+    findings: list[ArchiveFinding]
+    """Which of these is a fault."""
+
+
+def _with_structure_sets(found: Mapping[str, PatientFiles], how: str) -> _ChosenSets:
+    """Every CT series with the structure set that counts."""
     usable, left_out, findings = {}, {}, []
     for label, every in found.items():
         chosen = choose_structure_set(every.structure_sets, how)
@@ -273,7 +283,7 @@ def _with_structure_sets(
                 left_out=faulty,
             )
         )
-    return usable, left_out, findings
+    return _ChosenSets(usable, left_out, findings)
 
 
 def _excluded_patients(

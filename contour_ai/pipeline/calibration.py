@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -85,8 +85,8 @@ def calibrate(
         training, held_back = prepared_sides(bundle, sources, options, Path(temporary), on_progress)
         ranges = measured_ranges(training, grids, bundle.preprocess.outside_hu, on_progress)
         network = bundle.build_network()
-        shares = measured_confidence(bundle, network, held_back, options.device, on_progress)
-        ranges = ranges.with_confidence(*shares)
+        confidence = measured_confidence(bundle, network, held_back, options.device, on_progress)
+        ranges = ranges.with_confidence(*confidence)
         bundle = fitted_contour_models(
             replace(bundle, ranges=ranges),
             network,
@@ -106,27 +106,34 @@ def _second_of(bundle: ModelBundle, device: str) -> SecondNetwork | None:
     return SecondNetwork.of(bundle, chosen, autocast_dtype(chosen))
 
 
+class ArchiveSides(NamedTuple):
+    """The patients of an archive by what a training did with them."""
+
+    training: list[Case]
+    held_back: list[Case]
+
+
 def prepared_sides(
     bundle: ModelBundle,
     sources: Sources,
     options: CalibrationOptions,
     temporary: Path,
     on_progress: OnProgress = no_progress,
-) -> tuple[list[Case], list[Case]]:
-    """The patients of an archive on a bundle's grid, checked: those it was trained on, and those held back.
+) -> ArchiveSides:
+    """The patients of an archive on a bundle's grid, checked.
 
     They are kept in the cache of `options`; where it has none, in `temporary`, and read from there as long as needed.
     """
     cache = options.cache_dir or temporary
     prepared = prepare_cases(sources.patients, bundle.roi_names, bundle.preprocess, cache, on_progress)
     prepared = checked(sources, prepared, check_cases(sources, prepared))
-    return _sides({label: case for label, (_, case) in prepared.cases.items()}, options.splits)
+    return _sides(prepared.cases, options.splits)
 
 
-def _sides(cases: dict[str, Case], splits: Path | None) -> tuple[list[Case], list[Case]]:
+def _sides(cases: dict[str, Case], splits: Path | None) -> ArchiveSides:
     """Patients for the ranges, and patients for the confidence."""
     if splits is None:
-        return list(cases.values()), list(cases.values())
+        return ArchiveSides(list(cases.values()), list(cases.values()))
     known = read_splits(splits)
     trained, held_back = (
         [case for label, case in cases.items() if label in side]
@@ -140,7 +147,7 @@ def _sides(cases: dict[str, Case], splits: Path | None) -> tuple[list[Case], lis
             expected=", ".join(sorted(known.training)[:3]),
             fix="give the archive that it was trained on, or leave the run out",
         )
-    return trained, [case for case in held_back if case not in trained]
+    return ArchiveSides(trained, [case for case in held_back if case not in trained])
 
 
 def measured_ranges(
@@ -188,6 +195,15 @@ def _as_on_ct(figures: RoiFigures, facts: RoiFacts | None) -> RoiFigures:
     )
 
 
+class SurfaceConfidence(NamedTuple):
+    """How sure a network is of the surfaces that it draws."""
+
+    flat_shares: dict[str, list[float]]
+    """{ROI: share of its surface where the probability is flat, a patient each}."""
+    patients: int
+    """That were looked at."""
+
+
 def measured_confidence(
     bundle: ModelBundle,
     network: nn.Module,
@@ -196,8 +212,8 @@ def measured_confidence(
     on_progress: OnProgress = no_progress,
     *,
     seconds: float = float("inf"),
-) -> tuple[dict[str, list[float]], int]:
-    """({ROI: share of its surface where the probability is flat, a patient each}, number of patients looked at).
+) -> SurfaceConfidence:
+    """The confidence of a network on patients.
 
     ROIs that were not contoured in a patient do not count: what the network finds there need not be right.
 
@@ -222,4 +238,4 @@ def measured_confidence(
             if share is not None and roi in case.rois and case.presence[case.rois.index(roi)]:
                 shares[roi].append(share)
         done += 1
-    return shares, done
+    return SurfaceConfidence(shares, done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from contour_ai.bundle import ModelBundle, without_defaults
 from contour_ai.bundle.poor_models import weaknesses
@@ -157,16 +158,21 @@ def _fields(bundle: ModelBundle, section: int) -> list[str]:
     return [*chapters, "\n".join(gaps)]
 
 
-def _metadata(bundle: ModelBundle) -> tuple[str, list[str]]:
+class _Chapter(NamedTuple):
+    title: str
+    parts: list[str]
+
+
+def _metadata(bundle: ModelBundle) -> _Chapter:
     facts = {
         "card of": f"{bundle.name} {bundle.version}",
         "date of the model": bundle.provenance.date,
         "made from": "model.yaml, by contour-ai",
     }
-    return "Card metadata", [list_text(facts)]
+    return _Chapter("Card metadata", [list_text(facts)])
 
 
-def _basic(bundle: ModelBundle) -> tuple[str, list[str]]:
+def _basic(bundle: ModelBundle) -> _Chapter:
     facts = {
         "name and version": f"{bundle.name} {bundle.version}",
         "task": "segmentation of organs in CT",
@@ -177,10 +183,10 @@ def _basic(bundle: ModelBundle) -> tuple[str, list[str]]:
     }
     found = weaknesses(bundle)
     poor = ["### What is poor about it", "\n".join(f"- {sentence}." for sentence in found)] if found else []
-    return "Model basic information", [list_text(facts), "### Intended use", _use(bundle), *poor]
+    return _Chapter("Model basic information", [list_text(facts), "### Intended use", _use(bundle), *poor])
 
 
-def _technical(bundle: ModelBundle) -> tuple[str, list[str]]:
+def _technical(bundle: ModelBundle) -> _Chapter:
     facts = {
         "input": "one CT series",
         "output": f"DICOM RTSTRUCT with {', '.join(bundle.roi_names)}",
@@ -188,7 +194,7 @@ def _technical(bundle: ModelBundle) -> tuple[str, list[str]]:
         "hardware": bundle.training.device,
         "weights": "safetensors; their SHA-256 stands in model.yaml",
     }
-    return "Model technical specifications", [
+    parts = [
         list_text(facts),
         "### How it works",
         how_text(bundle),
@@ -197,9 +203,10 @@ def _technical(bundle: ModelBundle) -> tuple[str, list[str]]:
         *probabilities(bundle),
         *second_reader(bundle),
     ]
+    return _Chapter("Model technical specifications", parts)
 
 
-def _training(bundle: ModelBundle) -> tuple[str, list[str]]:
+def _training(bundle: ModelBundle) -> _Chapter:
     data = without_defaults(replace(bundle.data, rois={}, seen_series=(), trained_on=None))
     facts = {
         **data,
@@ -213,25 +220,26 @@ def _training(bundle: ModelBundle) -> tuple[str, list[str]]:
     chapters += ["### Provenance", list_text(provenance)]
     if commands := bundle.provenance.commands:
         chapters += ["### Making it again", "```bash\n" + "\n".join(commands) + "\n```"]
-    return "Training data, methodology, and information", chapters
+    return _Chapter("Training data, methodology, and information", chapters)
 
 
-def _evaluation(bundle: ModelBundle) -> tuple[str, list[str]]:
+def _evaluation(bundle: ModelBundle) -> _Chapter:
     chapters = ["### Results", results_text(bundle.results), *cross_validation(bundle)]
     own = (
         "A department's own commissioning (`contour-ai commission`) is recorded outside the model, for these weights "
         "and rules alone; `contour-ai commission --dossier` drafts the file that belongs to it."
     )
-    return "Evaluation data, methodology, and results (commissioning)", [*chapters, "### Commissioning", own]
+    title = "Evaluation data, methodology, and results (commissioning)"
+    return _Chapter(title, [*chapters, "### Commissioning", own])
 
 
-def _other(bundle: ModelBundle) -> tuple[str, list[str]]:
+def _other(bundle: ModelBundle) -> _Chapter:
     text = (
         "Every ROI and every patient gets a verdict (`clear`, `look`, `stop`) from shape, position, density and "
         "confidence; what is `stop` is not written. A verdict that is clear is no review. The model was measured on "
         "the patients above alone: other scanners, protocols, ages, implants and operations can give other contours."
     )
-    return "Other considerations", [text]
+    return _Chapter("Other considerations", [text])
 
 
 def _further(bundle: ModelBundle) -> list[str]:

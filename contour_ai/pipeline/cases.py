@@ -14,7 +14,7 @@ from contour_ai.errors import InputError, UnforeseenError
 from contour_ai.faults import patient_boundary
 from contour_ai.files import clear_left_behind, private_folder
 from contour_ai.pipeline.archive import PatientSource, Sources
-from contour_ai.pipeline.prepared_case import one_case
+from contour_ai.pipeline.prepared_case import PreparedCase, one_case
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import roi_info
@@ -30,8 +30,8 @@ PREPARING_THREADS = 4
 class PreparedCases:
     """The patients of an archive on the model grid."""
 
-    cases: Mapping[str, tuple[str, Case]]
-    """{label: (cache key, case)}."""
+    prepared: Mapping[str, PreparedCase]
+    """By label."""
     left_out: Mapping[str, str]
     """{label: why it cannot be used}."""
     shown: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -40,10 +40,15 @@ class PreparedCases:
     def of(self, labels: Collection[str]) -> PreparedCases:
         """Some of the patients."""
         return PreparedCases(
-            {label: case for label, case in self.cases.items() if label in labels},
+            {label: one for label, one in self.prepared.items() if label in labels},
             {label: reason for label, reason in self.left_out.items() if label in labels},
             {label: slices for label, slices in self.shown.items() if label in labels},
         )
+
+    @property
+    def cases(self) -> dict[str, Case]:
+        """By label."""
+        return {label: one.case for label, one in self.prepared.items()}
 
     def with_blank_slices(self) -> PreparedCases:
         """The same patients; slices that are blank but around contours are taken for true ones."""
@@ -69,12 +74,12 @@ def prepare_cases(
     clear_left_behind(cache)
     digests = Digests(cache)
 
-    def one(patient: PatientSource) -> tuple[tuple[str, Case], tuple[int, int]] | str:
+    def one(patient: PatientSource) -> tuple[PreparedCase, tuple[int, int]] | str:
         try:
             with patient_boundary(f"preparing patient {patient.label}"):
-                key, case = one_case(patient, rois, settings, cache, digests)
-                organs = _organs(case)
-                return (key, case), shown_slices(case.hu, organs, settings.outside_hu, case.spacing_mm_kij)
+                prepared = one_case(patient, rois, settings, cache, digests)
+                organs, case = _organs(prepared.case), prepared.case
+                return prepared, shown_slices(case.hu, organs, settings.outside_hu, case.spacing_mm_kij)
         except (InputError, UnforeseenError) as error:
             return str(error).replace("\n", ";")
 
@@ -116,7 +121,7 @@ def check_cases(
             findings.append(
                 ArchiveFinding(patient=label, roi="", kind="same image", reason=reason, left_out=False)
             )
-    cases = {label: case for label, (_, case) in prepared.cases.items()}
+    cases = prepared.cases
     for label, case in cases.items():
         findings += [
             ArchiveFinding(patient=label, roi="", kind="note", reason=note, left_out=False)
@@ -156,14 +161,14 @@ def checked(sources: Sources, prepared: PreparedCases, check: ArchiveCheck) -> P
         InputError: no patient is left.
     """
     absent = {source.label: source.absent for source in sources.patients}
-    cases: dict[str, tuple[str, Case]] = {}
+    cases: dict[str, PreparedCase] = {}
     left_out = dict(prepared.left_out)
-    for label, (key, case) in prepared.cases.items():
+    for label, (key, case) in prepared.prepared.items():
         if label in prepared.shown:
             case = case.cut(*prepared.shown[label])
         case = _with_states(case, check.rois_left_out(label), absent[label])
         if any(case.states):
-            cases[label] = (key, case)
+            cases[label] = PreparedCase(key, case)
         else:
             left_out[label] = "none of the ROIs to learn is contoured, or none that looks right"
     if not any(any(case.presence) for _, case in cases.values()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,10 +87,10 @@ def fitted_contour_models(
         patient = seen_in(case, bundle, predictor.logits(case.hu), second)
         samples += samples_of(patient, seen[-1] if seen else None)
         seen.append(patient)
-    own, relations = own_samples(seen, bundle)
-    model = fit_own_model([sample for sample, _ in own])
+    own = own_samples(seen, bundle)
+    model = fit_own_model([one.sample for one in own.scored])
     if model is not None:
-        model = replace(model, relations=relations)
+        model = replace(model, relations=own.relations)
     return replace(
         bundle,
         contour_model=fit_contour_model(samples) or bundle.contour_model,
@@ -137,10 +137,22 @@ def samples_of(seen: Seen, other: Seen | None = None) -> Iterator[Sample]:
                 yield Sample(patient=seen.patient, roi=roi, kind=kind, detail=detail, figures=figures)
 
 
-def own_samples(
-    seen: Sequence[Seen], bundle: ModelBundle
-) -> tuple[list[tuple[Sample, float]], Relations | None]:
-    """The figures of the model's own contours, each with the Dice against the clinical one; and the usual relations.
+class ScoredSample(NamedTuple):
+    """A contour of the model, and its Dice against the clinical one."""
+
+    sample: Sample
+    dice: float
+
+
+class OwnSamples(NamedTuple):
+    """The figures of the model's own contours, and what is usual between organs."""
+
+    scored: list[ScoredSample]
+    relations: Relations | None
+
+
+def own_samples(seen: Sequence[Seen], bundle: ModelBundle) -> OwnSamples:
+    """The figures of the model's own contours.
 
     Those with a Dice below 0.75 are poor. What is usual between organs is, for each patient, that of the others.
     """
@@ -157,5 +169,5 @@ def own_samples(
                 agreed = dice(patient.scene.predicted[roi], contour)
                 kind = GOOD if agreed >= GOOD_DICE else POOR
                 sample = Sample(patient=patient.patient, roi=roi, kind=kind, detail="", figures=figures)
-                found.append((sample, agreed))
-    return found, usual_relations(related)
+                found.append(ScoredSample(sample, agreed))
+    return OwnSamples(found, usual_relations(related))

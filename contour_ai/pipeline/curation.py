@@ -20,6 +20,7 @@ from contour_ai.report.curation import (
     CurationContour,
     CurationPage,
     CurationPatient,
+    PatientRemark,
     Suspicion,
     write_curation_page,
 )
@@ -78,7 +79,7 @@ def curation_page(
     data_dir: Path, sources: Sources, prepared: PreparedCases, check: ArchiveCheck
 ) -> CurationPage:
     """What the page of an archive shows: contours that the check leaves out first, then what lies farthest off."""
-    cases = {label: case for label, (_, case) in sorted(prepared.cases.items())}
+    cases = dict(sorted(prepared.cases.items()))
     values = _values(cases)
     outliers = _outliers(cases, values)
     labels = list(dict.fromkeys((*cases, *(f.patient for f in check.findings))))
@@ -92,7 +93,9 @@ def curation_page(
             label=label,
             place=places.get(label, ""),
             findings=tuple(
-                (f.reason, f.left_out) for f in check.findings if f.patient == label and not f.roi
+                PatientRemark(f.reason, f.left_out)
+                for f in check.findings
+                if f.patient == label and not f.roi
             ),
         )
         for label in labels

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from contour_ai.dicom.archive import COPY, Archive, CTSeriesFiles, scan
 from contour_ai.dicom.classify import StructureSetFile
@@ -28,6 +29,14 @@ class FoundPair:
     reference: StructureSetFile
 
 
+class Pairing(NamedTuple):
+    """What belongs together, and what does not."""
+
+    pairs: list[FoundPair]
+    notes: list[str]
+    """A sentence on every structure set without a counterpart."""
+
+
 def find_pairs(
     predicted: Path,
     reference: Path,
@@ -36,7 +45,7 @@ def find_pairs(
     *,
     structure_set: str = ONLY,
     acquisition: int | None = None,
-) -> tuple[list[FoundPair], list[str]]:
+) -> Pairing:
     """Structure sets of both sides that were drawn on the same CT, and sentences on the others.
 
     Args:
@@ -72,7 +81,7 @@ def find_pairs(
     pairs, notes = _pairs(pair(archive), sides["PREDICTED"], sides["REFERENCE"], how)
     if not pairs:
         raise _nothing_to_compare(archive, sides["PREDICTED"], sides["REFERENCE"], notes)
-    return [replace(one, ct=replace(one.ct, acquisition=acquisition)) for one in pairs], notes
+    return Pairing([replace(one, ct=replace(one.ct, acquisition=acquisition)) for one in pairs], notes)
 
 
 def _places(predicted: Path, reference: Path, ct: Path | None) -> list[Path]:
@@ -110,7 +119,7 @@ def _pairs(
     predicted: Sequence[StructureSetFile],
     reference: Sequence[StructureSetFile],
     structure_set: str | None,
-) -> tuple[list[FoundPair], list[str]]:
+) -> Pairing:
     """One pair a CT series with one structure set on each side; and sentences on the others."""
     pairs, notes = [], []
     labels = labels_of([patient.ct for patient in patients])
@@ -143,7 +152,7 @@ def _pairs(
         for s in (*predicted, *reference)
         if s not in known
     ]
-    return sorted(pairs, key=lambda p: (p.patient, p.ct.series_instance_uid)), notes
+    return Pairing(sorted(pairs, key=lambda p: (p.patient, p.ct.series_instance_uid)), notes)
 
 
 def labels_of(series: Sequence[CTSeriesFiles]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,9 +35,16 @@ IN_FACTS = (OTHER_FRAME, SLICE_GAP)
 """Kinds of notes on a ROI that its facts hold, and the check of the archive judges."""
 
 
+class PreparedCase(NamedTuple):
+    """A patient on the model grid, and the key under which the cache has it."""
+
+    key: str
+    case: Case
+
+
 def one_case(
     patient: PatientSource, rois: tuple[str, ...], settings: PreprocessSettings, cache: Path, digests: Digests
-) -> tuple[str, Case]:
+) -> PreparedCase:
     """One patient, from the cache or computed.
 
     Raises:
@@ -60,11 +68,11 @@ def one_case(
     key = case_key(drawn, what)
     cached = load_case(cache, key)
     if cached is not None:
-        return key, cached
+        return PreparedCase(key, cached)
     ct, image = _image(patient, settings, cache, image_key)
     named = [{roi: name for roi, name in here.items() if patient.drawn_in.get(roi, 0) == n} for n in used]
     case = _case(patient.label, dict(zip(paths, named, strict=False)), rois, ct, image)
-    return key, save_case(cache, key, case, image_key)
+    return PreparedCase(key, save_case(cache, key, case, image_key))
 
 
 def _of_image(settings: PreprocessSettings) -> dict[str, object]:

@@ -108,7 +108,7 @@ def tune(
         structure_set=options.structure_set,
     )
     with tempfile.TemporaryDirectory() as temporary:
-        _, held_back = prepared_sides(bundle, sources, options, Path(temporary), on_progress)
+        held_back = prepared_sides(bundle, sources, options, Path(temporary), on_progress).held_back
         if not held_back:
             raise InputError(
                 "No patient was held back from the training.",

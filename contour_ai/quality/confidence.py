@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -27,10 +29,17 @@ FLAT_SHARE = 0.5
 """Of the surface, where no patients were held back to measure it."""
 
 
-def flat_surface(
-    logit: NDArray[np.float32], mask: Bool, body: Body, threshold: float = 0.0
-) -> tuple[Bool, Bool, Box]:
-    """(surface, flat, box): the voxels at the surface of a ROI, and those of them where the probability is flat.
+class FlatSurface(NamedTuple):
+    """Two masks in the box around a ROI."""
+
+    surface: Bool
+    flat: Bool
+    """Where the probability is flat, at the surface."""
+    box: Box
+
+
+def flat_surface(logit: NDArray[np.float32], mask: Bool, body: Body, threshold: float = 0.0) -> FlatSurface:
+    """The voxels at the surface of a ROI, and those of them where the probability is flat.
 
     A voxel is at the surface where a neighbour over a face is outside, and it is flat there where both logits lie
     within `FLAT_LOGIT` of the surface's. Voxels outside the body are outside the ROI, as surely as the network said
@@ -39,14 +48,11 @@ def flat_surface(
     Args:
         logit: (k, i, j).
         mask: where it counts as inside; nowhere outside the body.
-
-    Returns:
-        Two masks in the box around the ROI.
     """
     found = bounding_box(mask)
     if found is None:
         nothing = np.zeros((0, 0, 0), bool)
-        return nothing, nothing, (slice(0, 0), slice(0, 0), slice(0, 0))
+        return FlatSurface(nothing, nothing, (slice(0, 0), slice(0, 0), slice(0, 0)))
     box = tuple(
         slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(found, mask.shape, strict=True)
     )
@@ -59,14 +65,14 @@ def flat_surface(
             face = inside[mine] & ~inside[other]
             surface[mine] |= face
             flat[mine] |= face & unsure[mine] & unsure[other]
-    return surface, flat, (box[0], box[1], box[2])
+    return FlatSurface(surface, flat, (box[0], box[1], box[2]))
 
 
 def flat_share(logit: NDArray[np.float32], mask: Bool, body: Body, threshold: float = 0.0) -> float | None:
     """Share of a ROI's surface where the probability is flat; None where it is empty."""
-    surface, flat, _ = flat_surface(logit, mask, body, threshold)
-    count = np.count_nonzero(surface)
-    return np.count_nonzero(flat) / count if count else None
+    found = flat_surface(logit, mask, body, threshold)
+    count = np.count_nonzero(found.surface)
+    return np.count_nonzero(found.flat) / count if count else None
 
 
 def left_out_flags(roi: Evidence, image: ImageEvidence) -> list[Flag]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -256,12 +257,12 @@ def ranges_of(patients: Sequence[PatientFigures], grids: Sequence[Grid] = ()) ->
     """
     images = [{**vars(patient.image)} for patient in patients]
     places = fit_places([centres_of(patient.rois) for patient in patients])
-    found: dict[str, list[tuple[RoiFigures, dict[str, float]]]] = {}
+    found: dict[str, list[_RoiOfPatient]] = {}
     for patient in patients:
         centres = centres_of(patient.rois)
         for name, figures in patient.rois.items():
             compared = compared_of(name, figures, centres, places)
-            found.setdefault(name, []).append((figures, compared))
+            found.setdefault(name, []).append(_RoiOfPatient(figures, compared))
     rois = {name: _roi_ranges(entries, places.get(name)) for name, entries in found.items() if entries}
     for name, extent in fitted_extents([ends_of(p.rois, p.body_ends_mm) for p in patients]).items():
         rois[name] = replace(rois[name], extent=extent)
@@ -365,8 +366,15 @@ def _usual(patients: Sequence[Mapping[str, float]], figures: Mapping[str, Figure
     return found
 
 
-def _roi_ranges(entries: Sequence[tuple[RoiFigures, dict[str, float]]], place: Triple | None) -> RoiRanges:
-    figures = [f for f, _ in entries]
+class _RoiOfPatient(NamedTuple):
+    """A ROI of one patient: what was measured, and what is compared."""
+
+    figures: RoiFigures
+    compared: dict[str, float]
+
+
+def _roi_ranges(entries: Sequence[_RoiOfPatient], place: Triple | None) -> RoiRanges:
+    figures = [one.figures for one in entries]
     if len(entries) < FEWEST_FOR_RANGES:
         return RoiRanges(patients=len(entries))
 
@@ -375,7 +383,7 @@ def _roi_ranges(entries: Sequence[tuple[RoiFigures, dict[str, float]]], place: T
 
     return RoiRanges(
         patients=len(entries),
-        figures=_usual([values for _, values in entries], ROI_FIGURES),
+        figures=_usual([one.compared for one in entries], ROI_FIGURES),
         place_mm=None if place is None else (round(place[0], 1), round(place[1], 1), round(place[2], 1)),
         parts=max(1, math.ceil(most([f.parts for f in figures]))),
         hole_cm3=round(most([f.hole_cm3 for f in figures]), 3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,21 +128,38 @@ def fit_contour_model(samples: Sequence[Sample], false_alarm: float = FALSE_ALAR
     if len(np.unique(table.patient[table.good()])) < FEWEST_PATIENTS:
         return None
     logits = cross_fitted_logits(table)
-    intercept, weights, usual = _fit(table, np.ones(len(samples), bool))
+    fitted = _fit(table, np.ones(len(samples), bool))
     limits = _limits(table, logits, table.good(), false_alarm)
     names = table.names
-    kept = [n for n, weight in enumerate(weights) if weight >= SMALLEST_WEIGHT]
+    kept = [n for n, weight in enumerate(fitted.weights) if weight >= SMALLEST_WEIGHT]
     return ContourModel(
         patients=len(np.unique(table.patient)),
         false_alarm=false_alarm,
-        intercept=round(float(intercept), 3),
-        weights={names[n]: round(float(weights[n]), 3) for n in kept},
+        intercept=round(fitted.intercept, 3),
+        weights={names[n]: round(float(fitted.weights[n]), 3) for n in kept},
         usual={
-            roi: {names[n]: (float(f"{m[n]:.3g}"), float(f"{s[n]:.3g}")) for n in kept}
-            for roi, (m, s) in usual.items()
+            roi: {names[n]: (float(f"{u.median[n]:.3g}"), float(f"{u.spread[n]:.3g}")) for n in kept}
+            for roi, u in fitted.usual.items()
         },
         limits={roi: round(1 / (1 + math.exp(-limit)), 4) for roi, limit in limits.items()},
     )
+
+
+class _Usual(NamedTuple):
+    """Figures of good contours, in the order of the table's names."""
+
+    median: Float
+    spread: Float
+
+
+class _Fitted(NamedTuple):
+    """A logistic model of excesses over what is usual."""
+
+    intercept: float
+    weights: Float
+    """By figure."""
+    usual: dict[str, _Usual]
+    """By ROI."""
 
 
 def fit_own_model(samples: Sequence[Sample], false_alarm: float = OWN_FALSE_ALARM) -> ContourModel | None:
@@ -170,8 +188,8 @@ def cross_fitted_logits(table: _Table) -> Float:
     logits = np.zeros(len(folds))
     for fold in range(FOLDS):
         rest = folds != fold
-        intercept, weights, usual = _fit(table, rest)
-        logits[~rest] = intercept + (_excesses(table, usual) @ weights)[~rest]
+        fitted = _fit(table, rest)
+        logits[~rest] = fitted.intercept + (_excesses(table, fitted.usual) @ fitted.weights)[~rest]
     return logits
 
 
@@ -192,14 +210,15 @@ def _folds(patients: NDArray[np.str_]) -> NDArray[np.intp]:
     return np.asarray(order[np.searchsorted(names, patients)] % FOLDS, np.intp)
 
 
-def _usual(table: _Table, which: Bool) -> dict[str, tuple[Float, Float]]:
-    """{ROI: medians and spreads of the figures of good contours}."""
+def _usual(table: _Table, which: Bool) -> dict[str, _Usual]:
+    """{ROI: the figures of good contours}."""
     good = table.good() & which
     least = np.array([LEAST_SPREAD.get(name, OTHER_SPREAD) for name in table.names])
 
-    def of(rows: Bool) -> tuple[Float, Float]:
+    def of(rows: Bool) -> _Usual:
         middle = np.median(table.values[rows], axis=0)
-        return middle, np.maximum(np.percentile(table.values[rows], 95, axis=0) - middle, least)
+        spread = np.percentile(table.values[rows], 95, axis=0) - middle
+        return _Usual(middle, np.maximum(spread, least))
 
     found = {POOLED: of(good)}
     for roi in np.unique(table.roi):
@@ -209,7 +228,7 @@ def _usual(table: _Table, which: Bool) -> dict[str, tuple[Float, Float]]:
     return found
 
 
-def _excesses(table: _Table, usual: dict[str, tuple[Float, Float]]) -> Float:
+def _excesses(table: _Table, usual: dict[str, _Usual]) -> Float:
     found = np.empty_like(table.values)
     for roi in np.unique(table.roi):
         mine = table.roi == roi
@@ -219,8 +238,8 @@ def _excesses(table: _Table, usual: dict[str, tuple[Float, Float]]) -> Float:
     return found
 
 
-def _fit(table: _Table, which: Bool) -> tuple[float, Float, dict[str, tuple[Float, Float]]]:
-    """Intercept, weights by figure and usual figures, of the samples `which`; good and spoiled ones weigh the same."""
+def _fit(table: _Table, which: Bool) -> _Fitted:
+    """A model of the samples `which`; good and spoiled ones weigh the same."""
     from scipy.optimize import minimize
 
     usual = _usual(table, which)
@@ -240,7 +259,7 @@ def _fit(table: _Table, which: Bool) -> tuple[float, Float, dict[str, tuple[Floa
     begin = np.concatenate([[-2.0], np.full(inputs.shape[1], 0.3)])
     bounds = [(None, None)] + [(0.0, None)] * inputs.shape[1]
     fitted = minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return float(fitted[0]), np.asarray(fitted[1:], np.float64), usual
+    return _Fitted(float(fitted[0]), np.asarray(fitted[1:], np.float64), usual)
 
 
 def _limits(table: _Table, logits: Float, good: Bool, false_alarm: float) -> dict[str, float]:

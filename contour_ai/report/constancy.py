@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from contour_ai.evaluation.limits import Check
 from contour_ai.report.tables import cell, html_table
@@ -27,6 +28,14 @@ class ChangedRoi:
     now_cm3: float | None = None
 
 
+class ChangedFact(NamedTuple):
+    """A fact of model, machine or software that is another one than in the earlier run."""
+
+    what: str
+    before: str
+    now: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Constancy:
     """What a repeated run says.
@@ -37,7 +46,7 @@ class Constancy:
         rois: number of ROIs of all patients that were compared.
         changed: those that differ.
         not_compared: patients of the earlier run that could not be, with reasons.
-        installation: (what, before, now) of all that changed of model, machine and software.
+        installation: all that changed of model, machine and software.
     """
 
     earlier: str
@@ -45,7 +54,7 @@ class Constancy:
     rois: int
     changed: tuple[ChangedRoi, ...] = ()
     not_compared: tuple[str, ...] = ()
-    installation: tuple[tuple[str, str, str], ...] = ()
+    installation: tuple[ChangedFact, ...] = ()
 
     @property
     def checks(self) -> tuple[Check, ...]:

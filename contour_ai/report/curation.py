@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from contour_ai.files import atomic_file, write_text
 from contour_ai.report.page import asset, embedded_json, fill, script
@@ -41,6 +41,14 @@ FIGURES = (
 """Of every contour, in this order in `CurationContour.values`."""
 
 
+class PatientRemark(NamedTuple):
+    """A finding on a patient as a whole."""
+
+    text: str
+    left_out: bool
+    """Whether the patient is left out for it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CurationPatient:
     """A patient of the archive.
@@ -48,12 +56,12 @@ class CurationPatient:
     Args:
         label: as tables name it.
         place: its patient ID or folder, as the ROI map and --exclude take it; empty where it has none.
-        findings: (sentence, whether the patient is left out for it).
+        findings: on the patient as a whole.
     """
 
     label: str
     place: str
-    findings: tuple[tuple[str, bool], ...] = ()
+    findings: tuple[PatientRemark, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import NamedTuple
 
 from contour_ai.structures.organ_names import Reading, without_side
 from contour_ai.structures.roi_record import tg263_table
@@ -172,7 +173,7 @@ def _beginning(words: Words, side: Side | None) -> Reading | None:
     text = "".join(words)
     if len(text) < SHORTEST_BEGINNING or not text.isalpha() or len(words) > 2:
         return None
-    names = {name for key, _, _, name in _spellings() if key.startswith(text)}
+    names = {one.name for one in _spellings() if one.text.startswith(text)}
     if len(names) != 1:
         return None
     name = names.pop()
@@ -186,9 +187,19 @@ def _sided(name: str, side: Side | None, how: str) -> Reading | None:
     return Reading((name,) if name in table else variants(name), how)
 
 
+class _Spelling(NamedTuple):
+    """An alias that stands for one name."""
+
+    text: str
+    """Written together."""
+    letters: int
+    modifiers: frozenset[str]
+    name: str
+
+
 @cache
-def _spellings() -> tuple[tuple[str, int, frozenset[str], str], ...]:
-    """(alias written together, its letters, its modifiers, the one name that it stands for)."""
+def _spellings() -> tuple[_Spelling, ...]:
+    """Every alias that stands for one name."""
     found = []
     for key, entry in all_entries().items():
         name = entry.names[0]
@@ -198,5 +209,5 @@ def _spellings() -> tuple[tuple[str, int, frozenset[str], str], ...]:
             continue
         if " " not in key and key.isalpha() and len(key) >= SHORTEST_BEGINNING:
             modifiers = frozenset(m for m in MODIFIERS if m in key)
-            found.append((key, letter_set(key), modifiers, name))
+            found.append(_Spelling(key, letter_set(key), modifiers, name))
     return tuple(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from contour_ai.structures.roi_record import tg263_table
 from contour_ai.structures.vocabulary import Entry, find_entry, is_paired, plain_names, plural_of, sides_of
@@ -76,21 +77,31 @@ def with_side(entry: Entry, side: Side) -> Reading | None:
     return Reading(found) if found else None
 
 
-def without_side(words: Words) -> Iterator[tuple[Words, Side, str | None]]:
-    """Ways to read a name as (other words, side, language that the reading needs); none for names with both sides."""
+class SidedWords(NamedTuple):
+    """A name read as one of a side."""
+
+    rest: Words
+    """Without the word for the side."""
+    side: Side
+    language: str | None
+    """That the reading needs."""
+
+
+def without_side(words: Words) -> Iterator[SidedWords]:
+    """Ways to read a name as one of a side; none for names with both sides."""
     sides = side_words()
     found = {sides[word] for word in words if word in sides}
     if len(found) == 1:
         rest = tuple(w for w in words if w not in sides)
         if rest:
-            yield rest, found.pop(), None
+            yield SidedWords(rest, found.pop(), None)
     if found or len(words) < 2:
         return
     for language, of_language in side_words_of_one_language().items():
         for place in (-1, 0):
             if words[place] in of_language:
                 rest = words[:-1] if place else words[1:]
-                yield rest, of_language[words[place]], language
+                yield SidedWords(rest, of_language[words[place]], language)
 
 
 def _both_sides(words: Words) -> Reading | None:

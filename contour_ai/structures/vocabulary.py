@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from contour_ai.errors import ConfigError
 from contour_ai.structures.roi_record import FORMER_NAMES, read_table, tg263_table
@@ -144,21 +144,29 @@ def _is_organ(name: str) -> bool:
     return row.group in ("anatomic", "own") and row.interpreted_type in ("ORGAN", "EXTERNAL")
 
 
-def all_aliases() -> Iterator[tuple[str, str, str]]:
-    """(name of the table, language, alias)."""
+class Alias(NamedTuple):
+    """Another word for a name of the table."""
+
+    name: str
+    language: str
+    text: str
+
+
+def all_aliases() -> Iterator[Alias]:
+    """Every alias of every name."""
     main: Mapping[str, Any] = read_table("aliases.yaml")["names"]
     for name, by_language in main.items():
         for language, texts in by_language.items():
             for text in texts:
-                yield name, language, text
+                yield Alias(name, language, text)
     for language, by_name in read_table("aliases_pl_pt.yaml").items():
         for name, texts in by_name.items():
             for text in texts:
-                yield name, language, text
+                yield Alias(name, language, text)
     for former, name in FORMER_NAMES.items():
         if name not in ("PubicSymphys_L", "PubicSymphys_R"):
-            yield name, "en", former
-    yield "PubicSymphys", "en", "Bone_Pubic"
+            yield Alias(name, "en", former)
+    yield Alias("PubicSymphys", "en", "Bone_Pubic")
 
 
 def _umlauts_written_out(text: str) -> str:

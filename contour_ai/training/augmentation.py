@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -96,6 +97,16 @@ def draw(rng: np.random.Generator, config: AugmentationConfig) -> Draw:
 # -- space --------------------------------------------------------------------------------------------------
 
 
+class SampleView(NamedTuple):
+    """What a sample shows of a patient; ROIs in their order."""
+
+    image: Tensor
+    """(k, i, j) float32 HU."""
+    masks: Tensor
+    """(R, k, i, j) bool."""
+    states: list[int]
+
+
 def view(
     hu: Tensor,
     bits: Tensor,
@@ -107,7 +118,7 @@ def view(
     outside_hu: float,
     mirror: Sequence[int],
     chosen: Draw,
-) -> tuple[Tensor, Tensor, list[int]]:
+) -> SampleView:
     """A patient cut, rotated, scaled and mirrored.
 
     Args:
@@ -120,9 +131,6 @@ def view(
         outside_hu: air.
         mirror: channel each ROI becomes in a mirror.
         chosen: what to do.
-
-    Returns:
-        (image (k, i, j) float32 HU, masks (R, k, i, j) bool, states) in the order of the ROIs.
     """
     low = round(chosen.cut_low * hu.shape[0])
     high = hu.shape[0] - round(chosen.cut_high * hu.shape[0])
@@ -139,7 +147,7 @@ def view(
         image, masks = image.flip(-1), masks.flip(-1)
         order = to_device(torch.tensor(mirror), masks.device)
         masks, kept = masks.index_select(0, order), [kept[m] for m in mirror]
-    return image, masks, kept
+    return SampleView(image, masks, kept)
 
 
 def affine_matrix(
@@ -285,8 +293,13 @@ def streaked(image_hu: Tensor, spacing_mm_kij: Sequence[float], strength_hu: flo
     return image_hu + strength_hu * slices[:, None, None] * rays * seen
 
 
-def _chosen_voxel(mask: Tensor, share: float) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    """(k, i, j) of the voxel at `share` of those of a mask, in their order, and whether there is any.
+class _Voxel(NamedTuple):
+    kij: tuple[Tensor, Tensor, Tensor]
+    exists: Tensor
+
+
+def _chosen_voxel(mask: Tensor, share: float) -> _Voxel:
+    """The voxel at `share` of those of a mask, in their order.
 
     All on the device: `nonzero` would wait for a GPU.
     """
@@ -294,7 +307,7 @@ def _chosen_voxel(mask: Tensor, share: float) -> tuple[tuple[Tensor, Tensor, Ten
     wanted = torch.minimum((number[-1:] * share).long() + 1, number[-1:])
     at = torch.searchsorted(number, wanted)[0].clamp(max=mask.numel() - 1)
     _, i, j = mask.shape
-    return (at // (i * j), at // j % i, at % j), number[-1] > 0
+    return _Voxel((at // (i * j), at // j % i, at % j), number[-1] > 0)
 
 
 def blurred(image: Tensor, sigma_voxels: float) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,9 +98,17 @@ def roi_figures(
     }
 
 
-def worst_cases(patients: Mapping[str, Mapping[str, float]], number: int = 3) -> list[tuple[str, str, float]]:
-    """(patient, ROI, Dice) of the worst ROI of each of the worst patients; not of those without a figure."""
+class WorstRoi(NamedTuple):
+    """The ROI of a patient that was found worst."""
+
+    patient: str
+    roi: str
+    dice: float
+
+
+def worst_cases(patients: Mapping[str, Mapping[str, float]], number: int = 3) -> list[WorstRoi]:
+    """The worst ROI of each of the worst patients; not of those without a figure."""
     worst = [min((dice, roi) for roi, dice in rois.items()) for rois in patients.values() if rois]
     named = [patient for patient, rois in patients.items() if rois]
     ordered = sorted((dice, patient, roi) for (dice, roi), patient in zip(worst, named, strict=True))
-    return [(patient, roi, dice) for dice, patient, roi in ordered[:number]]
+    return [WorstRoi(patient, roi, dice) for dice, patient, roi in ordered[:number]]

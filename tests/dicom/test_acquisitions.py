@@ -266,10 +266,10 @@ def test_training_leaves_overlapping_acquisitions_out_with_the_way_out_or_takes_
     assert "choose one with --acquisition N" in refused.left_out["P1"]
     taken = prepared(2)
     assert sorted(taken.cases) == ["P1", "P2"] and not taken.left_out
-    (key, case), (other_key, other) = taken.cases["P1"], prepared(1).cases["P1"]
+    (key, case), (other_key, other) = taken.prepared["P1"], prepared(1).prepared["P1"]
     assert key != other_key, "the cache must tell the acquisitions apart"
     assert case.notes[0].startswith("acquisition 2 of 2 was chosen") and "acquisition 1" in other.notes[0]
-    assert taken.cases["P2"][1].notes == ()
+    assert taken.cases["P2"].notes == ()
     assert not np.array_equal(case.hu, other.hu)
 
 

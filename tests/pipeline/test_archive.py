@@ -70,7 +70,7 @@ def test_merged_sets_give_the_rois_of_all_of_them(tmp_path: Path) -> None:
     drawn_in = merged.patients[0].drawn_in
     assert drawn_in.get("Parotid_L", 0) != drawn_in.get("Parotid_R", 0)
     prepared = prepare_cases(merged.patients, ROIS, SETTINGS, tmp_path / "cache")
-    ((_, case),) = prepared.cases.values()
+    (case,) = prepared.cases.values()
     assert case.states == (CONTOURED, CONTOURED, CONTOURED)
     assert case.facts["Parotid_R"].volume_cm3 == pytest.approx(case.facts["Parotid_L"].volume_cm3, rel=0.01)
 
@@ -105,7 +105,7 @@ def test_one_ct_under_two_ids_is_one_person(tmp_path: Path) -> None:
     other_patient_id(archive / "copy", "X1")
     sources = find_sources(archive)
     prepared = prepare_cases(sources.patients, ROIS, SETTINGS, tmp_path / "cache")
-    same = same_images({label: case for label, (_, case) in prepared.cases.items()})
+    same = same_images(prepared.cases)
     assert [sorted(group) for group in same] == [["P1", "X1"]]
     notes = [f for f in check_cases(sources, prepared, same).findings if f.kind == "same image"]
     assert {f.patient for f in notes} == {"P1", "X1"} and not any(f.left_out for f in notes)

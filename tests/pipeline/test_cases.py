@@ -57,7 +57,7 @@ def prepared(folder: Path, cache: Path, roi_map: RoiMap | None = None) -> tuple[
 def states(folder: Path, cache: Path, roi_map: RoiMap | None = None) -> dict[str, tuple[int, ...]]:
     sources, found = prepared(folder, cache, roi_map)
     usable = checked(sources, found, check_cases(sources, found))
-    return {label: case.states for label, (_, case) in usable.cases.items()}
+    return {label: case.states for label, case in usable.cases.items()}
 
 
 def test_the_map_says_what_is_absent_by_folder_and_by_patient(archive: Path, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_swapped_sides_are_left_out_unless_accepted(archive: Path, tmp_path: Pat
 
 def test_facts_are_measured_on_the_ct(archive: Path, tmp_path: Path) -> None:
     _, found = prepared(archive, tmp_path)
-    facts = found.cases["P1"][1].facts["Brainstem"]
+    facts = found.cases["P1"].facts["Brainstem"]
     assert facts.volume_cm3 == pytest.approx(3 * 4 * 4 * 6 * 5 * 5 / 1000)
     assert (facts.slices, facts.contours, facts.unused_contours) == (3, 3, 0)
 
@@ -111,13 +111,13 @@ def test_slices_that_are_blank_but_around_contours_are_cut_off(archive: Path, tm
     rois = {"Brainstem": (2, 8, 10), "Parotid_L": (0, 8, 15)}
     write_patient(tmp_path / "archive", 4, rois, shown=slice(3, None))
     sources, found = prepared(tmp_path / "archive", tmp_path / "cache")
-    whole = found.cases["P4"][1]
+    whole = found.cases["P4"]
     check = check_cases(sources, found)
     (finding,) = (f for f in check.findings if f.kind == "blank slices")
     assert (finding.patient, finding.roi, finding.left_out) == ("P4", "", True)
     # Three slices of 6 mm, and the one of air that is kept below the body.
     assert finding.reason.startswith("the lowest 24 mm of the image are blank")
-    case = checked(sources, found, check).cases["P4"][1]
+    case = checked(sources, found, check).cases["P4"]
     assert case.is_cut and case.hu.shape == case.bits.shape == (whole.hu.shape[0] - 4, *whole.hu.shape[1:])
     np.testing.assert_array_equal(case.hu, whole.hu[4:])
     np.testing.assert_array_equal(case.bits, whole.bits[4:])
@@ -125,8 +125,8 @@ def test_slices_that_are_blank_but_around_contours_are_cut_off(archive: Path, tm
     # The parotid was drawn in blank slices only.
     assert case.states == (CONTOURED, UNKNOWN, UNKNOWN)
     kept = found.with_blank_slices()
-    assert checked(sources, kept, check_cases(sources, kept)).cases["P4"][1].hu.shape == whole.hu.shape
-    assert not any(case.is_cut for _, case in prepared(archive, tmp_path / "cache")[1].cases.values())
+    assert checked(sources, kept, check_cases(sources, kept)).cases["P4"].hu.shape == whole.hu.shape
+    assert not any(case.is_cut for case in prepared(archive, tmp_path / "cache")[1].cases.values())
 
 
 def test_the_configuration_says_what_becomes_of_blank_slices(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def entries(cache: Path) -> dict[str, int]:
 def test_nothing_is_computed_in_vain(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources, found = prepared(archive, tmp_path)
     assert not found.left_out and len(entries(tmp_path)) == 6
-    case = found.cases["P2"][1]
+    case = found.cases["P2"]
     assert case.presence == (True, False, True)
     assert int((case.bits & 1).astype(bool).sum()) == 3 * 4 * 4
     before = entries(tmp_path)
@@ -190,15 +190,15 @@ def test_nothing_is_computed_in_vain(archive: Path, tmp_path: Path, monkeypatch:
 def test_a_changed_structure_set_is_noticed(tmp_path: Path) -> None:
     write_patient(tmp_path / "archive", 1, {"Brainstem": (2, 8, 10)})
     _, found = prepared(tmp_path / "archive", tmp_path / "cache")
-    before = found.cases["P1"][1].bits.sum()
-    image = found.cases["P1"][1].image
+    before = found.cases["P1"].bits.sum()
+    image = found.cases["P1"].image
     # Contours of the same length elsewhere: the file keeps its size.
     write_patient(tmp_path / "other", 1, {"Brainstem": (2, 9, 10)})
     (tmp_path / "other" / "RS.dcm").replace(tmp_path / "archive" / "RS.dcm")
     _, again = prepared(tmp_path / "archive", tmp_path / "cache")
-    case = again.cases["P1"][1]
+    case = again.cases["P1"]
     assert case.image == image
-    assert case.bits.sum() == before and not np.array_equal(case.bits, found.cases["P1"][1].bits)
+    assert case.bits.sum() == before and not np.array_equal(case.bits, found.cases["P1"].bits)
 
 
 def test_an_interrupted_build_goes_on(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from contour_ai.files import is_whole
 from contour_ai.pipeline._commission.options import PREDICTIONS, RECORD
 from contour_ai.pipeline._commission.record import RunSettings, read_commissioning_record
 from contour_ai.pipeline.summary import SUMMARY, read_summary
-from contour_ai.report.constancy import ChangedRoi, Constancy
+from contour_ai.report.constancy import ChangedFact, ChangedRoi, Constancy
 from contour_ai.settings import from_mapping
 from contour_ai.yaml_files import parse_yaml
 
@@ -52,6 +53,16 @@ class EarlierRun:
     environment: Mapping[str, Mapping[str, str]]
     patients: Mapping[str, str]
     structure_sets: Mapping[str, Path] = field(default_factory=dict)
+
+
+class ContouredSeries(NamedTuple):
+    """What became of one CT series."""
+
+    ct: CTSeriesFiles
+    structure_set: Path | None
+    """That was predicted."""
+    problem: str
+    """Why there is none."""
 
 
 def read_earlier_run(place: Path) -> EarlierRun:
@@ -95,13 +106,13 @@ def read_earlier_run(place: Path) -> EarlierRun:
 
 def compare_with(
     earlier: EarlierRun,
-    now: Mapping[str, tuple[CTSeriesFiles, Path | None, str]],
+    now: Mapping[str, ContouredSeries],
     environment: Mapping[str, Mapping[str, str]],
 ) -> Constancy:
     """What changed since an earlier run.
 
     Args:
-        now: {SeriesInstanceUID: CT, structure set that was predicted, and why there is none}.
+        now: {SeriesInstanceUID: what became of it}.
         environment: of the run now.
     """
     changed: list[ChangedRoi] = []
@@ -109,14 +120,15 @@ def compare_with(
     number = 0
     for uid, patient in earlier.patients.items():
         before = earlier.structure_sets.get(uid)
-        ct, path, problem = now.get(uid, (None, None, "not among the patients to contour"))
-        if ct is None or path is None or before is None:
+        series = now.get(uid)
+        if series is None or series.structure_set is None or before is None:
+            problem = "not among the patients to contour" if series is None else series.problem
             reason = problem or "no structure set"
             not_compared.append(f"{patient}: {reason if before else 'not contoured in the earlier run'}")
             continue
         try:
             with patient_boundary(f"comparing patient {patient}"):
-                found, rois = _compared(patient, before, path, ct)
+                found, rois = _compared(patient, before, series.structure_set, series.ct)
         except ContourAIError as error:
             not_compared.append(f"{patient}: {error}")
             continue
@@ -174,13 +186,14 @@ def _equal(a: RoiContoursRead | None, b: RoiContoursRead | None) -> bool:
 
 def _changed_installation(
     before: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]
-) -> tuple[tuple[str, str, str], ...]:
+) -> tuple[ChangedFact, ...]:
     found = []
     for heading in dict.fromkeys([*before, *now]):
         old, new = before.get(heading, {}), now.get(heading, {})
         for name in dict.fromkeys([*old, *new]):
             if old.get(name) != new.get(name) and name not in NOT_COMPARED:
-                found.append((f"{heading}: {name}", old.get(name, "not named"), new.get(name, "not named")))
+                what = f"{heading}: {name}"
+                found.append(ChangedFact(what, old.get(name, "not named"), new.get(name, "not named")))
     return tuple(found)
 
 

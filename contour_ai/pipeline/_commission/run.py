@@ -10,7 +10,6 @@ from typing import Any
 
 from contour_ai import __version__
 from contour_ai.bundle import ModelBundle
-from contour_ai.dicom.archive import CTSeriesFiles
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import PatientFiles
 from contour_ai.dicom.values import text
@@ -19,7 +18,7 @@ from contour_ai.evaluation.limits import Check, Limits, check_limits, load_limit
 from contour_ai.evaluation.report import write_report
 from contour_ai.faults import patient_boundary
 from contour_ai.files import atomic_folder
-from contour_ai.pipeline._commission.constancy import compare_with, read_earlier_run
+from contour_ai.pipeline._commission.constancy import ContouredSeries, compare_with, read_earlier_run
 from contour_ai.pipeline._commission.dossier import write_dossier
 from contour_ai.pipeline._commission.options import (
     PREDICTIONS,
@@ -159,10 +158,10 @@ def _strata(tried: Sequence[_Tried], told: Strata | None) -> Strata:
     return measured if told is None else told.over(measured)
 
 
-def _by_series(tried: Sequence[_Tried]) -> dict[str, tuple[CTSeriesFiles, Path | None, str]]:
-    """{SeriesInstanceUID: CT, structure set that was predicted, and why there is none}."""
+def _by_series(tried: Sequence[_Tried]) -> dict[str, ContouredSeries]:
+    """{SeriesInstanceUID: what became of it}."""
     return {
-        t.files.ct.series_instance_uid: (
+        t.files.ct.series_instance_uid: ContouredSeries(
             t.files.ct,
             None if t.prediction is None else t.prediction.path,
             t.problem,

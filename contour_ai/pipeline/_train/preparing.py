@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from contour_ai.bundle import InferenceSettings
 from contour_ai.dicom.file_index import FileIndex
@@ -20,12 +20,12 @@ from contour_ai.pipeline._train.run_folder import refuse_strange_files
 from contour_ai.pipeline.archive import Sources, choose_rois, find_sources, typical_grids
 from contour_ai.pipeline.cases import PreparedCases, check_cases, checked, prepare_cases
 from contour_ai.pipeline.naming import NAMES_FILE, least_patients
+from contour_ai.pipeline.prepared_case import PreparedCase
 from contour_ai.pipeline.splitting import PatientSplit, held_out, same_images, split_patients
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import OnProgress, no_progress
 from contour_ai.settings import to_mapping
 from contour_ai.training.archive_check import ArchiveCheck
-from contour_ai.training.cache import Case
 from contour_ai.training.config import TrainConfig
 from contour_ai.training.overlap import exclusive_pairs
 from contour_ai.training.plan import Plan, plan_input, plan_network, plan_settings, plan_windows
@@ -38,10 +38,37 @@ DONE_KEYS = frozenset({"steps", "validate_every", "weights", "checkpoint_minutes
 """Keys of `run` that may change when a training goes on."""
 
 
+@dataclass(frozen=True)
+class PreparedJob:
+    """A training that can begin."""
+
+    job: Job
+    rois_left_out: dict[str, str]
+    """{ROI: why it is not learnt}."""
+    patients_left_out: dict[str, str]
+    """{label: why}."""
+
+
+class _OnModelGrid(NamedTuple):
+    """The patients of the archive as the model will see them."""
+
+    settings: PreprocessSettings
+    cases: PreparedCases
+    same: list[tuple[str, ...]]
+    """Groups of labels with equal images."""
+
+
+class _SplitCases(NamedTuple):
+    """Who is trained on and who validates, and the prepared patients that may be used, by label."""
+
+    split: PatientSplit
+    prepared: Mapping[str, PreparedCase]
+
+
 def prepared_job(
     config: TrainConfig, sources: Sources, run_dir: Path, options: TrainOptions, on_progress: OnProgress
-) -> tuple[Job, dict[str, str], dict[str, str]]:
-    """Everything decided and every patient prepared; also what ROIs and patients were left out."""
+) -> PreparedJob:
+    """Everything decided and every patient prepared."""
     from contour_ai.inference import choose_device
     from contour_ai.training.job import Job
     from contour_ai.training.memory import free_bytes
@@ -49,39 +76,41 @@ def prepared_job(
     device = choose_device(options.device)
     least = least_patients(config.data.min_patients, len(sources.own.patients))
     rois, rois_left_out = choose_rois(sources.counts(), config.data.rois, least)
-    settings, prepared, same = _usable(config, sources, rois, run_dir, options, on_progress)
-    shared, cases = _split(config, sources, prepared, same)
+    usable = _usable(config, sources, rois, run_dir, options, on_progress)
+    split, prepared = _split(config, sources, usable)
+    cases, settings = {label: one.case for label, one in prepared.items()}, usable.settings
     if config.preprocess.windows_hu is None:
-        settings = replace(settings, windows_hu=plan_windows([case for _, case in cases.values()]))
+        settings = replace(settings, windows_hu=plan_windows(list(cases.values())))
     network = plan_network(config.network, settings, len(rois))
-    shapes = [case.hu.shape for _, case in cases.values()]
+    shapes = [case.hu.shape for case in cases.values()]
     plan = plan_input(config, rois, settings, network, shapes, device.type, free_bytes(device))
     resolved = _resolved(config, plan)
-    learnt = [cases[label][1] for label in shared.training]
+    learnt = [cases[label] for label in split.training]
     exclusive = None
     if config.loss.certain_negatives:
         exclusive = exclusive_pairs(learnt, plan.mirror, config.loss.may_overlap)
-    drawn = [cases[p.label][1] for p in sources.patients if p.synthetic and p.label in cases]
+    drawn = [cases[p.label] for p in sources.patients if p.synthetic and p.label in cases]
     wanted = config.data.synthetic
     if wanted is not None and not wanted.label_maps:
-        training = {cases[label][0]: cases[label][1] for label in shared.training}
+        training = {prepared[label].key: prepared[label].case for label in split.training}
         drawn = draw_relatives(training, wanted, options.cache_dir or run_dir / "cache", on_progress)
     job = Job(
         config=resolved,
         plan=plan,
         training=[*learnt, *drawn],
-        validation=[cases[label][1] for label in shared.validation],
+        validation=[cases[label] for label in split.validation],
         run_dir=run_dir,
         device=device,
-        fingerprint=_fingerprint(resolved, cases),
-        decided_by=_decided_by(resolved, cases),
+        fingerprint=_fingerprint(resolved, prepared),
+        decided_by=_decided_by(resolved, prepared),
         resume=options.resume,
         started_from="" if options.init is None else f"{options.init.name} {options.init.version}",
         inference=_inference(config, plan),
         synthetic=len(drawn),
         exclusive=exclusive,
     )
-    return job, rois_left_out, {**sources.left_out, **prepared.left_out, **shared.left_out}
+    patients_left_out = {**sources.left_out, **usable.cases.left_out, **split.left_out}
+    return PreparedJob(job, rois_left_out, patients_left_out)
 
 
 def _inference(config: TrainConfig, plan: Plan) -> InferenceSettings:
@@ -90,29 +119,27 @@ def _inference(config: TrainConfig, plan: Plan) -> InferenceSettings:
     return InferenceSettings(window_kij=plan.window_kij, max_voxels=most, mirror=config.model.mirror)
 
 
-def _split(
-    config: TrainConfig, sources: Sources, prepared: PreparedCases, same: Sequence[Sequence[str]]
-) -> tuple[PatientSplit, Mapping[str, tuple[str, Case]]]:
-    """Who is trained on and who validates; and the prepared patients that may be used.
+def _split(config: TrainConfig, sources: Sources, usable: _OnModelGrid) -> _SplitCases:
+    """Who is trained on and who validates.
 
     Raises:
         InputError: no patient of the archive is left.
         ConfigError: the configuration's choice of validation patients does not fit the archive.
     """
-    cases = prepared.cases
-    own = [patient for patient in sources.own.patients if patient.label in cases]
+    prepared = usable.cases.prepared
+    own = [patient for patient in sources.own.patients if patient.label in prepared]
     ids = {p.label: p.patient_id for p in [*own, *sources.excluded]}
     excluded = {p.label: sources.left_out[p.label] for p in sources.excluded}
-    shared = split_patients(ids, held_out(config.data, own), same, excluded)
-    if not shared.training:
+    split = split_patients(ids, held_out(config.data, own), usable.same, excluded)
+    if not split.training:
         raise InputError(
             "No patient of the archive can be used for training; synthetic patients alone have nothing to validate on.",
             found=listed(
-                f"{label}: {reason}" for label, reason in {**prepared.left_out, **shared.left_out}.items()
+                f"{label}: {reason}" for label, reason in {**usable.cases.left_out, **split.left_out}.items()
             ),
             fix=f"look at {CHECK_FILE}; or write synthetic patients with `contour-ai synthesize`, and train on those",
         )
-    return shared, {label: case for label, case in cases.items() if label not in shared.left_out}
+    return _SplitCases(split, {k: one for k, one in prepared.items() if k not in split.left_out})
 
 
 def named_sources(
@@ -188,16 +215,16 @@ def _usable(
     run_dir: Path,
     options: TrainOptions,
     on_progress: OnProgress,
-) -> tuple[PreprocessSettings, PreparedCases, list[tuple[str, ...]]]:
+) -> _OnModelGrid:
     """The patients on the model grid, checked, and groups of them with equal images; what was drawn is right, and
     nothing to compare patients with."""
-    settings, prepared, same = _prepare(config, sources, rois, run_dir, options, on_progress)
+    on_grid = _prepare(config, sources, rois, run_dir, options, on_progress)
     own = sources.own
-    check = check_cases(own, prepared.of({patient.label for patient in own.patients}), same)
+    check = check_cases(own, on_grid.cases.of({patient.label for patient in own.patients}), on_grid.same)
     check.save(run_dir / CHECK_FILE)
     options.on_check(check)
     refuse_faults(check, run_dir, options)
-    return settings, checked(sources, prepared, check), same
+    return on_grid._replace(cases=checked(sources, on_grid.cases, check))
 
 
 def refuse_faults(check: ArchiveCheck, run_dir: Path, options: TrainOptions) -> None:
@@ -224,15 +251,17 @@ def _prepare(
     run_dir: Path,
     options: TrainOptions,
     on_progress: OnProgress,
-) -> tuple[PreprocessSettings, PreparedCases, list[tuple[str, ...]]]:
+) -> _OnModelGrid:
     """The patients of `sources` on the model grid, and groups of labels with equal images, those excluded included."""
     fixed = config.preprocess.spacing_mm_kij is not None
     settings = plan_settings(config, [] if fixed else typical_grids(sources.own.patients, on_progress))
     cache = options.cache_dir or run_dir / "cache"
     every = prepare_cases((*sources.patients, *sources.excluded), rois, settings, cache, on_progress)
-    same = same_images({label: case for label, (_, case) in every.cases.items()})
+    same = same_images(every.cases)
     prepared = every.of({patient.label for patient in sources.patients})
-    return settings, prepared.with_blank_slices() if config.data.blank_slices == "keep" else prepared, same
+    if config.data.blank_slices == "keep":
+        prepared = prepared.with_blank_slices()
+    return _OnModelGrid(settings, prepared, same)
 
 
 def _resolved(config: TrainConfig, plan: Plan) -> TrainConfig:
@@ -263,14 +292,14 @@ def _with_floats(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _fingerprint(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> str:
+def _fingerprint(config: TrainConfig, cases: Mapping[str, PreparedCase]) -> str:
     """Of all that decides what is learnt, besides how long."""
     keys = {label: (key, case.states) for label, (key, case) in cases.items()}
     text = json.dumps([_deciding_settings(config), sorted(keys.items())], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _decided_by(config: TrainConfig, cases: Mapping[str, tuple[str, Case]]) -> dict[str, str]:
+def _decided_by(config: TrainConfig, cases: Mapping[str, PreparedCase]) -> dict[str, str]:
     """What the fingerprint is of, setting by setting and patient by patient: to say what changed."""
     settings = {
         f"{section}.{key}": json.dumps(value, sort_keys=True)

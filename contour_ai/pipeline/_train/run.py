@@ -191,9 +191,10 @@ def _begin(
         ready = (options.cache_dir or run_dir / "cache").is_dir()
         budgeted = plan_for_budget(config, sources, options, on_progress, started=started, prepared=ready)
     config = config if budgeted is None else budgeted.config
-    job, rois_left_out, left_out = prepared_job(config, sources, run_dir, options, on_progress)
-    write_run_folder(run_dir, job, left_out, options.roi_map)
-    facts = plan_facts(job, rois_left_out, left_out, options.time_budget_s)
+    prepared = prepared_job(config, sources, run_dir, options, on_progress)
+    job = prepared.job
+    write_run_folder(run_dir, job, prepared.patients_left_out, options.roi_map)
+    facts = plan_facts(job, prepared.rois_left_out, prepared.patients_left_out, options.time_budget_s)
     if budgeted is not None and options.time_budget_s is not None:
         facts["steps"] = steps_in_words(budgeted, len(job.own_training), options.time_budget_s, started)
         if short := shortage(budgeted):
@@ -245,11 +246,11 @@ def _finished(
         seconds = FINISHING_BUDGET_SHARE / 3 * (whole_budget_s or math.inf)
         bundle = tuned(bundle, network, held_back, str(job.device), on_progress, seconds=seconds)
         bundle.calibrate_network(network)
-        shares = measured_confidence(
+        confidence = measured_confidence(
             bundle, network, held_back, str(job.device), on_progress, seconds=seconds
         )
         assert bundle.ranges is not None
-        bundle = replace(bundle, ranges=bundle.ranges.with_confidence(*shares))
+        bundle = replace(bundle, ranges=bundle.ranges.with_confidence(*confidence))
         bundle = fitted_contour_models(
             bundle,
             network,
