@@ -25,7 +25,7 @@ def _patient(settings: dict[str, Any]) -> Path:
         return ROOT / "sample_data" / "phantom-headneck-01"
     folder = Path(settings["scratch"]) / "patient"
     if not folder.exists():
-        from prediction import draw_patient
+        from prediction_inputs import draw_patient
 
         draw_patient(folder, 150, 512)
     return folder

@@ -21,7 +21,6 @@ contours. With `--patients`, one process contours so many, and its time and memo
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import statistics
@@ -29,21 +28,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from usual_prediction import (
-    usual_channels,
-    usual_labels,
-    usual_network,
-    usual_reading,
-    usual_structures,
-    usual_way,
-)
-
-if TYPE_CHECKING:
-    import torch
+from prediction_inputs import draw_patient, judged_model, random_model, renamed
+from prediction_parts import parts
+from usual_prediction import usual_way
 
 
 def main() -> None:
@@ -132,23 +121,6 @@ def several(folder: Path, patient: Path, model: str, arguments: argparse.Namespa
     )
 
 
-def renamed(patient: Path, copy: Path, number: int) -> None:
-    """The same scan as another patient's."""
-    import pydicom
-    from pydicom.uid import generate_uid
-
-    study, series = (generate_uid(entropy_srcs=[str(number), what]) for what in ("study", "series"))
-    for path in sorted(p for p in patient.rglob("*") if p.is_file()):
-        dataset = pydicom.dcmread(path)
-        dataset.PatientID, dataset.StudyInstanceUID = f"benchmark{number}", study
-        dataset.SeriesInstanceUID = series
-        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[str(number), dataset.SOPInstanceUID])
-        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-        target = copy / path.relative_to(patient)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        dataset.save_as(target)
-
-
 def predict_command(patients: list[Path], out: Path, model: str, arguments: argparse.Namespace) -> list[str]:
     return [
         sys.executable,
@@ -206,110 +178,6 @@ def measured(command: list[str]) -> tuple[float, float]:
     return seconds, float(peak)
 
 
-def draw_patient(folder: Path, slices: int, pixels: int) -> Path:
-    """A phantom's body scanned as a clinic does, as DICOM."""
-    import numpy as np
-
-    from contour_ai.dicom.ct_write import PatientIdentity, write_ct
-    from contour_ai.grid import Grid
-    from contour_ai.sample.phantom import draw_phantom
-    from contour_ai.sample.variants import Scan, scanned
-    from contour_ai.volume import Volume
-
-    phantom = draw_phantom("headneck", 901)
-    body = phantom.structures.mask("External")
-    cut_out = Volume(
-        np.where(body, np.maximum(phantom.volume.hu, -1000), -1024).astype(np.int16), phantom.volume.grid
-    )
-    length = float(np.ptp(phantom.volume.grid.slice_offsets_mm))
-    scan = Scan(
-        pixel_mm=512 / pixels, matrix=pixels, slice_mm=round(length / (slices - 0.5), 4), couch="sandwich"
-    )
-    drawn = scanned(cut_out, phantom.structures, scan, seed=1)
-    if drawn.volume.hu.shape[0] < slices:  # a longer patient than there is: go on with the same slices
-        drawn_hu = np.resize(drawn.volume.hu, (slices, pixels, pixels))
-    else:
-        drawn_hu = drawn.volume.hu[:slices]
-    grid = Grid.axial(drawn_hu.shape, drawn.volume.grid.spacing_mm, (0.0, 0.0, 0.0))
-    folder.mkdir()
-    write_ct(
-        folder / "ct",
-        Volume(drawn_hu, grid),
-        PatientIdentity(patient_id="benchmark", patient_name="Benchmark", study_date="20260101"),
-        uid_seed="b",
-    )
-    return folder
-
-
-def random_model(folder: Path, like: str, filters: int) -> Path:
-    """The bundle `like` with a wider network of random weights."""
-    import dataclasses
-
-    from contour_ai.bundle import load_bundle, save_bundle
-    from contour_ai.network import build_network
-
-    bundle = load_bundle(like)
-    config = dataclasses.replace(bundle.network, base_filters=filters)
-    network = build_network(config)
-    bundle = dataclasses.replace(
-        bundle,
-        network=config,
-        ranges=None,
-        calibration={},
-        contour_model=None,
-        own_contour_model=None,
-        second_reader=None,
-    )
-    save_bundle(folder, bundle, network.state_dict(), model_card="Random weights, for their speed alone.")
-    return folder
-
-
-def judged_model(folder: Path, like: str, *, with_reader: bool) -> Path:
-    """The bundle `like` with a second reader of random weights, and verdicts that ask it, or without both."""
-    import dataclasses
-
-    from contour_ai.bundle import SecondReader, load_bundle, save_bundle
-    from contour_ai.network import build_network
-    from contour_ai.network_config import preset
-    from contour_ai.quality.contour_verdict import POOLED, ContourModel
-    from contour_ai.quality.own_contours import OWN_FIGURE_NAMES
-    from contour_ai.training.second_reader_config import SecondReaderConfig
-
-    bundle, usual = load_bundle(like), SecondReaderConfig()
-    k, i, j = (s * usual.coarser for s in bundle.preprocess.spacing_mm_kij)
-    config = preset(
-        "resunet3d",
-        in_channels=bundle.network.in_channels,
-        out_channels=len(bundle.rois),
-        base_filters=usual.base_filters,
-        norm="instance",
-        dropout=0.0,
-    )
-    own = ContourModel(
-        patients=1,
-        false_alarm=0.08,
-        intercept=-3.0,
-        weights=dict.fromkeys(OWN_FIGURE_NAMES, 0.1),
-        usual={POOLED: dict.fromkeys(OWN_FIGURE_NAMES, (0.1, 0.1))},
-        limits={POOLED: 0.5},
-    )
-    described = dataclasses.replace(
-        bundle,
-        second_reader=SecondReader(spacing_mm_kij=(k, i, j), network=config) if with_reader else None,
-        own_contour_model=own if with_reader else None,
-        contour_model=None,
-        default=False,
-    )
-    save_bundle(
-        folder,
-        described,
-        bundle.build_network(calibrated=False).state_dict(),
-        model_card="For the time of its verdicts alone.",
-        second_reader=build_network(config).state_dict() if with_reader else None,
-    )
-    return folder
-
-
 def second_reader(folder: Path, patient: Path, model: str, arguments: argparse.Namespace) -> None:
     """What a second reader and the verdicts that ask it take: with and without, by turns."""
     ways = {
@@ -332,80 +200,6 @@ def second_reader(folder: Path, patient: Path, model: str, arguments: argparse.N
     )
     difference = _median(times["with"]) - _median(times["without"])
     print(f"difference {difference:+.2f} s, ratio {_median(times['with']) / _median(times['without']):.2f}")
-
-
-def parts(patient: Path, model: str, folder: Path, tta: bool | None) -> None:
-    """Stage by stage in one process, the second of two runs of each: what the gain is made of."""
-    import torch
-
-    from contour_ai.bundle import load_bundle
-    from contour_ai.inference import autocast_dtype
-    from contour_ai.pipeline._predict import PredictOptions, load_model, open_patient, predict, run_network
-    from contour_ai.preprocess import image_channels
-
-    bundle = load_bundle(model)
-    loaded = load_model(bundle, "cpu")
-    plain = bundle.build_network("cpu").to(memory_format=torch.contiguous_format)
-    ct = usual_reading(patient)
-    whole = torch.from_numpy(usual_channels(ct, bundle))[None]
-    opened = open_patient(patient, bundle)
-    crop = torch.from_numpy(image_channels(opened.prepared.hu, bundle.preprocess))[None]
-    dtype = autocast_dtype(torch.device("cpu"))
-
-    def lower_precision(image: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-            return loaded.network(image.contiguous(memory_format=torch.channels_last_3d)).float()
-
-    numbers = itertools.count()
-    options = PredictOptions(overlays=False, tta=tta)
-    mirror = bundle.mirror_channels if bundle.uses_mirror_tta(tta) else None
-    logits = usual_network(whole, plain, mirror)
-    labels = usual_labels(logits, ct.GetSize()[::-1])
-
-    def contoured() -> Mapping[str, float]:
-        out = folder / f"parts{next(numbers)}"
-        return predict(patient, loaded, out, options).timings_s
-
-    def rt_utils_file() -> None:
-        usual_structures(patient, bundle, labels, folder / f"parts{next(numbers)}.dcm")
-
-    contoured()
-    stages = contoured()
-    print(f"voxels: whole resampled CT {whole[0, 0].numel():,}, body crop {crop[0, 0].numel():,}")
-    rows = [
-        (
-            "network: windows, fp32, whole CT (the usual way)",
-            timed(lambda: usual_network(whole, plain, mirror)),
-        ),
-        ("network: windows, fp32, body crop", timed(lambda: usual_network(crop, plain, mirror))),
-        (
-            f"network: windows, {str(dtype or 'fp32').removeprefix('torch.')}, body crop",
-            timed(lambda: usual_network(crop, lower_precision, mirror)),
-        ),
-        (
-            "network: in one piece, body crop (ours)",
-            timed(lambda: run_network(opened.prepared, loaded, options)),
-        ),
-        ("reading: SimpleITK", timed(lambda: usual_reading(patient))),
-        ("reading: ours, looking for files included", stages["finding"] + stages["reading"]),
-        ("resampling: SimpleITK", timed(lambda: usual_channels(ct, bundle))),
-        ("resampling: ours", stages["preprocessing"]),
-        ("body: ours only", stages["body"]),
-        ("restoring: all channels, argmax", timed(lambda: usual_labels(logits, ct.GetSize()[::-1]))),
-        ("restoring: each ROI in its box (ours)", stages["restoring"]),
-        ("structure set: rt-utils", timed(rt_utils_file)),
-        ("structure set: ours, read back and compared", stages["structure set"]),
-    ]
-    for name, seconds in rows:
-        print(f"{name:52} {seconds:7.2f} s")
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of the second of two runs."""
-    work()
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def _arguments() -> argparse.Namespace:

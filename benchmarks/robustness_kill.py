@@ -14,16 +14,11 @@ counts in a file after every signal; the same command goes on from there.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
-import importlib
 import json
-import os
 import random
-import select
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,20 +27,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pydicom
+from robustness_kill_processes import (
+    Warm,
+    is_windows,
+    run,
+    start_process,
+    stop,
+    until_handling,
+    wait,
+    wait_for,
+)
 
 from contour_ai.dicom.rtstruct_read import load_structure_set
 from contour_ai.files import MANIFEST, first_stranger, is_temporary
 from contour_ai.training.resuming import read_training
-
-HANG_S = 20.0
-"""A process that takes so much of the processor's time after INT or TERM hangs."""
-
-HANG_WALL_S = 120.0
-"""So does one that does nothing for so long; on a machine that does other work, ending takes its time."""
 
 TRAINS_S = 12.0
 """The latest moment of a signal to a training, which does not end by itself."""
@@ -216,14 +215,14 @@ def bombard(
         there = command.result.exists()
         overwrite = ["--overwrite"] if command.ends and there else []
         process = start_process([*command.arguments, *overwrite])
-        ready = _until_handling(process)
+        ready = until_handling(process)
         time.sleep(chance.uniform(0, max(lasts_s - ready, 0.2)))
         tally.sent[name] += 1
         tally.found["over before the signal"] += process.poll() is not None
         status, text, hung = stop(process, name)
         tally.found["hangs over 20 s"] += hung
         tally.found["tracebacks"] += "Traceback" in text
-        fine = status in ((0, 1) if _is_windows() else (0, -9) if name == "KILL" else (0, 130))
+        fine = status in ((0, 1) if is_windows() else (0, -9) if name == "KILL" else (0, 130))
         tally.found["wrong status"] += not fine
         if "Traceback" in text or not fine:
             tally.details.append(f"{command.name}, {name}, status {status}: {text[-2000:]}")
@@ -242,7 +241,7 @@ def _run_again(command: Command, there: bool, tally: Tally) -> None:
     if not command.ends:
         step = _saved_step(command.result)
         process = start_process(command.arguments)
-        _until_handling(process)
+        until_handling(process)
         began = time.monotonic()
         while process.poll() is None and time.monotonic() - began < TRAINS_ON_S:
             if _saved_step(command.result) > step:
@@ -270,213 +269,6 @@ def _run_again(command: Command, there: bool, tally: Tally) -> None:
     left = [p for place in places for p in place.iterdir() if is_temporary(p.name)]
     tally.found["left unfinished after it"] += bool(left)
     tally.details += [f"{command.name}: left {path}" for path in left]
-
-
-# -- processes -------------------------------------------------------------------------------------------------
-
-
-class Process(Protocol):
-    """What is used of `subprocess.Popen`."""
-
-    pid: int
-    returncode: int
-
-    def poll(self) -> int | None:
-        """The status, None while it runs."""
-
-    def send_signal(self, sig: int, /) -> None:
-        """Sends a signal."""
-
-    def kill(self) -> None:
-        """Ends it at once."""
-
-    def communicate(self, *, timeout: float | None = None) -> tuple[str, Any]:
-        """What it printed, at its end."""
-
-
-class Warm:
-    """A process that has imported everything, and forks itself for a command. One at a time."""
-
-    server: Warm | None = None
-    """Where it is there, it runs all commands."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve()), "--serve"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def fork(self, arguments: Sequence[str], output: Path) -> int:
-        """Starts a command; gives its process."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([list(arguments), str(output)]) + "\n")
-        self._process.stdin.flush()
-        return int(self.answer(None) or 0)
-
-    def answer(self, timeout: float | None) -> str | None:
-        """The next line; None where there is none in time."""
-        assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], timeout)[0]:
-            return None
-        return self._process.stdout.readline()
-
-    def close(self) -> None:
-        """Ends it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-
-class Forked:
-    """A command in a fork of the warm process."""
-
-    def __init__(self, server: Warm, arguments: Sequence[str]) -> None:
-        handle, name = tempfile.mkstemp(suffix=".log")
-        os.close(handle)
-        self._output, self._server, self._status = Path(name), server, None
-        self.pid = server.fork(arguments, self._output)
-
-    @property
-    def returncode(self) -> int | None:
-        return self._status
-
-    def poll(self, timeout: float | None = 0) -> int | None:
-        if self._status is None and (line := self._server.answer(timeout)):
-            self._status = os.waitstatus_to_exitcode(int(line))
-        return self._status
-
-    def send_signal(self, sig: int, /) -> None:
-        if self.poll() is None:
-            with contextlib.suppress(ProcessLookupError):  # it ended in between
-                os.kill(self.pid, sig)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def communicate(self, *, timeout: float | None = None) -> tuple[str, None]:
-        if self.poll(timeout) is None:
-            raise subprocess.TimeoutExpired("contour-ai", timeout or 0)
-        text = self._output.read_text(encoding="utf-8", errors="replace")
-        self._output.unlink()
-        return text, None
-
-
-def serve() -> None:
-    """Imports everything; forks for each line of stdin, and says the process and then its status. For `Warm`."""
-    import pkgutil
-
-    import contour_ai
-    from contour_ai.cli.main import main as command_line
-
-    for module in pkgutil.walk_packages(contour_ai.__path__, "contour_ai."):
-        if not module.name.endswith("__main__"):
-            with contextlib.suppress(ImportError):  # of an extra that is not installed
-                importlib.import_module(module.name)
-    answers = os.fdopen(os.dup(1), "w")
-    questions = os.fdopen(os.dup(0))
-    os.dup2(2, 1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    while line := questions.readline():
-        arguments, output = json.loads(line)
-        if not (pid := os.fork()):
-            break
-        print(pid, file=answers, flush=True)
-        print(os.waitpid(pid, 0)[1], file=answers, flush=True)
-    else:
-        return
-    os.close(answers.fileno())
-    os.close(questions.fileno())
-    written = os.open(output, os.O_WRONLY)
-    os.dup2(written, 1)
-    os.dup2(written, 2)
-    sys.argv = ["contour-ai", *arguments]
-    command_line()
-
-
-def run(arguments: Sequence[str]) -> None:
-    """A command that has to succeed."""
-    status, text, _ = wait(start_process(arguments), 300)
-    if status:
-        raise SystemExit(f"contour-ai {' '.join(arguments)}: status {status}\n{text}")
-
-
-def start_process(arguments: Sequence[str]) -> Process:
-    """The command line in a process of its own."""
-    if Warm.server is not None:
-        return Forked(Warm.server, arguments)
-    return subprocess.Popen(
-        [sys.executable, "-m", "contour_ai", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-
-
-def stop(process: Process, name: str) -> tuple[int, str, bool]:
-    """Sends a signal; gives status, output, and whether the process had to be killed at last."""
-    if process.poll() is None:
-        # Windows has but one way to end a process that has no console.
-        process.send_signal(signal.SIGTERM if _is_windows() else getattr(signal, f"SIG{name}"))
-    began, cpu = time.monotonic(), _cpu_s(process.pid)
-    while process.poll() is None and time.monotonic() - began < HANG_WALL_S:
-        now = _cpu_s(process.pid)
-        spent = time.monotonic() - began if cpu is None or now is None else now - cpu
-        if spent > HANG_S:
-            break
-        time.sleep(0.05)
-    return wait(process, 0.1)
-
-
-def wait(process: Process, longest_s: float) -> tuple[int, str, bool]:
-    """Status, output, and whether the process had to be killed at last."""
-    try:
-        text, _ = process.communicate(timeout=longest_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        text, _ = process.communicate()
-        return process.returncode, text, True
-    return process.returncode, text, False
-
-
-def wait_for(path: Path, process: Process) -> None:
-    """Until a file is there."""
-    while not path.exists():
-        if process.poll() is not None:
-            raise SystemExit(f"the training ended before its first checkpoint\n{process.communicate()[0]}")
-        time.sleep(0.1)
-
-
-def _cpu_s(pid: int) -> float | None:
-    """Seconds of the processor that a process has taken; None where it cannot be told."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return None
-    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
-
-
-def _until_handling(process: Process) -> float:
-    """Seconds until the process handles TERM: before, Python itself is starting. Elsewhere than on Linux a guess."""
-    began = time.monotonic()
-    facts = Path(f"/proc/{process.pid}/status")
-    while facts.exists() and process.poll() is None and time.monotonic() - began < 30:
-        caught = [
-            line for line in facts.read_text(encoding="ascii").splitlines() if line.startswith("SigCgt")
-        ]
-        if caught and int(caught[0].split()[1], 16) >> (signal.SIGTERM - 1) & 1:
-            return time.monotonic() - began
-        time.sleep(0.01)
-    if not Path("/proc").exists():
-        time.sleep(1.0)
-    return time.monotonic() - began
-
-
-def _is_windows() -> bool:
-    return sys.platform == "win32"
 
 
 def _hashes(places: Sequence[Path]) -> dict[str, str]:
@@ -513,11 +305,7 @@ def main() -> int:
     parser.add_argument("--commands", nargs="+", default=names, choices=names)
     parser.add_argument("--warm", action="store_true", help="fork commands from a process that runs already")
     parser.add_argument("--state", type=Path, help="keep the counts in this file, and go on from it")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        serve()
-        return 0
     # What a shell starts in the background ignores INT, and so would the commands.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     tallies: dict[str, Tally] = {}

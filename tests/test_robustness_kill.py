@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "robustness_kill.py"
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import robustness_kill as bench
 
 SIGNALS = {
     "to-masks": (1.5, ["KILL", "TERM"]),
@@ -22,18 +22,8 @@ SIGNALS = {
 """{command: (latest moment of a signal in seconds, signals)}."""
 
 
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("robustness_kill", BENCHMARK)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_signals_at_random_moments_lose_nothing(bench: ModuleType, tmp_path: Path) -> None:
+def test_signals_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     commands = bench.make_commands(tmp_path, list(SIGNALS))
     assert [c.name for c in commands] == list(SIGNALS)
     chance = random.Random()
