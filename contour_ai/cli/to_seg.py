@@ -81,7 +81,8 @@ def show_written(output: Path, written: WrittenSegmentation) -> None:
     for name in written.empty:
         _note(f"ROI {name} has no voxel and is not written: a segmentation has no empty segments")
     for name, count in written.voxels.items():
-        out().print(f"{name}: {count} voxels")
+        was = f", was {written.renamed[name]}" if name in written.renamed else ""
+        out().print(f"{name}: {count} voxels{was}")
     out().print(f"{len(written.voxels)} segments in {output}, read back without a wrong voxel")
 
 

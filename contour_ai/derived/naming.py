@@ -84,5 +84,6 @@ def checked_name(name: str) -> str:
             "A derived structure cannot have this name.",
             found=repr(name),
             expected=f"1 to {LONGEST_NAME} characters, without backslash",
+            fix="give the structure a `name` in the recipe",
         )
     return stripped

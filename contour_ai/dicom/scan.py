@@ -350,8 +350,15 @@ def _the_structure_set(path: Path) -> StructureSetFile:
     found = scan(path)
     if len(found.structure_sets) != 1:
         reasons = "; ".join(f"{s.path}: {s.reason}" for s in found.skipped)
+        is_segmentation = path.is_file() and "Segmentation" in str(found)
         raise InputError(
-            "This is not one RTSTRUCT file.", where=path, found=reasons or found, expected="an RTSTRUCT file"
+            "This is not one RTSTRUCT file.",
+            where=path,
+            found=reasons or found,
+            expected="an RTSTRUCT file",
+            fix="make one of the segmentation: contour-ai to-rtstruct CT_DIR SEG --out RS.dcm"
+            if is_segmentation
+            else "",
         )
     return found.structure_sets[0]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from contour_ai import __version__
 from contour_ai.box import Box, bounding_box
 from contour_ai.dicom.header import UNREADABLE, read_header
+from contour_ai.dicom.profile import load_profile
+from contour_ai.dicom.roi_names import written_names
 from contour_ai.dicom.seg_codes import segment_codes
 from contour_ai.errors import ConfigError, InputError, VerificationError
 from contour_ai.files import SEG, atomic_file
@@ -38,7 +40,7 @@ TYPE_2 = (
 )
 """Patient and study attributes of type 2, which highdicom copies from the CT."""
 MAX_LABEL = 64
-"""SegmentLabel is LO."""
+"""Texts of the file are LO."""
 FRACTIONAL_STEPS = 255
 NO_PYJPEGLS = (3, 14)
 """First version of Python without a wheel of pyjpegls, which highdicom's installation asks for (its code does not)."""
@@ -91,8 +93,8 @@ def write_segmentation(
 ) -> str:
     """Writes one SEG file, reads it back and compares before it is kept.
 
-    Boolean values are written as BINARY, probabilities as FRACTIONAL (PROBABILITY, 255 steps). Frames without a voxel
-    are left out, as the standard allows.
+    Names are written as `labelled` gives them, boolean values as BINARY, probabilities as FRACTIONAL (PROBABILITY, 255
+    steps). Frames without a voxel are left out, as the standard allows.
 
     Returns:
         The SOPInstanceUID of the file.
@@ -106,6 +108,7 @@ def write_segmentation(
     origin = origin or SegmentationOrigin()
     if not segments:
         raise InputError("There is no ROI to write into a segmentation.", where=path)
+    segments = labelled(segments)
     fractional = {segment.values.dtype.kind == "f" for segment in segments}
     if len(fractional) > 1:
         raise InputError("Masks and probabilities cannot stand in one segmentation.", where=path)
@@ -124,12 +127,20 @@ def write_segmentation(
     return str(data_set.SOPInstanceUID)
 
 
+def labelled(segments: Sequence[Segment]) -> list[Segment]:
+    """The segments under names that a SegmentLabel can hold: 64 characters, no spaces at the ends, no two alike."""
+    names = written_names((s.name for s in segments), load_profile("generic"))
+    return [replace(s, name=names[s.name]) for s in segments]
+
+
 @dataclass(frozen=True)
 class WrittenSegmentation:
     """Voxels of every segment that was written, and the names of ROIs without a voxel, which were not."""
 
     voxels: dict[str, int]
     empty: tuple[str, ...]
+    renamed: dict[str, str]
+    """{name in the file: name of the ROI}, of those that a SegmentLabel cannot hold as they are."""
 
 
 def write_masks(
@@ -159,7 +170,12 @@ def write_masks(
             "All ROIs are empty; a segmentation needs a voxel.", found=", ".join(empty) or "no ROI"
         )
     write_segmentation(path, segments, ct, origin, overwrite=overwrite, inputs=inputs)
-    return WrittenSegmentation({s.name: int(np.count_nonzero(s.values)) for s in segments}, tuple(empty))
+    written = labelled(segments)
+    return WrittenSegmentation(
+        {s.name: int(np.count_nonzero(s.values)) for s in written},
+        tuple(empty),
+        {new.name: old.name for new, old in zip(written, segments, strict=True) if new.name != old.name},
+    )
 
 
 def how_to_install_seg() -> str:
@@ -262,7 +278,7 @@ def _description(number: int, segment: Segment, origin: SegmentationOrigin) -> A
     manual = origin.algorithm == "MANUAL"
     description = SegmentDescription(
         segment_number=number,
-        segment_label=segment.name[:MAX_LABEL],
+        segment_label=segment.name,
         segmented_property_category=codes.category,
         segmented_property_type=codes.type,
         algorithm_type=origin.algorithm,
@@ -274,7 +290,7 @@ def _description(number: int, segment: Segment, origin: SegmentationOrigin) -> A
             family=_artificial_intelligence(),
         ),
         tracking_uid=highdicom.UID(),
-        tracking_id=segment.name[:MAX_LABEL],
+        tracking_id=segment.name,
         display_color=highdicom.color.CIELabColor.from_rgb(*segment.color),
     )
     if codes.side is not None:
@@ -308,7 +324,7 @@ def _verify(temporary: Path, path: Path, segments: Sequence[Segment], ct: CTSeri
             values if values.dtype == np.bool_ else np.rint(values * FRACTIONAL_STEPS) * 2 >= FRACTIONAL_STEPS
         )
         expected[segment.box] = inside
-        found = read.get(segment.name[:MAX_LABEL], np.zeros_like(expected))
+        found = read.get(segment.name, np.zeros_like(expected))
         wrong = int(np.count_nonzero(found != expected))
         if wrong:
             raise VerificationError(

@@ -60,8 +60,8 @@ def read_masks(
     are resampled, which `on_note` is told (without it, the log).
 
     Raises:
-        InputError: nothing to read, a damaged file or one cut short, several labels without names, or two masks of one
-            name.
+        InputError: nothing to read, a damaged file or one cut short, several labels without names, a mask without a
+            name, or two of one name.
         GeometryError: an array of another shape, masks outside the CT, or a file that does not say where it lies.
     """
     source = Path(source)
@@ -70,7 +70,15 @@ def read_masks(
         raise InputError("There are no masks here.", where=source, found="no such file or folder")
     taken: set[str] = set()
     is_npz = source.suffix.lower() == ".npz" and source.is_file()
-    for name, mask in read_npz(source, grid) if is_npz else _images(source, grid, note):
+    for given, mask in read_npz(source, grid) if is_npz else _images(source, grid, note):
+        name = given.strip()  # DICOM has no spaces at the ends of a name
+        if not name:
+            raise InputError(
+                "A mask has no name.",
+                where=source,
+                found=repr(given),
+                fix="name it: by its key in the .npz, its file name, or the names that come with the labels",
+            )
         if name in taken:
             raise InputError(
                 "Two masks have the same ROI name.",

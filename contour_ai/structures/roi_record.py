@@ -72,12 +72,16 @@ FORMER_NAMES = {
 """Names that version 0.1 proposed, and the ones that TG-263 lists; models and maps may still have them."""
 
 
+MOST_CHARACTERS = 1024
+
+
 @dataclass(frozen=True, kw_only=True)
 class RoiInfo:
     """A ROI's name and what goes with it in a structure set.
 
     Args:
-        name: as written to files, 1-64 characters.
+        name: 1-1024 characters. Some systems' names have more than the 64 of the standard; a name that an importer does
+            not take is shortened when it is written (`dicom.roi_names`).
         color: red, green, blue, 0-255.
         interpreted_type: one of `INTERPRETED_TYPES`.
         mirror: name of the ROI that this one becomes in a mirror; None where it is its own.
@@ -92,9 +96,10 @@ class RoiInfo:
     mirror: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.name.strip() or self.name != self.name.strip() or len(self.name) > 64:
+        if not self.name.strip() or self.name != self.name.strip() or len(self.name) > MOST_CHARACTERS:
             raise ConfigError(
-                "A ROI name must have 1-64 characters without spaces at its ends.", found=repr(self.name)
+                f"A ROI name must have 1-{MOST_CHARACTERS} characters without spaces at its ends.",
+                found=repr(self.name[:80]),
             )
         object.__setattr__(self, "color", tuple(int(c) for c in self.color))
         if len(self.color) != 3 or not all(0 <= c <= 255 for c in self.color):

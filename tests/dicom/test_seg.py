@@ -318,6 +318,50 @@ def test_the_commands_write_and_read_segmentations(tmp_path: Path) -> None:
     assert done.exit_code == 3 and "Liver" in done.output
 
 
+def test_names_that_a_segment_label_cannot_hold_are_written_otherwise_and_said(tmp_path: Path) -> None:
+    ct = ct_of(tmp_path / "ct", axial(6))
+    names = ["Heart ", "脊髄", "a\\b", "L" * 64 + "1", "L" * 64 + "2"]
+    masks = {name: blob(ct.grid.shape_kij, n, n + 1) for n, name in enumerate(names)}
+    np.savez(tmp_path / "masks.npz", **masks)
+    out = tmp_path / "seg.dcm"
+    done = CliRunner().invoke(
+        cli, ["to-seg", str(tmp_path / "ct"), str(tmp_path / "masks.npz"), "--out", str(out)]
+    )
+    assert done.exit_code == 0, done.output
+    assert "Heart: 19 voxels\n" in done.output and "a_b: 19 voxels, was a\\b" in done.output
+    found = read(out, ct.grid)
+    assert list(found)[:3] == ["Heart", "脊髄", "a_b"] and all(len(n) <= 64 for n in found)
+    assert all(np.array_equal(a, b) for a, b in zip(found.values(), masks.values(), strict=True))
+
+
+@pytest.mark.parametrize("command", ["to-rtstruct", "to-seg"])
+def test_names_of_masks_come_without_spaces_at_their_ends_and_are_never_blank(
+    command: str, tmp_path: Path
+) -> None:
+    ct = ct_of(tmp_path / "ct", axial(6))
+    mask = blob(ct.grid.shape_kij, 1, 3)
+
+    def run(*names: str) -> Result:
+        np.savez(tmp_path / "masks.npz", **dict.fromkeys(names, mask))
+        arguments = [command, str(tmp_path / "ct"), str(tmp_path / "masks.npz"), "--overwrite"]
+        return CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "out.dcm")])
+
+    assert "Heart: " in run("Heart ").output
+    assert run("L" * 70, "L" * 71).exit_code == 0
+    for names, message in (((" ",), "has no name"), (("Heart", "Heart "), "same ROI name")):
+        done = run(*names)
+        assert done.exit_code == 3 and message in done.output
+
+
+def test_to_masks_says_how_a_segmentation_becomes_contours(tmp_path: Path) -> None:
+    ct = ct_of(tmp_path / "p" / "ct", axial(6))
+    out = tmp_path / "seg.dcm"
+    write_segmentation(out, [segment("A", blob(ct.grid.shape_kij, 1, 3))], ct)
+    arguments = ["to-masks", str(tmp_path / "p"), "--rtstruct", str(out), "--out", str(tmp_path / "m.npz")]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 3 and "to-rtstruct" in done.output
+
+
 def test_to_masks_replaces_a_segmentation_by_a_segmentation_and_nothing_else(tmp_path: Path) -> None:
     stack = axial(6)
     write_stack(tmp_path / "p" / "ct", stack)

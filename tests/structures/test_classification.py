@@ -317,12 +317,37 @@ def test_a_pattern_that_would_catch_an_organ_is_not_written() -> None:
 
 def test_all_names_of_totalsegmentator_have_one_that_fits_16_characters() -> None:
     ours = program_names()
-    version_2 = [n for n in ours if not n.startswith(("heart_", "face", "pulmonary_artery"))]
+    others = (
+        "heart_",
+        "face",
+        "pulmonary_artery",
+        "coronary",
+        "internal_",
+        "digastric",
+        "platysma",
+        "fibula",
+    )
+    version_2 = [n for n in ours if not n.startswith(others) and not n.endswith("_lobe")]
     found = [ours[n] for n in version_2]
     assert len(version_2) == 117
     assert len(set(found)) == len(set(version_2))
     assert all(len(name) <= 16 for name in found)
     assert all(classify(name).fate == "map" and classify(name).tg263_name == ours[name] for name in version_2)
+
+
+def test_names_of_totalsegmentators_first_version_and_of_its_subtasks_have_one() -> None:
+    for theirs, name in (
+        ("heart_myocardium", "Myocardium"),
+        ("heart_atrium_left", "Atrium_L"),
+        ("pulmonary_artery", "A_Pulmonary"),
+        ("internal_jugular_vein_right", "V_Jugular_Int_R"),
+        ("coronary_arteries", "A_Coronary"),
+        ("digastric_left", "Musc_Digastric_L"),
+        ("frontal_lobe", "Lobe_Frontal"),
+        ("eye_lens_left", "Lens_L"),
+        ("parotid_gland_right", "Parotid_R"),
+    ):
+        assert classify(theirs).tg263_name == name
 
 
 def here(volume_cm3: float, superior_mm: float = 0.0, patient: str = "P") -> Occurrence:

@@ -68,9 +68,9 @@ def test_unknown_name_has_a_stable_color() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("", (1, 2, 3)), "1-64 characters"),
-        ((" a", (1, 2, 3)), "1-64 characters"),
-        (("a" * 65, (1, 2, 3)), "1-64 characters"),
+        (("", (1, 2, 3)), "1-1024 characters"),
+        ((" a", (1, 2, 3)), "1-1024 characters"),
+        (("a" * 1025, (1, 2, 3)), "1-1024 characters"),
         (("a", (1, 2, 300)), "three numbers from 0 to 255"),
         (("a", (1, 2)), "three numbers from 0 to 255"),
         (("a", (1, 2, 3), "KIDNEY"), "Unknown RT ROI interpreted type"),

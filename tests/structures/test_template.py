@@ -99,7 +99,7 @@ def test_yaml_with_aliases(tmp_path: Path) -> None:
         ("t.xml", "<StructureTemplate>", "not valid XML"),
         ("t.xml", "<Plan><X/></Plan>", "has no structures"),
         ("t.xml", '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "defines entities"),
-        ("t.xml", '<T><Structure ID=""/></T>', "1-64 characters"),
+        ("t.xml", '<T><Structure ID=""/></T>', "1-1024 characters"),
         ("t.csv", "Name,Dose\nA,60", "Unknown column"),
         ("t.csv", "ROI_,Type\nA,60", "does not name its columns"),
         ("t.csv", "Name,Type\nA,Organn", "Unknown RT ROI interpreted type"),
