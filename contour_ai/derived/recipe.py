@@ -153,6 +153,8 @@ class Derived:
                 where=self.name,
                 fix='for example "{roi}_PRV05"',
             )
+        if self.type is not None:
+            object.__setattr__(self, "type", self.type.strip().upper())
         if self.type is not None and self.type not in INTERPRETED_TYPES:
             raise ConfigError(
                 "Unknown RT ROI interpreted type.",

@@ -32,6 +32,8 @@ class TemplateRoi:
 
     def __post_init__(self) -> None:
         roi_info(self.name)  # refuses impossible names
+        if self.type is not None:
+            object.__setattr__(self, "type", self.type.strip().upper())
         if self.type is not None and self.type not in INTERPRETED_TYPES:
             raise ConfigError(
                 "Unknown RT ROI interpreted type in the template.",
@@ -74,6 +76,17 @@ class StructureTemplate:
                 where=self.source or None,
                 found=", ".join(twice) or None,
             )
+        meant: dict[str, str] = {}
+        for roi in self.structures:
+            for alias in roi.aliases:
+                other = meant.setdefault(alias.strip().casefold(), roi.name)
+                if other != roi.name:
+                    raise ConfigError(
+                        "An alias in the template stands for two structures.",
+                        where=self.source or None,
+                        found=f"{alias}: {other} and {roi.name}",
+                        fix="leave it with one of them",
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,12 +107,18 @@ def test_yaml_with_aliases(tmp_path: Path) -> None:
         ("t.csv", "Name\nA\na", "twice"),
         ("t.yaml", "structures: [{name: A, colour: '#ff0000'}]", "Unknown key"),
         ("t.yaml", "structures: []", "no structures"),
+        ("t.yaml", "[{name: A, aliases: [Cord]}, {name: B, aliases: [cord]}]", "stands for two structures"),
         ("t.txt", "A", "XML, CSV or YAML"),
     ],
 )
 def test_what_no_template_can_mean_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_template(written(tmp_path / name, text))
+
+
+def test_types_may_be_written_in_any_case(tmp_path: Path) -> None:
+    for name, text in (("t.yaml", "- {name: A, type: organ}\n"), ("t.csv", "name,type\nA,Organ\n")):
+        assert load_template(written(tmp_path / name, text)).structures[0].type == "ORGAN"
 
 
 def template(*rois: TemplateRoi) -> StructureTemplate:
