@@ -29,6 +29,10 @@ MAX_KEY_SHOWN = 80
 """Characters; comparing a longer text with every valid key takes its length squared."""
 
 
+SET_BY_PROGRAM = {"set_by_program": True}
+"""Metadata of a dataclass's field that no file gives."""
+
+
 def from_mapping(cls: type[T], mapping: object, *, where: object = None, path: str = "") -> T:
     """A dataclass from a mapping; fields without a value keep their defaults.
 
@@ -47,10 +51,10 @@ def from_mapping(cls: type[T], mapping: object, *, where: object = None, path: s
             f"{path or 'The file'} must be a mapping of keys to values.",
             where=where,
             found=type(mapping).__name__,
-            expected=", ".join(f.name for f in dataclasses.fields(cls) if f.init),  # type: ignore[arg-type]
+            expected=", ".join(_keys(cls)),
         )
     mapping = _under_new_names(cls, mapping, where, path)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    fields = _keys(cls)
     types_of = get_type_hints(cls)
     for key in mapping:
         if key not in fields:
@@ -70,15 +74,21 @@ def from_mapping(cls: type[T], mapping: object, *, where: object = None, path: s
     try:
         return cls(**values)
     except ConfigError as error:
-        if error.where is None and where is not None:
-            raise ConfigError(
-                error.what, where=where, found=error.found, expected=error.expected, fix=error.fix
-            ) from error
-        raise
+        if where is None or str(where) in str(error.where or ""):
+            raise
+        place = where if error.where is None else f"{where}, {error.where}"
+        raise ConfigError(
+            error.what, where=place, found=error.found, expected=error.expected, fix=error.fix
+        ) from error
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ConfigError(
             f"The values of {path or 'the file'} do not fit together.", where=where, found=error
         ) from error
+
+
+def _keys(cls: type) -> dict[str, dataclasses.Field]:  # type: ignore[type-arg]
+    """{key: field} of what a file may have; fields with `SET_BY_PROGRAM` are not among them."""
+    return {f.name: f for f in dataclasses.fields(cls) if f.init and not f.metadata.get("set_by_program")}
 
 
 def _under_new_names(cls: type, mapping: Mapping[Any, Any], where: object, path: str) -> Mapping[Any, Any]:
@@ -272,6 +282,10 @@ def _one_of(value: Any, choices: tuple[Any, ...], where: object, path: str) -> A
             return _converted(value, choice, where, path)
         except ConfigError as error:
             errors.append(error)
+    if len(errors) > 1 and not isinstance(value, Mapping):
+        keys = next((_keys(c) for c in choices if isinstance(c, type) and dataclasses.is_dataclass(c)), None)
+        if keys is not None:
+            raise _wrong(value, f"{errors[0].expected}, or a mapping of {', '.join(keys)}", where, path)
     raise errors[-1]
 
 

@@ -373,7 +373,9 @@ class _Derivation:
         stopped = [n for n in self.sources.withheld if any(n in matching(w, [n]).names for w in wanted)]
         if stopped:
             return f"{', '.join(stopped)}: {self.sources.withheld[stopped[0]]}"
-        return f"there is no ROI {' or '.join(wanted)} with contours"
+        why = f"there is no ROI {' or '.join(wanted)} with contours"
+        meant = [n for w in wanted if is_pattern(w) for n in matching(w, list(self.tasks)).names]
+        return why + f" (patterns mean the structure set's ROIs; name {', '.join(meant)})" * bool(meant)
 
     def _cannot(self, entry: Derived, name: str, why: str) -> None:
         if entry.required:

@@ -28,7 +28,7 @@ from contour_ai.derived.operations import (
 )
 from contour_ai.derived.shaping import HullKind
 from contour_ai.errors import ConfigError
-from contour_ai.settings import field_docs, from_mapping
+from contour_ai.settings import SET_BY_PROGRAM, field_docs, from_mapping
 from contour_ai.structures.roi_record import INTERPRETED_TYPES
 from contour_ai.yaml_files import parse_yaml, read_yaml
 
@@ -193,9 +193,9 @@ class Recipe:
     """ROIs of the structure set that are written as they are, before the derived ones; ["*"] for all."""
     structures: tuple[Derived, ...]
     """What is derived. A structure may use others of the recipe, in any order, by their names."""
-    source: str = ""
+    source: str = dataclasses.field(default="", metadata=SET_BY_PROGRAM)
     """Set when the recipe is read: its name or path."""
-    sha256: str = ""
+    sha256: str = dataclasses.field(default="", metadata=SET_BY_PROGRAM)
     """Set when the recipe is read: of its text."""
 
     def __post_init__(self) -> None:
@@ -247,10 +247,6 @@ def _sha256(text: str) -> str:
 
 
 def _parsed(mapping: object, source: str, sha256: str) -> Recipe:
-    if isinstance(mapping, Mapping):
-        for key in ("source", "sha256"):
-            if key in mapping:
-                raise ConfigError(f"Unknown key {key!r}.", where=source, fix="remove it")
     recipe = from_mapping(Recipe, mapping, where=source)
     return dataclasses.replace(recipe, source=source, sha256=sha256)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from contour_ai.errors import ConfigError
+from contour_ai.settings import SET_BY_PROGRAM
 from contour_ai.structures.names import tg263_name
 from contour_ai.structures.roi_record import INTERPRETED_TYPES, RoiInfo, roi_info
 
@@ -64,8 +65,8 @@ class StructureTemplate:
 
     structures: tuple[TemplateRoi, ...]
     description: str = ""
-    source: str = ""
-    notes: tuple[str, ...] = ()
+    source: str = field(default="", metadata=SET_BY_PROGRAM)
+    notes: tuple[str, ...] = field(default=(), metadata=SET_BY_PROGRAM)
 
     def __post_init__(self) -> None:
         names = [roi.name.casefold() for roi in self.structures]

@@ -81,12 +81,8 @@ def _from_yaml(path: Path) -> StructureTemplate:
     content = read_yaml(path, "The template")
     if isinstance(content, list):
         content = {"structures": content}
-    if isinstance(content, Mapping):
-        for key in ("source", "notes"):
-            if key in content:
-                raise ConfigError(f"Unknown key {key!r}.", where=path, fix="remove it")
-        if isinstance(content.get("structures"), list):
-            content = {**content, "structures": [_with_hex_color(roi, path) for roi in content["structures"]]}
+    if isinstance(content, Mapping) and isinstance(content.get("structures"), list):
+        content = {**content, "structures": [_with_hex_color(roi, path) for roi in content["structures"]]}
     template = from_mapping(StructureTemplate, content, where=path)
     return dataclasses.replace(template, source=str(path))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,3 +239,32 @@ def test_an_unknown_recipe_names_those_that_come_along() -> None:
     with pytest.raises(ConfigError, match="No such recipe") as caught:
         load_recipe("hedaneck")
     assert "headneck" in str(caught.value.expected)
+
+
+def test_a_recipe_that_does_not_fit_says_what_would(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    for text, message in (
+        ("structures: [{name: A, of: B, steps: [{margin: 5 mm}]}]", "a number, or a mapping of left, right"),
+        ("- name: A", "description, keep, structures$"),
+        ("{structures: [{name: A, of: B}], sha256: x}", "Unknown key 'sha256'"),
+        ("structures: [{name: A, of: B, each: C}]", "recipe.yaml, A"),
+    ):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match=message):
+            load_recipe(file)
+
+
+def test_a_pattern_that_means_results_of_the_recipe_is_told_from_one_that_means_nothing() -> None:
+    grid = axial_grid()
+    sources = SourceRois.of_regions(grid, {"GTV_1": ball(grid, (0, 0, 0), 10)})
+    recipe = load_recipe(
+        {
+            "structures": [
+                {"each": "GTV*", "name": "{roi}_m", "steps": [{"margin": 4}]},
+                {"name": "P", "of": "*_m"},
+            ]
+        }
+    )
+    notes: list[str] = []
+    derive_rois(recipe, sources, notes.append)
+    assert any("patterns mean the structure set's ROIs; name GTV_1_m" in note for note in notes)
