@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.dicom.interleaved import Passes, interleaved_passes
-from contour_ai.dicom.notes import acquisition_chosen, passes_suspected
+from contour_ai.dicom.notes import acquisition_chosen, passes_suspected, setting_takes_turns
 from contour_ai.dicom.slice_header import Slice
 from contour_ai.dicom.slices import ROUNDING_MM, slice_offsets_mm
 from contour_ai.errors import GeometryError, InputError
@@ -72,7 +72,7 @@ def one_acquisition(
                 "--acquisition N: its number stands in the list above",
             )
         suspected = interleaved_passes(slices, slice_offsets_mm(slices))
-        return list(slices), [passes_suspected(suspected.name, len(suspected.places))] if suspected else []
+        return list(slices), _suspicion(suspected)
     if only_among_several and not found:
         return list(slices), []
     found = found or _by_number(slices)
@@ -90,6 +90,14 @@ def one_acquisition(
         return list(slices), []
     used = len(chosen[0].slices)
     return list(chosen[0].slices), [acquisition_chosen(number, len(found), chosen[0].name, used, rest)]
+
+
+def _suspicion(passes: Passes | None) -> list[str]:
+    if passes is None:
+        return []
+    if passes.values:
+        return [setting_takes_turns(passes.name, passes.values)]
+    return [passes_suspected(passes.name, len(passes.places))]
 
 
 def overlapping_acquisitions(slices: Sequence[Slice]) -> list[Acquisition]:
@@ -243,6 +251,8 @@ def _of_passes(passes: Passes, slices: Sequence[Slice], heights: NDArray[np.floa
     groups = []
     for n, places in enumerate(passes.places, start=1):
         name, value = f"in the order of {passes.name}, pass", f"{n}"
+        if passes.values:
+            name, value = passes.name, passes.values[n - 1]
         if passes.name == "InstanceNumber":
             ends = slices[places[0]].instance_number, slices[places[-1]].instance_number
             name, value = passes.name, " to ".join(ends)

@@ -13,8 +13,15 @@ from pydicom.dataset import Dataset
 
 from contour_ai.dicom.acquisitions import one_acquisition, overlapping_acquisitions
 from contour_ai.dicom.header import read_header
+from contour_ai.dicom.interleaved import resembling_turns
 from contour_ai.dicom.joining import joined_frames
-from contour_ai.dicom.notes import value_corrected, value_not_used
+from contour_ai.dicom.notes import (
+    PASSES_SUSPECTED,
+    code_of,
+    neighbours_unlike,
+    value_corrected,
+    value_not_used,
+)
 from contour_ai.dicom.patient_module import FROM_CT
 from contour_ai.dicom.pixels import read_hu, same_image
 from contour_ai.dicom.scan import CTSeriesFiles, find_patient
@@ -124,18 +131,22 @@ def read_ct(
     slices, repeats = without_repeats(one, same_image)
     grid, gaps = stack(slices), find_gaps(slices)
     volume: Volume | None = None
-    padding: tuple[str, ...] = ()
+    of_pixels: tuple[str, ...] = ()
     if with_pixels:
         number_of_files = len({s.path for s in slices})
         hu = read_hu(slices, _progress(on_progress, "reading CT", number_of_files))
-        volume, padding = Volume(hu.values, grid), hu.notes
+        volume, of_pixels = Volume(hu.values, grid), hu.notes
+        turns = (
+            0 if any(code_of(note) == PASSES_SUSPECTED for note in chosen) else resembling_turns(hu.values)
+        )
+        of_pixels = (*of_pixels, neighbours_unlike(turns)) if turns else of_pixels
     notes = (
         *files.notes,
         *chosen,
         *([frames] if frames else []),
         *repeats,
         *_notes(slices, grid, gaps),
-        *padding,
+        *of_pixels,
     )
     series = [s.series_instance_uid for s in slices]
     return CTSeries(

@@ -16,6 +16,7 @@ Level = Literal["refused", "standard", "differs"]
 """Known to be refused by a system; breaks the standard; read differently by different systems."""
 
 EMPTY_ROI, OTHER_FRAME, SLICE_GAP, ACQUISITION = "empty-roi", "other-frame", "slice-gap", "acquisition"
+PASSES_SUSPECTED = "passes-suspected"
 """Kinds that programs ask for."""
 
 PLACES_NAMED = 3
@@ -128,7 +129,26 @@ def passes_suspected(attribute: str, passes: int) -> Note:
     return Note(
         f"the slices may be {passes} passes half-way between each other, read as one CT: by {attribute} they were made "
         f"in {passes} runs through the patient",
-        "passes-suspected",
+        PASSES_SUSPECTED,
+    )
+
+
+def setting_takes_turns(attribute: str, values: Sequence[str]) -> Note:
+    """Slices of several passes may have been read as one CT: a setting changes from slice to slice and back."""
+    return Note(
+        f"the slices may be {len(values)} passes half-way between each other, read as one CT: {attribute} takes turns "
+        f"({listed(values)})",
+        PASSES_SUSPECTED,
+    )
+
+
+def neighbours_unlike(passes: int) -> Note:
+    """Slices of several passes may have been read as one CT: the images say so."""
+    each = "second" if passes == 2 else "third" if passes == 3 else f"{passes}th"
+    return Note(
+        f"every {each} slice resembles the next more than its neighbours: they may be {passes} passes half-way between "
+        "each other, read as one CT, or a slow scan of a patient who breathed; look at it from the side",
+        PASSES_SUSPECTED,
     )
 
 

@@ -32,17 +32,41 @@ TEMPORAL_POSITION = (
 )
 ACQUISITION_TIME = ("AcquisitionDateTime", "FrameAcquisitionDateTime", "AcquisitionTime")
 
-KEYWORDS = (
+SETTINGS = (
+    "KVP",
+    "ContrastBolusAgent",
+    "ConvolutionKernel",
+    "FilterType",
+    "SliceThickness",
+    "TableHeight",
+    "ScanOptions",
+    "ImageType",
+    "SeriesDescription",
+    "ProtocolName",
+    "SeriesTime",
     "AcquisitionDate",
+    "StationName",
+)
+"""What a scanner keeps within a scan."""
+VARYING_SETTINGS = (
+    "ContentTime",
+    "XRayTubeCurrent",
+    "Exposure",
+    "ExposureTime",
+    "WindowCenter",
+    "RescaleIntercept",
+)
+"""What it may also change within a scan, but not in turns."""
+
+KEYWORDS = (
+    *SETTINGS,
+    *VARYING_SETTINGS,
     *ACQUISITION_TIME,
     *ACQUISITION_NUMBER,
     *TEMPORAL_POSITION,
     "ContentDate",
-    "ContentTime",
     "SOPClassUID",
     "SOPInstanceUID",
-    "ConvolutionKernel",
-    "SliceThickness",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "InstanceNumber",
@@ -55,7 +79,6 @@ KEYWORDS = (
     "Columns",
     "PixelSpacing",
     "BitsAllocated",
-    "RescaleIntercept",
     "RescaleSlope",
 )
 
@@ -107,6 +130,8 @@ class Slice:
     content_time: str = ""
     """When the image was made: date and time."""
     kernel: str = ""
+    settings: tuple[str, ...] = ()
+    """Values of `SETTINGS` and `VARYING_SETTINGS` as they are written, empty where there is none."""
     images_in_acquisition: int | None = None
     is_compressed: bool = False
     """Whether its pixels must be decoded."""
@@ -201,6 +226,8 @@ def _macros(group: Dataset) -> list[Dataset]:
         "CardiacSynchronizationSequence",
         "RespiratorySynchronizationSequence",
         "CTReconstructionSequence",
+        "CTXRayDetailsSequence",
+        "CTExposureSequence",
         "PlanePositionSequence",
         "PlaneOrientationSequence",
         "PixelMeasuresSequence",
@@ -236,6 +263,7 @@ def _slice(path: Path, frame: int | None, header: Dataset, sources: Sequence[Dat
         temporal_position=reader.word(*TEMPORAL_POSITION),
         content_time=f"{reader.word('ContentDate')} {time}" if (time := reader.word("ContentTime")) else "",
         kernel=reader.word("ConvolutionKernel"),
+        settings=tuple(reader.word(keyword) for keyword in (*SETTINGS, *VARYING_SETTINGS)),
         images_in_acquisition=integer(header, "ImagesInAcquisition"),
         is_compressed=is_compressed(header),
         corrected=tuple(reader.corrected),
