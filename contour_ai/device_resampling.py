@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contour_ai.preprocess.resampler import Float32, Resampler
+from contour_ai.preprocess.resampler import Float32, Resampler, Sparse
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +34,8 @@ class DeviceResampler(Resampler):
         self,
         slice_of: Callable[[int], Float32],
         numbers: Sequence[int],
-        planes: Sequence[tuple[Any, Any]],
-        along: Any,
+        planes: Sequence[tuple[Sparse, Sparse]],
+        along: Sparse,
     ) -> Float32:
         """As `Resampler` says; the CT goes to the device a few slices at a time."""
         try:
@@ -45,7 +44,7 @@ class DeviceResampler(Resampler):
             self._tell()
         return super().to_model(slice_of, numbers, planes, along)
 
-    def to_ct(self, field: Float32, along: Any, planes: Sequence[tuple[Any, Any]]) -> Float32:
+    def to_ct(self, field: Float32, along: Sparse, planes: Sequence[tuple[Sparse, Sparse]]) -> Float32:
         """As `Resampler` says."""
         try:
             rows, columns = self._dense(planes)
@@ -59,8 +58,8 @@ class DeviceResampler(Resampler):
         self,
         slice_of: Callable[[int], Float32],
         numbers: Sequence[int],
-        planes: Sequence[tuple[Any, Any]],
-        along: Any,
+        planes: Sequence[tuple[Sparse, Sparse]],
+        along: Sparse,
     ) -> Float32:
         rows, columns = self._dense(planes)
         parts = []
@@ -74,7 +73,7 @@ class DeviceResampler(Resampler):
     def _tell(self) -> None:
         logger.warning("The memory of %s is not enough to resample there: the CPU does it.", self.device)
 
-    def _dense(self, planes: Sequence[tuple[Any, Any]]) -> tuple[Tensor, Tensor]:
+    def _dense(self, planes: Sequence[tuple[Sparse, Sparse]]) -> tuple[Tensor, Tensor]:
         """(slices or 1, targets, samples) of rows and of columns."""
         rows, columns = (self._there(np.stack([pair[n].toarray() for pair in planes])) for n in (0, 1))
         return rows, columns

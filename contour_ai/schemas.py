@@ -11,13 +11,14 @@ from contour_ai.settings import field_docs, is_named_tuple
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-PLAIN: Mapping[Any, dict[str, Any]] = {
+PLAIN: Mapping[object, dict[str, Any]] = {
     str: {"type": "string"},
     bool: {"type": "boolean"},
     int: {"type": "integer"},
     float: {"type": "number"},
     type(None): {"type": "null"},
     Any: {},
+    object: {},
 }
 
 
@@ -40,7 +41,7 @@ def _object(cls: type) -> dict[str, Any]:
     return {**found, **({"required": required} if required else {}), "additionalProperties": False}
 
 
-def _type(wanted: Any) -> dict[str, Any]:
+def _type(wanted: object) -> dict[str, Any]:
     origin, args = get_origin(wanted), get_args(wanted)
     if wanted in PLAIN:
         return dict(PLAIN[wanted])

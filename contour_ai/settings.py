@@ -146,7 +146,7 @@ def is_named_tuple(wanted: object) -> TypeGuard[type[tuple[Any, ...]]]:
     return isinstance(wanted, type) and issubclass(wanted, tuple) and hasattr(wanted, "_fields")
 
 
-def to_mapping(value: Any) -> Any:
+def to_mapping(value: object) -> Any:
     """A dataclass (or tuple, dict, plain value) as what YAML can hold; the inverse of `from_mapping`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_mapping(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
@@ -245,7 +245,7 @@ def _wrong(value: object, expected: str, where: object, path: str) -> ConfigErro
     )
 
 
-def _converted(value: Any, wanted: Any, where: object, path: str) -> Any:
+def _converted(value: object, wanted: Any, where: object, path: str) -> Any:
     """`value` as the annotated type `wanted`, or a ConfigError."""
     origin, args = get_origin(wanted), get_args(wanted)
     if wanted is Any or wanted is object:
@@ -271,7 +271,7 @@ def _converted(value: Any, wanted: Any, where: object, path: str) -> Any:
     return _plain(value, wanted, where, path)
 
 
-def _one_of(value: Any, choices: tuple[Any, ...], where: object, path: str) -> Any:
+def _one_of(value: object, choices: tuple[Any, ...], where: object, path: str) -> Any:
     if value is None and type(None) in choices:
         return None
     errors: list[ConfigError] = []
@@ -289,7 +289,7 @@ def _one_of(value: Any, choices: tuple[Any, ...], where: object, path: str) -> A
     raise errors[-1]
 
 
-def _tuple(value: Any, args: tuple[Any, ...], where: object, path: str) -> tuple[Any, ...]:
+def _tuple(value: object, args: tuple[Any, ...], where: object, path: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise _wrong(value, "a list", where, path)
     if len(args) == 2 and args[1] is Ellipsis:
@@ -301,7 +301,7 @@ def _tuple(value: Any, args: tuple[Any, ...], where: object, path: str) -> tuple
     )
 
 
-def _number(value: Any, where: object, path: str) -> float:
+def _number(value: object, where: object, path: str) -> float:
     # YAML 1.1 reads 1e-3 as text: a number without a dot in the mantissa is still meant as a number.
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
@@ -314,7 +314,7 @@ def _number(value: Any, where: object, path: str) -> float:
     raise _wrong(value, "a number", where, path)
 
 
-def _plain(value: Any, wanted: Any, where: object, path: str) -> Any:
+def _plain(value: object, wanted: Any, where: object, path: str) -> Any:
     if wanted is float:
         return _number(value, where, path)
     if wanted is int and (isinstance(value, bool) or not isinstance(value, int)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,13 +52,13 @@ def bits_dtype(number_of_rois: int) -> np.dtype[np.generic]:
     )
 
 
-def roi_voxels(bits: NDArray[Any], r: int) -> NDArray[np.bool_]:
+def roi_voxels(bits: NDArray[np.integer], r: int) -> NDArray[np.bool_]:
     """Where bit `r` of packed ROIs is set: the mask of ROI number `r`."""
     inside: NDArray[np.bool_] = (bits & bits.dtype.type(1 << r)) != 0
     return inside
 
 
-def set_roi_voxels(bits: NDArray[Any], r: int, inside: NDArray[np.bool_]) -> None:
+def set_roi_voxels(bits: NDArray[np.integer], r: int, inside: NDArray[np.bool_]) -> None:
     """Sets bit `r` of packed ROIs where `inside`, in place; other voxels keep what they have."""
     np.bitwise_or(bits, bits.dtype.type(1 << r), out=bits, where=inside)
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from contour_ai.pipeline._commission.record import CommissioningRecord
-from contour_ai.pipeline.review_record import ReviewRecord
 from contour_ai.pipeline.summary import Summary
+from contour_ai.report.review_record import ReviewRecord
 from contour_ai.schemas import json_schema
 
 DOCS = Path(__file__).resolve().parent

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Any
 
 from contour_ai.bundle.seen_series import SeenSeries
 from contour_ai.quality.suitability import TrainedOn
@@ -158,7 +157,7 @@ class MadeFrom:
     """Name, version and weights' hash of the models that are averaged."""
 
 
-def without_defaults(record: object) -> dict[str, Any]:
+def without_defaults(record: object) -> dict[str, object]:
     """A record as plain values, without the keys that have their default: as it stands in model.yaml."""
     assert is_dataclass(record)
     found = {}
@@ -170,10 +169,11 @@ def without_defaults(record: object) -> dict[str, Any]:
     return found
 
 
-def results_mapping(results: ResultsRecord) -> dict[str, Any]:
+def results_mapping(results: ResultsRecord) -> dict[str, object]:
     """`without_defaults`, with every other way to run the network as a key of its own."""
     found = without_defaults(results)
     runs = found.pop("other_runs", {})
+    assert isinstance(runs, Mapping)
     return {**found, **runs}
 
 
@@ -200,7 +200,7 @@ def roi_names_in(data: DataRecord, results: ResultsRecord) -> Iterator[tuple[str
         yield f"results.{way}.dice", frozenset(run.dice)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if is_dataclass(value):
         return without_defaults(value)
     if isinstance(value, Mapping):

@@ -132,7 +132,7 @@ def _finish(reviews: list[Review], out_dir: Path, patients: int) -> None:
 
     if reviews:
         links = ["" if r.folder is None else f"{r.folder.name}/{REVIEW_PAGE}" for r in reviews]
-        records = [found.record.to_json() for found in reviews]
+        records = [found.record for found in reviews]
         with atomic_file(out_dir / REVIEW_PAGE, overwrite=True, private=True) as path:
             write_review_page(path, records, links, [found.worst for found in reviews])
     verdicts = [found.verdict.verdict for found in reviews]

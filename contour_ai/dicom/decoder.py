@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ class Encapsulated:
 
     data: bytes
     syntax: str
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
     frames: int
     size_bytes: int
 

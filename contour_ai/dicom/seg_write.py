@@ -259,7 +259,7 @@ def _any(segment: Segment, k: int) -> bool:
 
 def _frames(
     segments: Sequence[Segment], used: Sequence[int], shape_ij: Sequence[int], *, fractional: bool
-) -> NDArray[Any]:
+) -> NDArray[np.generic]:
     """(slice, row, column, segment): only slices in which there is a voxel."""
     frames = np.zeros((len(used), *shape_ij, len(segments)), np.float32 if fractional else np.uint8)
     for n, segment in enumerate(segments):

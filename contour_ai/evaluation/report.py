@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,7 +224,7 @@ def _text(value: object) -> str:
     return "" if math.isnan(value) else repr(round(value, DECIMALS))
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """A value as JSON can hold it: figures rounded, null where undefined, "inf" where infinite."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from contour_ai.errors import InputError
 
@@ -171,6 +170,6 @@ def now() -> float:
     return time.time()
 
 
-def to_json(value: Any) -> str:
+def to_json(value: object) -> str:
     """JSON with sorted keys, so that equal values are equal texts."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

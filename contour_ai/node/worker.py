@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -197,7 +197,7 @@ def _warm(models: Models, names: list[str]) -> None:
             print(error, file=sys.stderr, flush=True)
 
 
-def _say(answers: TextIO, content: dict[str, Any]) -> None:
+def _say(answers: TextIO, content: Mapping[str, object]) -> None:
     answers.write(json.dumps(content) + "\n")
     answers.flush()
 

@@ -33,9 +33,8 @@ from contour_ai.pipeline._predict.orientation import SUSPICIOUS, orientation_fin
 from contour_ai.pipeline._predict.stages import StageClock
 from contour_ai.pipeline.model_grid import after_rules
 from contour_ai.pipeline.places import without_folders
-from contour_ai.pipeline.result import PredictedRoi, summary_flags
+from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.pipeline.review_pictures import ReviewScene, finding_pictures
-from contour_ai.pipeline.review_record import REVIEW, ReviewedRoi, ReviewRecord
 from contour_ai.pipeline.roi_matching import match_in
 from contour_ai.pipeline.summary import summary_text
 from contour_ai.preprocess import resample_structures
@@ -48,8 +47,10 @@ from contour_ai.quality.flags import find_flags
 from contour_ai.quality.judging import INFORMATION, MOST
 from contour_ai.quality.reviewing import Contoured, Judge, duplicates, judge_known, judge_unknown
 from contour_ai.quality.verdict import PatientVerdict, RoiVerdict, worst
+from contour_ai.quality.verdict_record import summary_flags
 from contour_ai.render import CAUTION
 from contour_ai.report.review import REVIEW_PAGE, FindingPicture, Pictures, write_review_page
+from contour_ai.report.review_record import REVIEW, ReviewedRoi, ReviewRecord
 from contour_ai.volume import Structures
 
 Bool = NDArray[np.bool_]
@@ -358,5 +359,5 @@ def _write(
     with atomic_folder(folder, overwrite=options.overwrite, inputs=inputs) as temporary:
         write_text(private_file(temporary / REVIEW), summary_text(record.to_json()))
         page = private_file(temporary / REVIEW_PAGE)
-        write_review_page(page, [record.to_json()], pictures=[pictures])
+        write_review_page(page, [record], pictures=[pictures])
     return folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from contour_ai.bundle import ModelBundle, OtherRun, ResultsRecord, RuleGain
 from contour_ai.postprocess import LOWEST_PROBABILITY
@@ -189,7 +188,7 @@ def usual(bundle: ModelBundle) -> list[str]:
     return ["### Reference ranges", text, "\n".join(rows)]
 
 
-def list_text(facts: Mapping[str, Any]) -> str:
+def list_text(facts: Mapping[str, object]) -> str:
     return "\n".join(
         f"- {key.replace('_', ' ')}: {value}" for key, value in facts.items() if value not in ("", None, [])
     )

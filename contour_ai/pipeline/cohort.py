@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from contour_ai.dicom.scan import find_patient
 from contour_ai.files import Manifest, content_sha256, is_temporary, is_whole
@@ -92,7 +92,7 @@ class _Result:
         return is_whole(self.folder, self.structure_set) and all(is_whole(self.folder, n) for n in wanted)
 
 
-def _results(out_dir: Path, contouring_sha256: str, options: Mapping[str, Any]) -> list[_Result]:
+def _results(out_dir: Path, contouring_sha256: str, options: Mapping[str, object]) -> list[_Result]:
     """The predictions in a folder that were made just so; unfinished ones of a killed run are none."""
     found = []
     series_uid = options["series_uid"]

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -136,7 +135,7 @@ def _refuse_unlike(bundle: ModelBundle, parts: Sequence[Part]) -> None:
         )
 
 
-def _recipe(part: Part) -> dict[str, Any]:
+def _recipe(part: Part) -> dict[str, object]:
     """What the parts have in common: all but the part, the model's name, and what only the machine minds."""
     mapping = to_mapping(replace(part.config, data=replace(part.config.data, fold=None)))
     del mapping["model"]
@@ -145,13 +144,14 @@ def _recipe(part: Part) -> dict[str, Any]:
     return mapping
 
 
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:
+def _differences(one: Mapping[str, object], other: Mapping[str, object], path: str = "") -> list[str]:
     found = []
     for key, value in one.items():
         name = f"{path}{key}"
-        if isinstance(value, Mapping) and isinstance(other.get(key), Mapping):
-            found += _differences(value, other[key], f"{name}.")
-        elif value != other.get(key):
+        theirs = other.get(key)
+        if isinstance(value, Mapping) and isinstance(theirs, Mapping):
+            found += _differences(value, theirs, f"{name}.")
+        elif value != theirs:
             found.append(f"{name}: {value}")
     return found
 

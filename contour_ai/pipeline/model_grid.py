@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +14,9 @@ Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 
 
-def part_places(bundle: ModelBundle, logits: Float32, hu: NDArray[Any], spacing_mm: Triple) -> PartPlaces:
+def part_places(
+    bundle: ModelBundle, logits: Float32, hu: NDArray[np.generic], spacing_mm: Triple
+) -> PartPlaces:
     """Where the organs of a patient are expected, to choose between parts that are alike in size.
 
     Args:
@@ -35,7 +35,7 @@ def part_places(bundle: ModelBundle, logits: Float32, hu: NDArray[Any], spacing_
 
 
 def after_rules(
-    bundle: ModelBundle, logits: Float32, hu: NDArray[Any], body: Bool, spacing_mm: Triple
+    bundle: ModelBundle, logits: Float32, hu: NDArray[np.generic], body: Bool, spacing_mm: Triple
 ) -> dict[str, tuple[Float32, float]]:
     """{ROI: (its logits (k, i, j) after its rule, logit of its contour)}; the arguments are those of `part_places`."""
     places = part_places(bundle, logits, hu, spacing_mm)

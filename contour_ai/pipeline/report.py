@@ -23,8 +23,9 @@ from contour_ai.pipeline.pictures import roi_polygons
 from contour_ai.pipeline.places import without_paths
 from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.pipeline.roi_matching import RoiNames, match_in
-from contour_ai.pipeline.summary import Summary, SummaryFlag, SummaryRoi
+from contour_ai.pipeline.summary import Summary, SummaryRoi
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
+from contour_ai.quality.verdict_record import SummaryFlag
 from contour_ai.report.cohort import CohortPage, write_cohort_report
 from contour_ai.report.page import escaped_text
 from contour_ai.report.patient import PatientPage, ShownFlag, ShownRoi, Slices, write_patient_report

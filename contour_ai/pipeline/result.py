@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,6 @@ from contour_ai.pipeline.summary import (
     Summary,
     SummaryCommissioned,
     SummaryFile,
-    SummaryFlag,
     SummaryInput,
     SummaryModel,
     SummaryRoi,
@@ -35,6 +33,7 @@ from contour_ai.pipeline.summary import (
 from contour_ai.quality.figures import ct_figures
 from contour_ai.quality.flag import EXTERNAL, NOTHING_OUTSIDE, Evidence, Flag, RemovedOutside
 from contour_ai.quality.verdict import RoiVerdict, Verdict
+from contour_ai.quality.verdict_record import summary_flags
 from contour_ai.render import CAUTION
 from contour_ai.structures import RoiInfo
 
@@ -259,7 +258,7 @@ class Context:
     source: Path
     bundle: ModelBundle
     device: str
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
     software: Mapping[str, str] = field(default_factory=dict)
     images_sha256: str = ""
     """Of the CT's files, whatever their names and order."""
@@ -347,22 +346,6 @@ def _roi_summary(roi: RoiResult) -> SummaryRoi:
         flags=summary_flags(roi.flags),
         verdict=roi.verdict or "",
         findings=summary_flags(roi.findings),
-    )
-
-
-def summary_flags(flags: Sequence[Flag]) -> tuple[SummaryFlag, ...]:
-    """Findings as they stand in `summary.json` and `review.json`."""
-    return tuple(
-        SummaryFlag(
-            code=flag.code,
-            reason=flag.reason,
-            value=flag.value,
-            low=flag.low,
-            high=flag.high,
-            unit=flag.unit,
-            slices_from_1=flag.slices,
-        )
-        for flag in flags
     )
 
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from contour_ai.errors import ConfigError
+from contour_ai.quality.verdict_record import JudgedRoi, SummaryFlag
 from contour_ai.settings import parse_record, read_record, to_mapping
 
 logger = logging.getLogger(__name__)
@@ -21,32 +21,6 @@ logger = logging.getLogger(__name__)
 SUMMARY = "summary.json"
 """Stands beside the structure set."""
 WHAT = "The summary of a prediction"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SummaryFlag:
-    """A quality finding: what was found, its limits, and where."""
-
-    code: str
-    reason: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    unit: str = ""
-    slices_from_1: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgedRoi:
-    """What `summary.json` and `review.json` both say of a ROI."""
-
-    verdict: str = ""
-    """`clear`, `look` or `stop`; "" in summaries of version 0.1."""
-    findings: tuple[SummaryFlag, ...] = ()
-    """Reasons of the verdict, the most important first."""
-    volume_cm3: float = 0.0
-    slices_from_1: tuple[int, int] | None = None
-    """First and last slice with a contour, along the slice normal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +124,7 @@ class Summary:
     model: SummaryModel = field(default_factory=SummaryModel)
     software: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     """Those that decide what is contoured, and under which names."""
     structure_set: SummaryFile = field(default_factory=SummaryFile)
     """With empty names where the verdict is `stop` and none was written."""
@@ -169,16 +143,16 @@ class Summary:
     missing_of_template: tuple[str, ...] | None = None
     """ROIs of the template that the model does not have; not there where none was given."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As plain values, in the order of the keys; what was not asked for has no key."""
-        content: dict[str, Any] = to_mapping(self)
+        content: dict[str, object] = to_mapping(self)
         for key in ("derived", "missing_of_template"):
             if content[key] is None:
                 del content[key]
         return content
 
 
-def summary_text(content: Mapping[str, Any]) -> str:
+def summary_text(content: Mapping[str, object]) -> str:
     """A summary as JSON, a key a line and lists of numbers on one line."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     # A line break stands between brackets and numbers only: inside strings JSON writes it as \\n.

@@ -53,7 +53,7 @@ class PreprocessSettings:
                 )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, where: object = None) -> PreprocessSettings:
+    def from_dict(cls, values: Mapping[str, object], *, where: object = None) -> PreprocessSettings:
         """From a mapping as YAML gives it.
 
         Raises:
@@ -61,9 +61,9 @@ class PreprocessSettings:
         """
         return from_mapping(cls, values, where=where, path="preprocess")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain lists and numbers, as YAML and JSON want them; `from_dict` takes them back."""
-        values: dict[str, Any] = to_mapping(self)
+        values: dict[str, object] = to_mapping(self)
         return values
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -245,7 +244,7 @@ def as_on_ct(figures: RoiFigures, ct: CtFigures, model_grid: Grid) -> RoiFigures
     )
 
 
-def ct_figures(inside: Bool, box: Box, grid: Grid, hu: NDArray[Any] | None = None) -> CtFigures | None:
+def ct_figures(inside: Bool, box: Box, grid: Grid, hu: NDArray[np.generic] | None = None) -> CtFigures | None:
     """One ROI's figures on the CT's grid; None where it is empty.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +154,7 @@ class ImageEvidence:
     hu: NDArray[np.int16]
     model_grid: Grid
     outside_hu: int
-    ct_hu: NDArray[Any] | None = None
+    ct_hu: NDArray[np.generic] | None = None
 
 
 @dataclass(frozen=True)

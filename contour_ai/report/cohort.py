@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from contour_ai.evaluation.comparison import COMPARISON, HIGHER_IS_BETTER, FigureComparison
 from contour_ai.evaluation.metrics import BOTH, DEFINITIONS, PREDICTION_MISSING, Row
@@ -71,7 +70,7 @@ def write_cohort_report(path: Path, page: CohortPage, *, overwrite: bool = False
         write_text(temporary, text)
 
 
-def cohort_content(page: CohortPage) -> dict[str, Any]:
+def cohort_content(page: CohortPage) -> dict[str, object]:
     """What the page's script draws."""
     sides = {"first": page.rows, "second": page.versus}
     labels = {column.field: column for column in COLUMNS}
@@ -92,7 +91,9 @@ def cohort_content(page: CohortPage) -> dict[str, Any]:
         ],
         "rows": [_row(row, side) for side, rows in sides.items() for row in rows],
         "summary": [
-            {"side": side, **plain(asdict(s))} for side, rows in sides.items() for s in summarise(rows)
+            {"side": side, **{key: plain(value) for key, value in asdict(s).items()}}
+            for side, rows in sides.items()
+            for s in summarise(rows)
         ],
         "comparison": [plain(asdict(c)) for c in page.comparison],
         "comparisonText": COMPARISON,
@@ -103,7 +104,7 @@ def cohort_content(page: CohortPage) -> dict[str, Any]:
     }
 
 
-def _row(row: Row, side: str) -> dict[str, Any]:
+def _row(row: Row, side: str) -> dict[str, object]:
     values = metrics_json(row.metrics)
     return {
         "patient": row.patient,

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from contour_ai.files import atomic_file, write_text
 from contour_ai.report.page import asset, embedded_json, fill, script
@@ -127,7 +127,7 @@ def write_curation_page(path: Path, page: CurationPage) -> None:
         write_text(temporary, text)
 
 
-def curation_content(page: CurationPage) -> dict[str, Any]:
+def curation_content(page: CurationPage) -> dict[str, object]:
     """What the page's script draws."""
     return {
         "figures": [{"label": f.label, "decimals": f.decimals, "definition": f.definition} for f in FIGURES],

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +64,7 @@ class PackedVolume:
         """Of all streams."""
         return sum(map(len, self.streams))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """What the page's script needs to unpack the streams."""
         return {
             "shape": list(self.shape_kij),
@@ -81,7 +80,7 @@ class PackedVolume:
         return base64.b64encode(b"".join(self.streams)).decode("ascii")
 
 
-def pack_volume(hu: NDArray[Any], budget_bytes: int = BUDGET_BYTES) -> PackedVolume:
+def pack_volume(hu: NDArray[np.generic], budget_bytes: int = BUDGET_BYTES) -> PackedVolume:
     """Packs a CT (k, i, j) in HU as finely as the budget allows.
 
     Levels are narrow in soft tissue and wide in lung, bone and metal, so that every window has grey levels enough.
@@ -100,7 +99,7 @@ def pack_volume(hu: NDArray[Any], budget_bytes: int = BUDGET_BYTES) -> PackedVol
         binning *= 2
 
 
-def binned(hu: NDArray[Any], factor: int) -> NDArray[Any]:
+def binned(hu: NDArray[np.generic], factor: int) -> NDArray[np.generic]:
     """The mean of `factor` x `factor` pixels; the last ones repeated where the number does not divide."""
     if factor == 1:
         return hu
@@ -136,7 +135,7 @@ def residuals(levels: UInt8) -> UInt8:
     return levels - ((left + upper) >> 1).astype(np.uint8)
 
 
-def pack_contours(slices: Mapping[int, Sequence[Polygon]]) -> dict[str, Any]:
+def pack_contours(slices: Mapping[int, Sequence[Polygon]]) -> dict[str, object]:
     """{k: polygons in (row, column)} as one zlib stream of 16-bit steps from point to point, and how many each has."""
     highest = max((float(np.abs(p).max()) for polygons in slices.values() for p in polygons), default=0.0)
     subpixels = min(SUBPIXELS, int(INT16 / max(highest, 1.0)))
@@ -159,7 +158,7 @@ def pack_contours(slices: Mapping[int, Sequence[Polygon]]) -> dict[str, Any]:
     }
 
 
-def pack_surface(mesh: Mesh) -> dict[str, Any] | None:
+def pack_surface(mesh: Mesh) -> dict[str, object] | None:
     """A surface as one zlib stream of 32-bit steps: x of all corners in `SURFACE_STEP_MM`, y, z, then the triangles'
     corners; None where there is no triangle.
     """
@@ -184,7 +183,7 @@ def pack_surface(mesh: Mesh) -> dict[str, Any] | None:
     }
 
 
-def _packed(image: NDArray[Any], step_hu: float, binning: int) -> PackedVolume:
+def _packed(image: NDArray[np.generic], step_hu: float, binning: int) -> PackedVolume:
     edges = level_edges(step_hu)
     k, i, j = image.shape
     group = max(1, STREAM_VOXELS // (i * j))
@@ -202,14 +201,14 @@ def _packed(image: NDArray[Any], step_hu: float, binning: int) -> PackedVolume:
     )
 
 
-def _guess_bytes(image: NDArray[Any], step_hu: float) -> float:
+def _guess_bytes(image: NDArray[np.generic], step_hu: float) -> float:
     """About how large the packed image is, from every eighth slice."""
     edges = level_edges(step_hu)
     some = image[len(image) // 16 :: 8]
     return len(_stream(some, edges)) / len(some) * len(image)
 
 
-def _stream(slices: NDArray[Any], edges: NDArray[np.float64]) -> bytes:
+def _stream(slices: NDArray[np.generic], edges: NDArray[np.float64]) -> bytes:
     levels = level_of_hu(edges)[np.clip(np.rint(slices), LOWEST_HU, HIGHEST_HU).astype(np.int64) - LOWEST_HU]
     # Noise repeats nothing but runs: looking for more costs time and gains nothing.
     compressor = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)

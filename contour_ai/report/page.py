@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 from string import Template
-from typing import Any
 
 from contour_ai.visible_text import visible
 
@@ -33,7 +32,7 @@ def escaped_text(text: object) -> str:
     return html.escape(visible(str(text)))
 
 
-def embedded_json(value: Any) -> str:
+def embedded_json(value: object) -> str:
     """JSON that no browser takes for markup inside a script element.
 
     Raises:
@@ -43,7 +42,7 @@ def embedded_json(value: Any) -> str:
     return text.replace("<", "\\u003c")
 
 
-def _visible(value: Any) -> Any:
+def _visible(value: object) -> object:
     """The same value with every text in it safe to show."""
     if isinstance(value, str):
         return visible(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +116,7 @@ def write_patient_report(
         write_text(temporary, text)
 
 
-def _content(page: PatientPage, packed: PackedVolume) -> dict[str, Any]:
+def _content(page: PatientPage, packed: PackedVolume) -> dict[str, object]:
     grid = page.volume.grid
     scored = [roi.metrics for roi in page.rois if roi.metrics is not None]
     return {
@@ -151,7 +150,7 @@ def _content(page: PatientPage, packed: PackedVolume) -> dict[str, Any]:
     }
 
 
-def _roi(roi: ShownRoi, scored: bool) -> dict[str, Any]:
+def _roi(roi: ShownRoi, scored: bool) -> dict[str, object]:
     figure = shown(roi.metrics.dsc if roi.metrics else None, 3) if scored else shown(roi.volume_cm3, 1)
     return {
         "name": roi.info.name,
@@ -165,7 +164,7 @@ def _roi(roi: ShownRoi, scored: bool) -> dict[str, Any]:
     }
 
 
-def _table(rois: Sequence[ShownRoi], scored: Sequence[RoiMetrics]) -> dict[str, Any]:
+def _table(rois: Sequence[ShownRoi], scored: Sequence[RoiMetrics]) -> dict[str, object]:
     if scored:
         rows = [cells(r.metrics) if r.metrics else without_reference(r.info.name, r.volume_cm3) for r in rois]
         return {"columns": table_head(), "rows": rows}
@@ -206,7 +205,7 @@ def points_up(grid: Grid) -> bool:
     return bool(grid.normal[axis] * (1, -1, 1)[axis] > 0)
 
 
-def _views(volume: Volume, rois: Sequence[ShownRoi]) -> list[dict[str, Any]]:
+def _views(volume: Volume, rois: Sequence[ShownRoi]) -> list[dict[str, object]]:
     """The slices, and the cuts along a row and a column: names, letters, positions, and what is shown at first."""
     grid = volume.grid
     directions = {"k": grid.normal, "i": grid.step_i_lps, "j": grid.step_j_lps}
@@ -218,7 +217,7 @@ def _views(volume: Volume, rois: Sequence[ShownRoi]) -> list[dict[str, Any]]:
     }
     start = _start(grid, rois)
     boxes = _boxes_mm(volume)
-    views = []
+    views: list[dict[str, object]] = []
     for n, (axis, direction) in enumerate(directions.items()):
         main = int(np.abs(direction).argmax())
         right, down = right_and_down[axis]
@@ -235,7 +234,7 @@ def _views(volume: Volume, rois: Sequence[ShownRoi]) -> list[dict[str, Any]]:
     return views
 
 
-def _positions(grid: Grid, axis: int, main: int) -> dict[str, Any]:
+def _positions(grid: Grid, axis: int, main: int) -> dict[str, object]:
     """Where slices, rows or columns lie along the patient's axis `main`, in mm."""
     _, rows, columns = grid.shape_kij
     middle = [grid.shape_kij[0] // 2, (rows - 1) / 2, (columns - 1) / 2]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from contour_ai.files import write_text
 from contour_ai.quality.verdict import SEVERITY
+from contour_ai.quality.verdict_record import SummaryFlag
 from contour_ai.render import CAUTION
 from contour_ai.report.page import asset, escaped_text
+from contour_ai.report.review_record import ReviewedRoi, ReviewRecord
 
 REVIEW_PAGE = "review.html"
 WHOLE_PATIENT = ""
@@ -42,14 +44,14 @@ Pictures = Mapping[str, FindingPicture]
 
 def write_review_page(
     path: Path,
-    patients: Sequence[Mapping[str, Any]],
+    patients: Sequence[ReviewRecord],
     links: Sequence[str] | None = None,
     pictures: Sequence[Pictures] = (),
 ) -> None:
     """Writes the page of one or several reviews; it needs no other file.
 
     Args:
-        patients: contents of `review.json`.
+        patients: what `review.json` says of each.
         links: address of each patient's own page; then a table of patients leads the page, and of each patient's ROIs
             only the worst is shown.
         pictures: of each patient; none at all for no pictures.
@@ -68,55 +70,55 @@ def write_review_page(
     if several:
         parts.append(_cohort([(patient, link) for patient, link, _ in entries]))
         for patient, link, images in entries[:PATIENTS_SHOWN]:
-            if patient["verdict"] != "clear":
+            if patient.verdict != "clear":
                 parts.append(_patient_in_cohort(patient, link, images))
     else:
         parts += [_patient(patient, images) for patient, _, images in entries]
     write_text(path, "".join(parts) + "</body></html>\n")
 
 
-def badness(patient: Mapping[str, Any]) -> tuple[int, int, int, str]:
+def badness(patient: ReviewRecord) -> tuple[int, int, int, str]:
     """Sorts patients: those that need a person most come first."""
-    verdicts = [roi["verdict"] for roi in patient["rois"].values()]
+    verdicts = [roi.verdict for roi in patient.rois.values()]
     return (
-        -SEVERITY[patient["verdict"]],
+        -SEVERITY[patient.verdict],
         -verdicts.count("stop"),
         -verdicts.count("look"),
-        str(patient["patient_id"]),
+        patient.patient_id,
     )
 
 
-def ordered_rois(patient: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def ordered_rois(patient: ReviewRecord) -> list[tuple[str, ReviewedRoi]]:
     """The ROIs of a patient, the worst first: by verdict, then by the probability that they need correction."""
     return sorted(
-        patient["rois"].items(),
-        key=lambda item: (-SEVERITY[item[1]["verdict"]], -(item[1]["probability"] or 0.0)),
+        patient.rois.items(),
+        key=lambda item: (-SEVERITY[item[1].verdict], -(item[1].probability or 0.0)),
     )
 
 
-def worst_roi(patient: Mapping[str, Any]) -> tuple[str, str]:
+def worst_roi(patient: ReviewRecord) -> tuple[str, str]:
     """(name, reason) of the ROI that most needs a look; empty where all are clear."""
     for name, roi in ordered_rois(patient):
-        if roi["findings"]:
-            return str(name), str(roi["findings"][0]["reason"])
+        if roi.findings:
+            return name, roi.findings[0].reason
     return "", ""
 
 
-def _name(patient: Mapping[str, Any]) -> str:
-    return escaped_text(patient["patient_id"] or "unknown patient")
+def _name(patient: ReviewRecord) -> str:
+    return escaped_text(patient.patient_id or "unknown patient")
 
 
 def _linked(name: str, link: str) -> str:
     return f"<a href='{html.escape(link)}'>{name}</a>" if link else name
 
 
-def _cohort(patients: Sequence[tuple[Mapping[str, Any], str]]) -> str:
+def _cohort(patients: Sequence[tuple[ReviewRecord, str]]) -> str:
     rows = []
     for patient, link in patients:
         roi, reason = worst_roi(patient)
-        found = patient["findings"][0]["reason"] if patient["findings"] else reason
+        found = patient.findings[0].reason if patient.findings else reason
         rows.append(
-            f"<tr><td>{_linked(_name(patient), link)}</td><td class='words'>{_badge(patient['verdict'])}</td>"
+            f"<tr><td>{_linked(_name(patient), link)}</td><td class='words'>{_badge(patient.verdict)}</td>"
             f"<td class='words'>{escaped_text(roi)}</td><td class='words'>{escaped_text(found)}</td></tr>"
         )
     heads = "".join(f"<th class='words'>{words}</th>" for words in ("verdict", "worst ROI", "reason"))
@@ -124,48 +126,48 @@ def _cohort(patients: Sequence[tuple[Mapping[str, Any], str]]) -> str:
     return f"<h2>{len(patients)} patients, the worst first</h2><div class='scroll'>{table}</div>"
 
 
-def _patient_in_cohort(patient: Mapping[str, Any], link: str, images: Pictures) -> str:
+def _patient_in_cohort(patient: ReviewRecord, link: str, images: Pictures) -> str:
     """What is worst about one of many patients, with its picture; the rest stands on the patient's own page."""
     roi, _ = worst_roi(patient)
     shown = WHOLE_PATIENT if WHOLE_PATIENT in images else roi
-    findings = patient["findings"] or (patient["rois"][roi]["findings"] if roi else ())
-    rest = sum(found["verdict"] != "clear" for found in patient["rois"].values())
+    findings = patient.findings or (patient.rois[roi].findings if roi else ())
+    rest = sum(found.verdict != "clear" for found in patient.rois.values())
     more = (
         f"<p class='faint'>{rest} ROIs are not clear: {_linked('all of them', link)}</p>" if rest > 1 else ""
     )
-    heading = f"<h2>{_linked(_name(patient), link)} {_badge(patient['verdict'])}</h2>"
-    what = "whole patient" if patient["findings"] else roi
+    heading = f"<h2>{_linked(_name(patient), link)} {_badge(patient.verdict)}</h2>"
+    what = "whole patient" if patient.findings else roi
     return f"<section>{heading}{_finding(what, '', findings, images.get(shown))}{more}</section>"
 
 
-def _patient(patient: Mapping[str, Any], images: Pictures) -> str:
+def _patient(patient: ReviewRecord, images: Pictures) -> str:
     rows = []
     ordered = ordered_rois(patient)
     for roi, found in ordered:
-        reasons = "".join(f"<li>{escaped_text(f['reason'])}</li>" for f in found["findings"])
-        slices = found["slices_from_1"]
+        reasons = "".join(f"<li>{escaped_text(f.reason)}</li>" for f in found.findings)
+        slices = found.slices_from_1
         span = "-" if slices is None else f"{slices[0]}-{slices[1]}"
-        probability = "-" if found["probability"] is None else f"{found['probability']:.0%}"
-        known = found["known_as"] or "geometry"
+        probability = "-" if found.probability is None else f"{found.probability:.0%}"
+        known = found.known_as or "geometry"
         rows.append(
-            f"<tr><td>{escaped_text(roi)}</td><td class='words'>{_badge(found['verdict'])}</td>"
-            f"<td>{probability}</td><td>{found['volume_cm3']:.1f}</td><td>{span}</td>"
+            f"<tr><td>{escaped_text(roi)}</td><td class='words'>{_badge(found.verdict)}</td>"
+            f"<td>{probability}</td><td>{found.volume_cm3:.1f}</td><td>{span}</td>"
             f"<td class='words'>{escaped_text(known)}</td><td class='words'><ul>{reasons}</ul></td></tr>"
         )
     head = (
         "<tr><th>ROI</th><th class='words'>verdict</th><th title='that the contour needs correction'>probability</th>"
         "<th>volume cm³</th><th>slices</th><th class='words'>judged as</th><th class='words'>reasons</th></tr>"
     )
-    notes = "".join(f"<li>{escaped_text(note)}</li>" for note in patient["notes"])
-    judged = f"{patient['structure_set']}, judged by {patient['model']}"
+    notes = "".join(f"<li>{escaped_text(note)}</li>" for note in patient.notes)
+    judged = f"{patient.structure_set}, judged by {patient.model}"
     pictures = ""
-    if patient["findings"]:
-        pictures += _finding("whole patient", "", patient["findings"], images.get(WHOLE_PATIENT))
+    if patient.findings:
+        pictures += _finding("whole patient", "", patient.findings, images.get(WHOLE_PATIENT))
     for roi, found in ordered:
-        if found["verdict"] != "clear":
-            pictures += _finding(roi, found["verdict"], found["findings"], images.get(roi))
+        if found.verdict != "clear":
+            pictures += _finding(roi, found.verdict, found.findings, images.get(roi))
     return (
-        f"<section><h2>{_name(patient)} {_badge(patient['verdict'])}</h2>"
+        f"<section><h2>{_name(patient)} {_badge(patient.verdict)}</h2>"
         f"<p class='faint'>{escaped_text(judged)}</p>"
         f"<div class='scroll'><table>{head}{''.join(rows)}</table></div>"
         + (f"<ul class='faint'>{notes}</ul>" if notes else "")
@@ -174,11 +176,9 @@ def _patient(patient: Mapping[str, Any], images: Pictures) -> str:
     )
 
 
-def _finding(
-    roi: str, verdict: str, findings: Sequence[Mapping[str, Any]], picture: FindingPicture | None
-) -> str:
+def _finding(roi: str, verdict: str, findings: Sequence[SummaryFlag], picture: FindingPicture | None) -> str:
     """One ROI with all reasons, and its picture where there is one."""
-    reasons = "".join(f"<li>{escaped_text(f['reason'])}</li>" for f in findings)
+    reasons = "".join(f"<li>{escaped_text(f.reason)}</li>" for f in findings)
     badge = f" {_badge(verdict)}" if verdict else ""
     figure = ""
     if picture is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from contour_ai.dicom.census import Census, RoiCount
 from contour_ai.files import atomic_file, write_text
@@ -40,7 +39,7 @@ def write_names_page(path: Path, census: Census, title: str, *, overwrite: bool 
         write_text(temporary, text)
 
 
-def names_content(census: Census) -> dict[str, Any]:
+def names_content(census: Census) -> dict[str, object]:
     """What the page's script draws; a rule that set names aside comes with all of them."""
     return {
         "of": "patients" if census.patients else "structure sets",
@@ -49,7 +48,7 @@ def names_content(census: Census) -> dict[str, Any]:
     }
 
 
-def _name(roi: RoiCount) -> dict[str, Any]:
+def _name(roi: RoiCount) -> dict[str, object]:
     volumes = roi.volumes_cm3
     step = max(1, -(-len(volumes) // MOST_VOLUMES))
     return {

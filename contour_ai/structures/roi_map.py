@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -264,7 +263,7 @@ def _quoted(text: str) -> str:
     return dumped.removesuffix("...\n").strip()
 
 
-def _names(path: Path, key: str, value: Any) -> tuple[str, ...]:
+def _names(path: Path, key: str, value: object) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -272,7 +271,7 @@ def _names(path: Path, key: str, value: Any) -> tuple[str, ...]:
     return tuple(_checked_name(path, name) for name in value)
 
 
-def _by_place(path: Path, key: str, value: Any) -> dict[str, tuple[str, ...]]:
+def _by_place(path: Path, key: str, value: object) -> dict[str, tuple[str, ...]]:
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -282,7 +281,7 @@ def _by_place(path: Path, key: str, value: Any) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _checked_name(path: Path, name: Any) -> str:
+def _checked_name(path: Path, name: object) -> str:
     if not isinstance(name, str) or not name.strip():
         raise ConfigError(
             "A name in the ROI map is no text.",
@@ -293,7 +292,7 @@ def _checked_name(path: Path, name: Any) -> str:
     return name
 
 
-def _wrong_form(path: Path, key: str, value: Any) -> ConfigError:
+def _wrong_form(path: Path, key: str, value: object) -> ConfigError:
     return ConfigError(
         "The ROI map has the wrong form.",
         where=f"{path}, {key}",

@@ -35,7 +35,7 @@ def coarser_cases(
 def _coarser(case: Case, wanted_mm: Spacing, stem: Path) -> Case:
     hu, bits = np.asarray(case.hu), np.asarray(case.bits)
     shape = coarser_shape(hu.shape, case.spacing_mm_kij, wanted_mm)
-    coarse = np.zeros(shape, bits.dtype)
+    coarse = np.zeros_like(bits, shape=shape)
     for r in range(len(case.rois)):
         mask = roi_voxels(bits, r)
         if mask.any():

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -33,6 +32,7 @@ from contour_ai.training.threads import ThreadChoice
 from contour_ai.training.validation import (
     FORWARD_SHARE,
     VALIDATION_FILE,
+    CurveWriter,
     Score,
     draw_worst,
     validate,
@@ -115,7 +115,7 @@ def _take_steps(
     at: Progress,
     clock: Clock,
     watch: LossWatch,
-    writer: Any,
+    writer: CurveWriter,
     on_progress: OnProgress,
     stop: StopRequest,
 ) -> None:
@@ -172,7 +172,7 @@ def _take_steps(
 
 
 def _note_validation(
-    job: Job, stepper: Stepper, at: Progress, clock: Clock, score: Score, writer: Any
+    job: Job, stepper: Stepper, at: Progress, clock: Clock, score: Score, writer: CurveWriter
 ) -> None:
     """What a validation found, into `at` and the files of the run."""
     clock.validated()
@@ -255,7 +255,7 @@ def _predictor(job: Job, stepper: Stepper) -> Predictor:
     )
 
 
-def _draw_worst(job: Job, stepper: Stepper, score: Score, writer: Any) -> None:
+def _draw_worst(job: Job, stepper: Stepper, score: Score, writer: CurveWriter) -> None:
     if stepper.processes.is_main_process:
         predictor = _predictor(job, stepper)
         draw_worst(

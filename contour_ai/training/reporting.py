@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from contour_ai.files import private_folder
 from contour_ai.training.clock import Clock
 from contour_ai.training.job import Job, Progress
 from contour_ai.training.memory import used_bytes
-from contour_ai.training.validation import Score
+from contour_ai.training.validation import CurveWriter, Score
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
 
 
-def tensorboard_writer(run_dir: Path, step: int) -> Any:
+def tensorboard_writer(run_dir: Path, step: int) -> CurveWriter:
     """TensorBoard's writer; without TensorBoard one that writes nothing. metrics.csv has the same figures."""
     try:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
@@ -80,6 +81,9 @@ class NoWriter:
     """Writes nothing: for all processes but the first, and where TensorBoard is not installed."""
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
+        """Nothing."""
+
+    def add_image(self, name: str, picture: NDArray[np.uint8], step: int, *, dataformats: str) -> None:
         """Nothing."""
 
     def flush(self) -> None:

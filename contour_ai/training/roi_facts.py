@@ -113,7 +113,7 @@ def measure_roi(
     drawn: tuple[Box, Mask] | None,
     body: BodySlices,
     *,
-    hu: NDArray[Any] | None = None,
+    hu: NDArray[np.generic] | None = None,
     contours: int = 0,
     unused_contours: int = 0,
 ) -> RoiFacts:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,9 +124,27 @@ def validate(
     return figures
 
 
+class CurveWriter(Protocol):
+    """What is used of TensorBoard's writer."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int, /) -> object:
+        """One point of a curve."""
+
+    def add_image(
+        self, tag: str, img_tensor: NDArray[np.uint8], global_step: int, /, *, dataformats: str
+    ) -> object:
+        """A picture."""
+
+    def flush(self) -> object:
+        """Writes what is waiting."""
+
+    def close(self) -> object:
+        """Ends the file."""
+
+
 def draw_worst(
     folder: Path,
-    writer: Any,
+    writer: CurveWriter,
     score: Score,
     cases: Sequence[Case],
     predict: Callable[[Case], NDArray[np.float32]],
@@ -173,7 +191,7 @@ def _number(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
-def write_score(writer: Any, score: Score) -> None:
+def write_score(writer: CurveWriter, score: Score) -> None:
     """The curves of TensorBoard."""
     writer.add_scalar("Dice/mean", score.mean, score.step)
     for figure, key in FIGURES_OF_ROIS.items():

@@ -19,7 +19,8 @@ from contour_ai.errors import InputError
 from contour_ai.grid import Grid
 from contour_ai.pipeline._evaluate import evaluate
 from contour_ai.pipeline.report import report_of_prediction, reports_of_evaluation, shown_flags
-from contour_ai.pipeline.summary import Summary, SummaryFlag, SummaryRoi, read_summary
+from contour_ai.pipeline.summary import Summary, SummaryRoi, read_summary
+from contour_ai.quality.verdict_record import SummaryFlag
 from contour_ai.volume import Structures, Volume
 
 GRID = Grid.axial((6, 24, 20), (3, 2, 2), (-20, -24, 50))

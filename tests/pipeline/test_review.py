@@ -21,7 +21,7 @@ from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import InputError
-from contour_ai.pipeline.review_record import read_review
+from contour_ai.report.review_record import read_review
 from contour_ai.settings import to_mapping
 from contour_ai.volume import Structures
 

@@ -13,12 +13,12 @@ from contour_ai.errors import ConfigError
 from contour_ai.pipeline.summary import (
     Summary,
     SummaryDerived,
-    SummaryFlag,
     SummaryRoi,
     SummaryScores,
     read_summary,
     summary_text,
 )
+from contour_ai.quality.verdict_record import SummaryFlag
 
 DOCS = Path(__file__).parents[2] / "docs"
 

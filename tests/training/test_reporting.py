@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from contour_ai.training.reporting import NoWriter, tensorboard_writer
@@ -22,6 +23,7 @@ def test_a_training_without_tensorboard_goes_on_and_says_so(
     with caplog.at_level(logging.WARNING):
         writer = tensorboard_writer(tmp_path, 0)
     writer.add_scalar("loss", 1.0, 1)
+    writer.add_image("worst/1", np.zeros((2, 2, 3), np.uint8), 1, dataformats="HWC")
     assert isinstance(writer, NoWriter)
     assert "TensorBoard is not installed" in caplog.text
     assert not (tmp_path / "tensorboard").exists()

@@ -6,7 +6,6 @@ import asyncio
 import json
 import threading
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -77,7 +76,7 @@ class Page:
 
     # -- pages ----------------------------------------------------------------------------------------------
 
-    def _show(self, request: Request, template: str, **values: Any) -> Response:
+    def _show(self, request: Request, template: str, **values: object) -> Response:
         common = {
             "user": security.user_of(request, self.node.config.web),
             "token": security.token_of(request),

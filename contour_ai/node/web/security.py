@@ -7,11 +7,11 @@ import secrets
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
-from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp
 
 from contour_ai.node.config import Web
 from contour_ai.node.passwords import fits, hashed
@@ -80,11 +80,11 @@ class Logins:
 class Guard(BaseHTTPMiddleware):
     """Lets only users in, and only their own requests; sets the headers of every answer."""
 
-    def __init__(self, app: Any, web: Web) -> None:
+    def __init__(self, app: ASGIApp, web: Web) -> None:
         super().__init__(app)
         self.web = web
 
-    async def dispatch(self, request: Request, call_next: Any) -> Response:
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Answers with the login page, a refusal, or what the application says."""
         response = self._refusal(request) or await self._token_refusal(request) or await call_next(request)
         for name, value in HEADERS.items():

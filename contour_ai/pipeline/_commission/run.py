@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from contour_ai import __version__
 from contour_ai.bundle import ModelBundle
@@ -141,7 +140,7 @@ def commission(
     return Commissioning(out_dir, page, cohort.trained_on)
 
 
-def _without_none(value: Any) -> Any:
+def _without_none(value: object) -> object:
     """Limits as a person writes them."""
     if isinstance(value, Mapping):
         return {key: _without_none(item) for key, item in value.items() if item is not None}

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from contour_ai.bundle import ModelBundle, default_bundle, load_bundle
 from contour_ai.preprocess import SPARSE, Resampler
@@ -23,7 +23,7 @@ class LoadedModel:
     """A bundle with its network on a device, for several patients."""
 
     bundle: ModelBundle
-    network: Any
+    network: torch.nn.Module
     device: torch.device
     autocast: torch.dtype | None
     second: SecondNetwork | None = None

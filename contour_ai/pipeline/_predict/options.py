@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from contour_ai.bundle import ModelBundle
 from contour_ai.bundle.poor_models import poor_rois
@@ -66,7 +66,7 @@ def poor_note(bundle: ModelBundle, options: PredictOptions) -> tuple[str, ...]:
     )
 
 
-def options_record(options: PredictOptions, bundle: ModelBundle) -> Mapping[str, Any]:
+def options_record(options: PredictOptions, bundle: ModelBundle) -> Mapping[str, object]:
     """The options that decide what is contoured and under which names, as `summary.json` has them."""
     return {
         "rois": None if options.rois is None else list(options.rois),

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from contour_ai.bundle import InferenceSettings, ModelBundle, SecondReader
 from contour_ai.network_config import LEVELS_OF_PRESET
@@ -230,7 +230,7 @@ def _kept(
 def _of_second(on_progress: OnProgress) -> OnProgress:
     """Names the stages of the second training; its validation, of a network that contours nothing, is not shown."""
 
-    def told(event: ProgressEvent) -> Any:
+    def told(event: ProgressEvent) -> None:
         if event.stage != "validated":
             on_progress(replace(event, stage=f"second reader: {event.stage}"))
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from contour_ai.pipeline.result import summary_flags
-from contour_ai.pipeline.summary import JudgedRoi, SummaryFlag
 from contour_ai.quality.verdict import RoiVerdict
+from contour_ai.quality.verdict_record import JudgedRoi, SummaryFlag, summary_flags
 from contour_ai.settings import read_record, to_mapping
 
 REVIEW = "review.json"
@@ -69,9 +67,9 @@ class ReviewRecord:
     """ROIs of the model that the structure set does not have."""
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As plain values, in the order of the keys."""
-        content: dict[str, Any] = to_mapping(self)
+        content: dict[str, object] = to_mapping(self)
         return content
 
 
