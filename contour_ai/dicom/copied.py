@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,11 @@ from contour_ai.dicom.rtstruct_read import (
 from contour_ai.dicom.verify import ExpectedMask
 from contour_ai.errors import InputError, VerificationError
 from contour_ai.polygons import Polygon, stack_from_polygons
+from contour_ai.structures.matching import EXTERNAL
 
 if TYPE_CHECKING:
     from contour_ai.dicom.ct import CTSeries
+    from contour_ai.dicom.rtstruct_write import RoiContours
 
 SOP_INSTANCE_UID = 0x00080018
 SPECIFIC_CHARACTER_SET = 0x00080005
@@ -84,6 +86,30 @@ def refuse_other_ct(before: StructureSet, ct: CTSeries) -> None:
                 expected=expected,
                 fix="give the structure set that was drawn on this CT",
             )
+
+
+def with_one_external(
+    rois: Sequence[RoiContours], before: StructureSet, leave_out: Sequence[str]
+) -> tuple[list[RoiContours], list[str]]:
+    """The ROIs to add, as ORGAN where they would be a second EXTERNAL, of which a plan has one; and notes on it."""
+    gone = {name.strip().casefold() for name in (*leave_out, *(roi.info.name for roi in rois))}
+    externals = [
+        roi.name
+        for roi in before.rois
+        if roi.interpreted_type == EXTERNAL and roi.name.strip().casefold() not in gone
+    ]
+    if not externals:
+        return list(rois), []
+    result, notes = [], []
+    for roi in rois:
+        if roi.info.interpreted_type == EXTERNAL:
+            roi = replace(roi, info=replace(roi.info, interpreted_type="ORGAN"))
+            notes.append(
+                f"ROI {roi.info.name} is written as ORGAN: {before.path.name} has an EXTERNAL one, {externals[0]}, "
+                "and a plan takes one"
+            )
+        result.append(roi)
+    return result, notes
 
 
 def verify_copy(

@@ -63,6 +63,7 @@ from contour_ai.dicom.copied import (
     Copied,
     refuse_other_ct,
     verify_copy,
+    with_one_external,
 )
 from contour_ai.dicom.profile import Profile, load_profile
 from contour_ai.dicom.roi_names import written_names
@@ -118,9 +119,12 @@ def add_to_copy(
         )
     before = load_structure_set(source)
     refuse_other_ct(before, ct)
+    leave_out = tuple(leave_out)
+    added, notes = with_one_external(list(rois), before, leave_out)
     try:
         copy = _Copy(open_bytes(source), ct, provenance, load_profile(profile))
-        content, copied = copy.made(list(rois), tuple(leave_out))
+        copy.notes += notes
+        content, copied = copy.made(added, leave_out)
     except (MalformedError, struct.error) as error:
         raise InputError(
             "The structure set is damaged.", where=source, found=error, fix="export it again"

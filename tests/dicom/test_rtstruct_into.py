@@ -160,6 +160,21 @@ def test_a_roi_of_the_same_name_is_replaced_and_a_stopped_one_left_out(
         assert item_bytes(tmp_path / "out.dcm", tag)[0] in item_bytes(existing, tag)
 
 
+def test_a_copy_gets_no_second_external_contour(ct: CTSeries, existing: Path, tmp_path: Path) -> None:
+    def outline(dataset: Dataset) -> None:
+        dataset.RTROIObservationsSequence[0].RTROIInterpretedType = "EXTERNAL"
+
+    edited(existing, outline)  # Heart
+    for new, externals, said in (
+        ("Body", 1, True),
+        ("Heart", 0, False),
+    ):  # Heart takes the place of the external one
+        copied = add(existing, tmp_path / f"{new}.dcm", ct, {new: mask(ct, 4)})
+        observed = pydicom.dcmread(tmp_path / f"{new}.dcm").RTROIObservationsSequence
+        assert sum(o.RTROIInterpretedType == "EXTERNAL" for o in observed) == externals
+        assert any("Body is written as ORGAN" in n for n in copied.notes) == said  # type: ignore[attr-defined]
+
+
 def test_a_shortened_name_never_takes_that_of_a_roi_that_stays(
     ct: CTSeries, existing: Path, tmp_path: Path
 ) -> None:
