@@ -55,6 +55,8 @@ def command(
     so: gaps, parts, outside the body, wrong side, duplicates, empty. Nothing is changed. Exit status 7: the verdict on
     at least one patient is `stop`.
     """
+    from dataclasses import replace
+
     from contour_ai.bundle import default_bundle, load_bundle
     from contour_ai.cli.main import worst_status
     from contour_ai.errors import InputError
@@ -80,7 +82,8 @@ def command(
     failures: list[tuple[Path, ContourAIError]] = []
     for patient_dir in patient_dirs:
         try:
-            found = review(patient_dir, loading, out_dir, options)
+            taken = tuple(one.folder.name for one in reviews if one.folder is not None)
+            found = review(patient_dir, loading, out_dir, replace(options, taken=taken))
         except Exception as error:
             if len(patient_dirs) == 1 and isinstance(error, InputError):
                 raise

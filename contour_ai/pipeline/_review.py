@@ -19,7 +19,7 @@ from contour_ai.dicom.rtstruct_read import StructureSet, iter_masks, load_struct
 from contour_ai.dicom.scan import PatientFiles, find_patient
 from contour_ai.dicom.structure_set_choice import choose_structure_set
 from contour_ai.errors import InputError
-from contour_ai.files import atomic_folder, private_file, safe_name, write_text
+from contour_ai.files import atomic_folder, private_file, write_text
 from contour_ai.pipeline._predict.contouring import (
     header_flags,
     read_again,
@@ -31,6 +31,7 @@ from contour_ai.pipeline._predict.opening import Opened, open_patient
 from contour_ai.pipeline._predict.options import PredictOptions
 from contour_ai.pipeline._predict.orientation import SUSPICIOUS, orientation_finding
 from contour_ai.pipeline._predict.stages import StageClock
+from contour_ai.pipeline._predict.target import name_of_folder
 from contour_ai.pipeline.model_grid import after_rules
 from contour_ai.pipeline.places import without_folders
 from contour_ai.pipeline.result import PredictedRoi
@@ -71,6 +72,8 @@ class ReviewOptions:
     acquisition: int | None = None
     overwrite: bool = False
     """Replace an earlier review of the same patient."""
+    taken: tuple[str, ...] = ()
+    """Folders that patients before have in the same run: another one with such an ID gets a longer name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,7 +357,7 @@ def _record(
 def _write(
     record: ReviewRecord, pictures: Pictures, out_dir: Path, patient: Path, options: ReviewOptions
 ) -> Path:
-    folder = out_dir / safe_name(record.patient_id, fallback="unknown_patient")
+    folder = out_dir / name_of_folder(record.patient_id, record.series_instance_uid, options.taken)
     inputs = [patient] if options.rtstruct is None else [patient, options.rtstruct]
     with atomic_folder(folder, overwrite=options.overwrite, inputs=inputs) as temporary:
         write_text(private_file(temporary / REVIEW), summary_text(record.to_json()))

@@ -113,6 +113,17 @@ def test_a_cohort_is_judged_to_its_end_the_worst_first(
         contour_ai.review(alone, model_dir)
 
 
+def test_patients_with_one_id_do_not_replace_each_other(
+    tmp_path: Path, model_dir: Path, masks: dict[str, Bool]
+) -> None:
+    patients = [patient_with(tmp_path / name, masks) for name in ("a", "b")]
+    told = [*map(str, patients), "--model", str(model_dir), "--out", str(tmp_path / "out")]
+    for more in ([], ["--overwrite"]):
+        done = CliRunner().invoke(cli, ["review", *told, *more])
+        assert done.exit_code in (0, 7), done.stderr
+        assert len(list((tmp_path / "out").glob("*/review.json"))) == 2
+
+
 def test_which_of_several_structure_sets(tmp_path: Path, model_dir: Path, masks: dict[str, Bool]) -> None:
     patient = patient_with(tmp_path / "in", {"Brighter": masks["Brighter"]})
     ct = read_ct(patient / "ct")

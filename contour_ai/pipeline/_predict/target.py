@@ -15,11 +15,15 @@ from contour_ai.pipeline.summary import usable_summary
 
 def folder_name(files: PatientFiles, taken: Sequence[str] = ()) -> str:
     """The patient's ID as a folder name; with a hash of ID and series where another patient has that name."""
-    patient_id = files.ct.patient_id
+    return name_of_folder(files.ct.patient_id, files.ct.series_instance_uid, taken)
+
+
+def name_of_folder(patient_id: str, series_instance_uid: str, taken: Sequence[str] = ()) -> str:
+    """As `folder_name`, of a patient by ID and series."""
     name = safe_name(patient_id, fallback="unknown_patient")
     if name.casefold() not in {t.casefold() for t in taken}:
         return name
-    digest = hashlib.sha256(f"{patient_id}\0{files.ct.series_instance_uid}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{patient_id}\0{series_instance_uid}".encode()).hexdigest()
     return f"{name}-{digest[:8]}"
 
 
