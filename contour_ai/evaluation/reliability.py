@@ -80,7 +80,7 @@ class LogitCounts:
         """Expected calibration error of the rows of `reliability`; 0 where there are none."""
         rows = self.reliability(temperature)
         voxels = sum(n for _, _, n in rows)
-        return sum(n * abs(said - true) for said, true, n in rows) / voxels if voxels else 0.0
+        return sum(n * abs(predicted - true) for predicted, true, n in rows) / voxels if voxels else 0.0
 
     def _unsure(self, temperature: float) -> tuple[NDArray[np.float64], Counts, Counts]:
         probability = 1 / (1 + np.exp(-_middles() / temperature))
@@ -140,8 +140,8 @@ def left_out_errors(patients: Sequence[LogitCounts]) -> tuple[float, float]:
 def _rows_of(counts: LogitCounts, temperature: float) -> NDArray[np.float64]:
     """(`ROWS`, 3): sums of probability, of truth and of voxels, by range of probability."""
     rows: NDArray[np.float64] = np.zeros((ROWS, 3))
-    for said, true, voxels in counts.reliability(temperature):
-        rows[min(int(said * ROWS), ROWS - 1)] += (said * voxels, true * voxels, voxels)
+    for predicted, true, voxels in counts.reliability(temperature):
+        rows[min(int(predicted * ROWS), ROWS - 1)] += (predicted * voxels, true * voxels, voxels)
     return rows
 
 

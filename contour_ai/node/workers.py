@@ -185,10 +185,10 @@ class Worker(threading.Thread):
         try:
             with self.log_path.open("rb") as file:
                 file.seek(start)
-                said = file.read()[-LOG_TAIL_BYTES:]
-            if said.strip():
+                logged = file.read()[-LOG_TAIL_BYTES:]
+            if logged.strip():
                 path = self.book.results / f"job-{job:06d}.log"
-                path.write_bytes(said)
+                path.write_bytes(logged)
                 path.chmod(0o600)
         except OSError as error:
             logger.warning("the log of job %d could not be kept: %s", job, error)

@@ -232,18 +232,20 @@ def _compare(
         ]
 
     def figures(roi: str) -> tuple[RoiMetrics, list[str]]:
-        said: list[str] = []
+        mask_notes: list[str] = []
         masks = [
-            None if name is None else _mask(side, ct, name, said)
+            None if name is None else _mask(side, ct, name, mask_notes)
             for name, side in zip(names[roi].sides, sides, strict=True)
         ]
         tau_mm, path_mm = tolerances.of(roi), tolerances.path_mm
-        return roi_metrics(masks[0], masks[1], ct.grid, roi=roi, tau_mm=tau_mm, path_tau_mm=path_mm), said
+        return roi_metrics(
+            masks[0], masks[1], ct.grid, roi=roi, tau_mm=tau_mm, path_tau_mm=path_mm
+        ), mask_notes
 
     # Most of the work happens outside the interpreter's lock: threads are enough.
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         results = list(pool.map(figures, wanted))
-    remarks += [remark for _, said in results for remark in said]
+    remarks += [remark for _, mask_notes in results for remark in mask_notes]
     remarks += [_ends_elsewhere(m) for m, _ in results if m.ends_elsewhere]
     return _Compared([m for m, _ in results], names, list(dict.fromkeys(remarks)))
 

@@ -129,7 +129,7 @@ def find_sources(
         n for files in usable.values() for n in {n for s in files.structure_sets for n in s.roi_names}
     )
     naming = name_rois(names, roi_map, wanted)
-    said = MapPlaces(places, roi_map)
+    map_places = MapPlaces(places, roi_map)
     patients = []
     for label, files in usable.items():
         drawn = rois_of_sets(files.structure_sets, naming.rois)
@@ -137,7 +137,7 @@ def find_sources(
             ArchiveFinding(patient=label, roi=roi, kind="ambiguous", reason=why)
             for roi, why in drawn.ambiguous.items()
         ]
-        absent, accepted = said.absent(label), said.accepted(label)
+        absent, accepted = map_places.absent(label), map_places.accepted(label)
         if drawn.names or absent:
             source = PatientSource(
                 label=label,

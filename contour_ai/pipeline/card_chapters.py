@@ -157,7 +157,7 @@ def probabilities(bundle: ModelBundle) -> list[str]:
         "|---" * (5 + len(tenths)) + "|",
     ]
     for roi, found in bundle.calibration.items():
-        shares = {int(said * 10): true for said, true, _ in found.reliability}
+        shares = {int(predicted * 10): true for predicted, true, _ in found.reliability}
         cells = [f"{shares[int(t * 10)]:.2f}" if int(t * 10) in shares else "" for t in tenths]
         rows.append(
             f"| {roi} | {found.patients} | {found.temperature:.2f} | {found.error_before:.3f} | {found.error:.3f} | "

@@ -41,6 +41,6 @@ def after_rules(
     places = part_places(bundle, logits, hu, spacing_mm)
     voxel_cm3 = float(np.prod(spacing_mm)) / 1000
     return {
-        name: apply_rule(said, bundle.postprocess_of(name), voxel_cm3, body, places.distance(name))
-        for said, name in zip(logits, bundle.roi_names, strict=True)
+        name: apply_rule(raw_logits, bundle.postprocess_of(name), voxel_cm3, body, places.distance(name))
+        for raw_logits, name in zip(logits, bundle.roi_names, strict=True)
     }

@@ -281,6 +281,6 @@ def _calibration(counts: Sequence[LogitCounts], temperature: float) -> RoiCalibr
         error_before=round(before, 4),
         error=round(after, 4),
         reliability=tuple(
-            (round(said, 4), round(true, 4), n) for said, true, n in whole.reliability(temperature)
+            (round(predicted, 4), round(true, 4), n) for predicted, true, n in whole.reliability(temperature)
         ),
     )

@@ -84,12 +84,12 @@ def _cells(p: PredictedPatient) -> list[object]:
 
 def _page(patients: Sequence[PredictedPatient]) -> str:
     counts = Counter(p.verdict for p in patients)
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
+    counted = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
     return fill(
         asset("predicted.html"),
         texts={
             "title": "Predicted patients",
-            "subtitle": f"{len(patients)} patients: {said}",
+            "subtitle": f"{len(patients)} patients: {counted}",
             "caution": CAUTION,
         },
         raw={"style": asset("document.css"), "mark": MARK, "table": _table(patients)},

@@ -71,9 +71,9 @@ def line_chart(
         joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline class="{one.of}" style="fill:none;stroke-width:2" points="{joined}"/>')
         for (x, y), (value_x, value_y) in zip(places, one.points, strict=True):
-            said = escaped_text(f"{one.name}: {value_y:.4g} at {x_name} {value_x:g}")
+            tooltip = escaped_text(f"{one.name}: {value_y:.4g} at {x_name} {value_x:g}")
             parts.append(
-                f'<circle class="{one.of}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"><title>{said}</title></circle>'
+                f'<circle class="{one.of}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"><title>{tooltip}</title></circle>'
             )
     inside = "".join(parts)
     return f'<svg viewBox="0 0 {wide} {high}" style="width:{wide}px" role="img">{inside}</svg>'

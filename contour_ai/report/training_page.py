@@ -126,8 +126,8 @@ def _table(page: TrainingPage) -> str:
 
 
 def _worst(case: WorstCase) -> str:
-    said = escaped_text(f"{case.patient}: {case.roi}, Dice {case.dice:.3f}")
+    shown = escaped_text(f"{case.patient}: {case.roi}, Dice {case.dice:.3f}")
     if case.picture is None:
-        return f"<p>{said}</p>"
+        return f"<p>{shown}</p>"
     data = base64.b64encode(case.picture.read_bytes()).decode("ascii")
-    return f'<figure><img alt="{said}" src="data:image/png;base64,{data}"><figcaption>{said}</figcaption></figure>'
+    return f'<figure><img alt="{shown}" src="data:image/png;base64,{data}"><figcaption>{shown}</figcaption></figure>'

@@ -107,14 +107,14 @@ def without_side(words: Words) -> Iterator[SidedWords]:
 def _both_sides(words: Words) -> Reading | None:
     """The plural of an organ that is said to be there on both sides, or written in the plural."""
     rest = tuple(word for word in words if word not in word_list("both"))
-    said = len(rest) < len(words)
+    says_both = len(rest) < len(words)
     if not rest or any(word in side_words() for word in rest):
         return None
     entry = find_entry(rest)
     if entry is None and rest[-1].endswith("s") and len(rest[-1]) > 3:
         entry = find_entry((*rest[:-1], rest[-1][:-1]))
-        said = True
-    if entry is None or not said or len(entry.names) > 1:
+        says_both = True
+    if entry is None or not says_both or len(entry.names) > 1:
         return None
     name = entry.names[0]
     if name.endswith("s") and name in tg263_table() and not sides_of(entry):

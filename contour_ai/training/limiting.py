@@ -55,7 +55,7 @@ def in_sentences(limits: Sequence[RoiLimit]) -> tuple[str, ...]:
     """One sentence for each of the three."""
     found = {limit: [one.reason for one in limits if one.limit == limit] for limit in LIMITS}
     return tuple(
-        f"limited by {IN_WORDS[limit]}: {'; '.join(said) or 'none'}" for limit, said in found.items()
+        f"limited by {IN_WORDS[limit]}: {'; '.join(reasons) or 'none'}" for limit, reasons in found.items()
     )
 
 
@@ -83,19 +83,19 @@ def what_limits(
             continue
         spread = float(np.std(list(values.values()))) if len(values) > 1 else 0.0
         gained, number = gain_of_last_third(scores, roi), patients.get(roi, 0)
-        said = f"{roi} {dice:.3f}"
+        text = f"{roi} {dice:.3f}"
         if dice >= GOOD_DICE and spread < WIDE_SPREAD:
             continue
         if gained > STILL_RISING:
-            found.append(RoiLimit(roi=roi, limit="time", reason=f"{said}, +{gained:.3f} in the last third"))
+            found.append(RoiLimit(roi=roi, limit="time", reason=f"{text}, +{gained:.3f} in the last third"))
         elif epochs < FEW_EPOCHS or dice < NOT_FOUND:
-            found.append(RoiLimit(roi=roi, limit="time", reason=f"{said} after {epochs:.1f} epochs"))
+            found.append(RoiLimit(roi=roi, limit="time", reason=f"{text} after {epochs:.1f} epochs"))
         elif number < ENOUGH_PATIENTS or spread < WIDE_SPREAD:
-            found.append(RoiLimit(roi=roi, limit="patients", reason=f"{said}, {number} patients"))
+            found.append(RoiLimit(roi=roi, limit="patients", reason=f"{text}, {number} patients"))
         else:
             low, high = min(values.values()), max(values.values())
             worst = sorted(values, key=lambda patient: values[patient])[:3]
-            reason = f"{said}, {low:.2f} to {high:.2f} between patients"
+            reason = f"{text}, {low:.2f} to {high:.2f} between patients"
             found.append(RoiLimit(roi=roi, limit="contours", reason=reason, look_at=tuple(worst)))
     return tuple(found)
 

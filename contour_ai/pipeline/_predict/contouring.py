@@ -185,12 +185,12 @@ def _restored(
     channel = bundle.roi_names.index(name)
     rule = bundle.postprocess_of(name)
     voxel_cm3 = float(np.prod(grid.spacing_mm)) / 1000
-    said = places.logits[channel]
-    logit, threshold = apply_rule(said, rule, voxel_cm3, patient.prepared.body, places.distance(name))
+    raw_logits = places.logits[channel]
+    logit, threshold = apply_rule(raw_logits, rule, voxel_cm3, patient.prepared.body, places.distance(name))
     restored = resample_logits_to_ct(logit, grid, patient.ct.grid, threshold=threshold, resampler=resampler)
     found = PredictedRoi(info=bundle.rois[channel], logit=logit, threshold=threshold)
-    if logit is not said:
-        sure = said > max(threshold, rule.threshold_logit)
+    if logit is not raw_logits:
+        sure = raw_logits > max(threshold, rule.threshold_logit)
         found = replace(found, left_out=sure & (logit <= threshold) & patient.prepared.body)
     if restored is None:
         return found
