@@ -112,7 +112,7 @@ def beyond_scan(
         body_ends_mm: lowest and highest point of the body in view.
     """
     shared = [roi for roi in centres if roi in places]
-    if usual.absent_share < OFTEN_ABSENT or usual.place_mm is None or not shared:
+    if (usual.absent_share or 0.0) < OFTEN_ABSENT or usual.place_mm is None or not shared:
         return []
     shift = float(np.median([centres[roi][0] - places[roi][0] for roi in shared]))
     height = usual.place_mm[0] + shift

@@ -179,8 +179,8 @@ class RoiRanges:
     """Empty slices between its ends, at most."""
     reaches_end: float = 0.0
     """Share of the patients in whom it goes to the end of the scan."""
-    absent_share: float = 0.0
-    """Share of the training patients in whom it is certainly not there: beyond the scan, or removed."""
+    absent_share: float | None = None
+    """Share of the training patients in whom it is certainly not there (beyond the scan, or removed); None for none."""
     flat_share: float | None = None
     """Share of the surface where the probability is flat, at most, in patients held back; None where not measured."""
 
@@ -207,9 +207,7 @@ class Ranges:
 
     def with_absent(self, shares: Mapping[str, float]) -> Ranges:
         """The same with how often each ROI is certainly not in a training patient."""
-        return replace(
-            self, rois={n: replace(r, absent_share=shares.get(n, 0.0)) for n, r in self.rois.items()}
-        )
+        return replace(self, rois={n: replace(r, absent_share=shares.get(n)) for n, r in self.rois.items()})
 
     def with_confidence(self, shares: Mapping[str, Sequence[float]], held_back: int) -> Ranges:
         """The same with the flat share of each ROI's surface limited by what patients held back have.
