@@ -125,6 +125,9 @@ def describe(bundle: ModelBundle) -> str:
     for rule in mapping["postprocess"].values():
         if not rule["several_parts"]:
             del rule["several_parts"]
+    for roi in mapping["ranges"]["rois"].values() if mapping["ranges"] else ():
+        if roi["absent_share"] is None:
+            del roi["absent_share"]
     return to_yaml({"format": FORMAT, **mapping})
 
 
