@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -70,6 +70,8 @@ class CTSeriesFiles:
     """Sentences on what was odd in how they belong together."""
     acquisition: int | None = None
     """Which is read where several overlap in the series; None refuses such a series."""
+    siblings: tuple[CTSeriesFiles, ...] = field(default=(), compare=False, repr=False)
+    """All CT series that were found with it, itself among them: contours may lie on them."""
 
     def __str__(self) -> str:
         return (
@@ -244,9 +246,9 @@ def _sorted_out(looked: Iterable[Looked], results: Iterable[Path]) -> Archive:
     structure_sets, copies = _without_copies(structure_sets)
     others += copies
     _warn_of_damaged(skipped)
-    series = _joined([_series(slices[key]) for key in sorted(slices)])
+    series = tuple(_joined([_series(slices[key]) for key in sorted(slices)]))
     return Archive(
-        ct_series=tuple(series),
+        ct_series=tuple(replace(one, siblings=series) for one in series),
         structure_sets=tuple(structure_sets),
         others=tuple(others),
         skipped=tuple(skipped),
@@ -313,9 +315,15 @@ def _joined(series: Sequence[CTSeriesFiles]) -> list[CTSeriesFiles]:
     for found in joined_series(series):
         parts = found.parts
         first = series[parts[0]]
+        of_all = [series[n] for n in parts]
         joined.update(dict.fromkeys(parts))
         joined[parts[0]] = replace(
             first,
+            patient_id=next((one.patient_id for one in of_all if one.patient_id), ""),
+            study_instance_uid=next((one.study_instance_uid for one in of_all if one.study_instance_uid), ""),
+            frame_of_reference_uid=next(
+                (one.frame_of_reference_uid for one in of_all if one.frame_of_reference_uid), ""
+            ),
             paths=tuple(path for n in parts for path in series[n].paths),
             sop_instance_uids=tuple(uid for n in parts for uid in series[n].sop_instance_uids),
             slices=sum(series[n].slices for n in parts),

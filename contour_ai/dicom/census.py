@@ -12,6 +12,7 @@ from statistics import median
 import numpy as np
 
 from contour_ai.dicom.ct import CTSeries, read_ct
+from contour_ai.dicom.frames import drawn_on
 from contour_ai.dicom.rtstruct_read import RoiContoursRead, contours_on_slices, load_structure_set
 from contour_ai.dicom.scan import PatientFiles, find_patients
 from contour_ai.errors import InputError, OutputError, UnforeseenError
@@ -262,7 +263,7 @@ def _measured(patient: PatientFiles) -> tuple[list[tuple[str, Occurrence]], list
         with patient_boundary(f"measuring the ROIs of patient {_patient(patient)}"):
             ct = read_ct(patient.ct, with_pixels=False)
             for file in patient.structure_sets:
-                for roi in load_structure_set(file.path).rois:
+                for roi in drawn_on(load_structure_set(file.path), ct).rois:
                     here = _occurrence(roi, ct, _patient(patient))
                     if here is not None:
                         found.append((roi.original_name, here))

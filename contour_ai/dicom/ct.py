@@ -49,6 +49,7 @@ class CTSeries:
         gaps: where slices are missing.
         notes: sentences on what is unusual, for the user.
         series_instance_uids: one a slice, where they differ from slice to slice; else empty.
+        beside: the other CT series of the folder, which were not read.
     """
 
     grid: Grid
@@ -61,6 +62,7 @@ class CTSeries:
     gaps: tuple[Gap, ...] = ()
     notes: tuple[str, ...] = ()
     series_instance_uids: tuple[str, ...] = ()
+    beside: tuple[CTSeriesFiles, ...] = ()
 
     @property
     def hu(self) -> NDArray[np.generic]:
@@ -152,7 +154,7 @@ def read_ct(
     return CTSeries(
         grid=grid,
         volume=volume,
-        header=convertible(read_header(slices[0].path), keep=FROM_CT),
+        header=_header(slices[0].path, files),
         sop_class_uid=slices[0].sop_class_uid,
         sop_instance_uids=tuple(s.sop_instance_uid for s in slices),
         paths=tuple(s.path for s in slices),
@@ -160,7 +162,20 @@ def read_ct(
         gaps=gaps,
         notes=notes,
         series_instance_uids=tuple(series) if len(set(series)) > 1 else (),
+        beside=tuple(one for one in files.siblings if one.paths != files.paths),
     )
+
+
+def _header(path: Path, files: CTSeriesFiles) -> Dataset:
+    """What the file of a slice says; who and what study it is may stand in other files of the series alone."""
+    header = convertible(read_header(path), keep=FROM_CT)
+    for keyword, value in (
+        ("StudyInstanceUID", files.study_instance_uid),
+        ("PatientID", files.patient_id),
+    ):
+        if value and not text(header, keyword):
+            setattr(header, keyword, value)
+    return header
 
 
 def refuse_missing_slices(ct: CTSeries) -> None:

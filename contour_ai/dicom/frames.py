@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from contour_ai.dicom.notes import Note, frame_not_the_cts, other_frame
+from contour_ai.dicom.other_series import refuse_contours_elsewhere
 from contour_ai.dicom.structure_set import ReferencedFrame, RoiContoursRead, StructureSet
 
 if TYPE_CHECKING:
@@ -27,10 +28,16 @@ def why_not_on_ct(roi: RoiContoursRead, ct: CTSeries) -> Note | None:
 
 
 def drawn_on(structure_set: StructureSet, ct: CTSeries) -> StructureSet:
-    """The structure set without the ROIs of other frames of reference, which its notes name."""
+    """The structure set without the ROIs of other frames of reference, which its notes name.
+
+    Raises:
+        InputError: contours lie on other CT series of the folder (see `refuse_contours_elsewhere`).
+    """
     elsewhere = {roi.name: why for roi in structure_set.rois if (why := why_not_on_ct(roi, ct)) is not None}
     rois = tuple(roi for roi in structure_set.rois if roi.name not in elsewhere)
-    return replace(structure_set, rois=rois, notes=(*structure_set.notes, *elsewhere.values()))
+    left = replace(structure_set, rois=rois, notes=(*structure_set.notes, *elsewhere.values()))
+    refuse_contours_elsewhere(left, ct)
+    return left
 
 
 def frame_notes(structure_set: StructureSet, ct: CTSeries) -> tuple[Note, ...]:

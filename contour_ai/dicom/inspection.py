@@ -9,8 +9,14 @@ from pathlib import Path
 from contour_ai.dicom.archive import COPY
 from contour_ai.dicom.classify import LOCALIZER
 from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
-from contour_ai.dicom.frames import frame_notes
-from contour_ai.dicom.rtstruct_read import RoiContoursRead, contours_on_slices, load_structure_set
+from contour_ai.dicom.frames import drawn_on, frame_notes
+from contour_ai.dicom.joining import how_to_choose
+from contour_ai.dicom.rtstruct_read import (
+    RoiContoursRead,
+    StructureSet,
+    contours_on_slices,
+    load_structure_set,
+)
 from contour_ai.dicom.scan import (
     Archive,
     CTSeriesFiles,
@@ -21,7 +27,7 @@ from contour_ai.dicom.scan import (
     scan,
     why_not,
 )
-from contour_ai.errors import ContourAIError
+from contour_ai.errors import ContourAIError, InputError
 from contour_ai.faults import patient_boundary
 from contour_ai.polygons import filled_box
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -165,7 +171,18 @@ def _structure_set(file: StructureSetFile, ct: CTSeries | None) -> StructureSetR
                 volume_cm3=volume_cm3,
             )
         )
-    return StructureSetReport(file, tuple(rois), tuple(Problem(f"{file.path.name}: {n}") for n in notes))
+    problems = tuple(Problem(f"{file.path.name}: {n}") for n in notes)
+    return StructureSetReport(file, tuple(rois), (*_on_other_series(structure_set, ct), *problems))
+
+
+def _on_other_series(structure_set: StructureSet, ct: CTSeries | None) -> tuple[Problem, ...]:
+    """That commands refuse the structure set with this CT series, as its contours lie on others as well."""
+    try:
+        if ct is not None:
+            drawn_on(structure_set, ct)
+    except InputError as error:
+        return (_problem(error),)
+    return ()
 
 
 def _folder_problems(archive: Archive) -> list[Problem]:
@@ -195,7 +212,7 @@ def _folder_problems(archive: Archive) -> list[Problem]:
         problems.append(
             Problem(
                 f"{len(archive.ct_series)} CT series of one patient",
-                "where a command needs one, choose it with --series UID",
+                how_to_choose(archive.ct_series),
             )
         )
     return problems

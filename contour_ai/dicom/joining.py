@@ -1,14 +1,15 @@
-"""One scan whose study, series or frame of reference UID changes from slice to slice, as some writers leave it.
+"""One scan whose study, series or frame of reference UID changes from slice to slice, or is missing in some of them.
 
 Such slices are joined only where nothing else can be meant: they agree in all but one of these UIDs, and together they
 are one evenly spaced stack with no position twice, one size of pixels and one kernel. Two series of a study are never
-joined: a changing SeriesInstanceUID counts only where every slice has its own.
+joined: a changing SeriesInstanceUID counts only where every slice has its own. A StudyInstanceUID
+or PatientID that some files of a series lack is that of the others.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from contour_ai.dicom.archive import CTSeriesFiles
 
 LEAST_SLICES = 3
+PIECES_OF_A_SCAN = (
+    "where these series are pieces of one scan, export it again with one StudyInstanceUID, SeriesInstanceUID and "
+    "FrameOfReferenceUID for all slices, and one PatientID"
+)
 EVEN_TOL = 0.05
 """Joined slices are evenly spaced to this part of their spacing, or to what rounding to 0.1 mm makes of it."""
 
@@ -45,10 +50,13 @@ def joined_series(series: Sequence[CTSeriesFiles]) -> list[Joined]:
 
     The patient ID must be the same; a changing FrameOfReferenceUID within one series is `joined_frames`' concern.
     """
-    found = []
+    found = _lacking(series)
+    lacking = {n for one in found for n in one.parts}
     by_series: dict[Hashable, list[int]] = {}
     by_study: dict[Hashable, list[int]] = {}
     for n, one in enumerate(series):
+        if n in lacking:
+            continue
         if one.series_instance_uid:
             key = one.patient_id, one.series_instance_uid, one.frame_of_reference_uid
             by_series.setdefault(key, []).append(n)
@@ -62,6 +70,71 @@ def joined_series(series: Sequence[CTSeriesFiles]) -> list[Joined]:
             if _changes_often(len(parts), total) and _one_scan(parts):
                 found.append(Joined(tuple(numbers), changing_uid(keyword, total)))
     return found
+
+
+def _lacking(series: Sequence[CTSeriesFiles]) -> list[Joined]:
+    """Parts of one series of which some lack the StudyInstanceUID or the PatientID, and the others agree in it."""
+    by_uid: dict[str, list[int]] = {}
+    for n, one in enumerate(series):
+        if one.series_instance_uid:
+            by_uid.setdefault(one.series_instance_uid, []).append(n)
+    found = []
+    for numbers in by_uid.values():
+        parts = [series[n] for n in numbers]
+        values = {
+            "StudyInstanceUID": [part.study_instance_uid for part in parts],
+            "PatientID": [part.patient_id for part in parts],
+        }
+        if len(parts) < 2 or any(len({*v} - {""}) > 1 for v in values.values()):
+            continue
+        total = sum(part.slices for part in parts)
+        lost = {
+            keyword: sum(part.slices for part, value in zip(parts, v, strict=True) if not value)
+            for keyword, v in values.items()
+        }
+        found.append(Joined(tuple(numbers), missing_in_some(lost, total)))
+    return found
+
+
+def missing_in_some(missing: Mapping[str, int], slices: int) -> str:
+    """The sentence on attributes that some slices of a series lack: {keyword: in so many}."""
+    what = " and ".join(
+        f"{keyword} is missing in {number} of the {slices} slices"
+        for keyword, number in missing.items()
+        if 0 < number < slices
+    )
+    return f"{what}; they agree in SeriesInstanceUID and are read as one scan"
+
+
+def _could_be_one_scan(series: Sequence[CTSeriesFiles]) -> bool:
+    """Whether several series of one patient are alike and no two slices lie at one place: they may be pieces."""
+    if len(series) < 2 or len({one.patient_id for one in series}) > 1:
+        return False
+    try:
+        slices = read_slices([path for one in series for path in one.paths])
+        check_alike(slices)
+        return bool(np.diff(np.sort(slice_offsets_mm(slices))).min() > ROUNDING_MM)
+    except InputError:
+        return False
+
+
+def how_to_choose(series: Sequence[CTSeriesFiles], folders: str = "") -> str:
+    """What to do where there are several CT series; pieces of one scan are none to choose from.
+
+    Args:
+        folders: a pattern of folders with one series each, if there is one.
+    """
+    if all(one.slices == 1 for one in series):
+        return (
+            f"each has a single slice; {PIECES_OF_A_SCAN} (one of the three UIDs may change from slice to slice if "
+            "kernel and spacing are the same)"
+        )
+    choose = "choose one with --series UID, or give folders with one CT series each" + (
+        f" ({folders})" if folders else ""
+    )
+    if _could_be_one_scan(series):
+        return f"no two of their slices lie at one place: {PIECES_OF_A_SCAN}; where each is a scan of its own, {choose}"
+    return choose
 
 
 def joined_frames(slices: Sequence[Slice]) -> str:

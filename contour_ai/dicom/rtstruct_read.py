@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.dicom import notes, placing
-from contour_ai.dicom.frames import frame_notes
+from contour_ai.dicom.frames import drawn_on, frame_notes
 from contour_ai.dicom.placing import AREA_TYPES, OnNote, PlacedRoi, place_roi
 from contour_ai.dicom.rtstruct_parse import is_cut_short, load_structure_set
 from contour_ai.dicom.structure_set import ContourRead, RoiContoursRead, StructureSet
@@ -142,10 +142,12 @@ def _opened(
 
 
 def refuse_strangers(structure_set: StructureSet, ct: CTSeries) -> None:
-    """Raises InputError where the structure set belongs to another patient, by ID and by every reference.
+    """Raises InputError where the structure set belongs to another patient, by ID and by every reference; or where its
+    contours lie on other CT series of the folder as well.
 
     De-identified exports often differ in one of them; all together are another patient.
     """
+    drawn_on(structure_set, ct)
     patient = str(ct.header.get("PatientID") or "")
     frame = ct.grid.frame_of_reference_uid
     series = str(ct.header.get("SeriesInstanceUID") or "")

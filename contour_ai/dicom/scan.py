@@ -9,6 +9,7 @@ from pathlib import Path
 from contour_ai.dicom.archive import Archive, CTSeriesFiles, scan
 from contour_ai.dicom.classify import OtherFile, SkippedFile, StructureSetFile
 from contour_ai.dicom.file_index import FileIndex
+from contour_ai.dicom.joining import how_to_choose
 from contour_ai.errors import InputError, listed
 from contour_ai.progress import OnProgress, no_progress
 
@@ -26,13 +27,6 @@ __all__ = [
     "scan",
     "why_not",
 ]
-
-
-SINGLE_SLICES = (
-    "each has a single slice; where they are slices of one scan, export it again with one StudyInstanceUID, "
-    "SeriesInstanceUID and FrameOfReferenceUID for all (one of the three may change from slice to slice if kernel and "
-    "spacing are the same)"
-)
 
 
 @dataclass(frozen=True)
@@ -257,10 +251,9 @@ def _choose_ct(
         where=_place(path),
         found=listed(candidates),
         expected="one CT series",
-        fix=SINGLE_SLICES
-        if all(ct.slices == 1 for ct in candidates)
-        else "choose one with --series UID, or give folders with one CT series each"
-        + (f" ({_place(path)}/*)" if len(patients) > 1 and isinstance(path, Path) else ""),
+        fix=how_to_choose(
+            candidates, f"{_place(path)}/*" if len(patients) > 1 and isinstance(path, Path) else ""
+        ),
     )
 
 
@@ -305,7 +298,7 @@ def _with(files: PatientFiles, problems: tuple[str, ...]) -> PatientFiles:
 
 def _lost_images(structure_sets: Sequence[StructureSetFile], ct: CTSeriesFiles) -> tuple[str, ...]:
     """Images of this series that a structure set refers to and that are not here: slices lost at an end show no gap."""
-    here = set(ct.sop_instance_uids)
+    here = {uid for one in (ct, *ct.siblings) for uid in one.sop_instance_uids}
     problems = []
     for one in structure_sets:
         images = set(one.referenced_sop_uids)
@@ -342,7 +335,8 @@ def _one_uid_for_several(path: Path | Sequence[Path], candidates: Sequence[CTSer
         where=_place(path),
         found="; ".join(f"{ct}, such as {ct.paths[0].name}" for ct in candidates[:4]),
         expected="one patient ID and one study in all files of a series",
-        fix="leave the files of one of them in the folder, or correct what is wrong in the headers",
+        fix="where they are one scan of one patient, export it again with one PatientID and one StudyInstanceUID; "
+        "else leave the files of one of them in the folder",
     )
 
 

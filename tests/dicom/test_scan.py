@@ -435,13 +435,38 @@ def test_series_are_not_joined_where_a_position_or_the_kernel_differs_or_they_ha
     assert [ct.slices for ct in scan(tmp_path / "two").ct_series] == [5, 5]
 
 
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "PatientID"])
+@pytest.mark.parametrize("few", [True, False])
+def test_what_some_slices_of_a_series_lack_is_that_of_the_others(
+    tmp_path: Path, keyword: str, few: bool
+) -> None:
+    def edit(k: int, d: Dataset) -> None:
+        if (k == 0) == few:
+            delattr(d, keyword)
+
+    paths = write_stack(tmp_path, A, edit)
+    paths[3].unlink()  # a lost slice does not make two scans of it
+    (files,) = scan(tmp_path).ct_series
+    ct = read_ct(files)
+    missing = 1 if few else 3
+    assert ct.grid.shape_kij[0] == 4
+    assert (
+        f"{keyword} is missing in {missing} of the 4 slices; they agree in SeriesInstanceUID" in ct.notes[0]
+    )
+    assert (files.patient_id, files.study_instance_uid) == ("P1", uid("study 1"))
+    assert (ct.patient_id, ct.header.StudyInstanceUID) == (
+        "P1",
+        uid("study 1"),
+    )  # of slice 0, which may lack it
+
+
 def test_one_series_uid_for_two_patients_is_refused_with_a_way_out(tmp_path: Path) -> None:
     write_stack(tmp_path, A, lambda k, d: setattr(d, "PatientID", f"P{k % 2}"))
     for choice in (None, uid("series A")):
         with pytest.raises(InputError, match=r"have 2 patient IDs \(P0, P1\)") as caught:
             find_patient(tmp_path, series_uid=choice)
         assert "--series" not in str(caught.value)
-        assert "leave the files of one of them in the folder" in str(caught.value)
+        assert "export it again with one PatientID" in str(caught.value)
 
 
 # -- what is no CT -----------------------------------------------------------------------------------------------

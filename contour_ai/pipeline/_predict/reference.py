@@ -14,7 +14,7 @@ from contour_ai.dicom.frames import drawn_on
 from contour_ai.dicom.notes import prefixed
 from contour_ai.dicom.rtstruct_read import load_structure_set, read_structures
 from contour_ai.dicom.scan import PatientFiles
-from contour_ai.errors import UnforeseenError
+from contour_ai.errors import InputError, UnforeseenError
 from contour_ai.faults import patient_boundary
 from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.pipeline.roi_matching import match_in
@@ -33,15 +33,17 @@ class Reference:
 def find_reference(files: PatientFiles, ct: CTSeries, rois: Sequence[PredictedRoi]) -> Reference:
     """The patient's own contours of the predicted ROIs, where there is one structure set with any of them.
 
-    They are for comparison only: a fault that nobody foresaw in them becomes a note.
+    They are for comparison only: what is wrong with them becomes a note.
     """
     if len(files.structure_sets) != 1:
         return Reference()
     try:
         with patient_boundary(f"comparing with {files.structure_sets[0].path}"):
             return _reference_in(files, ct, rois)
-    except UnforeseenError as error:
-        return Reference(notes=(f"not compared with {error.where}: {error.what} {error.found}; {error.fix}",))
+    except (InputError, UnforeseenError) as error:
+        where = error.where or files.structure_sets[0].path
+        why = "; ".join(filter(None, (error.found, error.fix)))
+        return Reference(notes=(f"not compared with {where}: {error.what} {why}",))
 
 
 def _reference_in(files: PatientFiles, ct: CTSeries, rois: Sequence[PredictedRoi]) -> Reference:

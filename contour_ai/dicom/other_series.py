@@ -1,0 +1,181 @@
+"""Refuses a structure set whose contours lie on several CT series of a folder.
+
+A scan whose UIDs change from slice to slice, and whose slices cannot be joined, is several series. Each would be read
+alone, and the contours on the others would be lost.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contour_ai.dicom.joining import PIECES_OF_A_SCAN
+from contour_ai.dicom.slice_header import Slice, read_slices
+from contour_ai.dicom.slices import DIRECTION_TOL, ROUNDING_MM, SAME_PLACE, SPACING_TOL_MM
+from contour_ai.errors import InputError, listed
+
+if TYPE_CHECKING:
+    from contour_ai.dicom.archive import CTSeriesFiles
+    from contour_ai.dicom.ct import CTSeries
+    from contour_ai.dicom.structure_set import ContourRead, StructureSet
+
+ON_PLANE_MM = 0.1
+"""A contour this near to a slice lies on it: positions are written with so many digits."""
+
+LOST_SHARE = 0.1
+"""From this part of all contours on, it matters that they lie on other series, whatever these are. A ROI or two that
+were drawn on another scan stay below it."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _OffPlane:
+    """A contour that lies on the plane of no slice of the CT.
+
+    Args:
+        roi: name of its ROI.
+        image_uid: the image it refers to, or "".
+        height_mm: of its plane along the slice normal.
+        between: whether it is so near to a slice that it is drawn there.
+    """
+
+    roi: str
+    image_uid: str
+    height_mm: float
+    between: bool
+
+
+def refuse_contours_elsewhere(structure_set: StructureSet, ct: CTSeries) -> None:
+    """Raises InputError where contours lie on other CT series of the folder, so that ROIs would be cut in silence.
+
+    A contour lies on another series where it refers to an image of it. Where it refers to no image of the folder, and
+    there are many such contours, their planes decide, and only series with pixels as the CT's count. What lies on the
+    plane of a slice of the CT is the CT's, whatever it refers to.
+
+    Refused is a ROI that continues on another series with such pixels, and a tenth of all contours on other series.
+    """
+    if not ct.beside:
+        return
+    planar = [
+        (roi.name, contour)
+        for roi in structure_set.rois
+        for contour in roi.contours
+        if len(contour.points_lps)
+    ]
+    off = list(_off_plane(planar, ct))
+    if not off:
+        return
+    elsewhere = _by_image(off, ct)
+    cut = _cut_rois(planar, elsewhere, ct)
+    named = {id(one) for one, _ in elsewhere}
+    here = set(ct.sop_instance_uids)
+    rest = [one for one in off if id(one) not in named and one.image_uid not in here]
+    if len(elsewhere) + len(rest) >= LOST_SHARE * len(planar):
+        elsewhere += _by_plane(rest, ct)
+    if not cut and len(elsewhere) < LOST_SHARE * len(planar):
+        return
+    counts = Counter(n for _, n in elsewhere)
+    others = [f"{count} on {ct.beside[n]}" for n, count in counts.most_common()]
+    raise InputError(
+        "The contours of this structure set lie on several CT series of one folder; read with one of them, "
+        "ROIs would be incomplete.",
+        where=structure_set.path,
+        found=f"of {len(planar)} contours {len(planar) - len(off)} on the CT series that is read, "
+        f"{ct.series_instance_uid or 'without UID'} with {len(ct.paths)} slice(s); {listed(others, most=4)}",
+        expected="all contours on one CT series",
+        fix=f"{PIECES_OF_A_SCAN}; to go on with the contours on one series alone, give a folder that holds no other "
+        "CT series, with this structure set in it",
+    )
+
+
+def _off_plane(planar: Sequence[tuple[str, ContourRead]], ct: CTSeries) -> Iterator[_OffPlane]:
+    offsets = ct.grid.slice_offsets_mm
+    half = (np.diff(offsets).min() if len(offsets) > 1 else ct.grid.slice_thickness_mm) / 2
+    with np.errstate(all="ignore"):
+        heights = np.array([contour.points_lps.mean(axis=0) @ ct.grid.normal for _, contour in planar])
+        distances = np.array([np.abs(offsets - height).min() for height in heights])
+    for (roi, contour), height, distance in zip(planar, heights, distances, strict=True):
+        if np.isfinite(distance) and distance > ON_PLANE_MM:
+            yield _OffPlane(
+                roi=roi,
+                image_uid=contour.image_uid,
+                height_mm=float(height),
+                between=bool(distance < half - ON_PLANE_MM),
+            )
+
+
+def _by_image(off: Sequence[_OffPlane], ct: CTSeries) -> list[tuple[_OffPlane, int]]:
+    """(contour, number of the series beside the CT) of contours that refer to an image of that series."""
+    wanted = {one.image_uid for one in off} - {""} - set(ct.sop_instance_uids)
+    series_of: dict[str, int] = {}
+    for n, one in enumerate(ct.beside):
+        series_of.update(dict.fromkeys(wanted.intersection(one.sop_instance_uids), n))
+    found = [(one, series_of[one.image_uid]) for one in off if one.image_uid in series_of]
+    fits = {n: _fits(ct.beside[n], ct) for n in sorted({n for one, n in found if one.between})}
+    return [(one, n) for one, n in found if not one.between or fits[n]]
+
+
+def _by_plane(off: Sequence[_OffPlane], ct: CTSeries) -> list[tuple[_OffPlane, int]]:
+    """The same, of contours whose plane is that of a slice there."""
+    found: list[tuple[_OffPlane, int]] = []
+    left = list(off)
+    for n, one in enumerate(ct.beside):
+        if not left:
+            break
+        if one.patient_id != ct.patient_id or not _fits(one, ct):
+            continue
+        offsets = _offsets_mm(_slices(one), ct)
+        on = [c for c in left if len(offsets) and np.abs(offsets - c.height_mm).min() <= ON_PLANE_MM]
+        found += [(c, n) for c in on]
+        left = [c for c in left if c not in on]
+    return found
+
+
+def _cut_rois(
+    planar: Sequence[tuple[str, ContourRead]], elsewhere: Sequence[tuple[_OffPlane, int]], ct: CTSeries
+) -> set[str]:
+    """ROIs that lie in part on the CT and in part on a series that could be a piece of the same scan."""
+    lost = Counter(one.roi for one, _ in elsewhere)
+    of_roi = Counter(roi for roi, _ in planar)
+    partly = {roi for roi, number in lost.items() if number < of_roi[roi]}
+    numbers = sorted({n for one, n in elsewhere if one.roi in partly})
+    pieces = {n for n in numbers if _fits(ct.beside[n], ct)}
+    return {one.roi for one, n in elsewhere if one.roi in partly and n in pieces}
+
+
+def _fits(series: CTSeriesFiles, ct: CTSeries) -> bool:
+    """Whether a series could be a piece of the CT's scan: pixels alike, and no slice at the place of one of the CT."""
+    slices = _slices(series)
+    if not slices or not all(_is_alike(one, ct) for one in slices):
+        return False
+    own, offsets = ct.grid.slice_offsets_mm, _offsets_mm(slices, ct)
+    usual = float(np.median(np.diff(own))) if len(own) > 1 else ct.grid.slice_thickness_mm
+    nearest = np.abs(offsets[:, None] - own).min()
+    return bool(nearest > max(ROUNDING_MM, SAME_PLACE * usual))
+
+
+def _is_alike(one: Slice, ct: CTSeries) -> bool:
+    grid = ct.grid
+    row, column = grid.step_j_lps, grid.step_i_lps
+    spacing = float(np.linalg.norm(column)), float(np.linalg.norm(row))
+    orientation = np.concatenate([row / spacing[1], column / spacing[0]])
+    return (
+        (one.rows, one.columns) == grid.shape_kij[1:]
+        and bool(np.abs(np.array(one.orientation) - orientation).max() <= DIRECTION_TOL)
+        and bool(np.abs(np.array(one.pixel_spacing_mm) - spacing).max() <= SPACING_TOL_MM)
+    )
+
+
+def _slices(series: CTSeriesFiles) -> list[Slice]:
+    try:
+        return read_slices(series.paths)
+    except InputError:
+        return []
+
+
+def _offsets_mm(slices: Sequence[Slice], ct: CTSeries) -> NDArray[np.float64]:
+    return np.array([one.position_lps for one in slices], dtype=np.float64).reshape(-1, 3) @ ct.grid.normal
