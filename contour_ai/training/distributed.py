@@ -30,6 +30,14 @@ SLURM_PORTS = (15_000, 15_000)
 """First port, and how many: jobs on the same machine get different ones."""
 
 
+LAUNCHERS = (
+    ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    # The step's number of tasks: that of the job also stands where a batch script runs one process.
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+)
+"""What `torchrun` and `srun` call the number of a process, of all, and the number on this machine."""
+
+
 class FirstProcessError(ContourAIError):
     """The first process stopped, and has said why."""
 
@@ -72,11 +80,7 @@ def place(environment: Mapping[str, str] = os.environ) -> Place:
     Raises:
         ConfigError: the environment contradicts itself.
     """
-    for rank, size, local in (
-        ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
-        # The step's number of tasks: that of the job also stands where a batch script runs one process.
-        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
-    ):
+    for rank, size, local in LAUNCHERS:
         if rank in environment and size in environment:
             try:
                 found = Place(
@@ -93,6 +97,11 @@ def place(environment: Mapping[str, str] = os.environ) -> Place:
                 )
             return found
     return Place()
+
+
+def is_launched(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether `torchrun` or `srun` started this process, alone or with others."""
+    return any(rank in environment and size in environment for rank, size, _ in LAUNCHERS)
 
 
 def meeting_point(environment: Mapping[str, str]) -> tuple[str, int]:

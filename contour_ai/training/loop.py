@@ -91,14 +91,15 @@ def train_network(
     watch = LossWatch(at.loss)
     writer = tensorboard_writer(job.run_dir, at.step) if processes.is_main_process else NoWriter()
     try:
-        with stop_requests() as stop:
-            _take_steps(job, stepper, at, clock, watch, writer, on_progress, stop)
-    except TrainingStoppedError:
-        at.loss = watch.look(at.step)
-        clock.paused()
-        at.elapsed_s, at.budget_left_s = clock.elapsed_s, clock.budget_left_s
-        save_training(job, stepper, at)
-        raise
+        with stop_requests() as stop:  # held back until it is saved
+            try:
+                _take_steps(job, stepper, at, clock, watch, writer, on_progress, stop)
+            except TrainingStoppedError:
+                at.loss = watch.look(at.step)
+                clock.paused()
+                at.elapsed_s, at.budget_left_s = clock.elapsed_s, clock.budget_left_s
+                save_training(job, stepper, at)
+                raise
     finally:
         writer.close()
 

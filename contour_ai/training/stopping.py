@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from contour_ai.training.distributed import is_launched
+
 IMPATIENT = 3
 """So many requests end the process wherever it is, unsaved."""
+ECHO_S = 2.0
+"""Where `torchrun` or `srun` started the process, one Ctrl-C reaches it from the terminal and once more from them; what
+follows a request so soon is the same one."""
 
 
 class TrainingStoppedError(KeyboardInterrupt):
@@ -17,11 +23,17 @@ class TrainingStoppedError(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether a training was asked to stop."""
+    """Whether a training was asked to stop.
 
-    def __init__(self) -> None:
+    Args:
+        with_echo: whether requests that follow each other within `ECHO_S` are one.
+    """
+
+    def __init__(self, *, with_echo: bool = False) -> None:
         self._requests = 0
         self._may_interrupt = False
+        self._with_echo = with_echo
+        self._last_s = 0.0
 
     @property
     def requested(self) -> bool:
@@ -35,6 +47,11 @@ class StopRequest:
             TrainingStoppedError: at once, within `interruptible`.
             KeyboardInterrupt: it was asked several times and does not stop.
         """
+        now_s = time.monotonic()
+        is_echo = self._with_echo and self.requested and now_s - self._last_s < ECHO_S
+        self._last_s = now_s
+        if is_echo:
+            return
         self._requests += 1
         if self._may_interrupt:
             self._may_interrupt = False
@@ -62,7 +79,7 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Within the block, Ctrl-C and SIGTERM (on Windows Ctrl-Break) only ask to stop. Elsewhere than in the main thread
     they are left alone."""
-    stop = StopRequest()
+    stop = StopRequest(with_echo=is_launched())
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

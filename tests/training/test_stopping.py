@@ -11,7 +11,7 @@ import pytest
 from test_loop import CONFIG, assert_same, job, last, run
 
 from contour_ai.progress import ProgressEvent
-from contour_ai.training import loop
+from contour_ai.training import loop, stopping
 from contour_ai.training.stopping import StopRequest, TrainingStoppedError, stop_requests
 
 LONG = replace(CONFIG, run=replace(CONFIG.run, steps=6, validate_every=3, checkpoint_minutes=1000.0))
@@ -96,6 +96,45 @@ def test_a_third_request_ends_it_anywhere() -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         stop.request()
     assert not isinstance(caught.value, TrainingStoppedError)
+
+
+def test_what_a_launcher_passes_on_is_the_same_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with stop_requests() as stop:
+        for _ in range(2):  # somebody presses Ctrl-C twice, and every one comes twice or more often
+            for _ in range(4):
+                signal.raise_signal(signal.SIGINT)
+                now[0] += 0.5
+            now[0] += 10
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_request_does_not_end_the_saving(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        step, save = loop.Stepper.step, loop.save_training
+
+        def stopping_step(self: loop.Stepper, at: int, rate: float) -> object:
+            if at == 1:
+                signal.raise_signal(signal.SIGINT)
+            return step(self, at, rate)
+
+        def interrupted(*arguments: object) -> None:
+            if arguments[2].step:  # type: ignore[attr-defined]
+                signal.raise_signal(signal.SIGINT)
+            save(*arguments)  # type: ignore[arg-type]
+
+        patch.setattr(loop.Stepper, "step", stopping_step)
+        patch.setattr(loop, "save_training", interrupted)
+        with pytest.raises(TrainingStoppedError):
+            run(job(tmp_path / "parts", LONG))
+    assert last(tmp_path / "parts")["step"] == 2
 
 
 def test_in_another_thread_signals_are_left_alone() -> None:
