@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from contour_ai.node.database import Database, Row, now, to_json
 
 ATTEMPTS = 2
 """Attempts at a job: one whose worker process ended is tried a second time, then fails."""
+
+REPORTS_LOOKED_AT = 50
+"""Newest contoured jobs whose reports are missed; older ones had their chance."""
 
 FIRST_RETRY_S = 10.0
 LONGEST_RETRY_S = 3600.0
@@ -70,6 +74,8 @@ class JobBook:
     def __init__(self, database: Database, results: Path) -> None:
         self.database, self.results = database, results
         results.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._reports_taken: set[int] = set()
+        self._reports_lock = threading.Lock()
 
     # -- making ---------------------------------------------------------------------------------------------
 
@@ -124,6 +130,20 @@ class JobBook:
             )
             taken: Row = connection.execute("SELECT * FROM jobs WHERE id = ?", (row["id"],)).fetchone()
             return taken
+
+    def take_without_report(self) -> Row | None:
+        """The newest contoured job that has no report yet; each is given once."""
+        with self._reports_lock:
+            for row in self.database.rows(
+                "SELECT * FROM jobs WHERE state IN ('held', 'sending', 'done', 'sent') AND folder != ''"
+                " ORDER BY id DESC LIMIT ?",
+                REPORTS_LOOKED_AT,
+            ):
+                report = self.results / row["folder"] / "report.html"
+                if row["id"] not in self._reports_taken and report.parent.is_dir() and not report.is_file():
+                    self._reports_taken.add(row["id"])
+                    return row
+        return None
 
     def recover(self) -> int:
         """Puts jobs that were worked on when the node ended back to waiting. Returns how many.

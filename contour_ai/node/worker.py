@@ -113,7 +113,7 @@ def carry_out(order: Order, models: Models) -> Answer:
         profile=order.profile,
         derive=order.derive,
         template=None if order.template is None else Path(order.template),
-        report=True,
+        report="stopped",  # of others, it is written when the structure set is on its way
         overlays=False,
         overwrite=True,
         uids_from=order.uids_from,
@@ -177,6 +177,9 @@ def serve(device: str, orders: Iterable[str], answers: TextIO) -> None:
         if content.get("warm"):
             _warm(models, content["warm"])
             continue
+        if content.get("report"):
+            _say(answers, {"reported": report(**content["report"])})
+            continue
         content["rois"] = None if content["rois"] is None else tuple(content["rois"])
         order = Order(**content)
         try:
@@ -186,6 +189,19 @@ def serve(device: str, orders: Iterable[str], answers: TextIO) -> None:
             sys.stderr.flush()
             answer = Answer(job=order.job, outcome="failed", message="unforeseen fault; see the job's log")
         _say(answers, answer.__dict__)
+
+
+def report(folder: str, images: str) -> bool:
+    """Writes the report of a contoured patient; whether there is one now. A fault is told to the log, no more."""
+    from contour_ai.pipeline.late_report import write_late_report
+
+    try:
+        write_late_report(Path(folder), Path(images))
+    except Exception:  # noqa: BLE001 - the contours are there, and on their way
+        traceback.print_exc()
+        sys.stderr.flush()
+        return False
+    return True
 
 
 def _warm(models: Models, names: list[str]) -> None:

@@ -93,7 +93,7 @@ class Worker(threading.Thread):
         self._ensure_process()
         job = self.book.take()
         if job is None:
-            return False
+            return self._report_once()
         log_start = self.log_path.stat().st_size
         answer = self._ask(_order(job, self.book, self.images))
         self._keep_log(job["id"], log_start)
@@ -105,6 +105,30 @@ class Worker(threading.Thread):
         else:
             self._record(answer)
         self.on_finished(job["id"])
+        return True
+
+    def _report_once(self) -> bool:
+        """Where nobody waits: the report of a patient whose structure set is on its way."""
+        job = self.book.take_without_report()
+        if job is None:
+            return False
+        log_start = self.log_path.stat().st_size
+        self._write(
+            {
+                "report": {
+                    "folder": str(self.book.results / job["folder"]),
+                    "images": str(self.images(job["series_uid"])),
+                }
+            }
+        )
+        answer = self._next_answer(self.job_limit_s)
+        if answer is None:
+            if not self._ending.is_set():
+                logger.error("the worker for %s died or hung at the report of job %d", self.device, job["id"])
+            self._end_process()
+        elif not answer.get("reported"):
+            logger.warning("job %d has no report; see its log", job["id"])
+            self._keep_log(job["id"], log_start)
         return True
 
     def _record(self, answer: Answer) -> None:

@@ -10,7 +10,10 @@ from nodes import CALLER, config_for, peer, quick_workers, running, send, states
 from synthetic import axial, write_stack
 
 from contour_ai.dicom.rtstruct_header import structure_set_uid
+from contour_ai.files.manifest import first_stranger
 from contour_ai.node.config import Caller
+from contour_ai.node.database import Database
+from contour_ai.node.jobs import JobBook
 
 PHANTOM = Path(__file__).parents[2] / "sample_data" / "phantom-headneck-01" / "ct"
 
@@ -39,6 +42,10 @@ def test_a_series_becomes_a_structure_set_at_the_destination(tmp_path: Path) -> 
         assert received.PatientID == original.PatientID
         assert received.StudyInstanceUID == original.StudyInstanceUID
         assert {r.ROIName for r in received.StructureSetROISequence} >= {"Brainstem", "Parotid_L"}
+        # The report is made when the structure set is on its way.
+        folder = node.book.results / job["folder"]
+        wait_for((folder / "report.html").is_file)
+        wait_for(lambda: first_stranger(folder) is None)
         # The same images again change nothing.
         assert set(send(node, slices)) == {0}
         wait_for(lambda: node.intake.quiet_for_s(str(original.SeriesInstanceUID)) > 1.0)
@@ -61,6 +68,26 @@ def test_a_model_that_does_not_fit_stops_the_patient_and_sends_nothing(tmp_path:
             assert job["verdict"] == "stop" and "does not show what the model knows" in job["message"]
             page = TestClient(Page(node).application()).get("/jobs/1").text
             assert "Stopped by the verdict" in page and "phantom model" in page
+            assert list(node.book.results.rglob("report.html")), (
+                "nothing waits for a stopped patient's report"
+            )
+
+
+def test_reports_wait_for_patients_and_each_is_tried_once(tmp_path: Path) -> None:
+    book = JobBook(Database(tmp_path / "node.sqlite"), tmp_path / "results")
+    for number in (1, 2, 3):
+        (book.results / f"job-{number}").mkdir()
+        book.database.execute(
+            "INSERT INTO jobs (series_uid, content, rule, settings, sop_uid, uid_seed, state, created_at, folder)"
+            " VALUES (?, '', '', '{}', ?, '', ?, 0, ?)",
+            *(str(number), str(number), "failed" if number == 2 else "sent", f"job-{number}"),
+        )
+    first, second = book.take_without_report(), book.take_without_report()
+    assert first is not None and second is not None and (first["id"], second["id"]) == (3, 1)
+    assert book.take_without_report() is None
+    (book.results / "job-1" / "report.html").write_text("made", encoding="utf-8")
+    after_a_start = JobBook(book.database, book.results).take_without_report()
+    assert after_a_start is not None and after_a_start["id"] == 3
 
 
 @pytest.mark.usefixtures("quick")

@@ -28,8 +28,9 @@ class PredictOptions:
     """Importer's limits: a profile's name, or a YAML file."""
     overlays: bool = True
     """Whether to draw a picture for every slice; the montage is always drawn."""
-    report: bool = False
-    """Whether to write `report.html`, a viewer of CT and contours in one file."""
+    report: bool | Literal["stopped"] = False
+    """Whether to write `report.html`, a viewer of CT and contours in one file; `stopped`: only of a patient whose
+    verdict is `stop`, since that of others can be written later (`write_late_report`)."""
     seg: Literal["binary", "fractional"] | None = None
     """Whether to write a DICOM SEG beside the structure set, too: masks, or the probabilities behind them."""
     surfaces: Literal["stl", "ply"] | None = None

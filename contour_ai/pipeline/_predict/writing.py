@@ -186,7 +186,7 @@ def _write_all(
             missing_of_template=tuple(output.missing),
         )
     write_text(private_file(folder / SUMMARY), summary_text(content.to_json()))
-    if options.report:
+    if options.report is True or (options.report == "stopped" and written is None):
         # With scipy.spatial, which takes a fifth of a second.
         from contour_ai.pipeline.report import report_of_prediction, report_of_stopped
 
