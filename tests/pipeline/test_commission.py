@@ -32,7 +32,7 @@ from contour_ai.pipeline._predict import PredictOptions, predict
 from contour_ai.pipeline.installation_test import self_test
 from contour_ai.pipeline.series_content import content_of_files
 from contour_ai.pipeline.summary import read_summary
-from contour_ai.progress import no_progress
+from contour_ai.progress import ProgressEvent, no_progress
 from contour_ai.settings import to_mapping
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +67,21 @@ def run(data: Path, out: Path, limits: str, model: Path = MODEL, *more: str) -> 
         *more,
     ]
     return CliRunner().invoke(cli, ["commission", *arguments])
+
+
+def test_a_patient_whose_folder_is_removed_in_the_middle_does_not_end_the_run(tmp_path: Path) -> None:
+    for n in (1, 2):
+        shutil.copytree(ROOT / "sample_data" / f"phantom-headneck-0{n}", tmp_path / "data" / str(n))
+
+    def removing(event: ProgressEvent) -> None:
+        if event.stage == "comparing":
+            shutil.rmtree(tmp_path / "data" / "2", ignore_errors=True)
+
+    limits = Limits(rois={"Brainstem": RoiLimits()})
+    commission(tmp_path / "data", MODEL, limits, tmp_path / "out", CommissionOptions(device="cpu"), removing)
+    page = (tmp_path / "out" / "commissioning.html").read_text(encoding="utf-8")
+    assert "This file cannot be opened" in page
+    assert len({row["patient"] for row in csv.DictReader((tmp_path / "out" / "metrics.csv").open())}) == 1
 
 
 def test_limits_that_are_kept(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

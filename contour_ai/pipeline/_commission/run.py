@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+
+from pydicom.dataset import Dataset
 
 from contour_ai import __version__
 from contour_ai.bundle import ModelBundle
 from contour_ai.dicom.header import read_header
 from contour_ai.dicom.scan import PatientFiles
 from contour_ai.dicom.values import text
-from contour_ai.errors import ContourAIError, InputError, listed
+from contour_ai.errors import ContourAIError, InputError, UnforeseenError, listed
 from contour_ai.evaluation.limits import Check, Limits, check_limits, load_limits
 from contour_ai.evaluation.report import write_report
 from contour_ai.faults import patient_boundary
@@ -300,8 +303,13 @@ def _shown(tried: _Tried, result: Evaluation, links: Mapping[str, str]) -> Commi
 
 
 def _ct_in_words(tried: _Tried) -> str:
-    """Voxels, position and scanner: what a model may do well on one of, and not on another."""
-    header = read_header(tried.files.ct.paths[0])
+    """Voxels, position and scanner: what a model may do well on one of, and not on another.
+
+    Nothing of a file that is no longer there or readable: that patient's error says so.
+    """
+    header = Dataset()
+    with contextlib.suppress(InputError, UnforeseenError), patient_boundary(f"describing {tried.name}"):
+        header = read_header(tried.files.ct.paths[0])
     words = [tried.spacing_text]
     kilovolts = text(header, "KVP")
     scanner = [text(header, name) for name in ("Manufacturer", "ManufacturerModelName", "ConvolutionKernel")]
