@@ -319,6 +319,9 @@ def _joined(series: Sequence[CTSeriesFiles]) -> list[CTSeriesFiles]:
         joined.update(dict.fromkeys(parts))
         joined[parts[0]] = replace(
             first,
+            series_instance_uid=next(
+                (one.series_instance_uid for one in of_all if one.series_instance_uid), ""
+            ),
             patient_id=next((one.patient_id for one in of_all if one.patient_id), ""),
             study_instance_uid=next((one.study_instance_uid for one in of_all if one.study_instance_uid), ""),
             frame_of_reference_uid=next(

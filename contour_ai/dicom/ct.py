@@ -150,7 +150,7 @@ def read_ct(
         *_notes(slices, grid, gaps),
         *of_pixels,
     )
-    series = [s.series_instance_uid for s in slices]
+    series = [s.series_instance_uid or files.series_instance_uid for s in slices]
     return CTSeries(
         grid=grid,
         volume=volume,
@@ -167,10 +167,11 @@ def read_ct(
 
 
 def _header(path: Path, files: CTSeriesFiles) -> Dataset:
-    """What the file of a slice says; who and what study it is may stand in other files of the series alone."""
+    """What the file of a slice says; patient, study and series may stand in other files alone."""
     header = convertible(read_header(path), keep=FROM_CT)
     for keyword, value in (
         ("StudyInstanceUID", files.study_instance_uid),
+        ("SeriesInstanceUID", files.series_instance_uid),
         ("PatientID", files.patient_id),
     ):
         if value and not text(header, keyword):

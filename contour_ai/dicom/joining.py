@@ -2,8 +2,9 @@
 
 Such slices are joined only where nothing else can be meant: they agree in all but one of these UIDs, and together they
 are one evenly spaced stack with no position twice, one size of pixels and one kernel. Two series of a study are never
-joined: a changing SeriesInstanceUID counts only where every slice has its own. A StudyInstanceUID
-or PatientID that some files of a series lack is that of the others.
+joined: a changing SeriesInstanceUID counts only where every slice has its own. A StudyInstanceUID,
+PatientID or FrameOfReferenceUID that some files lack is that of the others; so is a SeriesInstanceUID, where all are
+one stack.
 """
 
 from __future__ import annotations
@@ -51,17 +52,24 @@ def joined_series(series: Sequence[CTSeriesFiles]) -> list[Joined]:
     The patient ID must be the same; a changing FrameOfReferenceUID within one series is `joined_frames`' concern.
     """
     found = _lacking(series)
+    taken = {n for one in found for n in one.parts}
+    found += [one for one in _lacking_series(series) if taken.isdisjoint(one.parts)]
     lacking = {n for one in found for n in one.parts}
+    frames: dict[str, set[str]] = {}
+    for one in series:
+        frames.setdefault(one.patient_id, set()).add(one.frame_of_reference_uid)
     by_series: dict[Hashable, list[int]] = {}
     by_study: dict[Hashable, list[int]] = {}
     for n, one in enumerate(series):
         if n in lacking:
             continue
+        known = frames[one.patient_id] - {""}
+        frame = one.frame_of_reference_uid or (min(known) if len(known) == 1 else "")
         if one.series_instance_uid:
-            key = one.patient_id, one.series_instance_uid, one.frame_of_reference_uid
+            key = one.patient_id, one.series_instance_uid, frame
             by_series.setdefault(key, []).append(n)
         if one.slices == 1 and one.study_instance_uid and one.series_instance_uid:
-            key = one.patient_id, one.study_instance_uid, one.frame_of_reference_uid
+            key = one.patient_id, one.study_instance_uid, frame
             by_study.setdefault(key, []).append(n)
     for groups, keyword in ((by_series, "StudyInstanceUID"), (by_study, "SeriesInstanceUID")):
         for numbers in groups.values():
@@ -92,18 +100,37 @@ def _lacking(series: Sequence[CTSeriesFiles]) -> list[Joined]:
             keyword: sum(part.slices for part, value in zip(parts, v, strict=True) if not value)
             for keyword, v in values.items()
         }
-        found.append(Joined(tuple(numbers), missing_in_some(lost, total)))
+        found.append(Joined(tuple(numbers), missing_in_some(lost, total, "agree in SeriesInstanceUID")))
     return found
 
 
-def missing_in_some(missing: Mapping[str, int], slices: int) -> str:
-    """The sentence on attributes that some slices of a series lack: {keyword: in so many}."""
+def _lacking_series(series: Sequence[CTSeriesFiles]) -> list[Joined]:
+    """The slices without SeriesInstanceUID, and the only series of their study, where together they are one stack."""
+    found = []
+    for n, one in enumerate(series):
+        if one.series_instance_uid:
+            continue
+        same = [
+            m
+            for m, other in enumerate(series)
+            if (other.patient_id, other.study_instance_uid) == (one.patient_id, one.study_instance_uid)
+        ]
+        parts = [series[m] for m in same]
+        if len(same) == 2 and len({p.frame_of_reference_uid for p in parts} - {""}) <= 1 and _one_scan(parts):
+            total = sum(part.slices for part in parts)
+            missing = {"SeriesInstanceUID": series[n].slices}
+            found.append(Joined(tuple(same), missing_in_some(missing, total, "are one evenly spaced stack")))
+    return found
+
+
+def missing_in_some(missing: Mapping[str, int], slices: int, why: str) -> str:
+    """The sentence on attributes that some slices of a series lack: {keyword: in so many}, and why they are one."""
     what = " and ".join(
         f"{keyword} is missing in {number} of the {slices} slices"
         for keyword, number in missing.items()
         if 0 < number < slices
     )
-    return f"{what}; they agree in SeriesInstanceUID and are read as one scan"
+    return f"{what}; they {why} and are read as one scan"
 
 
 def _could_be_one_scan(series: Sequence[CTSeriesFiles]) -> bool:

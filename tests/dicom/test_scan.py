@@ -454,10 +454,41 @@ def test_what_some_slices_of_a_series_lack_is_that_of_the_others(
         f"{keyword} is missing in {missing} of the 4 slices; they agree in SeriesInstanceUID" in ct.notes[0]
     )
     assert (files.patient_id, files.study_instance_uid) == ("P1", uid("study 1"))
+    assert ct.series_instance_uids == ()
     assert (ct.patient_id, ct.header.StudyInstanceUID) == (
         "P1",
         uid("study 1"),
     )  # of slice 0, which may lack it
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_slices_without_series_uid_belong_to_the_only_series_if_all_are_one_stack(
+    tmp_path: Path, first: bool
+) -> None:
+    def edit(k: int, d: Dataset) -> None:
+        if k == (0 if first else 2):
+            del d.SeriesInstanceUID
+
+    paths = write_stack(tmp_path, A, edit)
+    (files,) = scan(tmp_path).ct_series
+    ct = read_ct(files)
+    assert files.series_instance_uid == ct.series_instance_uid == uid("series A")
+    assert ct.notes == (
+        "SeriesInstanceUID is missing in 1 of the 5 slices; they are one evenly spaced stack and are read as one scan",
+    )
+    assert ct.series_instance_uids == ()
+    paths[1].unlink()  # now they are no even stack
+    assert len(scan(tmp_path).ct_series) == 2
+
+
+def test_a_changing_series_uid_is_joined_where_some_slices_lack_the_frame(tmp_path: Path) -> None:
+    def edit(k: int, d: Dataset) -> None:
+        d.SeriesInstanceUID = uid("changing", k)
+        if k % 2:
+            del d.FrameOfReferenceUID
+
+    write_stack(tmp_path, A, edit)
+    assert read_ct(tmp_path).grid.shape_kij[0] == 5
 
 
 def test_one_series_uid_for_two_patients_is_refused_with_a_way_out(tmp_path: Path) -> None:
