@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from pydicom import dcmread
 from synthetic import link_folder
 from tiny_patients import write_patient
 
 from contour_ai.cli.main import cli
+from contour_ai.dicom.ct import read_ct
 from contour_ai.errors import ConfigError, InputError, ModelError
 from contour_ai.pipeline import cases as cases_module
 from contour_ai.pipeline import prepared_case
+from contour_ai.pipeline._predict.reference import find_reference
 from contour_ai.pipeline._train import TrainOptions, train
 from contour_ai.pipeline.archive import Sources, find_sources
 from contour_ai.pipeline.cases import PreparedCases, check_cases, checked, prepare_cases
@@ -296,3 +299,27 @@ def test_what_is_left_out_is_printed_and_kept_with_the_run(archive: Path, tmp_pa
     with pytest.raises(ModelError, match="other patients, ROIs or settings"):
         (tmp_path / "run" / "roi-map.yaml").unlink()
         train(archive, tmp_path / "run", config, options=TrainOptions(device="cpu", resume=True))
+
+
+def test_contours_on_several_series_of_a_folder_are_no_truth_and_nothing_to_compare_with(
+    tmp_path: Path,
+) -> None:
+    write_patient(tmp_path / "1", 1, {"Brainstem": (2, 8, 10), "Parotid_L": (5, 8, 15)})
+    write_patient(tmp_path / "2", 2, {"Brainstem": (3, 9, 11), "Parotid_R": (5, 8, 5)})
+    slices = [d for path in (tmp_path / "1").rglob("*.dcm") if (d := dcmread(path)).Modality == "CT"]
+    slices.sort(key=lambda d: float(d.ImagePositionPatient[2]))
+    for one in slices[len(slices) // 2 :]:
+        one.SeriesInstanceUID = "1.2.3.4"
+        one.save_as(one.filename)
+    sources, found = prepared(tmp_path, tmp_path / "cache")
+    assert list(found.cases) == ["P2"]
+    (why,) = found.left_out.values()
+    assert "lie on several CT series of one folder" in why
+    half = next(one for one in sources.patients if one.label != "P2").files
+    nothing = find_reference(half, read_ct(half.ct), [])
+    assert not nothing.masks and nothing.path is None
+    (note,) = nothing.notes
+    assert (
+        note.startswith(f"not compared with {half.structure_sets[0].path}: The contours")
+        and "export it again" in note
+    )
