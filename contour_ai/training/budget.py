@@ -38,11 +38,13 @@ class Machine:
         seconds_per_voxel: {filters: of the network's part of a training step}.
         left_s: until the budget ends, preparation of the patients taken off.
         device_type: `cpu` or `cuda`.
+        fewest_samples: a step; fewer are slower.
     """
 
     seconds_per_voxel: Mapping[int, float]
     left_s: float
     device_type: str = "cpu"
+    fewest_samples: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +64,15 @@ class BudgetPlan:
     seconds_per_step: float
 
 
-def wanted_steps(training_patients: int, most: int) -> int:
-    """Steps that the number of patients asks for, a sample a step: every patient some times, but never too few."""
-    return min(max(EPOCHS_WANTED * training_patients, FEWEST_STEPS), most)
+def wanted_steps(training_patients: int, most: int, samples: int = 1) -> int:
+    """Steps that the number of patients asks for: every patient some times, but never too few.
+
+    Args:
+        most: steps that are configured.
+        samples: a step; of several, the steps are steadier, and somewhat fewer are enough.
+    """
+    epochs = math.ceil(EPOCHS_WANTED * training_patients / samples)
+    return min(max(epochs, math.ceil(FEWEST_STEPS / math.sqrt(samples))), most)
 
 
 def fitted(
@@ -90,7 +98,6 @@ def fitted(
     """
     size = np.percentile(np.array(sizes_mm_kij), 75, axis=0)
     training = max(round(patients * (1 - config.data.validation_share)), 1)
-    wanted = wanted_steps(training, config.run.steps)
     best: BudgetPlan | None = None
     for factor in COARSER if spacing_is_open else (1.0,):
         coarser = [max(s, min(s * factor, COARSEST_MM)) for s in spacing_mm_kij]
@@ -103,7 +110,9 @@ def fitted(
             sample = float(math.prod(config.input.patch_kij))
         most = min(max(int(STEP_VOXELS[machine.device_type] / sample), 1), BATCH_LIMIT)
         filters_here = list(machine.seconds_per_voxel) if filters_are_open else [config.network.base_filters]
-        for filters, batch in itertools.product(filters_here, _batches(config, most, factor)):
+        fewest = machine.fewest_samples if machine.fewest_samples <= most else 1
+        for filters, batch in itertools.product(filters_here, _batches(config, most, factor, fewest)):
+            wanted = wanted_steps(training, config.run.steps, batch if batch == fewest else 1)
             chosen = replace(
                 config,
                 preprocess=replace(config.preprocess, spacing_mm_kij=(k, i, j)),
@@ -123,11 +132,11 @@ def fitted(
     return best
 
 
-def _batches(config: TrainConfig, most: int, factor: float) -> tuple[int, ...]:
-    """Samples a step to try: as many as without a budget where voxels stay as they are, else one."""
+def _batches(config: TrainConfig, most: int, factor: float, fewest: int) -> tuple[int, ...]:
+    """Samples a step to try: as many as without a budget where voxels stay as they are, else as few as are fast."""
     if config.input.batch_size is not None:
         return (config.input.batch_size,)
-    return (most, 1) if factor == 1.0 and most > 1 else (1,)
+    return (most, fewest) if factor == 1.0 and most > fewest else (fewest,)
 
 
 def filters_to_try(choice: NetworkChoice) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from contour_ai.inference import Predictor, autocast_dtype, memory_format
+from contour_ai.inference import Predictor, memory_format
 from contour_ai.network import ResidualUNet3d
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.training import checkpoint
@@ -27,6 +27,7 @@ from contour_ai.training.reporting import NoWriter, progress_facts, score_facts,
 from contour_ai.training.resuming import resume_training, save_best, save_training
 from contour_ai.training.schedule import lr_factor
 from contour_ai.training.step import Stepper
+from contour_ai.training.step_time import computed_in
 from contour_ai.training.stopping import StopRequest, TrainingStoppedError, stop_requests
 from contour_ai.training.threads import ThreadChoice
 from contour_ai.training.validation import (
@@ -281,9 +282,7 @@ def _start_torch(config: TrainConfig, processes: Processes) -> torch.dtype | Non
     if processes.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     torch.manual_seed(config.run.seed + processes.rank)  # dropout differs between processes
-    if config.run.precision == "fp32":
-        return None
-    return torch.bfloat16 if config.run.precision == "bf16" else autocast_dtype(processes.device)
+    return computed_in(config, processes.device)
 
 
 def _thread_numbers(config: TrainConfig, processes: Processes) -> tuple[int, ...]:

@@ -176,6 +176,8 @@ def plan_input(
     shapes: Sequence[Triple],
     device_type: str,
     memory_bytes: int | None = None,
+    *,
+    fewest: int = 1,
 ) -> Plan:
     """The size of a sample and how many make a step.
 
@@ -187,6 +189,7 @@ def plan_input(
         shapes: (k, i, j) of the prepared patients.
         device_type: `cpu` or `cuda`.
         memory_bytes: free memory of the device; None not to be limited by it.
+        fewest: samples with which a step is fast, where so many are not too large together.
     """
     typical = np.percentile(np.array(shapes), SIZE_PERCENTILE, axis=0)
     patch = config.input.patch_kij or _patch(typical, network.multiple_kij, WHOLE_VOXELS[device_type])
@@ -202,6 +205,8 @@ def plan_input(
         if memory_bytes is not None:
             most = min(most, int(0.6 * memory_bytes / (BYTES_PER_VOXEL_AND_FILTER * network.base_filters)))
         batch_size = min(max(most // voxels, 1), BATCH_LIMIT)
+        if fewest * voxels <= STEP_VOXELS[device_type]:
+            batch_size = max(batch_size, fewest)
     if config.network.norm is None and batch_size >= BATCH_NORM_SAMPLES:
         network = replace(network, norm="batch")
     whole = all(p >= n for p, n in zip(patch, typical, strict=True))

@@ -7,13 +7,21 @@ from dataclasses import replace
 
 import torch
 
-from contour_ai.inference import autocast_dtype, memory_format
+from contour_ai.inference import autocast_dtype, fewest_samples, memory_format
 from contour_ai.network import ResidualUNet3d, build_network
 from contour_ai.network_config import NetworkConfig
+from contour_ai.training.config import TrainConfig
 
 PROBES_KIJ = {"cpu": (32, 48, 48), "cuda": (96, 128, 128)}
 """Large enough that the time is that of voxels, not of starting kernels; small enough for a slow machine."""
 REPEATS = 2
+
+
+def computed_in(config: TrainConfig, device: torch.device) -> torch.dtype | None:
+    """What the network computes in under `run.precision`; None for fp32."""
+    if config.run.precision == "fp32":
+        return None
+    return torch.bfloat16 if config.run.precision == "bf16" else autocast_dtype(device)
 
 
 def seconds_per_voxel(
@@ -35,7 +43,8 @@ def seconds_per_voxel(
     while True:
         k, i, j = (-(-n // m) * m for n, m in zip(sizes, network.multiple_kij, strict=True))
         try:
-            return _seconds(built, (k, i, j), device, precision) / float(k * i * j)
+            samples = fewest_samples(device, precision)
+            return _seconds(built, (k, i, j), device, precision, samples) / float(samples * k * i * j)
         except torch.OutOfMemoryError:
             if max(sizes) <= max(network.multiple_kij):
                 raise
@@ -49,10 +58,11 @@ def _seconds(
     size_kij: tuple[int, int, int],
     device: torch.device,
     precision: torch.dtype | None,
+    samples: int,
 ) -> float:
     """Of a forward and backward pass, the fastest of a few."""
     order = memory_format(device, precision)
-    image = torch.randn(1, network.config.in_channels, *size_kij, device=device).contiguous(
+    image = torch.randn(samples, network.config.in_channels, *size_kij, device=device).contiguous(
         memory_format=order
     )
     times = []

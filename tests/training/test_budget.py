@@ -6,8 +6,10 @@ import os
 import sys
 from dataclasses import replace
 
+import torch
 from pytest import MonkeyPatch
 
+from contour_ai.inference import fewest_samples
 from contour_ai.pipeline._train.budget import shortage
 from contour_ai.training.budget import FEWEST_STEPS, BudgetPlan, Machine, filters_to_try, fitted, wanted_steps
 from contour_ai.training.config import InputConfig, NetworkChoice, RunConfig, TrainConfig
@@ -69,6 +71,39 @@ def test_what_is_configured_stays() -> None:
 def test_steps_wanted_grow_with_the_patients() -> None:
     assert wanted_steps(3, 4000) == FEWEST_STEPS < wanted_steps(60, 4000) < wanted_steps(1000, 4000) == 4000
     assert wanted_steps(1000, RunConfig(steps=50).steps) == 50
+
+
+def test_where_single_samples_are_slow_a_step_has_two() -> None:
+    """fp32 on a CPU: torch convolves a single small sample by a slow way of its own."""
+    machine = Machine(seconds_per_voxel={16: 5e-6, 8: 2e-6}, left_s=200, fewest_samples=2)
+    found = fitted(TrainConfig(), SPACING, SIZES, 24, machine, spacing_is_open=True, filters_are_open=True)
+    assert found.config.input.batch_size == 2 and found.steps >= found.wanted
+    assert FEWEST_STEPS / 2 < found.wanted < FEWEST_STEPS
+    one = replace(TrainConfig(), input=InputConfig(batch_size=1))
+    alone = fitted(one, SPACING, SIZES, 24, machine, spacing_is_open=True, filters_are_open=True)
+    assert alone.config.input.batch_size == 1, "what is configured stays"
+    # Two samples that are too large for one step stay single.
+    large = fitted(
+        TrainConfig(), SPACING, [(600.0, 500.0, 500.0)], 24, replace(machine, left_s=10**6),
+        spacing_is_open=False, filters_are_open=True,
+    )  # fmt: skip
+    assert large.config.input.batch_size in (1, 2)
+    assert wanted_steps(100, 10**4, 2) == wanted_steps(100, 10**4) / 2
+
+
+def test_single_small_samples_are_convolved_slowly() -> None:
+    """The reason; where a later torch convolves them by oneDNN, `fewest_samples` has no reason any more."""
+    cpu = torch.device("cpu")
+    assert (fewest_samples(cpu, None), fewest_samples(cpu, torch.bfloat16)) == (2, 1)
+    weight = torch.zeros(8, 8, 3, 3, 3)
+    ways = [
+        torch._C._select_conv_backend(  # type: ignore[attr-defined]
+            torch.zeros(n, 8, 32, 40, 40), weight, None, [1] * 3, [1] * 3, [1] * 3, False, [0] * 3, 1, None
+        )
+        for n in (1, 2)
+    ]
+    if torch.backends.mkldnn.is_available() and torch.__version__.startswith("2.13"):  # type: ignore[no-untyped-call]
+        assert [way.name for way in ways] == ["Slow3d", "Mkldnn"]
 
 
 def steps(choice: ThreadChoice, seconds: dict[int, float], number: int) -> None:

@@ -40,6 +40,11 @@ def test_small_bodies_are_one_sample_and_large_ones_are_cut() -> None:
     small = plan_input(config, rois, settings, network, [(60, 100, 110)] * 3, "cpu")
     assert (small.patch_kij, small.batch_size, small.whole_body) == ((64, 104, 112), 1, True)
     assert small.mirror == (1, 0)
+    fp32 = plan_input(config, rois, settings, network, [(60, 60, 60)] * 3, "cpu", 10**9, fewest=2)
+    assert (
+        fp32.batch_size == 2
+        and plan_input(config, rois, settings, network, [(60, 100, 110)], "cpu", fewest=2).batch_size == 1
+    )
     large = plan_input(config, rois, settings, network, [(300, 250, 250)], "cpu")
     assert not large.whole_body and np.prod(large.patch_kij) <= 500_000
     assert all(n % 8 == 0 for n in large.patch_kij)

@@ -44,7 +44,7 @@ def plan_for_budget(
         started: `time.monotonic` of the beginning of the run.
         prepared: whether the patients lie in the cache already.
     """
-    from contour_ai.inference import choose_device
+    from contour_ai.inference import autocast_dtype, choose_device, fewest_samples
     from contour_ai.training.step_time import seconds_per_voxel
 
     if options.time_budget_s is None:
@@ -71,7 +71,12 @@ def plan_for_budget(
         settings.spacing_mm_kij,
         sizes,
         len(sources.own.patients),
-        Machine(seconds_per_voxel=per_voxel, left_s=left_s, device_type=device.type),
+        Machine(
+            seconds_per_voxel=per_voxel,
+            left_s=left_s,
+            device_type=device.type,
+            fewest_samples=fewest_samples(device, autocast_dtype(device)),
+        ),
         spacing_is_open=config.preprocess.spacing_mm_kij is None and options.init is None,
         filters_are_open=options.init is None,
     )

@@ -69,9 +69,10 @@ def prepared_job(
     config: TrainConfig, sources: Sources, run_dir: Path, options: TrainOptions, on_progress: OnProgress
 ) -> PreparedJob:
     """Everything decided and every patient prepared."""
-    from contour_ai.inference import choose_device
+    from contour_ai.inference import choose_device, fewest_samples
     from contour_ai.training.job import Job
     from contour_ai.training.memory import free_bytes
+    from contour_ai.training.step_time import computed_in
 
     device = choose_device(options.device)
     least = least_patients(config.data.min_patients, len(sources.own.patients))
@@ -83,7 +84,8 @@ def prepared_job(
         settings = replace(settings, windows_hu=plan_windows(list(cases.values())))
     network = plan_network(config.network, settings, len(rois))
     shapes = [case.hu.shape for case in cases.values()]
-    plan = plan_input(config, rois, settings, network, shapes, device.type, free_bytes(device))
+    fewest = fewest_samples(device, computed_in(config, device))
+    plan = plan_input(config, rois, settings, network, shapes, device.type, free_bytes(device), fewest=fewest)
     resolved = _resolved(config, plan)
     learnt = [cases[label] for label in split.training]
     exclusive = None

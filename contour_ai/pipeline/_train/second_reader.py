@@ -138,8 +138,10 @@ def trained_reader(second: Job, processes: Processes, on_progress: OnProgress) -
 
 def second_job(job: Job, steps: int, on_progress: OnProgress) -> Job:
     """What is to be done, from what was done with the first network; its patients are written."""
+    from contour_ai.inference import fewest_samples
     from contour_ai.training.checkpoint import LAST
     from contour_ai.training.memory import free_bytes
+    from contour_ai.training.step_time import computed_in
 
     config, wanted, main = job.config, job.config.second_reader, job.plan
     k, i, j = (round(s * wanted.coarser, 3) for s in main.settings.spacing_mm_kij)
@@ -155,7 +157,9 @@ def second_job(job: Job, steps: int, on_progress: OnProgress) -> Job:
         preprocess=replace(config.preprocess, spacing_mm_kij=settings.spacing_mm_kij),
         network=NetworkChoice(name=PRESET, base_filters=wanted.base_filters),
         input=InputConfig(
-            patch_kij=patch, batch_size=1, foreground_fraction=config.input.foreground_fraction
+            patch_kij=patch,
+            batch_size=fewest_samples(job.device, computed_in(config, job.device)),
+            foreground_fraction=config.input.foreground_fraction,
         ),
         optimiser=OptimiserConfig(),
         schedule=ScheduleConfig(),
