@@ -47,7 +47,7 @@ WHOLE_NUMBER, UID_PART = re.compile(r"[+-]?[0-9]{1,18}"), re.compile(r"[0-9]{1,6
 Key = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Passes:
     """Passes by what tells them apart.
 
@@ -86,7 +86,7 @@ def interleaved_passes(slices: Sequence[Slice], heights: NDArray[np.float64]) ->
         frozenset(run) for run in found[1][1]
     }
     name, runs = found[0]
-    return Passes(name, runs, name == ORDERS[0][0] or agree)
+    return Passes(name=name, places=runs, is_evident=name == ORDERS[0][0] or agree)
 
 
 def resembling_turns(hu: NDArray[np.generic]) -> int:
@@ -139,7 +139,12 @@ def _by_setting(slices: Sequence[Slice], heights: NDArray[np.float64]) -> Passes
         if 1 < len(places) < MOST_PASSES and _are_passes([heights[part] for part in places.values()]):
             values = sorted(places, key=lambda value: (_number(value), value))
             runs = tuple(tuple(places[value]) for value in values)
-            return Passes(keyword, runs, keyword in SETTINGS, tuple(value or "none" for value in values))
+            return Passes(
+                name=keyword,
+                places=runs,
+                is_evident=keyword in SETTINGS,
+                values=tuple(value or "none" for value in values),
+            )
     return None
 
 

@@ -33,7 +33,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def failing_for_b(real: Callable[..., object]) -> Callable[..., object]:
     def failing(*arguments: object, **options: object) -> object:
-        if re.search(r"[/\\\\]B[/\\\\]", repr(arguments)):
+        if re.search(r"[/\\\\]B[/\\\\]", repr(arguments[:1])):  # the CT names its neighbours
             raise OverflowError("1e308")
         return real(*arguments, **options)
 
