@@ -41,7 +41,7 @@ REGIONS = {
     ),
     "thorax": "Body SpinalCord Esophagus Heart Lung_L Lung_R Trachea Liver A_Aorta BrachialPlex_L BrachialPlex_R "
     "Breast_L Breast_R Stomach",
-    "abdomen": "Body SpinalCord Liver Kidney_L Kidney_R Stomach Duodenum Bowel_Small Bowel_Large Bowel Pancreas Spleen "
+    "abdomen": "Body SpinalCord A_Aorta Liver Kidney_L Kidney_R Stomach Duodenum Bowel_Small Bowel_Large Bowel Pancreas Spleen "
     "Gallbladder Lung_L Lung_R Esophagus",
     "pelvis": "Body Prostate SeminalVes Bladder Rectum Femur_Head_L Femur_Head_R PenileBulb Bowel Bowel_Small "
     "Bowel_Large Colon_Sigmoid CaudaEquina Uterus Vagina Bag_Bowel",
@@ -108,8 +108,9 @@ def test_shipped_models_have_the_colours_of_the_table() -> None:
     found = sorted((Path(__file__).parents[2] / "models").glob("*/model.yaml"))
     assert len(found) >= 3
     for path in found:
-        for roi in yaml.safe_load(path.read_text("utf-8"))["rois"]:
-            assert tuple(roi["color"]) == roi_info(roi["name"]).color, (path.parent.name, roi["name"])
+        rois = yaml.safe_load(path.read_text("utf-8"))["rois"]
+        for roi, info in zip(rois, told_apart([roi_info(roi["name"]) for roi in rois]), strict=True):
+            assert tuple(roi["color"]) == info.color, (path.parent.name, roi["name"])
 
 
 def apart(infos: tuple[RoiInfo, ...]) -> float:
