@@ -5,11 +5,12 @@ from __future__ import annotations
 import filecmp
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from contour_ai.dicom.classify import (
     DICOMDIR,
@@ -28,6 +29,9 @@ from contour_ai.dicom.joining import joined_series
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 THREADS = 8
 """Waiting for a network share takes longer than reading a header; more threads than cores hide it."""
@@ -157,6 +161,34 @@ class Archive:
         if kinds:
             notes.append("not used: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
         return notes
+
+
+class BesideSeries:
+    """What lies in the folders of each CT series of an archive, or would make a part of it."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._others = grouped(archive.others, lambda other: [other.series_instance_uid])
+        skipped = archive.skipped
+        self._skipped = grouped(range(len(skipped)), lambda n: [skipped[n].path, skipped[n].path.parent])
+
+    def of(self, ct: CTSeriesFiles) -> Archive:
+        folders, uid = {path.parent for path in ct.paths}, ct.series_instance_uid
+        numbers = sorted({n for folder in folders for n in self._skipped.get(folder, ())})
+        return replace(
+            self._archive,
+            others=tuple(self._others.get(uid, ())) if uid else (),
+            skipped=tuple(self._archive.skipped[n] for n in numbers),
+        )
+
+
+def grouped(values: Iterable[T], keys: Callable[[T], Iterable[K]]) -> dict[K, list[T]]:
+    """The values with each key, in their order, so that no patient of an archive looks through all of it."""
+    groups: dict[K, list[T]] = {}
+    for value in values:
+        for key in keys(value):
+            groups.setdefault(key, []).append(value)
+    return groups
 
 
 def scan(
@@ -299,10 +331,8 @@ def _series(slices: Sequence[SliceFile]) -> CTSeriesFiles:
         series_instance_uid=first.series_uid,
         study_instance_uid=first.study_uid,
         patient_id=first.patient_id,
-        frame_of_reference_uid=next(
-            (s.frame_of_reference_uid for s in slices if s.frame_of_reference_uid), ""
-        ),
-        description=next((s.description for s in slices if s.description), ""),
+        frame_of_reference_uid=_first(s.frame_of_reference_uid for s in slices),
+        description=_first(s.description for s in slices),
         paths=tuple(s.path for s in slices),
         sop_instance_uids=tuple(s.sop_uid for s in slices),
         slices=sum(s.frames for s in slices),
@@ -319,14 +349,10 @@ def _joined(series: Sequence[CTSeriesFiles]) -> list[CTSeriesFiles]:
         joined.update(dict.fromkeys(parts))
         joined[parts[0]] = replace(
             first,
-            series_instance_uid=next(
-                (one.series_instance_uid for one in of_all if one.series_instance_uid), ""
-            ),
-            patient_id=next((one.patient_id for one in of_all if one.patient_id), ""),
-            study_instance_uid=next((one.study_instance_uid for one in of_all if one.study_instance_uid), ""),
-            frame_of_reference_uid=next(
-                (one.frame_of_reference_uid for one in of_all if one.frame_of_reference_uid), ""
-            ),
+            series_instance_uid=_first(one.series_instance_uid for one in of_all),
+            patient_id=_first(one.patient_id for one in of_all),
+            study_instance_uid=_first(one.study_instance_uid for one in of_all),
+            frame_of_reference_uid=_first(one.frame_of_reference_uid for one in of_all),
             paths=tuple(path for n in parts for path in series[n].paths),
             sop_instance_uids=tuple(uid for n in parts for uid in series[n].sop_instance_uids),
             slices=sum(series[n].slices for n in parts),
@@ -334,3 +360,8 @@ def _joined(series: Sequence[CTSeriesFiles]) -> list[CTSeriesFiles]:
         )
     kept = [joined.get(n, one) for n, one in enumerate(series)]
     return [one for one in kept if one is not None]
+
+
+def _first(values: Iterable[str]) -> str:
+    """The first that is not empty; none is read after it."""
+    return next(filter(None, values), "")

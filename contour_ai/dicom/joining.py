@@ -106,15 +106,14 @@ def _lacking(series: Sequence[CTSeriesFiles]) -> list[Joined]:
 
 def _lacking_series(series: Sequence[CTSeriesFiles]) -> list[Joined]:
     """The slices without SeriesInstanceUID, and the only series of their study, where together they are one stack."""
+    of_study: dict[tuple[str, str], list[int]] = {}
+    for n, one in enumerate(series):
+        of_study.setdefault((one.patient_id, one.study_instance_uid), []).append(n)
     found = []
     for n, one in enumerate(series):
         if one.series_instance_uid:
             continue
-        same = [
-            m
-            for m, other in enumerate(series)
-            if (other.patient_id, other.study_instance_uid) == (one.patient_id, one.study_instance_uid)
-        ]
+        same = of_study[one.patient_id, one.study_instance_uid]
         parts = [series[m] for m in same]
         if len(same) == 2 and len({p.frame_of_reference_uid for p in parts} - {""}) <= 1 and _one_scan(parts):
             total = sum(part.slices for part in parts)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from contour_ai.dicom.archive import CTSeriesFiles
     from contour_ai.dicom.ct import CTSeries
     from contour_ai.dicom.structure_set import ContourRead, StructureSet
+    from contour_ai.grid import Grid
 
 ON_PLANE_MM = 0.1
 """A contour this near to a slice lies on it: positions are written with so many digits."""
@@ -66,7 +67,7 @@ def refuse_contours_elsewhere(structure_set: StructureSet, ct: CTSeries) -> None
         for contour in roi.contours
         if len(contour.points_lps)
     ]
-    off = list(_off_plane(planar, ct))
+    off = list(_off_plane(planar, ct.grid))
     if not off:
         return
     elsewhere = _by_image(off, ct)
@@ -92,27 +93,42 @@ def refuse_contours_elsewhere(structure_set: StructureSet, ct: CTSeries) -> None
     )
 
 
-def _off_plane(planar: Sequence[tuple[str, ContourRead]], ct: CTSeries) -> Iterator[_OffPlane]:
-    offsets = ct.grid.slice_offsets_mm
-    half = (np.diff(offsets).min() if len(offsets) > 1 else ct.grid.slice_thickness_mm) / 2
+def _off_plane(planar: Sequence[tuple[str, ContourRead]], grid: Grid) -> Iterator[_OffPlane]:
+    offsets = grid.slice_offsets_mm
+    half = (np.diff(offsets).min() if len(offsets) > 1 else grid.slice_thickness_mm) / 2
+    heights = _heights_mm([contour.points_lps for _, contour in planar], grid.normal)
+    distances = _distances_to_nearest(heights, offsets)
+    for n in np.flatnonzero(np.isfinite(distances) & (distances > ON_PLANE_MM)).tolist():
+        roi, contour = planar[n]
+        yield _OffPlane(
+            roi=roi,
+            image_uid=contour.image_uid,
+            height_mm=float(heights[n]),
+            between=bool(distances[n] < half - ON_PLANE_MM),
+        )
+
+
+def _heights_mm(contours: Sequence[NDArray[np.float64]], normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean height along a normal, for each of several contours; none of them is empty."""
+    counts = np.array([len(points) for points in contours])
+    with np.errstate(all="ignore"):  # coordinates of any origin, among them such that overflow
+        sums = np.array([np.add.reduce(points, axis=0) for points in contours]).reshape(-1, 3)
+        heights: NDArray[np.float64] = (sums / counts[:, None]) @ normal
+    return heights
+
+
+def _distances_to_nearest(heights: NDArray[np.float64], offsets: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From each height to the nearest of the slices' offsets, which ascend."""
+    above = np.clip(np.searchsorted(offsets, heights), 0, len(offsets) - 1)
     with np.errstate(all="ignore"):
-        heights = np.array([contour.points_lps.mean(axis=0) @ ct.grid.normal for _, contour in planar])
-        distances = np.array([np.abs(offsets - height).min() for height in heights])
-    for (roi, contour), height, distance in zip(planar, heights, distances, strict=True):
-        if np.isfinite(distance) and distance > ON_PLANE_MM:
-            yield _OffPlane(
-                roi=roi,
-                image_uid=contour.image_uid,
-                height_mm=float(height),
-                between=bool(distance < half - ON_PLANE_MM),
-            )
+        return np.minimum(np.abs(offsets[above] - heights), np.abs(offsets[above - (above > 0)] - heights))
 
 
 def _by_image(off: Sequence[_OffPlane], ct: CTSeries) -> list[tuple[_OffPlane, int]]:
     """(contour, number of the series beside the CT) of contours that refer to an image of that series."""
     wanted = {one.image_uid for one in off} - {""} - set(ct.sop_instance_uids)
     series_of: dict[str, int] = {}
-    for n, one in enumerate(ct.beside):
+    for n, one in enumerate(ct.beside if wanted else ()):
         series_of.update(dict.fromkeys(wanted.intersection(one.sop_instance_uids), n))
     found = [(one, series_of[one.image_uid]) for one in off if one.image_uid in series_of]
     fits = {n: _fits(ct.beside[n], ct) for n in sorted({n for one, n in found if one.between})}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contour_ai.dicom.archive import Archive, CTSeriesFiles, scan
+from contour_ai.dicom.archive import Archive, BesideSeries, CTSeriesFiles, grouped, scan
 from contour_ai.dicom.classify import OtherFile, SkippedFile, StructureSetFile
 from contour_ai.dicom.file_index import FileIndex
 from contour_ai.dicom.joining import how_to_choose
@@ -45,13 +45,16 @@ def pair(archive: Archive) -> tuple[PatientFiles, ...]:
     it names; else to the only series with its frame of reference; else, where it refers to nothing at all, to
     the only CT series of its study. It never belongs to another patient's.
     """
-    belonging: dict[int, list[StructureSetFile]] = {n: [] for n in range(len(archive.ct_series))}
+    series = archive.ct_series
+    of_patient = grouped(range(len(series)), lambda n: [series[n].patient_id])
+    belonging: dict[int, list[StructureSetFile]] = {n: [] for n in range(len(series))}
     for structure_set in archive.structure_sets:
-        for n in _matches(structure_set, archive.ct_series):
-            belonging[n].append(structure_set)
+        who = structure_set.patient_id
+        numbers = sorted([*of_patient.get(who, ()), *of_patient.get("", ())]) if who else range(len(series))
+        for n in _matches(structure_set, [series[n] for n in numbers]):
+            belonging[numbers[n]].append(structure_set)
     return tuple(
-        PatientFiles(ct, tuple(belonging[n]), _lost_images(belonging[n], ct))
-        for n, ct in enumerate(archive.ct_series)
+        PatientFiles(ct, tuple(belonging[n]), _lost_images(belonging[n], ct)) for n, ct in enumerate(series)
     )
 
 
@@ -74,8 +77,10 @@ def find_patients(
     archive = scan(path, on_progress, index=index)
     if not archive.ct_series:
         raise _no_ct(path, archive)
-    patients = []
-    for patient in pair(archive):
+    patients, pairs, beside = [], pair(archive), BesideSeries(archive)
+    used = {id(structure_set) for patient in pairs for structure_set in patient.structure_sets}
+    strays = grouped((s for s in archive.structure_sets if id(s) not in used), lambda s: [s.patient_id])
+    for patient in pairs:
         problems = list(patient.problems)
         if len(patient.structure_sets) > 1:
             listing = "; ".join(str(s) for s in patient.structure_sets)
@@ -84,12 +89,10 @@ def find_patients(
             )
         problems += [
             reason
-            for structure_set in archive.structure_sets
-            if structure_set.patient_id == patient.ct.patient_id
-            and not _matches(structure_set, archive.ct_series)
-            and (reason := why_not(structure_set, patient.ct))
+            for structure_set in strays.get(patient.ct.patient_id, ())
+            if (reason := why_not(structure_set, patient.ct))
         ]
-        problems += _beside(archive, patient.ct).not_used(patient.ct)
+        problems += beside.of(patient.ct).not_used(patient.ct)
         ct = replace(patient.ct, acquisition=acquisition)
         patients.append(replace(patient, ct=ct, problems=tuple(problems)))
     return patients
@@ -298,28 +301,22 @@ def _with(files: PatientFiles, problems: tuple[str, ...]) -> PatientFiles:
 
 def _lost_images(structure_sets: Sequence[StructureSetFile], ct: CTSeriesFiles) -> tuple[str, ...]:
     """Images of this series that a structure set refers to and that are not here: slices lost at an end show no gap."""
-    here = {uid for one in (ct, *ct.siblings) for uid in one.sop_instance_uids}
     problems = []
     for one in structure_sets:
+        if one.referenced_series_uids != (ct.series_instance_uid,):
+            continue
         images = set(one.referenced_sop_uids)
-        lost = len(images - here)
-        if one.referenced_series_uids == (ct.series_instance_uid,) and 0 < lost < len(images):
+        lost = images.difference(ct.sop_instance_uids)
+        for sibling in ct.siblings:
+            if not lost:  # an archive has many series; they are looked through only for what is missing
+                break
+            lost.difference_update(sibling.sop_instance_uids)
+        if 0 < len(lost) < len(images):
             problems.append(
-                f"{lost} of the {len(images)} images that {one.path.name} refers to are not here; slices of the CT may "
-                "be missing"
+                f"{len(lost)} of the {len(images)} images that {one.path.name} refers to are not here; slices of the "
+                "CT may be missing"
             )
     return tuple(problems)
-
-
-def _beside(archive: Archive, ct: CTSeriesFiles) -> Archive:
-    """What lies in the folders of a CT series, or would make a part of it."""
-    folders = {path.parent for path in ct.paths}
-    uid = ct.series_instance_uid
-    return replace(
-        archive,
-        others=tuple(o for o in archive.others if uid and o.series_instance_uid == uid),
-        skipped=tuple(s for s in archive.skipped if {s.path, s.path.parent} & folders),
-    )
 
 
 def _one_uid_for_several(path: Path | Sequence[Path], candidates: Sequence[CTSeriesFiles]) -> InputError:

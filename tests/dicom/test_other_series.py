@@ -16,9 +16,12 @@ from synthetic import Stack, axial, box_contours, structure_set, uid, write_stac
 from contour_ai.cli.main import cli
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.inspection import inspect
+from contour_ai.dicom.other_series import ON_PLANE_MM, _off_plane
 from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.dicom.scan import find_patient, find_patients
+from contour_ai.dicom.structure_set import ContourRead
 from contour_ai.errors import InputError
+from contour_ai.grid import Grid
 
 SCAN = axial(12)
 REFUSED = "lie on several CT series of one folder"
@@ -215,3 +218,26 @@ def test_a_roi_drawn_on_another_scan_does_not_hinder_the_others(tmp_path: Path) 
         tmp_path / "rs.dcm", read_ct(find_patient(tmp_path, rtstruct=tmp_path / "rs.dcm").ct)
     )
     assert set(found.contoured()) == set(rois)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 40])
+def test_contours_off_the_planes_are_those_that_a_look_at_each_plane_finds(slices: int) -> None:
+    grid = Grid.axial((slices, 4, 4), (3.0, 1.0, 1.0))
+    offsets, dice = grid.slice_offsets_mm, np.random.default_rng(slices)
+    planar = []
+    for n in range(400):
+        points = dice.uniform(-200, 200, (1 + n % 37, 3))
+        points[:, 2] = dice.choice(offsets) + dice.choice([0, 0.1, -0.1, 0.05, 1.4, 1.5, -90])
+        if n % 50 == 0:
+            points[0] = dice.choice([np.nan, np.inf, 1e308])
+        planar.append(("Bladder", ContourRead(points, "CLOSED_PLANAR", str(n))))
+    expected = {}
+    with np.errstate(all="ignore"):
+        for _, contour in planar:
+            height = contour.points_lps.mean(axis=0) @ grid.normal
+            distance = np.abs(offsets - height).min()
+            if np.isfinite(distance) and distance > ON_PLANE_MM:
+                expected[contour.image_uid] = height, bool(distance < 1.5 - ON_PLANE_MM)
+    found = _off_plane(planar, grid)
+    assert {one.image_uid: (one.height_mm, one.between) for one in found} == expected
+    assert 0 < len(expected) < len(planar)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
     MediaStorageDirectoryStorage,
@@ -31,7 +33,7 @@ from synthetic import (
 )
 
 from contour_ai.dicom.ct import read_ct
-from contour_ai.dicom.scan import PatientFiles, find_patient, find_patients, pair, scan
+from contour_ai.dicom.scan import Archive, PatientFiles, find_patient, find_patients, pair, scan
 from contour_ai.errors import InputError
 
 A = axial()
@@ -392,6 +394,43 @@ def test_images_that_the_structure_set_refers_to_and_that_are_not_here_are_noted
     assert pair(scan(tmp_path))[0].problems == (note,)
 
 
+def test_other_series_are_looked_through_only_for_images_that_are_missing(tmp_path: Path) -> None:
+    for n in (1, 2):
+        stack = axial(series=f"series {n}", study=f"study {n}", frame=f"frame {n}", patient_id=f"P{n}")
+        paths = write_stack(tmp_path / f"{n}", stack)
+        write_structure_set(tmp_path / f"{n}" / "rs.dcm", stack, rois(stack))
+    looked_through = []
+
+    class Recorded(tuple[str, ...]):
+        def __iter__(self) -> Iterator[str]:
+            looked_through.append(self)
+            return super().__iter__()
+
+    def recorded(archive: Archive) -> Archive:
+        siblings = tuple(
+            replace(ct, sop_instance_uids=Recorded(ct.sop_instance_uids)) for ct in archive.ct_series
+        )
+        return replace(archive, ct_series=tuple(replace(ct, siblings=siblings) for ct in archive.ct_series))
+
+    assert [p.problems for p in pair(recorded(scan(tmp_path)))] == [(), ()]
+    assert not looked_through
+    paths[-1].rename(tmp_path / "1" / "moved.dcm")  # joined by its UIDs, wherever it lies
+    assert [p.problems for p in pair(recorded(scan(tmp_path)))] == [(), ()]
+    (tmp_path / "1" / "moved.dcm").unlink()
+    first, second = pair(recorded(scan(tmp_path)))
+    assert not first.problems and second.problems[0].startswith("1 of the 5 images")
+    assert looked_through
+
+
+def test_an_image_that_lies_in_another_series_is_not_missing(tmp_path: Path) -> None:
+    paths = write_stack(tmp_path, A)
+    write_structure_set(tmp_path / "rs.dcm", A, rois(A))
+    moved = dcmread(paths[-1])
+    moved.SeriesInstanceUID, moved.ConvolutionKernel = uid("another"), "B70f"
+    moved.save_as(paths[-1])
+    assert [p.problems for p in pair(scan(tmp_path))] == [(), ()]
+
+
 # -- UIDs that change from slice to slice ------------------------------------------------------------------------
 
 
@@ -577,6 +616,16 @@ def test_archive_of_patients(tmp_path: Path) -> None:
     several, unmatched = patients[1].problems
     assert several.startswith("2 structure sets belong to this CT series: ")
     assert f"was drawn on CT series {uid('lost')}" in unmatched
+
+
+def test_a_damaged_file_is_noted_with_the_patient_beside_whom_it_lies(tmp_path: Path) -> None:
+    for n in (1, 2):
+        stack = axial(series=f"series {n}", study=f"study {n}", frame=f"frame {n}", patient_id=f"P{n}")
+        write_stack(tmp_path / f"{n}", stack)
+    (tmp_path / "2" / "x.dcm").touch()
+    first, second = find_patients(tmp_path)
+    assert first.problems == ()
+    assert len(second.problems) == 1 and "x.dcm" in second.problems[0]
 
 
 def test_damaged_files_are_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
