@@ -41,8 +41,8 @@ REGIONS = {
     ),
     "thorax": "Body SpinalCord Esophagus Heart Lung_L Lung_R Trachea Liver A_Aorta BrachialPlex_L BrachialPlex_R "
     "Breast_L Breast_R Stomach",
-    "abdomen": "Body SpinalCord A_Aorta Liver Kidney_L Kidney_R Stomach Duodenum Bowel_Small Bowel_Large Bowel Pancreas Spleen "
-    "Gallbladder Lung_L Lung_R Esophagus",
+    "abdomen": "Body SpinalCord A_Aorta Liver Kidney_L Kidney_R Stomach Duodenum Bowel_Small Bowel_Large Bowel "
+    "Pancreas Spleen Gallbladder Lung_L Lung_R Esophagus",
     "pelvis": "Body Prostate SeminalVes Bladder Rectum Femur_Head_L Femur_Head_R PenileBulb Bowel Bowel_Small "
     "Bowel_Large Colon_Sigmoid CaudaEquina Uterus Vagina Bag_Bowel",
 }
