@@ -164,7 +164,7 @@ def count_rois(data_dir: Path, *, volumes: bool = True, on_progress: OnProgress 
         rois=rois,
         patients=len({_patient(p) for p in contoured}),
         without_structure_set=tuple(without),
-        problems=tuple(problems),
+        problems=tuple(dict.fromkeys(problems)),
         remarks=remarks,
     )
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from contour_ai.dicom.notes import Note, frame_not_the_cts, other_frame
-from contour_ai.dicom.other_series import refuse_contours_elsewhere
+from contour_ai.dicom.other_series import SeveralSeries, several_series
 from contour_ai.dicom.structure_set import ReferencedFrame, RoiContoursRead, StructureSet
 
 if TYPE_CHECKING:
@@ -31,13 +31,24 @@ def drawn_on(structure_set: StructureSet, ct: CTSeries) -> StructureSet:
     """The structure set without the ROIs of other frames of reference, which its notes name.
 
     Raises:
-        InputError: contours lie on other CT series of the folder (see `refuse_contours_elsewhere`).
+        InputError: contours lie on other CT series of the folder (see `on_several_series`).
     """
+    left = _in_its_frame(structure_set, ct)
+    elsewhere = several_series(left, ct)
+    if elsewhere is not None:
+        raise elsewhere.refusal()
+    return left
+
+
+def on_several_series(structure_set: StructureSet, ct: CTSeries) -> SeveralSeries | None:
+    """How the contours lie on several CT series of the folder, for which `drawn_on` refuses the structure set."""
+    return several_series(_in_its_frame(structure_set, ct), ct)
+
+
+def _in_its_frame(structure_set: StructureSet, ct: CTSeries) -> StructureSet:
     elsewhere = {roi.name: why for roi in structure_set.rois if (why := why_not_on_ct(roi, ct)) is not None}
     rois = tuple(roi for roi in structure_set.rois if roi.name not in elsewhere)
-    left = replace(structure_set, rois=rois, notes=(*structure_set.notes, *elsewhere.values()))
-    refuse_contours_elsewhere(left, ct)
-    return left
+    return replace(structure_set, rois=rois, notes=(*structure_set.notes, *elsewhere.values()))
 
 
 def frame_notes(structure_set: StructureSet, ct: CTSeries) -> tuple[Note, ...]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from contour_ai.dicom.archive import COPY
 from contour_ai.dicom.classify import LOCALIZER
 from contour_ai.dicom.ct import CTSeries, read_ct, refuse_missing_slices
-from contour_ai.dicom.frames import drawn_on, frame_notes
+from contour_ai.dicom.frames import frame_notes, on_several_series
 from contour_ai.dicom.joining import how_to_choose
+from contour_ai.dicom.other_series import SeveralSeries
 from contour_ai.dicom.rtstruct_read import (
     RoiContoursRead,
-    StructureSet,
     contours_on_slices,
     load_structure_set,
 )
@@ -27,7 +27,7 @@ from contour_ai.dicom.scan import (
     scan,
     why_not,
 )
-from contour_ai.errors import ContourAIError, InputError
+from contour_ai.errors import ContourAIError
 from contour_ai.faults import patient_boundary
 from contour_ai.polygons import filled_box
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
@@ -53,13 +53,21 @@ class RoiReport:
     volume_cm3: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StructureSetReport:
-    """A structure set that belongs to a CT series; no ROIs where it cannot be read."""
+    """A structure set that belongs to a CT series.
+
+    Args:
+        file: the structure set.
+        rois: none where it cannot be read.
+        problems: what is wrong with it on this series.
+        several_series: how its contours lie on several series of the folder, where they do. Commands refuse it then.
+    """
 
     file: StructureSetFile
     rois: tuple[RoiReport, ...]
     problems: tuple[Problem, ...]
+    several_series: SeveralSeries | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +114,7 @@ def inspect(path: Path, on_progress: OnProgress = no_progress) -> Inspection:
     for done, patient in enumerate(patients, start=1):
         reports.append(_series(patient))
         on_progress(ProgressEvent(stage="reading series", done=done, total=len(patients)))
-    return Inspection(archive, tuple(reports), tuple(_folder_problems(archive)))
+    return Inspection(archive, tuple(reports), (*_folder_problems(archive), *_on_several_series(reports)))
 
 
 def roi_on_ct(roi: RoiContoursRead, ct: CTSeries) -> tuple[int, float, list[str]]:
@@ -150,17 +158,21 @@ def _structure_set_or_why(file: StructureSetFile, ct: CTSeries | None) -> Struct
         with patient_boundary(f"inspecting {file.path}"):
             return _structure_set(file, ct)
     except ContourAIError as error:
-        return StructureSetReport(file, (), (_problem(error),))
+        return StructureSetReport(file=file, rois=(), problems=(_problem(error),))
 
 
 def _structure_set(file: StructureSetFile, ct: CTSeries | None) -> StructureSetReport:
     structure_set = load_structure_set(file.path)
     notes = [*structure_set.notes, *(frame_notes(structure_set, ct) if ct is not None else ())]
+    several = None if ct is None else on_several_series(structure_set, ct)
     rois = []
     for roi in structure_set.rois:
         slices, volume_cm3 = None, None
-        if ct is not None:
-            slices, volume_cm3, more = roi_on_ct(roi, ct)
+        here = roi if several is None else several.without_elsewhere(roi)
+        if ct is not None and roi.contours and not here.contours:
+            slices, volume_cm3 = 0, 0.0
+        elif ct is not None:
+            slices, volume_cm3, more = roi_on_ct(here, ct)
             notes += more
         rois.append(
             RoiReport(
@@ -172,17 +184,17 @@ def _structure_set(file: StructureSetFile, ct: CTSeries | None) -> StructureSetR
             )
         )
     problems = tuple(Problem(f"{file.path.name}: {n}") for n in notes)
-    return StructureSetReport(file, tuple(rois), (*_on_other_series(structure_set, ct), *problems))
+    return StructureSetReport(file=file, rois=tuple(rois), problems=problems, several_series=several)
 
 
-def _on_other_series(structure_set: StructureSet, ct: CTSeries | None) -> tuple[Problem, ...]:
-    """That commands refuse the structure set with this CT series, as its contours lie on others as well."""
-    try:
-        if ct is not None:
-            drawn_on(structure_set, ct)
-    except InputError as error:
-        return (_problem(error),)
-    return ()
+def _on_several_series(reports: Sequence[SeriesReport]) -> list[Problem]:
+    """That commands refuse a structure set whose contours lie on several series: once, whichever of them is read."""
+    found: dict[Path, SeveralSeries] = {}
+    for report in reports:
+        for one in report.structure_sets:
+            if one.several_series is not None:
+                found.setdefault(one.file.path, one.several_series)
+    return [_problem(one.refusal(which="")) for one in found.values()]
 
 
 def _folder_problems(archive: Archive) -> list[Problem]:

@@ -94,6 +94,15 @@ def frame_not_the_cts(frame: str, ct_frame: str) -> Note:
     )
 
 
+def contours_on_several_series(counts: str, way_out: str) -> Note:
+    """A structure set that other commands refuse, as each of the series would get a part of its contours."""
+    return Note(
+        f"the contours lie on several CT series of one folder, {counts}; commands that read contours refuse this: "
+        f"{way_out}",
+        "several-series",
+    )
+
+
 def no_such_roi(roi: str) -> Note:
     """A ROI that was asked for."""
     return Note(f"there is no ROI {roi}", "no-such-roi", roi=roi)

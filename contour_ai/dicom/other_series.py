@@ -7,8 +7,9 @@ alone, and the contours on the others would be lost.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from contour_ai.errors import InputError, listed
 if TYPE_CHECKING:
     from contour_ai.dicom.archive import CTSeriesFiles
     from contour_ai.dicom.ct import CTSeries
-    from contour_ai.dicom.structure_set import ContourRead, StructureSet
+    from contour_ai.dicom.structure_set import ContourRead, RoiContoursRead, StructureSet
     from contour_ai.grid import Grid
 
 ON_PLANE_MM = 0.1
@@ -33,34 +34,85 @@ LOST_SHARE = 0.1
 were drawn on another scan stay below it."""
 
 
+WAY_OUT = (
+    f"{PIECES_OF_A_SCAN}; to go on with the contours on one series alone, give a folder that holds no other CT series, "
+    "with this structure set in it"
+)
+SERIES_NAMED = 4
+"""Other series that a message names; of more it says how many."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SeveralSeries:
+    """How the contours of a structure set lie on several CT series of a folder, of which one is read.
+
+    Args:
+        path: the structure set.
+        ct: the series that is read, in words.
+        contours: number of all contours with points.
+        on_ct: number of those on the series that is read.
+        on_others: {another series, in words: number of contours on it}, the most contours first.
+        elsewhere: the contours on other series, by `id`.
+    """
+
+    path: Path
+    ct: str
+    contours: int
+    on_ct: int
+    on_others: Mapping[str, int]
+    elsewhere: frozenset[int]
+
+    def counts(self, which: str = "") -> str:
+        """How many contours lie where; `which` says more about the series that is read."""
+        others = listed((f"{n} on {series}" for series, n in self.on_others.items()), most=SERIES_NAMED)
+        return f"of {self.contours} contours {self.on_ct} on {which}{self.ct}; {others}"
+
+    def refusal(self, which: str = "the CT series that is read, ") -> InputError:
+        """The error for what would read the contours with one of the series."""
+        return InputError(
+            "The contours of this structure set lie on several CT series of one folder; read with one of them, "
+            "ROIs would be incomplete.",
+            where=self.path,
+            found=self.counts(which),
+            expected="all contours on one CT series",
+            fix=WAY_OUT,
+        )
+
+    def without_elsewhere(self, roi: RoiContoursRead) -> RoiContoursRead:
+        """A ROI without its contours on other series."""
+        return replace(roi, contours=tuple(c for c in roi.contours if id(c) not in self.elsewhere))
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _OffPlane:
     """A contour that lies on the plane of no slice of the CT.
 
     Args:
         roi: name of its ROI.
+        contour: as it was read.
         image_uid: the image it refers to, or "".
         height_mm: of its plane along the slice normal.
         between: whether it is so near to a slice that it is drawn there.
     """
 
     roi: str
+    contour: ContourRead
     image_uid: str
     height_mm: float
     between: bool
 
 
-def refuse_contours_elsewhere(structure_set: StructureSet, ct: CTSeries) -> None:
-    """Raises InputError where contours lie on other CT series of the folder, so that ROIs would be cut in silence.
+def several_series(structure_set: StructureSet, ct: CTSeries) -> SeveralSeries | None:
+    """Where contours lie on other CT series of the folder, so that ROIs would be cut in silence; None where not.
 
     A contour lies on another series where it refers to an image of it. Where it refers to no image of the folder, and
     there are many such contours, their planes decide, and only series with pixels as the CT's count. What lies on the
     plane of a slice of the CT is the CT's, whatever it refers to.
 
-    Refused is a ROI that continues on another series with such pixels, and a tenth of all contours on other series.
+    What counts is a ROI that continues on another series with such pixels, and a tenth of all contours on other series.
     """
     if not ct.beside:
-        return
+        return None
     planar = [
         (roi.name, contour)
         for roi in structure_set.rois
@@ -69,7 +121,7 @@ def refuse_contours_elsewhere(structure_set: StructureSet, ct: CTSeries) -> None
     ]
     off = list(_off_plane(planar, ct.grid))
     if not off:
-        return
+        return None
     elsewhere = _by_image(off, ct)
     cut = _cut_rois(planar, elsewhere, ct)
     named = {id(one) for one, _ in elsewhere}
@@ -78,18 +130,14 @@ def refuse_contours_elsewhere(structure_set: StructureSet, ct: CTSeries) -> None
     if len(elsewhere) + len(rest) >= LOST_SHARE * len(planar):
         elsewhere += _by_plane(rest, ct)
     if not cut and len(elsewhere) < LOST_SHARE * len(planar):
-        return
-    counts = Counter(n for _, n in elsewhere)
-    others = [f"{count} on {ct.beside[n]}" for n, count in counts.most_common()]
-    raise InputError(
-        "The contours of this structure set lie on several CT series of one folder; read with one of them, "
-        "ROIs would be incomplete.",
-        where=structure_set.path,
-        found=f"of {len(planar)} contours {len(planar) - len(off)} on the CT series that is read, "
-        f"{ct.series_instance_uid or 'without UID'} with {len(ct.paths)} slice(s); {listed(others, most=4)}",
-        expected="all contours on one CT series",
-        fix=f"{PIECES_OF_A_SCAN}; to go on with the contours on one series alone, give a folder that holds no other "
-        "CT series, with this structure set in it",
+        return None
+    return SeveralSeries(
+        path=structure_set.path,
+        ct=f"{ct.series_instance_uid or 'without UID'} with {len(ct.paths)} slice(s)",
+        contours=len(planar),
+        on_ct=len(planar) - len(off),
+        on_others={str(ct.beside[n]): count for n, count in Counter(n for _, n in elsewhere).most_common()},
+        elsewhere=frozenset(id(one.contour) for one, _ in elsewhere),
     )
 
 
@@ -102,6 +150,7 @@ def _off_plane(planar: Sequence[tuple[str, ContourRead]], grid: Grid) -> Iterato
         roi, contour = planar[n]
         yield _OffPlane(
             roi=roi,
+            contour=contour,
             image_uid=contour.image_uid,
             height_mm=float(heights[n]),
             between=bool(distances[n] < half - ON_PLANE_MM),

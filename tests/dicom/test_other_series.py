@@ -153,16 +153,63 @@ def test_every_command_that_reads_contours_refuses_them(tmp_path: Path) -> None:
     assert f"not measured: The contours of this structure set {REFUSED}" in run("rois", patient).output
 
 
-def test_inspect_says_so_and_does_not_advise_to_choose_one_of_the_pieces(tmp_path: Path) -> None:
-    in_pieces(tmp_path)
-    problems = list(inspect(tmp_path).all_problems())
-    assert any(REFUSED in one.what for one in problems)
+def test_inspect_says_so_once_and_does_not_advise_to_choose_one_of_the_pieces(tmp_path: Path) -> None:
+    write_stack(tmp_path / "ct", SCAN, PIECES["in halves"])
+    drawn(tmp_path)  # names the series that the scan was
+    found = inspect(tmp_path)
+    problems = [*found.all_problems()]
+    (refused,) = [one for one in problems if REFUSED in one.what]
+    assert (
+        f"of 16 contours 6 on {uid('SeriesInstanceUID', 0)} with 6 slice(s); 10 on {uid('SeriesInstanceUID', 1)}: "
+        in refused.what
+    )
+    assert "give a folder that holds no other CT series" in refused.fix
+    assert not any("lie on no slice" in one.what for one in problems)
+    slices = [[roi.slices for roi in one.structure_sets[0].rois] for one in found.series]
+    assert sorted(slices) == [[3, 3], [5, 5]]
     (several,) = [one for one in problems if one.what == "2 CT series of one patient"]
     assert several.fix.startswith("no two of their slices lie at one place: where these series are pieces")
     assert not any("are not here" in one.what for one in problems)
     with pytest.raises(InputError, match="which one is meant") as caught:
         find_patient(tmp_path)
     assert caught.value.fix == several.fix
+
+
+@pytest.mark.parametrize("pieces", ["in halves", "every third"])
+def test_inspect_still_names_contours_that_lie_on_no_series_at_all(pieces: str, tmp_path: Path) -> None:
+    path = in_pieces(tmp_path, PIECES[pieces])
+    edited = dcmread(path)
+    data = edited.ROIContourSequence[0].ContourSequence[0]
+    data.ContourData = [v + 500 * (n % 3 == 2) for n, v in enumerate(data.ContourData)]
+    del data.ContourImageSequence
+    edited.save_as(path)
+    problems = list(inspect(tmp_path).all_problems())
+    assert len([one for one in problems if REFUSED in one.what]) == 1
+    assert any("ROI Bladder: 1 contour lies on no slice" in one.what for one in problems)
+
+
+def test_rois_says_once_that_a_structure_set_on_several_series_is_not_measured(tmp_path: Path) -> None:
+    write_stack(tmp_path / "ct", SCAN, PIECES["in pairs"])
+    drawn(tmp_path)
+    assert run("rois", tmp_path).output.count(REFUSED) == 1
+
+
+def test_check_says_how_many_contours_lie_on_which_series_and_its_way_out_works(tmp_path: Path) -> None:
+    path = in_pieces(tmp_path)
+    first, second = uid("SeriesInstanceUID", 0), uid("SeriesInstanceUID", 1)
+    result = run("check", path, "--ct", tmp_path, "--series", second)
+    (line,) = [one for one in result.output.splitlines() if "[several-series]" in one]
+    assert line.startswith(
+        "read differently by different systems: the contours lie on several CT series of one folder, "
+        f"of 16 contours 10 on {second} with 6 slice(s); 6 on {first}: 6 slices"
+    )
+    assert "export it again with one StudyInstanceUID" in line
+    for k in range(1, 13):
+        slice_path = tmp_path / "ct" / f"CT{k:03d}.dcm"
+        joined = dcmread(slice_path)
+        joined.SeriesInstanceUID = first
+        joined.save_as(slice_path)
+    assert "several" not in run("check", path, "--ct", tmp_path).output
 
 
 # -- ordinary folders ---------------------------------------------------------------------------------------------
