@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -10,17 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from contour_ai.errors import InputError, UnforeseenError
+from contour_ai.errors import InputError, UnforeseenError, listed
 from contour_ai.faults import patient_boundary
 from contour_ai.files import clear_left_behind, private_folder
 from contour_ai.pipeline.archive import PatientSource, Sources
-from contour_ai.pipeline.prepared_case import PreparedCase, one_case
+from contour_ai.pipeline.prepared_case import PatientCache, PreparedCase, one_case
+from contour_ai.pipeline.series_beside import SeriesBeside
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import roi_info
 from contour_ai.training.archive_check import NOT_IN_BODY, ArchiveCheck, ArchiveFinding, check_rois
 from contour_ai.training.blank_slices import shown_slices
 from contour_ai.training.cache import Case, Digests
+
+logger = logging.getLogger(__name__)
 
 PREPARING_THREADS = 4
 """Patients prepared at once, at most: each holds a whole CT in memory."""
@@ -72,12 +76,12 @@ def prepare_cases(
     """
     private_folder(cache)
     clear_left_behind(cache)
-    digests = Digests(cache)
+    known = PatientCache(folder=cache, digests=Digests(cache), beside=SeriesBeside(patients))
 
     def one(patient: PatientSource) -> tuple[PreparedCase, tuple[int, int]] | str:
         try:
             with patient_boundary(f"preparing patient {patient.label}"):
-                prepared = one_case(patient, rois, settings, cache, digests)
+                prepared = one_case(patient, rois, settings, known)
                 organs, case = _organs(prepared.case), prepared.case
                 return prepared, shown_slices(case.hu, organs, settings.outside_hu, case.spacing_mm_kij)
         except (InputError, UnforeseenError) as error:
@@ -91,7 +95,14 @@ def prepare_cases(
         results = {patient.label: future.result() for patient, future in zip(patients, waiting, strict=True)}
     finally:
         pool.shutdown(cancel_futures=True)
-        digests.save()
+        known.digests.save()
+    if known.renewed:
+        logger.warning(
+            "%d cached patient(s) were read again: contours may lie on other CT series beside theirs, which was not "
+            "looked at before: %s",
+            len(known.renewed),
+            listed(sorted(known.renewed)),
+        )
     found = {label: result for label, result in results.items() if not isinstance(result, str)}
     left_out = {label: result for label, result in results.items() if isinstance(result, str)}
     if not found:

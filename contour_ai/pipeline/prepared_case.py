@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from contour_ai.dicom.placing import PlacedRoi
 from contour_ai.dicom.rtstruct_read import iter_placed
 from contour_ai.errors import InputError
 from contour_ai.pipeline.archive import PatientSource
+from contour_ai.pipeline.series_beside import SeriesBeside
 from contour_ai.polygons import stack_in_box
 from contour_ai.preprocess import PreprocessSettings, body_mask, prepare, resample_mask
 from contour_ai.training.cache import (
@@ -35,6 +37,23 @@ IN_FACTS = (OTHER_FRAME, SLICE_GAP)
 """Kinds of notes on a ROI that its facts hold, and the check of the archive judges."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PatientCache:
+    """The cache, and what is known of files and archives beforehand.
+
+    Args:
+        folder: of the cache.
+        digests: hashes of series.
+        beside: which other CT series matter to a patient.
+        renewed: labels of patients that the cache had, but read without a look at those series; it is added to.
+    """
+
+    folder: Path
+    digests: Digests
+    beside: SeriesBeside
+    renewed: set[str] = field(default_factory=set)
+
+
 class PreparedCase(NamedTuple):
     """A patient on the model grid, and the key under which the cache has it."""
 
@@ -43,7 +62,7 @@ class PreparedCase(NamedTuple):
 
 
 def one_case(
-    patient: PatientSource, rois: tuple[str, ...], settings: PreprocessSettings, cache: Path, digests: Digests
+    patient: PatientSource, rois: tuple[str, ...], settings: PreprocessSettings, cache: PatientCache
 ) -> PreparedCase:
     """One patient, from the cache or computed.
 
@@ -58,21 +77,26 @@ def one_case(
         series: dict[str, object] = {"settings": _of_image(settings)}
         if patient.files.ct.acquisition is not None:
             series["acquisition"] = patient.files.ct.acquisition
-        image_key = case_key(digests.of_series(patient.files.ct.paths), series)
+        image_key = case_key(cache.digests.of_series(patient.files.ct.paths), series)
         drawn = content_hash(paths)
     except OSError as error:
         raise InputError("A file cannot be read.", where=error.filename, found=error.strerror) from error
     what: dict[str, object] = {"image": image_key, "rois": rois, "names": here, "label": patient.label}
     if len(used) > 1:
         what["sets"] = {roi: used.index(patient.drawn_in.get(roi, 0)) for roi in here}
-    key = case_key(drawn, what)
-    cached = load_case(cache, key)
+    alone = key = case_key(drawn, what)
+    beside = cache.beside.digest(patient)
+    if beside:  # read again: contours may lie on them, and the structure set would be refused
+        key = case_key(drawn, {**what, "beside": beside})
+    cached = load_case(cache.folder, key)
     if cached is not None:
         return PreparedCase(key, cached)
-    ct, image = _image(patient, settings, cache, image_key)
+    if beside and load_case(cache.folder, alone) is not None:
+        cache.renewed.add(patient.label)
+    ct, image = _image(patient, settings, cache.folder, image_key)
     named = [{roi: name for roi, name in here.items() if patient.drawn_in.get(roi, 0) == n} for n in used]
     case = _case(patient.label, dict(zip(paths, named, strict=False)), rois, ct, image)
-    return PreparedCase(key, save_case(cache, key, case, image_key))
+    return PreparedCase(key, save_case(cache.folder, key, case, image_key))
 
 
 def _of_image(settings: PreprocessSettings) -> dict[str, object]:

@@ -23,6 +23,7 @@ from contour_ai.pipeline._predict.reference import find_reference
 from contour_ai.pipeline._train import TrainOptions, train
 from contour_ai.pipeline.archive import Sources, find_sources
 from contour_ai.pipeline.cases import PreparedCases, check_cases, checked, prepare_cases
+from contour_ai.pipeline.series_beside import SeriesBeside
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import ArchiveCheck
@@ -202,6 +203,42 @@ def test_a_changed_structure_set_is_noticed(tmp_path: Path) -> None:
     case = again.cases["P1"]
     assert case.image == image
     assert case.bits.sum() == before and not np.array_equal(case.bits, found.cases["P1"].bits)
+
+
+def test_a_patient_whom_an_earlier_version_cached_from_half_a_scan_is_read_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, cache = tmp_path / "archive", tmp_path / "cache"
+    write_patient(archive / "1", 1, {"Brainstem": (4, 8, 10)})
+    write_patient(archive / "2", 2, {"Brainstem": (3, 9, 11)})
+    for path in (archive / "1" / "ct").iterdir():
+        half = dcmread(path)
+        if half.ImagePositionPatient[2] > 10 + 6 * 5:  # two slices of the ROI are below, one is above
+            half.SeriesInstanceUID = "1.2.3.4"
+            half.save_as(path)
+    with monkeypatch.context() as earlier:
+        earlier.setattr("contour_ai.dicom.frames.several_series", lambda *_: None)
+        earlier.setattr(SeriesBeside, "digest", lambda *_: "")
+        _, before = prepared(archive, cache)
+    (half_label,) = before.cases.keys() - {"P2"}
+    assert not before.left_out and (before.cases[half_label].bits != 0).any((1, 2)).sum() == 2
+    _, found = prepared(archive, cache)
+    assert found.prepared["P2"].key == before.prepared["P2"].key
+    assert set(found.left_out) == {half_label}
+    assert "lie on several CT series of one folder" in found.left_out[half_label]
+    (told,) = [record.getMessage() for record in caplog.records if "read again" in record.getMessage()]
+    assert told.startswith("1 cached patient(s) were read again: ") and told.endswith(f": {half_label}")
+
+
+def test_with_several_series_of_a_patient_nothing_is_computed_in_vain_either(tmp_path: Path) -> None:
+    archive, cache = tmp_path / "archive", tmp_path / "cache"
+    write_patient(archive / "1", 1, {"Brainstem": (4, 8, 10)})
+    write_patient(archive / "2", 2, {"Brainstem": (3, 9, 11)}, patient_id="P1")
+    _, both = prepared(archive, cache)
+    assert len(both.cases) == 2 and not both.left_out
+    before = entries(cache)
+    prepared(archive, cache)
+    assert entries(cache) == before
 
 
 def test_an_interrupted_build_goes_on(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
