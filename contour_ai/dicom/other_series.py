@@ -136,7 +136,7 @@ def several_series(structure_set: StructureSet, ct: CTSeries) -> SeveralSeries |
         ct=f"{ct.series_instance_uid or 'without UID'} with {len(ct.paths)} slice(s)",
         contours=len(planar),
         on_ct=len(planar) - len(off),
-        on_others={str(ct.beside[n]): count for n, count in Counter(n for _, n in elsewhere).most_common()},
+        on_others=dict(Counter(str(ct.beside[n]) for _, n in elsewhere).most_common()),
         elsewhere=frozenset(id(one.contour) for one, _ in elsewhere),
     )
 

@@ -16,7 +16,7 @@ from contour_ai.faults import patient_boundary
 from contour_ai.files import clear_left_behind, private_folder
 from contour_ai.pipeline.archive import PatientSource, Sources
 from contour_ai.pipeline.prepared_case import PatientCache, PreparedCase, one_case
-from contour_ai.pipeline.series_beside import SeriesBeside
+from contour_ai.pipeline.relevant_series import RelevantSeries
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.structures import roi_info
@@ -76,7 +76,7 @@ def prepare_cases(
     """
     private_folder(cache)
     clear_left_behind(cache)
-    known = PatientCache(folder=cache, digests=Digests(cache), beside=SeriesBeside(patients))
+    known = PatientCache(folder=cache, digests=Digests(cache), beside=RelevantSeries(patients))
 
     def one(patient: PatientSource) -> tuple[PreparedCase, tuple[int, int]] | str:
         try:

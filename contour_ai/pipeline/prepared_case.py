@@ -16,7 +16,7 @@ from contour_ai.dicom.placing import PlacedRoi
 from contour_ai.dicom.rtstruct_read import iter_placed
 from contour_ai.errors import InputError
 from contour_ai.pipeline.archive import PatientSource
-from contour_ai.pipeline.series_beside import SeriesBeside
+from contour_ai.pipeline.relevant_series import RelevantSeries
 from contour_ai.polygons import stack_in_box
 from contour_ai.preprocess import PreprocessSettings, body_mask, prepare, resample_mask
 from contour_ai.training.cache import (
@@ -50,7 +50,7 @@ class PatientCache:
 
     folder: Path
     digests: Digests
-    beside: SeriesBeside
+    beside: RelevantSeries
     renewed: set[str] = field(default_factory=set)
 
 

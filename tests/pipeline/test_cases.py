@@ -23,7 +23,7 @@ from contour_ai.pipeline._predict.reference import find_reference
 from contour_ai.pipeline._train import TrainOptions, train
 from contour_ai.pipeline.archive import Sources, find_sources
 from contour_ai.pipeline.cases import PreparedCases, check_cases, checked, prepare_cases
-from contour_ai.pipeline.series_beside import SeriesBeside
+from contour_ai.pipeline.relevant_series import RelevantSeries
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures.roi_map import RoiMap
 from contour_ai.training.archive_check import ArchiveCheck
@@ -218,7 +218,7 @@ def test_a_patient_whom_an_earlier_version_cached_from_half_a_scan_is_read_again
             half.save_as(path)
     with monkeypatch.context() as earlier:
         earlier.setattr("contour_ai.dicom.frames.several_series", lambda *_: None)
-        earlier.setattr(SeriesBeside, "digest", lambda *_: "")
+        earlier.setattr(RelevantSeries, "digest", lambda *_: "")
         _, before = prepared(archive, cache)
     (half_label,) = before.cases.keys() - {"P2"}
     assert not before.left_out and (before.cases[half_label].bits != 0).any((1, 2)).sum() == 2

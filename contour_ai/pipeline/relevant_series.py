@@ -14,7 +14,7 @@ from contour_ai.dicom.archive import CTSeriesFiles
 from contour_ai.pipeline.archive import PatientSource
 
 
-class SeriesBeside:
+class RelevantSeries:
     """The CT series of archives by patient, study and image: each archive is looked through once.
 
     Args:
