@@ -46,7 +46,7 @@ from contour_ai.network import ResidualUNet3d, build_network, preset
 from contour_ai.pipeline._predict import PredictOptions
 from contour_ai.pipeline._predict.contouring import wanted_rois
 from contour_ai.pipeline._predict.options import poor_note
-from contour_ai.pipeline.card import FIELDS, missing_fields, model_card
+from contour_ai.pipeline.card import FIELDS, LONGEST_LINE, missing_fields, model_card
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures import roi_info
 
@@ -375,6 +375,25 @@ def test_a_card_has_the_six_sections_and_marks_its_gaps() -> None:
     assert card.index("## 1. ") < where < card.index("## 2. "), "in its section, whatever its case"
     said = {field.heading: "Said." for field in FIELDS}
     assert "Gap" not in model_card(replace(bundle, notes=said))
+
+
+def test_paragraphs_and_items_of_a_card_have_short_lines_and_the_rest_stays() -> None:
+    words = "word " * 50
+    table = f"| ROI | said |\n|---|---|\n| Heart | {words}|"
+    code = "```bash\ncontour-ai train " + "--config one.yaml " * 12 + "\n```"
+    note = f"{words}ends.\nGoes on.\n\n- An item {words}\n  goes on\n- Another\n\n{table}\n\n{code}\n\n1. First {words}"
+    note += "- 5 mm"
+    bundle, _ = small_bundle(notes={"On top": note, "Broken": f"A line  \nthat {words}"})
+    card = model_card(bundle)
+    assert table in card and code in card and f"A line  \nthat {words}".strip() in card
+    said = card[card.index("### On top") : card.index(table)].splitlines()
+    assert max(map(len, said)) <= LONGEST_LINE
+    item = said.index(next(line for line in said if line.startswith("- An item")))
+    assert said[item + 1].startswith("  word") and said[item + 1].endswith("word goes on")
+    assert said[item + 2] == "- Another"
+    assert not any(line.lstrip().startswith("- 5 mm") for line in card.splitlines()), "no list of its own"
+    plain = card.replace("\n", " ").split()
+    assert plain.count("word") == 5 * 50
 
 
 def test_a_commissioning_counts_for_these_weights_and_rules_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -33,6 +34,11 @@ SOURCE = (
     "doi:10.1016/j.phro.2026.100940."
 )
 GAP = "**Gap**"
+LONGEST_LINE = 160
+"""Characters of a line, where it can be broken; tables, headings and code have lines of any length."""
+_ITEM = re.compile(r"\s*(?:[-+*>]|\d+[.)])\s+")
+_BREAK = re.compile(r" +(?![-+*>|#=~<]|\d+[.)](?:\s|$))")
+"""Where a line may be broken: not before what would begin a list, a table or a heading in a line of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +131,7 @@ def model_card(bundle: ModelBundle) -> str:
     for number, (heading, chapters) in enumerate(sections):
         parts += [f"## {number}. {heading}", *chapters, *_fields(bundle, number)]
     parts += _further(bundle)
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return _wrapped("\n\n".join(part for part in parts if part)) + "\n"
 
 
 def missing_fields(bundle: ModelBundle) -> list[Field]:
@@ -264,3 +270,39 @@ def _use(bundle: ModelBundle) -> str:
         "Contours on CT like that of its training patients. Before use, compare its contours with your own on a "
         "sample of your patients (`contour-ai evaluate`), and again after every change of scanner or protocol."
     )
+
+
+def _wrapped(markdown: str) -> str:
+    """The text with paragraphs and list items in lines of at most LONGEST_LINE; all else stays as it is."""
+    done: list[str] = []
+    block: list[str] = []
+    in_code = False
+    for line in markdown.splitlines():
+        is_fence = line.lstrip().startswith(("```", "~~~"))
+        stays = in_code or is_fence or not line.strip() or line.startswith(("|", "#", "    ", "<"))
+        in_code ^= is_fence
+        if stays or _ITEM.match(line):
+            done += _wrapped_block(block)
+            block = []
+        if stays:
+            done.append(line)
+        else:
+            block.append(line)
+    return "\n".join(done + _wrapped_block(block))
+
+
+def _wrapped_block(lines: list[str]) -> list[str]:
+    """A paragraph or a list item: lines below the first of an item begin under its text."""
+    has_hard_breaks = any(line.endswith(("  ", "\\")) for line in lines[:-1])
+    if has_hard_breaks or max(map(len, lines), default=0) <= LONGEST_LINE:
+        return lines
+    item = _ITEM.match(lines[0])
+    marker = item[0] if item else ""
+    first, *words = _BREAK.split(" ".join([lines[0][len(marker) :], *map(str.strip, lines[1:])]).strip())
+    found = [marker + first]
+    for word in words:
+        if len(found[-1]) + 1 + len(word) <= LONGEST_LINE:
+            found[-1] += f" {word}"
+        else:
+            found.append(" " * len(marker) + word)
+    return found

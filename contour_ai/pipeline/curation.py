@@ -1,4 +1,4 @@
-"""The page of suspicious contours of an archive: their figures beside those of others, reasons, pictures, places."""
+"""Makes the page of suspicious contours of an archive: figures of all patients, reasons, pictures and positions."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ from contour_ai.training.roi_facts import RoiFacts
 from contour_ai.volume import roi_voxels
 
 MOST_PICTURES = 400
-"""Of more contours than that the page shows no picture: about 25 kB each."""
+"""Largest number of pictures in the page, about 25 kB each; further contours have none."""
 
 PANEL_PX = 220
 LEAST_VIEW_MM = 90.0
-"""What a picture shows of the body, at least; of a larger ROI `VIEW` times its extent."""
+"""Smallest width and height of a picture; that of a ROI larger than this is `VIEW` times its extent."""
 VIEW = 1.5
 WINDOW_HU = (-160.0, 240.0)
 OUTLINE_RGB = (255, 190, 60)
 LETTERS = (("R", "L", "A", "P"), ("R", "L", "S", "I"), ("A", "P", "S", "I"))
-"""Left, right, top and bottom of the axial, coronal and sagittal panel."""
+"""Patient directions at the left, right, top and bottom edge of the axial, coronal and sagittal panel."""
 
 LEAST_SPREADS = (0.0, 5.0, 2.0, 3.0, 3.0)
-"""Of `report.curation.FIGURES`: what patients differ by though nothing is wrong, whatever an archive says."""
+"""For each of `report.curation.FIGURES` the smallest standard deviation to assume: healthy patients differ by as much,
+even where those of one archive are more alike."""
 
 REASONS = (
-    "",  # volumes are judged by the check itself
+    "",  # the check itself reports volumes
     "its mean density is {value:.0f} HU, in most patients {usual:.0f} HU ({far})",
     "it is {value:.0f} mm long, in most patients {usual:.0f} mm ({far})",
     "it lies {size:.0f} mm {inferior_or_superior} of the position expected from the other ROIs ({far})",
@@ -78,7 +79,7 @@ def write_page(
 def curation_page(
     data_dir: Path, sources: Sources, prepared: PreparedCases, check: ArchiveCheck
 ) -> CurationPage:
-    """What the page of an archive shows: contours that the check leaves out first, then what lies farthest off."""
+    """The content of the page: contours that the check leaves out first, then the others, largest deviation first."""
     cases = dict(sorted(prepared.cases.items()))
     values = _values(cases)
     outliers = _outliers(cases, values)
@@ -179,7 +180,7 @@ def _values_of(fact: RoiFacts, offset: NDArray[np.float64] | None) -> Values:
 def _outliers(
     cases: Mapping[str, Case], values: Mapping[str, Mapping[str, Values]]
 ) -> dict[tuple[str, str], list[_Outlier]]:
-    """{(patient, ROI): figures that lie far from those of the others}; volumes only to say how far."""
+    """{(patient, ROI): figures far from those of other patients}; volumes have no reason here, only the deviation."""
     found: dict[tuple[str, str], list[_Outlier]] = {}
     for roi in sorted({roi for of_patient in values.values() for roi in of_patient}):
         for figure in range(len(REASONS)):
@@ -196,7 +197,7 @@ def _outliers(
             deviations = robust_deviations(numbers, numbers, LEAST_SPREADS[figure])
             for (label, value), deviation in zip(here.items(), deviations.tolist(), strict=True):
                 fact = cases[label].facts[roi]
-                # What the scan cuts off is shorter and lies elsewhere; that is nothing wrong.
+                # A ROI that the end of the scan cuts off is shorter and has another centre without being wrong.
                 cut = fact.cut and (figure == 3 or (figure in (0, 2) and deviation < 0))
                 if abs(deviation) > OUTLIER and not cut:
                     reason = _reason(figure, value, usual, deviation)
@@ -218,7 +219,7 @@ def _reason(figure: int, value: float, usual: float, deviation: float) -> str:
 
 
 def _places(sources: Sources) -> dict[str, str]:
-    """{label: the patient ID, or a folder with this patient alone}; patients without either are left out."""
+    """{label: patient ID, or a folder that holds this patient only}; patients that have neither are left out."""
     every: Sequence[PatientSource] = (*sources.patients, *sources.excluded)
     times = Counter(place for source in every for place in source.places)
     found = {}
@@ -253,7 +254,7 @@ def picture(case: Case, roi: str) -> bytes | None:
         rows, columns = (a for a in range(3) if a != axis)
         image, inside = hu[index], mask[index]
         middle = [centre[rows], centre[columns]]
-        if rows == 0:  # the first axis runs towards the head, which is up in a picture
+        if rows == 0:  # the first axis points to the head, which is at the top of the picture
             image, inside = image[::-1], inside[::-1]
             middle[0] = image.shape[0] - 1 - middle[0]
         spacing = case.spacing_mm_kij[rows], case.spacing_mm_kij[columns]
@@ -272,7 +273,7 @@ def _panel(
     spacing_mm: tuple[float, float],
     view_mm: float,
 ) -> Image.Image:
-    """A plane around its centre, with the outline of the mask."""
+    """The part of a plane around `centre` as a picture, with the outline of the mask."""
     low, high = WINDOW_HU
     grey = ((np.asarray(hu, np.float32) - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
     inside = mask.astype(np.uint8) * 255

@@ -1,4 +1,4 @@
-"""The page on which a person looks through the contours of an archive that may be wrong: one file, by keyboard."""
+"""The page for reviewing suspicious contours of an archive: one HTML file, used with the keyboard."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from contour_ai.report.page import asset, embedded_json, fill, script
 
 @dataclass(frozen=True, kw_only=True)
 class CurationFigure:
-    """A figure whose distribution is drawn.
+    """A figure of each contour, whose distribution the page draws.
 
     Args:
         label: with its unit.
-        decimals: that are shown.
-        definition: for a reader.
+        decimals: number of decimals shown.
+        definition: what is measured, in words for the reader.
     """
 
     label: str
@@ -38,7 +38,7 @@ FIGURES = (
     ),
     CurationFigure(label="left mm", decimals=0, definition="of the middle of the body in the same slices"),
 )
-"""Of every contour, in this order in `CurationContour.values`."""
+"""The figures of every contour, in the order of `CurationContour.values`."""
 
 
 class PatientRemark(NamedTuple):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a training: held back until it has saved itself."""
+"""Ctrl-C and SIGTERM during a training: they take effect once a checkpoint is saved."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from types import FrameType
 from contour_ai.training.distributed import is_launched
 
 IMPATIENT = 3
-"""So many requests end the process wherever it is, unsaved."""
+"""This number of requests ends the process immediately, without saving."""
 ECHO_S = 2.0
-"""Where `torchrun` or `srun` started the process, one Ctrl-C reaches it from the terminal and once more from them; what
-follows a request so soon is the same one."""
+"""A process started by `torchrun` or `srun` receives one Ctrl-C twice: from the terminal and from the launcher. A
+signal that follows another within this time is taken for the same request."""
 
 
 class TrainingStoppedError(KeyboardInterrupt):
-    """The training was asked to stop, at a moment at which it can be saved."""
+    """The training was asked to stop, and can save a checkpoint now."""
 
 
 class StopRequest:
     """Whether a training was asked to stop.
 
     Args:
-        with_echo: whether requests that follow each other within `ECHO_S` are one.
+        with_echo: whether requests within `ECHO_S` of each other count as one.
     """
 
     def __init__(self, *, with_echo: bool = False) -> None:
@@ -37,15 +37,15 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether it was, once or more."""
+        """Whether there was at least one request."""
         return self._requests > 0
 
     def request(self, number: int = 0, frame: FrameType | None = None) -> None:
-        """Asks the training to stop; also a signal handler.
+        """Asks the training to stop; can be used as a signal handler.
 
         Raises:
             TrainingStoppedError: at once, within `interruptible`.
-            KeyboardInterrupt: it was asked several times and does not stop.
+            KeyboardInterrupt: this is request number `IMPATIENT`.
         """
         now_s = time.monotonic()
         is_echo = self._with_echo and self.requested and now_s - self._last_s < ECHO_S
@@ -61,7 +61,7 @@ class StopRequest:
 
     @contextmanager
     def interruptible(self, *, allowed: bool = True) -> Iterator[None]:
-        """A part of the work, minutes long perhaps, that changes nothing which is saved: a request ends it at once.
+        """Marks work that may take minutes and changes nothing that is saved: a request ends it at once.
 
         Args:
             allowed: False where other processes would wait for this one.
@@ -77,14 +77,14 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within the block, Ctrl-C and SIGTERM (on Windows Ctrl-Break) only ask to stop. Elsewhere than in the main thread
-    they are left alone."""
+    """Within the block, Ctrl-C and SIGTERM (on Windows Ctrl-Break) only ask to stop. Outside the main thread signals
+    are handled as before."""
     stop = StopRequest(with_echo=is_launched())
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
     numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGBREAK")]
-    # An ignored signal stays ignored: nohup means it.
+    # A signal that is ignored stays ignored: nohup ignores some on purpose.
     wanted = [n for n in numbers if n is not None and signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, stop.request) for number in wanted}
     try:
