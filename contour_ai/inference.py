@@ -64,16 +64,6 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if has_units and torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
 
 
-def fewest_samples(device: torch.device, autocast: torch.dtype | None) -> int:
-    """Samples with which a training step is fast: two for fp32 on CPUs, else one.
-
-    For a single small sample in fp32, torch 2.13 convolves by a way of its own instead of oneDNN's (`_ConvBackend`,
-    `use_mkldnn` in ATen/native/Convolution.cpp), forwards and backwards. Samples of 40 x 40 x 64 voxels, 8 filters, one
-    core, AVX2: a step took 1.4 to 1.6 s for each sample alone, 0.28 s for each of two.
-    """
-    return 2 if device.type == "cpu" and autocast is None else 1
-
-
 def memory_format(device: torch.device, autocast: torch.dtype | None) -> torch.memory_format:
     """The order of a network's numbers in memory that is fastest there: channels_last_3d, but for fp32 on CPUs.
 

@@ -14,6 +14,7 @@ from contour_ai.inference import Predictor, memory_format
 from contour_ai.network import ResidualUNet3d
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.training import checkpoint
+from contour_ai.training.arithmetic import computed_in
 from contour_ai.training.batches import BatchMaker
 from contour_ai.training.cache import Case
 from contour_ai.training.clock import Clock
@@ -27,7 +28,6 @@ from contour_ai.training.reporting import NoWriter, progress_facts, score_facts,
 from contour_ai.training.resuming import resume_training, save_best, save_training
 from contour_ai.training.schedule import lr_factor
 from contour_ai.training.step import Stepper
-from contour_ai.training.step_time import computed_in
 from contour_ai.training.stopping import StopRequest, TrainingStoppedError, stop_requests
 from contour_ai.training.threads import ThreadChoice
 from contour_ai.training.validation import (

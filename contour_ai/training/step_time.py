@@ -7,32 +7,30 @@ from dataclasses import replace
 
 import torch
 
-from contour_ai.inference import autocast_dtype, fewest_samples, memory_format
+from contour_ai.inference import memory_format
 from contour_ai.network import ResidualUNet3d, build_network
 from contour_ai.network_config import NetworkConfig
-from contour_ai.training.config import TrainConfig
+from contour_ai.training.arithmetic import fewest_samples
 
 PROBES_KIJ = {"cpu": (32, 48, 48), "cuda": (96, 128, 128)}
 """Large enough that the time is that of voxels, not of starting kernels; small enough for a slow machine."""
 REPEATS = 2
 
 
-def computed_in(config: TrainConfig, device: torch.device) -> torch.dtype | None:
-    """What the network computes in under `run.precision`; None for fp32."""
-    if config.run.precision == "fp32":
-        return None
-    return torch.bfloat16 if config.run.precision == "bf16" else autocast_dtype(device)
-
-
 def seconds_per_voxel(
-    network: NetworkConfig, device: torch.device, largest_kij: tuple[int, int, int] | None = None
+    network: NetworkConfig,
+    device: torch.device,
+    precision: torch.dtype | None,
+    largest_kij: tuple[int, int, int] | None = None,
 ) -> float:
     """Seconds of forward and backward pass per voxel of a sample, the fastest of a few.
 
     Args:
+        network: what is measured, with instance normalisation.
+        device: where.
+        precision: in which the training will compute (see `computed_in`); None for fp32.
         largest_kij: the sample that is tried is no larger; None for no limit.
     """
-    precision = autocast_dtype(device)
     order = memory_format(device, precision)
     built = build_network(replace(network, norm="instance")).train()
     built.to(device=device, memory_format=order)  # type: ignore[call-overload]

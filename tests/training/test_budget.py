@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Literal
 
+import pytest
 import torch
 from pytest import MonkeyPatch
 
-from contour_ai.inference import fewest_samples
-from contour_ai.pipeline._train.budget import shortage
+from contour_ai.pipeline._train.budget import plan_for_budget, shortage
+from contour_ai.pipeline._train.options import TrainOptions
+from contour_ai.training import arithmetic, step_time
+from contour_ai.training.arithmetic import fewest_samples
 from contour_ai.training.budget import FEWEST_STEPS, BudgetPlan, Machine, filters_to_try, fitted, wanted_steps
-from contour_ai.training.config import InputConfig, NetworkChoice, RunConfig, TrainConfig
+from contour_ai.training.config import InputConfig, NetworkChoice, PreprocessConfig, RunConfig, TrainConfig
 from contour_ai.training.threads import STEPS_EACH, WAIT_POLICY, ThreadChoice, let_waiting_threads_sleep
 
 SIZES = [(240.0, 280.0, 400.0)]
@@ -104,6 +110,50 @@ def test_single_small_samples_are_convolved_slowly() -> None:
     ]
     if torch.backends.mkldnn.is_available() and torch.__version__.startswith("2.13"):  # type: ignore[no-untyped-call]
         assert [way.name for way in ways] == ["Slow3d", "Mkldnn"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has_units", "precision"),
+    [
+        ("fp32", True, None),
+        ("bf16", False, torch.bfloat16),
+        ("auto", True, torch.bfloat16),
+        ("auto", False, None),
+    ],
+)
+def test_the_machine_is_measured_in_the_precision_of_the_run(
+    wanted: Literal["auto", "bf16", "fp32"],
+    has_units: bool,
+    precision: torch.dtype | None,
+    monkeypatch: MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arithmetic, "autocast_dtype", lambda device: torch.bfloat16 if has_units else None)
+    config = TrainConfig(
+        run=RunConfig(precision=wanted),
+        input=InputConfig(patch_kij=(32, 32, 32)),
+        preprocess=PreprocessConfig(spacing_mm_kij=(4.0, 4.0, 4.0)),
+    )
+    assert arithmetic.computed_in(config, torch.device("cpu")) == precision
+    measured = []
+
+    def seconds_per_voxel(network: object, device: object, precision: object, largest: object) -> float:
+        measured.append(precision)
+        return 1e-6
+
+    monkeypatch.setattr(step_time, "seconds_per_voxel", seconds_per_voxel)
+    patients = [None] * 30
+    sources = SimpleNamespace(
+        patients=patients, own=SimpleNamespace(patients=patients), counts=lambda: {"Liver": 30}
+    )
+    found = plan_for_budget(
+        config,
+        sources,  # type: ignore[arg-type]
+        TrainOptions(time_budget_s=600.0, device="cpu"),
+        lambda event: None,
+        started=time.monotonic(),
+        prepared=True,
+    )
+    assert found is not None and measured and set(measured) == {precision}
 
 
 def steps(choice: ThreadChoice, seconds: dict[int, float], number: int) -> None:

@@ -29,10 +29,10 @@ def test_a_sample_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -
         return forward(network, x)
 
     monkeypatch.setattr(ResidualUNet3d, "forward", limited)
-    assert 0 < seconds_per_voxel(NETWORK, CPU) < 1
+    assert 0 < seconds_per_voxel(NETWORK, CPU, None) < 1
     assert seen == [(32, 48, 48), *3 * [(16, 24, 24)]]
     seen.clear()
-    seconds_per_voxel(NETWORK, CPU, (8, 24, 100))
+    seconds_per_voxel(NETWORK, CPU, None, (8, 24, 100))
     assert seen == 3 * [(8, 24, 48)]
 
 
@@ -42,4 +42,20 @@ def test_no_memory_for_anything_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(ResidualUNet3d, "forward", full)
     with pytest.raises(torch.OutOfMemoryError):
-        seconds_per_voxel(NETWORK, CPU)
+        seconds_per_voxel(NETWORK, CPU, None)
+
+
+@pytest.mark.parametrize(("precision", "samples"), [(None, 2), (torch.bfloat16, 1)])
+def test_it_is_measured_in_the_precision_of_the_training(
+    precision: torch.dtype | None, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    forward = ResidualUNet3d.forward
+
+    def recorded(network: ResidualUNet3d, x: torch.Tensor) -> object:
+        seen.add((len(x), torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None))
+        return forward(network, x)
+
+    monkeypatch.setattr(ResidualUNet3d, "forward", recorded)
+    seconds_per_voxel(NETWORK, CPU, precision, (8, 16, 16))
+    assert seen == {(samples, precision)}

@@ -44,12 +44,14 @@ def plan_for_budget(
         started: `time.monotonic` of the beginning of the run.
         prepared: whether the patients lie in the cache already.
     """
-    from contour_ai.inference import autocast_dtype, choose_device, fewest_samples
+    from contour_ai.inference import choose_device
+    from contour_ai.training.arithmetic import computed_in, fewest_samples
     from contour_ai.training.step_time import seconds_per_voxel
 
     if options.time_budget_s is None:
         return None
     device = choose_device(options.device)
+    precision = computed_in(config, device)
     on_progress(ProgressEvent(stage="measuring this machine", done=0, total=1))
     fixed_size = config.preprocess.spacing_mm_kij is not None
     settings = plan_settings(config, [] if fixed_size else typical_grids(sources.own.patients, on_progress))
@@ -61,7 +63,7 @@ def plan_for_budget(
     per_voxel = {}
     for filters in filters_to_try(config.network) if options.init is None else (config.network.base_filters,):
         network = plan_network(replace(config.network, base_filters=filters), settings, len(rois))
-        per_voxel[filters] = seconds_per_voxel(network, device, config.input.patch_kij)
+        per_voxel[filters] = seconds_per_voxel(network, device, precision, config.input.patch_kij)
     on_progress(ProgressEvent(stage="measuring this machine", done=1, total=1))
     spent = time.monotonic() - started + (0.0 if prepared else seconds * len(sources.patients))
     left_s = (1 - KEPT_FRACTION) * options.time_budget_s - spent
@@ -75,7 +77,7 @@ def plan_for_budget(
             seconds_per_voxel=per_voxel,
             left_s=left_s,
             device_type=device.type,
-            fewest_samples=fewest_samples(device, autocast_dtype(device)),
+            fewest_samples=fewest_samples(device, precision),
         ),
         spacing_is_open=config.preprocess.spacing_mm_kij is None and options.init is None,
         filters_are_open=options.init is None,

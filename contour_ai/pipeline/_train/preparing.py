@@ -69,10 +69,10 @@ def prepared_job(
     config: TrainConfig, sources: Sources, run_dir: Path, options: TrainOptions, on_progress: OnProgress
 ) -> PreparedJob:
     """Everything decided and every patient prepared."""
-    from contour_ai.inference import choose_device, fewest_samples
+    from contour_ai.inference import choose_device
+    from contour_ai.training.arithmetic import computed_in, fewest_samples
     from contour_ai.training.job import Job
     from contour_ai.training.memory import free_bytes
-    from contour_ai.training.step_time import computed_in
 
     device = choose_device(options.device)
     least = least_patients(config.data.min_patients, len(sources.own.patients))

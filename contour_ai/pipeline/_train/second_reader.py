@@ -138,10 +138,9 @@ def trained_reader(second: Job, processes: Processes, on_progress: OnProgress) -
 
 def second_job(job: Job, steps: int, on_progress: OnProgress) -> Job:
     """What is to be done, from what was done with the first network; its patients are written."""
-    from contour_ai.inference import fewest_samples
+    from contour_ai.training.arithmetic import computed_in, fewest_samples
     from contour_ai.training.checkpoint import LAST
     from contour_ai.training.memory import free_bytes
-    from contour_ai.training.step_time import computed_in
 
     config, wanted, main = job.config, job.config.second_reader, job.plan
     k, i, j = (round(s * wanted.coarser, 3) for s in main.settings.spacing_mm_kij)
