@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,15 @@ def bounding_box(mask: NDArray[np.bool_]) -> Box | None:
     flat: NDArray[np.bool_] = np.logical_or.reduce(mask[k], axis=0)
     rows, columns = (np.logical_or.reduce(flat, axis=axis) for axis in (1, 0))
     return k, _from_first_to_last(rows), _from_first_to_last(columns)
+
+
+def with_margin(box: Box, margin_kij: Sequence[int], shape_kij: Sequence[int]) -> Box:
+    """A box with so many more voxels on either side along k, i and j, as far as the grid goes."""
+    k, i, j = (
+        slice(max(s.start - m, 0), min(s.stop + m, n))
+        for s, m, n in zip(box, margin_kij, shape_kij, strict=True)
+    )
+    return k, i, j
 
 
 def _from_first_to_last(occupied: NDArray[np.bool_]) -> slice:

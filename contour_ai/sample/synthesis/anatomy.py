@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.box import bounding_box, with_margin
 from contour_ai.errors import InputError
 from contour_ai.sample.synthesis.label_maps import LabelMap
 from contour_ai.sample.synthesis.tissues import Tissue, tissue_of
@@ -142,12 +143,13 @@ def head_centre_mm(femur: Bool, hip: Bool, spacing_mm: Float, where: str = "") -
     """(3,) centre of the femoral head in mm: a sphere fitted to the femur's surface in the joint, by least squares.
 
     Raises:
-        InputError: femur and hip bone do not meet, or the sphere is too large or too small for a head.
+        InputError: there is no femur, it does not meet the hip bone, or the sphere is too large or small for a head.
     """
     near = femur & ~ndimage.binary_erosion(femur)
-    box = tuple(
-        slice(max(s.start - 6, 0), s.stop + 6) for s in ndimage.find_objects(near.astype(np.uint8))[0]
-    )
+    surface = bounding_box(near)
+    if surface is None:
+        raise InputError("The label map has no femur.", where=where)
+    box = with_margin(surface, (6, 6, 6), near.shape)
     away = ndimage.distance_transform_edt(~hip[box], sampling=spacing_mm)
     points = (np.argwhere(near[box] & (away < JOINT_MM)) + [s.start for s in box]) * spacing_mm
     if len(points) < 30:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.box import bounding_box
 from contour_ai.errors import InputError
 from contour_ai.grid import Grid
 from contour_ai.sample.shapes import Dice
@@ -145,13 +146,12 @@ def _with_hulls(pose: Pose, recipe: SynthesisRecipe, dice: Dice) -> tuple[Pose, 
         Landmarks(heads_height=pose.heads_height_mm, hips_end=pose.hips_end_mm, midline=pose.midline_mm),
         draw_build(recipe.body, dice),
     )
-    inside = hulls.skin < 0
+    body = bounding_box(hulls.skin < 0)
     box = [slice(0, pose.shape[0])]
     for axis, (before, after) in ((1, (MARGIN_MM[0], MARGIN_MM[2])), (2, (MARGIN_MM[1], MARGIN_MM[1]))):
-        hits = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
-        low, high = (hits[0], hits[-1]) if hits.size else (0, inside.shape[axis] - 1)
+        low, end = (0, hulls.skin.shape[axis]) if body is None else (body[axis].start, body[axis].stop)
         start = max(int(low - before / step[axis]), 0) * COARSE
-        stop = min(int(high + after / step[axis] + 1) * COARSE + 1, pose.shape[axis])
+        stop = min(int(end - 1 + after / step[axis] + 1) * COARSE + 1, pose.shape[axis])
         box.append(slice(start, stop))
     cropped = pose.cropped((box[0], box[1], box[2]))
     part = tuple(slice(s.start // COARSE, -(-s.stop // COARSE)) for s in box)

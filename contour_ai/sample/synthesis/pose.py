@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.box import Box
 from contour_ai.sample.shapes import Dice
 from contour_ai.sample.synthesis.anatomy import Anatomy
 from contour_ai.sample.synthesis.noise import linear_upsampled, smooth_noise
-from contour_ai.sample.synthesis.recipe import VIEWS, SynthesisRecipe
+from contour_ai.sample.synthesis.recipe import VIEWS, PoseConfig, SynthesisRecipe
 from contour_ai.sample.synthesis.tissues import PAIRS, Tissue
 
 Codes = NDArray[np.uint8]
 Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
-Box = tuple[slice, slice, slice]
 
 COARSE = 2
 """Fields that vary slowly are computed at every second voxel."""
@@ -108,6 +109,42 @@ class Pose:
         return codes
 
 
+class Stature(NamedTuple):
+    """How large a body is, and how it lies."""
+
+    scale: float
+    stretch: Float
+    """(3,) factor along k, i and j; the scale is part of it."""
+    turn: Float
+    """(3, 3) rotation."""
+
+
+def draw_stature(wanted: PoseConfig, dice: Dice) -> Stature:
+    """A random size and rotation of the whole body."""
+    scale = dice.between(*wanted.scale)
+    stretch = scale * np.array([1 + dice.between(-wanted.stretch, wanted.stretch) for _ in range(3)])
+    turn = rotation([dice.between(-wanted.rotation_deg, wanted.rotation_deg) for _ in range(3)])
+    return Stature(scale, stretch, turn)
+
+
+def draw_bend(
+    positions_mm: Float32, spacing_mm: tuple[float, float, float], wanted: PoseConfig, dice: Dice
+) -> None:
+    """Adds smooth random movements to positions, in place: added up apart from them, they would be rounded otherwise.
+
+    Args:
+        positions_mm: (3, K, I, J).
+        spacing_mm: of the positions along k, i and j.
+        wanted: how far they move.
+        dice: random numbers.
+    """
+    _, k, i, j = positions_mm.shape
+    for strength, waves in zip(wanted.bend_mm, BEND_WAVES_MM, strict=False):
+        for axis in range(3):
+            size, sd = dice.between(*waves), dice.between(*strength)
+            positions_mm[axis] += sd * smooth_noise(dice.state, (k, i, j), spacing_mm, size)
+
+
 def draw_pose(anatomy: Anatomy, recipe: SynthesisRecipe, dice: Dice, *, wide: float = 1.0) -> Pose:
     """A random scan of the anatomy.
 
@@ -120,10 +157,8 @@ def draw_pose(anatomy: Anatomy, recipe: SynthesisRecipe, dice: Dice, *, wide: fl
     wanted = recipe.pose
     if dice.between(0, 1) < wanted.mirror_probability:
         anatomy = mirrored(anatomy)
-    scale = dice.between(*wanted.scale)
-    stretch = scale * np.array([1 + dice.between(-wanted.stretch, wanted.stretch) for _ in range(3)])
-    stretch[2] *= wide
-    turn = rotation([dice.between(-wanted.rotation_deg, wanted.rotation_deg) for _ in range(3)])
+    stature = draw_stature(wanted, dice)
+    scale, stretch = stature.scale, stature.stretch * (1.0, 1.0, wide)
     hip_turns = tuple(
         rotation([dice.between(-1, 1) * wanted.hip_rotation_deg for _ in range(3)]) for _ in SIDES
     )
@@ -136,7 +171,7 @@ def draw_pose(anatomy: Anatomy, recipe: SynthesisRecipe, dice: Dice, *, wide: fl
     size = (high - low, depth, width * wide)
     shape = tuple(int(mm / step / COARSE) * COARSE + 1 for mm, step in zip(size, spacing, strict=True))
     centre = np.array([-low, depth * (1 - CANVAS_BACK), size[2] / 2])
-    backward = np.diag(1 / stretch) @ turn
+    backward = np.diag(1 / stretch) @ stature.turn
     source, bend = _source(anatomy, backward, centre, (shape[0], shape[1], shape[2]), spacing, dice, recipe)
     heads = [_seen_at(c, anatomy.centre_mm, backward, centre, bend, spacing) for c in anatomy.heads_mm]
     return Pose(
@@ -218,12 +253,7 @@ def _source(
     grid = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
     source = np.tensordot(backward.astype(np.float32), grid, axes=1) + _column(anatomy.centre_mm)
     bend = np.zeros_like(source)
-    for strength, waves in zip(recipe.pose.bend_mm, BEND_WAVES_MM, strict=False):
-        for axis in range(3):
-            size, sd = dice.between(*waves), dice.between(*strength)
-            bend[axis] += sd * smooth_noise(
-                dice.state, (coarse[0], coarse[1], coarse[2]), (step[0], step[1], step[2]), size
-            )
+    draw_bend(bend, (step[0], step[1], step[2]), recipe.pose, dice)
     return np.asarray(source + bend, np.float32), bend
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.box import bounding_box, with_margin
 from contour_ai.sample.shapes import Dice
 from contour_ai.sample.synthesis.noise import smooth_noise
-from contour_ai.sample.synthesis.pose import BEND_WAVES_MM, rotation
+from contour_ai.sample.synthesis.pose import draw_bend, draw_stature
 from contour_ai.sample.synthesis.recipe import RelativeConfig, SynthesisRecipe
 from contour_ai.sample.synthesis.scanner import HIGHEST_HU, LOWEST_HU
 from contour_ai.volume import roi_voxels
@@ -82,20 +83,13 @@ def draw_relative(
 def _turned(shape: tuple[int, ...], spacing_mm: Triple, recipe: SynthesisRecipe, dice: Dice) -> Float32:
     """(3, k, i, j) where each voxel lies in the patient, in mm from voxel 0: turned and stretched about the middle
     of the scan, then bent."""
-    wanted = recipe.pose
     middle = [(n - 1) / 2 * mm for n, mm in zip(shape, spacing_mm, strict=True)]
-    scale = dice.between(*wanted.scale)
-    stretch = scale * np.array([1 + dice.between(-wanted.stretch, wanted.stretch) for _ in range(3)])
-    turn = rotation([dice.between(-wanted.rotation_deg, wanted.rotation_deg) for _ in range(3)])
+    _, stretch, turn = draw_stature(recipe.pose, dice)
     axes = [np.arange(n) * mm - c for n, mm, c in zip(shape, spacing_mm, middle, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
     backward = (np.diag(1 / stretch) @ turn).astype(np.float32)
     source = np.tensordot(backward, grid, axes=1) + np.array(middle, np.float32)[:, None, None, None]
-    size = (shape[0], shape[1], shape[2])
-    for strength, waves in zip(wanted.bend_mm, BEND_WAVES_MM, strict=False):
-        for axis in range(3):
-            wave, sd = dice.between(*waves), dice.between(*strength)
-            source[axis] += sd * smooth_noise(dice.state, size, spacing_mm, wave)
+    draw_bend(source, spacing_mm, recipe.pose, dice)
     return np.asarray(source, np.float32)
 
 
@@ -104,9 +98,10 @@ def _grown(masks: list[Bool], spacing_mm: Triple, wanted: RelativeConfig, dice: 
     moved = np.zeros((3, *masks[0].shape), np.float32) if masks else np.zeros(1, np.float32)
     for mask in masks:
         wish = dice.between(*wanted.organ_mm)
-        if not mask.any():
+        found = bounding_box(mask)
+        if found is None:
             continue
-        box = _around(mask, spacing_mm)
+        box = with_margin(found, [int(np.ceil(NEAR_MM / mm)) + 1 for mm in spacing_mm], mask.shape)
         part = mask[box]
         inside = ndimage.distance_transform_edt(part, sampling=spacing_mm)
         outside = ndimage.distance_transform_edt(~part, sampling=spacing_mm)
@@ -119,15 +114,6 @@ def _grown(masks: list[Bool], spacing_mm: Triple, wanted: RelativeConfig, dice: 
         fading = amount * np.exp(-beyond / REACH_MM) * (level < NEAR_MM)
         moved[(slice(None), *box)] += slope * fading.astype(np.float32)
     return moved
-
-
-def _around(mask: Bool, spacing_mm: Triple) -> tuple[slice, slice, slice]:
-    box = []
-    for axis, mm in enumerate(spacing_mm):
-        hits = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        more = int(np.ceil(NEAR_MM / mm)) + 1
-        box.append(slice(max(int(hits[0]) - more, 0), int(hits[-1]) + more + 1))
-    return box[0], box[1], box[2]
 
 
 def _shown(height: Float32, slices: int) -> slice:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.box import Box, bounding_box, with_margin
 from contour_ai.sample.shapes import Dice
 from contour_ai.sample.synthesis.noise import smooth_noise
 from contour_ai.sample.synthesis.tissues import Tissue
@@ -15,7 +16,6 @@ from contour_ai.sample.synthesis.tissues import Tissue
 Bool = NDArray[np.bool_]
 Codes = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -55,15 +55,10 @@ class Scene:
 
     def box_around(self, mask: Bool, margin_mm: float) -> Box | None:
         """The box of a mask with a margin; None for an empty mask."""
-        found = ndimage.find_objects(mask.astype(np.uint8))
-        if not found:
+        found = bounding_box(mask)
+        if found is None:
             return None
-        margins = [int(np.ceil(margin_mm / mm)) for mm in self.spacing_mm]
-        box = [
-            slice(max(s.start - m, 0), min(s.stop + m, n))
-            for s, m, n in zip(found[0], margins, mask.shape, strict=True)
-        ]
-        return box[0], box[1], box[2]
+        return with_margin(found, [int(np.ceil(margin_mm / mm)) for mm in self.spacing_mm], mask.shape)
 
     def level(self, mask: Bool) -> Float32:
         """Signed distance to the surface of a mask in mm, negative inside."""
