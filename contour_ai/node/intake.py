@@ -12,16 +12,24 @@ from contour_ai.node.config import NodeConfig, Rule
 from contour_ai.node.database import Database, Row
 from contour_ai.node.jobs import JobBook, JobSettings
 from contour_ai.node.rules import Choice, SeriesFacts, choose_rule
-from contour_ai.node.series import readiness
+from contour_ai.node.series import Readiness, check_slices, readiness
 from contour_ai.node.store import ImageStore
 
 logger = logging.getLogger(__name__)
+
+EARLY_S = 0.2
+"""Quiet for so long, a series is looked at before its `quiet_s` are over: what is found holds if nothing more comes."""
+EARLY_LOOKS = 3
+"""Early looks at one series, at most: a sender that pauses again and again costs no more than that."""
 
 
 class Intake:
     """Looks at the series that are not contoured yet, again and again.
 
     Quiet is measured with the clock that cannot be set: seconds since a slice was seen, or since the node started.
+
+    Args:
+        on_likely: told a series that will become a job with these settings if nothing more of it comes.
     """
 
     def __init__(
@@ -31,7 +39,11 @@ class Intake:
         store: ImageStore,
         book: JobBook,
         audit: AuditLog,
+        on_likely: Callable[[str, JobSettings], None] = lambda series_uid, settings: None,
     ) -> None:
+        self.on_likely = on_likely
+        self._checked: dict[str, tuple[str, Readiness]] = {}
+        self._early: dict[str, list[str]] = {}
         self._config, self.database, self.store, self.book, self.audit = config, database, store, book, audit
         self._started = time.monotonic()
         self._seen: dict[str, float] = {}
@@ -59,9 +71,13 @@ class Intake:
 
     def _look_at(self, row: Row, config: NodeConfig) -> None:
         uid = row["series_uid"]
-        found = readiness(
-            uid, self.database, self.store, quiet_for_s=self.quiet_for_s(uid), quiet_s=config.quiet_s
-        )
+        quiet_for_s = self.quiet_for_s(uid)
+        found = readiness(uid, self.database, self._check, quiet_for_s=quiet_for_s, quiet_s=config.quiet_s)
+        if quiet_for_s >= config.quiet_s:
+            self._checked.pop(uid, None)
+            self._early.pop(uid, None)
+        elif quiet_for_s >= EARLY_S:
+            self._look_early(row, config)
         if found.ready:
             self._set(row, "complete", "")
         elif not found.counts:
@@ -71,6 +87,30 @@ class Intake:
             self.audit.write("node", "series incomplete", series=uid, reason=found.reason)
         elif found.reason != row["reason"]:
             self.database.execute("UPDATE series SET reason = ? WHERE series_uid = ?", found.reason, uid)
+
+    def _check(self, series_uid: str) -> Readiness:
+        """Of the slices that are here; what was found is kept for as long as they are the same."""
+        content = self.store.content_of(series_uid)
+        known, found = self._checked.get(series_uid, ("", None))
+        if found is None or known != content:
+            found = check_slices(series_uid, self.store)
+            self._checked[series_uid] = (content, found)
+        return found
+
+    def _look_early(self, row: Row, config: NodeConfig) -> None:
+        """Checks a series that may be whole, and says so where a rule contours it whatever else its study holds."""
+        uid = row["series_uid"]
+        content, looked_at = self.store.content_of(uid), self._early.setdefault(uid, [])
+        if content in looked_at or len(looked_at) >= EARLY_LOOKS:
+            return
+        found = readiness(uid, self.database, self._check, quiet_for_s=config.quiet_s, quiet_s=0)
+        if (
+            self._checked.get(uid, ("",))[0] == content
+        ):  # not where its sender is still connected, or was cut off
+            looked_at.append(content)
+        rule = choose_rule(config.rules, self.facts(row)).rule
+        if found.ready and rule is not None and rule.several == "all":
+            self.on_likely(uid, JobSettings.of(rule, config))
 
     def _set(self, row: Row, state: str, reason: str) -> bool:
         """Changes a series that is still as it was seen: a slice that came meanwhile makes it another one."""

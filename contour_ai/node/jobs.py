@@ -116,11 +116,17 @@ class JobBook:
 
     # -- working --------------------------------------------------------------------------------------------
 
-    def take(self) -> Row | None:
-        """The oldest job that waits, now marked as worked on; None where there is none."""
+    def take(self, leave: Sequence[str] = ()) -> Row | None:
+        """The oldest job that waits, now marked as worked on; None where there is none.
+
+        Args:
+            leave: series whose jobs are left to others.
+        """
         with self.database.transaction() as connection:
             row: Row | None = connection.execute(
-                "SELECT * FROM jobs WHERE state = 'waiting' ORDER BY id LIMIT 1"
+                f"SELECT * FROM jobs WHERE state = 'waiting' AND series_uid NOT IN ({', '.join('?' * len(leave))})"
+                " ORDER BY id LIMIT 1",
+                tuple(leave),
             ).fetchone()
             if row is None:
                 return None

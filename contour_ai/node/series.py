@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from contour_ai.dicom.archive import CTSeriesFiles
 from contour_ai.dicom.classify import LOCALIZER
 from contour_ai.dicom.ct import read_ct, refuse_missing_slices
 from contour_ai.dicom.scan import scan
@@ -33,11 +34,17 @@ class Readiness:
 
 
 def readiness(
-    series_uid: str, database: Database, store: ImageStore, *, quiet_for_s: float, quiet_s: float
+    series_uid: str,
+    database: Database,
+    check: Callable[[str], Readiness],
+    *,
+    quiet_for_s: float,
+    quiet_s: float,
 ) -> Readiness:
     """Whether nothing came for `quiet_s`, the connections that brought it ended as they should, and there is no gap.
 
     Args:
+        check: looks at the slices of a series (`check_slices`).
         quiet_for_s: seconds since its last slice, or since the node started: what came before may have been cut off.
     """
     if quiet_for_s < quiet_s:
@@ -47,7 +54,7 @@ def readiness(
         cut = _cut_off(series_uid, database)
         if cut:
             return Readiness(ready=False, reason=cut)
-    return check_slices(series_uid, store)
+    return check(series_uid)
 
 
 def check_slices(series_uid: str, store: ImageStore) -> Readiness:
@@ -61,7 +68,7 @@ def check_files(paths: Sequence[Path]) -> Readiness:
     if not archive.ct_series and archive.others and all(o.kind == LOCALIZER for o in archive.others):
         return Readiness(ready=False, reason="a localiser: it is never contoured", waits=False, counts=False)
     try:
-        ct = read_ct(list(paths), with_pixels=False)
+        ct = read_ct(_only(archive.ct_series) or list(paths), with_pixels=False)
         slices = ct.grid.shape_kij[0]
         if slices < FEWEST_SLICES:
             return Readiness(
@@ -72,6 +79,11 @@ def check_files(paths: Sequence[Path]) -> Readiness:
         found = f" ({error.found})" if error.found else ""
         return Readiness(ready=False, reason=f"{error.what}{found}", waits=False)
     return Readiness(ready=True)
+
+
+def _only(series: Sequence[CTSeriesFiles]) -> CTSeriesFiles | None:
+    """The one series, whose files need not be looked for again."""
+    return series[0] if len(series) == 1 else None
 
 
 def _cut_off(series_uid: str, database: Database) -> str:

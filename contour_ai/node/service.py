@@ -14,6 +14,7 @@ from pathlib import Path
 from contour_ai.errors import ContourAIError, OutputError
 from contour_ai.node.alerts import alert
 from contour_ai.node.audit import AuditLog
+from contour_ai.node.beginnings import Beginnings
 from contour_ai.node.config import NodeConfig
 from contour_ai.node.database import Database, Row, now
 from contour_ai.node.drift import look_for_drift
@@ -59,14 +60,17 @@ class Node:
         self.audit = AuditLog(self.storage / "audit.jsonl")
         self.store = ImageStore(self.storage, self.database)
         self.book = JobBook(self.database, self.storage / "results")
-        self.intake = Intake(lambda: self.config, self.database, self.store, self.book, self.audit)
+        self.beginnings = Beginnings(self._wake_workers)
+        self.intake = Intake(
+            lambda: self.config, self.database, self.store, self.book, self.audit, self.beginnings.want
+        )
         self.receiver = Receiver(lambda: self.config, self.database, self.store, self.audit, self._received)
         self.port = 0
         self.workers: list[Worker] = []
         self._threads: list[threading.Thread] = []
         self._senders: dict[str, threading.Thread] = {}
         self._ending = threading.Event()
-        self._wake = threading.Event()
+        self._results = threading.Condition()
         self.reload_error = ""
 
     # -- start and end --------------------------------------------------------------------------------------
@@ -87,6 +91,7 @@ class Node:
                 device,
                 self.book,
                 self.store.series_folder,
+                self.beginnings,
                 warm=models,
                 job_limit_s=60 * self.config.job_limit_min,
                 threads=_threads_each(self.config.devices),
@@ -105,7 +110,7 @@ class Node:
     def stop(self) -> None:
         """Ends every part; jobs that are worked on are taken up at the next start."""
         self._ending.set()
-        self._wake.set()
+        self._wake_senders()
         self.receiver.stop()
         for worker in self.workers:
             worker.stop()
@@ -160,7 +165,16 @@ class Node:
     def _received(self, receipt: Receipt) -> None:
         self.intake.saw(receipt.series_uid)
 
+    def _wake_workers(self) -> None:
+        for worker in self.workers:
+            worker.wake.set()
+
+    def _wake_senders(self) -> None:
+        with self._results:
+            self._results.notify_all()
+
     def _finished(self, job: int) -> None:
+        self._wake_senders()
         row = self.database.row("SELECT state, message FROM jobs WHERE id = ?", job)
         if row is not None and row["state"] == "failed":
             alert(self.config.alerts, self.database, f"job {job} failed", row["message"])
@@ -169,8 +183,7 @@ class Node:
         while not self._ending.is_set():
             try:
                 if self.intake.look():
-                    for worker in self.workers:
-                        worker.wake.set()
+                    self._wake_workers()
                 pair_returned(self.database, self.store)
             except Exception:
                 logger.exception("a look at the series failed; it is made again")
@@ -194,7 +207,9 @@ class Node:
                     self._deliver(delivery, name)
             except Exception:
                 logger.exception("sending to %s failed; it is tried again", name)
-            self._ending.wait(LOOK_S)
+            with self._results:
+                if not self._ending.is_set():
+                    self._results.wait(LOOK_S)
 
     def _deliver(self, delivery: Row, name: str) -> None:
         destination = self.config.destinations.get(name)

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 from contour_ai.errors import ContourAIError
 
 if TYPE_CHECKING:
-    from contour_ai.pipeline._predict.model import LoadedModel
+    from contour_ai.pipeline._predict import Begun, LoadedModel, PredictOptions
 
 MODELS_IN_MEMORY = 3
 """A node has few models; the least recently used one is dropped."""
+KEPT_S = 60.0
+"""What is begun is dropped after so many seconds without an order: it holds a whole CT."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +74,51 @@ class Answer:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class KeptBegun:
+    """A patient who is begun, and what must still hold when the job comes.
+
+    Args:
+        files: name, size and time of every file in the folder of the images.
+    """
+
+    order: Order
+    files: frozenset[tuple[str, int, int]]
+    model: LoadedModel
+    begun: Begun
+
+
 class Models:
-    """The models that a worker keeps, each with its network on the device."""
+    """The models that a worker keeps, each with its network on the device, and the patient it has begun with."""
 
     def __init__(self, device: str) -> None:
         self.device = device
         self._loaded: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
+        self._kept: KeptBegun | None = None
+
+    def begin(self, order: Order) -> bool:
+        """Begins with the patient of an order that may come; whether that could be done. The job will say why not."""
+        from contour_ai.pipeline._predict import begin
+
+        self._kept = None
+        try:
+            model, files = self.get(order.model), _files_in(order.images)
+            begun = begin(Path(order.images), model, _options(order, self.device))
+        except ContourAIError:
+            return False
+        self._kept = KeptBegun(order=order, files=files, model=model, begun=begun)
+        return True
+
+    def begun(self, order: Order, model: LoadedModel) -> Begun | None:
+        """What was begun for this order, if its images, model and ROIs are still the same; it is given once."""
+        kept, self._kept = self._kept, None
+        if kept is None or kept.model is not model or kept.files != _files_in(order.images):
+            return None
+        return kept.begun if (kept.order.images, kept.order.rois) == (order.images, order.rois) else None
+
+    def drop_begun(self) -> None:
+        """Frees the memory of a patient that nobody asked for."""
+        self._kept = None
 
     def get(self, name: str) -> LoadedModel:
         """A model, loaded if it is not, or if its files have changed since.
@@ -101,14 +142,34 @@ class Models:
 def carry_out(order: Order, models: Models) -> Answer:
     """Contours the patient of an order; an error is an answer, too."""
     from contour_ai.bundle.commissioned_record import refuse_uncommissioned
-    from contour_ai.pipeline._predict import PredictOptions, predict
+    from contour_ai.pipeline._predict import predict
 
     out_dir = Path(order.out_dir)
     found = _result(out_dir, order)
     if found is not None:  # made before, by a worker or a node that was ended before it could say so
         return found
-    options = PredictOptions(
-        device=models.device,
+    try:
+        model = models.get(order.model)
+        if order.require:
+            refuse_uncommissioned(model.bundle)
+        begun = models.begun(order, model)
+        predict(Path(order.images), model, out_dir, _options(order, models.device), begun=begun)
+    except ContourAIError as error:
+        where = f" ({error.found})" if error.found else ""
+        print(error, file=sys.stderr, flush=True)
+        return Answer(job=order.job, outcome="failed", message=f"{error.what}{where}")
+    result = _result(out_dir, order)
+    if result is None:
+        return Answer(job=order.job, outcome="failed", message="The prediction left no summary.")
+    return result
+
+
+def _options(order: Order, device: str) -> PredictOptions:
+    """What `predict` is told for an order."""
+    from contour_ai.pipeline._predict import PredictOptions
+
+    return PredictOptions(
+        device=device,
         rois=order.rois,
         profile=order.profile,
         derive=order.derive,
@@ -118,19 +179,11 @@ def carry_out(order: Order, models: Models) -> Answer:
         overwrite=True,
         uids_from=order.uids_from,
     )
-    try:
-        model = models.get(order.model)
-        if order.require:
-            refuse_uncommissioned(model.bundle)
-        predict(Path(order.images), model, out_dir, options)
-    except ContourAIError as error:
-        where = f" ({error.found})" if error.found else ""
-        print(error, file=sys.stderr, flush=True)
-        return Answer(job=order.job, outcome="failed", message=f"{error.what}{where}")
-    result = _result(out_dir, order)
-    if result is None:
-        return Answer(job=order.job, outcome="failed", message="The prediction left no summary.")
-    return result
+
+
+def _files_in(folder: str) -> frozenset[tuple[str, int, int]]:
+    stats = [(path.name, path.stat()) for path in Path(folder).iterdir()]
+    return frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
 def _result(out_dir: Path, order: Order) -> Answer | None:
@@ -171,7 +224,8 @@ def serve(device: str, orders: Iterable[str], answers: TextIO) -> None:
     models = Models(device)
     _say(answers, {"ready": True})
     for line in orders:
-        if not line.strip():
+        if not line.strip():  # nothing came for a while
+            models.drop_begun()
             continue
         content: dict[str, Any] = json.loads(line)
         if content.get("warm"):
@@ -180,8 +234,10 @@ def serve(device: str, orders: Iterable[str], answers: TextIO) -> None:
         if content.get("report"):
             _say(answers, {"reported": report(**content["report"])})
             continue
-        content["rois"] = None if content["rois"] is None else tuple(content["rois"])
-        order = Order(**content)
+        if content.get("begin"):
+            _say(answers, {"begun": begin(_order(content["begin"]), models)})
+            continue
+        order = _order(content)
         try:
             answer = carry_out(order, models)
         except Exception:  # noqa: BLE001 - one patient never ends a worker; the traceback is kept with the job
@@ -189,6 +245,19 @@ def serve(device: str, orders: Iterable[str], answers: TextIO) -> None:
             sys.stderr.flush()
             answer = Answer(job=order.job, outcome="failed", message="unforeseen fault; see the job's log")
         _say(answers, answer.__dict__)
+
+
+def _order(content: dict[str, Any]) -> Order:
+    rois = content["rois"]
+    return Order(**{**content, "rois": None if rois is None else tuple(rois)})
+
+
+def begin(order: Order, models: Models) -> bool:
+    """Begins with a patient whose job is not made yet. A fault is the job's, when it comes."""
+    try:
+        return models.begin(order)
+    except Exception:  # noqa: BLE001 - the job meets the same fault, and its log has it
+        return False
 
 
 def report(folder: str, images: str) -> bool:
@@ -226,8 +295,8 @@ def main() -> None:
 
 
 def _orders(source: TextIO) -> Iterator[str]:
-    """The lines of the input. When it ends, so does the process, at once: the node is gone, and the next node's worker
-    must not meet this one at the same patient's files."""
+    """The lines of the input; an empty one where none came for `KEPT_S`. When the input ends, so does the process, at
+    once: the node is gone, and the next node's worker must not meet this one at the same patient's files."""
     lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
@@ -237,7 +306,10 @@ def _orders(source: TextIO) -> Iterator[str]:
 
     threading.Thread(target=read, name="orders", daemon=True).start()
     while True:
-        yield lines.get()
+        try:
+            yield lines.get(timeout=KEPT_S)
+        except queue.Empty:
+            yield ""
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from contour_ai.node.beginnings import Beginnings
 from contour_ai.node.database import Row
 from contour_ai.node.jobs import JobBook, JobSettings
 from contour_ai.node.worker import Answer, Order
@@ -35,6 +36,7 @@ class Worker(threading.Thread):
         device: of the process.
         book: the jobs.
         images: gives the folder of a series' images.
+        beginnings: series to begin with before their jobs are made, where there is nothing else to do.
         warm: models to load at the start.
         threads: of the processor; None for as many as the system and OMP_NUM_THREADS give.
         on_finished: told the job when something became of it.
@@ -45,6 +47,7 @@ class Worker(threading.Thread):
         device: str,
         book: JobBook,
         images: Callable[[str], Path],
+        beginnings: Beginnings,
         *,
         warm: Sequence[str] = (),
         job_limit_s: float = 3600,
@@ -52,7 +55,7 @@ class Worker(threading.Thread):
         on_finished: Callable[[int], None] = lambda job: None,
     ) -> None:
         super().__init__(name=f"worker {device}", daemon=True)
-        self.device, self.book, self.images = device, book, images
+        self.device, self.book, self.images, self.beginnings = device, book, images, beginnings
         self.warm, self.job_limit_s, self.on_finished = tuple(warm), job_limit_s, on_finished
         # PASSIVE: threads that wait give the processor away, as receiving and other workers need it, too.
         self.environment = {"PYTHONUTF8": "1", "OMP_WAIT_POLICY": "PASSIVE"}
@@ -91,9 +94,11 @@ class Worker(threading.Thread):
 
     def _work_once(self) -> bool:
         self._ensure_process()
-        job = self.book.take()
+        job = self.book.take(leave=self.beginnings.of_others(self.device))
         if job is None:
-            return self._report_once()
+            return self._begin_once() or self._report_once()
+        self.beginnings.free(self.device)
+        self.beginnings.forget(job["series_uid"])
         log_start = self.log_path.stat().st_size
         answer = self._ask(_order(job, self.book, self.images))
         self._keep_log(job["id"], log_start)
@@ -105,6 +110,19 @@ class Worker(threading.Thread):
         else:
             self._record(answer)
         self.on_finished(job["id"])
+        return True
+
+    def _begin_once(self) -> bool:
+        """Where nobody waits: a series whose job is about to be made."""
+        claimed = self.beginnings.claim(self.device)
+        if claimed is None:
+            return False
+        series_uid, settings = claimed
+        self._write({"begin": asdict(_order_of(settings, self.images(series_uid)))})
+        if self._next_answer(self.job_limit_s) is None:
+            if not self._ending.is_set():
+                logger.error("the worker for %s died or hung as it began with a series", self.device)
+            self._end_process()
         return True
 
     def _report_once(self) -> bool:
@@ -193,6 +211,7 @@ class Worker(threading.Thread):
 
     def _end_process(self) -> None:
         process, self._process = self._process, None
+        self.beginnings.free(self.device)
         if process is not None:
             process.kill()
             process.wait()
@@ -231,17 +250,23 @@ def _read(process: subprocess.Popen[str], answers: queue.Queue[dict[str, Any] | 
 
 def _order(job: Row, book: JobBook, images: Callable[[str], Path]) -> Order:
     settings = JobSettings.from_json(job["settings"])
+    order = _order_of(settings, images(job["series_uid"]))
+    return replace(order, job=job["id"], out_dir=str(book.folder_of(job["id"])), uids_from=job["uid_seed"])
+
+
+def _order_of(settings: JobSettings, images: Path) -> Order:
+    """An order without a job: it can be begun with."""
     return Order(
-        job=job["id"],
-        images=str(images(job["series_uid"])),
-        out_dir=str(book.folder_of(job["id"])),
+        job=0,
+        images=str(images),
+        out_dir="",
         model=settings.model,
         rois=settings.rois,
         profile=settings.profile,
         derive=settings.derive,
         template=settings.template,
         require=settings.require,
-        uids_from=job["uid_seed"],
+        uids_from="",
     )
 
 

@@ -4,7 +4,7 @@ from contour_ai.pipeline._predict.contouring import BODY, flags_of, restore_rois
 from contour_ai.pipeline._predict.model import LoadedModel, LoadingModel, bundle_of, load_model
 from contour_ai.pipeline._predict.opening import Opened, open_patient
 from contour_ai.pipeline._predict.options import PredictOptions, options_record
-from contour_ai.pipeline._predict.runs import Outcome, predict, predict_patients
+from contour_ai.pipeline._predict.runs import Begun, Outcome, begin, predict, predict_patients
 from contour_ai.pipeline._predict.stages import StageClock
 from contour_ai.pipeline._predict.target import folder_name
 from contour_ai.pipeline._predict.writing import REPORT
@@ -12,12 +12,14 @@ from contour_ai.pipeline._predict.writing import REPORT
 __all__ = [
     "BODY",
     "REPORT",
+    "Begun",
     "LoadedModel",
     "LoadingModel",
     "Opened",
     "Outcome",
     "PredictOptions",
     "StageClock",
+    "begin",
     "bundle_of",
     "flags_of",
     "folder_name",

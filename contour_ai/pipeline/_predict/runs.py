@@ -38,6 +38,7 @@ def predict(
     on_progress: OnProgress = no_progress,
     *,
     taken: Sequence[str] = (),
+    begun: Begun | None = None,
 ) -> Prediction:
     """Contours the CT series of one patient.
 
@@ -49,6 +50,7 @@ def predict(
             writes nothing: masks, figures and findings are in what is returned.
         taken: names of folders in `out_dir` that other patients of the same run have; a patient whose ID gives the
             same name gets a longer one.
+        begun: what `begin` made of the same patient with the same model and options; it is written to.
 
     Raises:
         InputError: the CT cannot be used, or the model found nothing in it.
@@ -71,10 +73,41 @@ def predict(
         if out is not None:
             target_folder(source_folder(patient), files, out, options, taken)
 
+    if begun is not None:
+        begun.opened.clock.go_on()
+        may_be_written(begun.opened.files)
+        return finish(begun.opened, begun.logits, coming.loaded(), wanted, out, options, taken)
     opened = open_patient(patient, bundle, options, clock, may_be_written, lambda: coming.loaded().resampler)
     ready = coming.loaded()
     logits = run_network(opened.prepared, ready, options, clock)
     return finish(opened, logits, ready, wanted, out, options, taken)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Begun:
+    """A patient whose network has run, and of whom nothing is written yet.
+
+    Args:
+        logits: (R, k, i, j) on the model's grid.
+    """
+
+    opened: Opened
+    logits: NDArray[np.float32]
+
+
+def begin(patient: Path, model: LoadedModel, options: PredictOptions) -> Begun:
+    """The part of `predict` that needs neither output folder nor names: reads the CT and runs the network.
+
+    For a caller who knows the patient before the result is asked for. The time between is none of the patient's.
+
+    Raises:
+        InputError: the CT cannot be used.
+    """
+    clock = StageClock(watcher=no_progress, patient=patient.name)
+    opened = open_patient(patient, model.bundle, options, clock, resampler=lambda: model.resampler)
+    logits = run_network(opened.prepared, model, options, clock)
+    clock.pause()
+    return Begun(opened=opened, logits=logits)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,9 @@ class StageClock:
     patient: str
     started: float = field(default_factory=time.perf_counter)
     seconds: dict[str, float] = field(default_factory=dict)
+    waited: float = 0.0
+    """Seconds in which nothing was done for the patient, between `pause` and `go_on`: no part of the total."""
+    paused: float | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[OnProgress]:
@@ -59,6 +62,16 @@ class StageClock:
         self.seconds[name] = time.perf_counter() - begun
         within(ProgressEvent(stage=name, done=1, total=1))
 
+    def pause(self) -> None:
+        """Nothing is done for the patient until `go_on`."""
+        self.paused = time.perf_counter()
+
+    def go_on(self) -> None:
+        """The end of a pause."""
+        if self.paused is not None:
+            self.waited += time.perf_counter() - self.paused
+            self.paused = None
+
     def finished(self) -> dict[str, float]:
         """{stage: seconds}, with their total."""
-        return {**self.seconds, "total": time.perf_counter() - self.started}
+        return {**self.seconds, "total": time.perf_counter() - self.started - self.waited}
