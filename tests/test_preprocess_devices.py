@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from contour_ai.grid import Grid
+from contour_ai.preprocess import body as body_module
 from contour_ai.preprocess import body_mask
 from contour_ai.volume import Volume
 
@@ -199,3 +200,15 @@ def test_the_film_of_a_bag_and_the_cover_of_a_foam_are_no_skin(padding_hu: int) 
     coat = patient.copy()
     coat[film] = -200
     assert missing_and_extra_cm3(coat, coat)[0] < 1.0
+
+
+def test_a_slice_whose_padding_touches_no_surface_keeps_its_body() -> None:
+    """A drawn chest whose field of view cut both sides met this: there was nothing to take the percentiles of."""
+    body = np.ones((12, 12), bool)
+    body_module._peel(body, np.full((12, 12), -90, np.int16), np.ones((12, 12), bool), 3)
+    assert body.all()
+    body[:, 6:] = False
+    where = np.zeros((12, 12), bool)
+    where[:, 9:] = True
+    body_module._peel(body, np.full((12, 12), -90, np.int16), where, 3)
+    assert body[:, :6].all()

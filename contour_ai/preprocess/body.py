@@ -261,9 +261,10 @@ def _peel(body: Bool, hu: NDArray[np.generic], where: Bool, steps: int) -> None:
     """Takes what is lighter than skin off a slice's surface, in place, so many pixels deep, where most of it is."""
     light = where & np.less(hu, SKIN_HU)
     surface = where & body & _dilate(~body[None], 1)[0]
-    if np.count_nonzero(surface & light) < COVERED_SHARE * np.count_nonzero(surface):
-        return  # bare skin, some of whose pixels are half air
-    low, middle, high = np.percentile(hu[surface & light], (25, 50, 75))
+    found = hu[surface & light]
+    if not found.size or found.size < COVERED_SHARE * np.count_nonzero(surface):
+        return  # nothing of the body here, or bare skin, some of whose pixels are half air
+    low, middle, high = np.percentile(found, (25, 50, 75))
     if high - low > FILM_SPREAD_HU:
         return
     light &= np.abs(hu - middle) < FILM_SPREAD_HU

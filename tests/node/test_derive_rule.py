@@ -27,7 +27,7 @@ def test_the_check_reads_recipe_and_template(tmp_path: Path) -> None:
 
 def test_a_job_derives_and_styles_as_its_rule_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
-    monkeypatch.setattr(_predict, "predict", lambda images, model, out, options: given.append(options))
+    monkeypatch.setattr(_predict, "predict", lambda images, model, out, options, begun: given.append(options))
     monkeypatch.setattr(Models, "get", lambda self, name: name)
     order = Order(
         job=1,
