@@ -12,12 +12,12 @@ from contour_ai.node.config import NodeConfig, Rule
 from contour_ai.node.database import Database, Row
 from contour_ai.node.jobs import JobBook, JobSettings
 from contour_ai.node.rules import Choice, SeriesFacts, choose_rule
-from contour_ai.node.series import Readiness, check_slices, readiness
+from contour_ai.node.series import Readiness, check_slices, cut_off, readiness
 from contour_ai.node.store import ImageStore
 
 logger = logging.getLogger(__name__)
 
-EARLY_S = 0.2
+EARLY_S = 0.1
 """Quiet for so long, a series is looked at before its `quiet_s` are over: what is found holds if nothing more comes."""
 EARLY_LOOKS = 3
 """Early looks at one series, at most: a sender that pauses again and again costs no more than that."""
@@ -98,19 +98,17 @@ class Intake:
         return found
 
     def _look_early(self, row: Row, config: NodeConfig) -> None:
-        """Checks a series that may be whole, and says so where a rule contours it whatever else its study holds."""
+        """Says which series is likely to become a job, where a rule contours it whatever else its study holds, and
+        checks its slices in the time that it has to be quiet."""
         uid = row["series_uid"]
         content, looked_at = self.store.content_of(uid), self._early.setdefault(uid, [])
-        if content in looked_at or len(looked_at) >= EARLY_LOOKS:
+        if content in looked_at or len(looked_at) >= EARLY_LOOKS or cut_off(uid, self.database):
             return
-        found = readiness(uid, self.database, self._check, quiet_for_s=config.quiet_s, quiet_s=0)
-        if (
-            self._checked.get(uid, ("",))[0] == content
-        ):  # not where its sender is still connected, or was cut off
-            looked_at.append(content)
+        looked_at.append(content)
         rule = choose_rule(config.rules, self.facts(row)).rule
-        if found.ready and rule is not None and rule.several == "all":
+        if rule is not None and rule.several == "all":
             self.on_likely(uid, JobSettings.of(rule, config))
+        self._check(uid)
 
     def _set(self, row: Row, state: str, reason: str) -> bool:
         """Changes a series that is still as it was seen: a slice that came meanwhile makes it another one."""

@@ -49,12 +49,8 @@ def readiness(
     """
     if quiet_for_s < quiet_s:
         return Readiness(ready=False, reason="slices are still arriving")
-    row = database.row("SELECT released FROM series WHERE series_uid = ?", series_uid)
-    if row is not None and not row["released"]:
-        cut = _cut_off(series_uid, database)
-        if cut:
-            return Readiness(ready=False, reason=cut)
-    return check(series_uid)
+    cut = cut_off(series_uid, database)
+    return Readiness(ready=False, reason=cut) if cut else check(series_uid)
 
 
 def check_slices(series_uid: str, store: ImageStore) -> Readiness:
@@ -86,12 +82,15 @@ def _only(series: Sequence[CTSeriesFiles]) -> CTSeriesFiles | None:
     return series[0] if len(series) == 1 else None
 
 
-def _cut_off(series_uid: str, database: Database) -> str:
+def cut_off(series_uid: str, database: Database) -> str:
     """Why the connections that brought a series were no proper end; empty where they were.
 
     A connection that was cut off counts until another one, opened after it, has brought images of the series and was
     released: senders try again. Images that come again are enough; half a series has no gap either.
     """
+    row = database.row("SELECT released FROM series WHERE series_uid = ?", series_uid)
+    if row is not None and row["released"]:
+        return ""
     brought = "SELECT associations.* FROM associations JOIN touches ON association = id WHERE series_uid = ?"
     if database.row(f"{brought} AND state = 'open'", series_uid):
         return "its sender is still connected"

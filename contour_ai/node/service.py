@@ -31,7 +31,7 @@ from contour_ai.node.workers import Worker
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 0.2
+LOOK_S = 0.1
 RETENTION_S = 3600.0
 DISK_LOOK_S = 60.0
 DRIFT_S = 6 * 3600.0

@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 MODELS_IN_MEMORY = 3
 """A node has few models; the least recently used one is dropped."""
+BEGIN = '{"begin"'
+"""How the line of a patient to begin with starts."""
 KEPT_S = 60.0
 """What is begun is dropped after so many seconds without an order: it holds a whole CT."""
 
@@ -82,43 +85,61 @@ class KeptBegun:
         files: name, size and time of every file in the folder of the images.
     """
 
-    order: Order
     files: frozenset[tuple[str, int, int]]
     model: LoadedModel
     begun: Begun
 
 
 class Models:
-    """The models that a worker keeps, each with its network on the device, and the patient it has begun with."""
+    """The models that a worker keeps, each with its network on the device, and the patient it has begun with.
+
+    A thread of its own begins with a patient while another one is finished.
+    """
 
     def __init__(self, device: str) -> None:
         self.device = device
         self._loaded: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
-        self._kept: KeptBegun | None = None
+        self._loading, self._changing = threading.Lock(), threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="begin")
+        self._coming: tuple[Order, Future[KeptBegun]] | None = None
 
-    def begin(self, order: Order) -> bool:
-        """Begins with the patient of an order that may come; whether that could be done. The job will say why not."""
+    def begin(self, order: Order) -> None:
+        """Begins with the patient of an order that may come; one that was begun before and not asked for is dropped."""
+        self.drop_begun()
+        with self._changing:
+            self._coming = (order, self._thread.submit(self._begin, order))
+
+    def _begin(self, order: Order) -> KeptBegun:
         from contour_ai.pipeline._predict import begin
 
-        self._kept = None
-        try:
-            model, files = self.get(order.model), _files_in(order.images)
-            begun = begin(Path(order.images), model, _options(order, self.device))
-        except ContourAIError:
-            return False
-        self._kept = KeptBegun(order=order, files=files, model=model, begun=begun)
-        return True
+        model, files = self.get(order.model), _files_in(order.images)
+        begun = begin(Path(order.images), model, _options(order, self.device))
+        return KeptBegun(files=files, model=model, begun=begun)
 
     def begun(self, order: Order, model: LoadedModel) -> Begun | None:
-        """What was begun for this order, if its images, model and ROIs are still the same; it is given once."""
-        kept, self._kept = self._kept, None
-        if kept is None or kept.model is not model or kept.files != _files_in(order.images):
+        """What was begun for this order, if its images, model and ROIs are still the same; it is given once.
+
+        A fault on the way is not told: the order meets it again.
+        """
+        with self._changing:
+            if self._coming is None:
+                return None
+            asked, future = self._coming
+            if (asked.images, asked.model, asked.rois) != (order.images, order.model, order.rois):
+                return None
+            self._coming = None
+        try:
+            kept = future.result()
+        except Exception:  # noqa: BLE001 - whatever it is, the order meets it again and tells it
             return None
-        return kept.begun if (kept.order.images, kept.order.rois) == (order.images, order.rois) else None
+        return kept.begun if kept.model is model and kept.files == _files_in(order.images) else None
 
     def drop_begun(self) -> None:
         """Frees the memory of a patient that nobody asked for."""
-        self._kept = None
+        with self._changing:
+            if self._coming is not None:
+                self._coming[1].cancel()
+            self._coming = None
 
     def get(self, name: str) -> LoadedModel:
         """A model, loaded if it is not, or if its files have changed since.
@@ -131,12 +152,13 @@ class Models:
 
         bundle = load_bundle(name) if name else default_bundle()
         key = (str(bundle.folder), bundle.inference_fingerprint)
-        if key not in self._loaded:
-            self._loaded[key] = load_model(bundle, self.device)
-            while len(self._loaded) > MODELS_IN_MEMORY:
-                self._loaded.popitem(last=False)
-        self._loaded.move_to_end(key)
-        return self._loaded[key]
+        with self._loading:
+            if key not in self._loaded:
+                self._loaded[key] = load_model(bundle, self.device)
+                while len(self._loaded) > MODELS_IN_MEMORY:
+                    self._loaded.popitem(last=False)
+            self._loaded.move_to_end(key)
+            return self._loaded[key]
 
 
 def carry_out(order: Order, models: Models) -> Answer:
@@ -219,9 +241,8 @@ def _result(out_dir: Path, order: Order) -> Answer | None:
     return None
 
 
-def serve(device: str, orders: Iterable[str], answers: TextIO) -> None:
+def serve(models: Models, orders: Iterable[str], answers: TextIO) -> None:
     """Carries out orders until the input ends."""
-    models = Models(device)
     _say(answers, {"ready": True})
     for line in orders:
         if not line.strip():  # nothing came for a while
@@ -233,9 +254,6 @@ def serve(device: str, orders: Iterable[str], answers: TextIO) -> None:
             continue
         if content.get("report"):
             _say(answers, {"reported": report(**content["report"])})
-            continue
-        if content.get("begin"):
-            _say(answers, {"begun": begin(_order(content["begin"]), models)})
             continue
         order = _order(content)
         try:
@@ -250,14 +268,6 @@ def serve(device: str, orders: Iterable[str], answers: TextIO) -> None:
 def _order(content: dict[str, Any]) -> Order:
     rois = content["rois"]
     return Order(**{**content, "rois": None if rois is None else tuple(rois)})
-
-
-def begin(order: Order, models: Models) -> bool:
-    """Begins with a patient whose job is not made yet. A fault is the job's, when it comes."""
-    try:
-        return models.begin(order)
-    except Exception:  # noqa: BLE001 - the job meets the same fault, and its log has it
-        return False
 
 
 def report(folder: str, images: str) -> bool:
@@ -291,17 +301,25 @@ def main() -> None:
     """Entry point of `python -m contour_ai.node.worker DEVICE`."""
     answers = sys.stdout
     sys.stdout = sys.stderr  # what a library prints must not stand among the answers
-    serve(sys.argv[1], _orders(sys.stdin), answers)
+    models = Models(sys.argv[1])
+    serve(models, _orders(sys.stdin, models), answers)
 
 
-def _orders(source: TextIO) -> Iterator[str]:
-    """The lines of the input; an empty one where none came for `KEPT_S`. When the input ends, so does the process, at
-    once: the node is gone, and the next node's worker must not meet this one at the same patient's files."""
+def _orders(source: TextIO, models: Models) -> Iterator[str]:
+    """The lines of the input but for patients to begin with, which is done beside; an empty one where none came for
+    `KEPT_S`.
+
+    When the input ends, so does the process, at once: the node is gone, and the next node's worker must not meet this
+    one at the same patient's files.
+    """
     lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
         for line in source:
-            lines.put(line)
+            if line.startswith(BEGIN):
+                models.begin(_order(json.loads(line)["begin"]))
+            else:
+                lines.put(line)
         os._exit(0)
 
     threading.Thread(target=read, name="orders", daemon=True).start()

@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,13 +19,15 @@ from typing import Any
 from contour_ai.node.beginnings import Beginnings
 from contour_ai.node.database import Row
 from contour_ai.node.jobs import JobBook, JobSettings
-from contour_ai.node.worker import Answer, Order
+from contour_ai.node.worker import KEPT_S, Answer, Order
 
 logger = logging.getLogger(__name__)
 
 LOG_TAIL_BYTES = 20_000
 START_LIMIT_S = 300
 PAUSE_S = 1.0
+NEXT_LOOK_S = 0.2
+"""How often a worker that works is given another patient to begin with, if there is one."""
 COMMAND = (sys.executable, "-m", "contour_ai.node.worker")
 """Starts a worker; the device is added."""
 
@@ -36,7 +39,7 @@ class Worker(threading.Thread):
         device: of the process.
         book: the jobs.
         images: gives the folder of a series' images.
-        beginnings: series to begin with before their jobs are made, where there is nothing else to do.
+        beginnings: series to begin with before their jobs are made.
         warm: models to load at the start.
         threads: of the processor; None for as many as the system and OMP_NUM_THREADS give.
         on_finished: told the job when something became of it.
@@ -65,6 +68,7 @@ class Worker(threading.Thread):
         self._ending = threading.Event()
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._begun, self._begun_at = "", 0.0
         self._log: Any = None
         self.log_path = book.results / f"worker-{device.replace(':', '-')}.log"
 
@@ -96,11 +100,15 @@ class Worker(threading.Thread):
         self._ensure_process()
         job = self.book.take(leave=self.beginnings.of_others(self.device))
         if job is None:
-            return self._begin_once() or self._report_once()
+            self._begin_next()
+            return not self._has_begun() and self._report_once()
         self.beginnings.free(self.device)
         self.beginnings.forget(job["series_uid"])
+        if job["series_uid"] == self._begun:
+            self._begun = ""
         log_start = self.log_path.stat().st_size
-        answer = self._ask(_order(job, self.book, self.images))
+        # A process that ends takes down what it works on: a second attempt is alone in it.
+        answer = self._ask(_order(job, self.book, self.images), may_begin=job["attempts"] <= 1)
         self._keep_log(job["id"], log_start)
         if answer is None:
             if not self._ending.is_set():
@@ -112,18 +120,26 @@ class Worker(threading.Thread):
         self.on_finished(job["id"])
         return True
 
-    def _begin_once(self) -> bool:
-        """Where nobody waits: a series whose job is about to be made."""
+    def _has_begun(self) -> bool:
+        """Whether the process keeps a patient whose job is to come."""
+        return bool(self._begun) and time.monotonic() - self._begun_at < KEPT_S
+
+    def _begin_next(self, *, also_waiting: bool = False) -> None:
+        """Gives the process one patient to begin with: of a job that is about to be made, or else of one that waits."""
+        if self._has_begun():
+            return
         claimed = self.beginnings.claim(self.device)
+        if claimed is None and also_waiting:
+            job = self.book.next_waiting(leave=self.beginnings.of_others(self.device))
+            if job is not None:
+                claimed = (job["series_uid"], JobSettings.from_json(job["settings"]))
+                self.beginnings.claimed(self.device, job["series_uid"])
+                self.beginnings.free(self.device)  # another worker may take the job before this one is free
         if claimed is None:
-            return False
+            return
         series_uid, settings = claimed
+        self._begun, self._begun_at = series_uid, time.monotonic()
         self._write({"begin": asdict(_order_of(settings, self.images(series_uid)))})
-        if self._next_answer(self.job_limit_s) is None:
-            if not self._ending.is_set():
-                logger.error("the worker for %s died or hung as it began with a series", self.device)
-            self._end_process()
-        return True
 
     def _report_once(self) -> bool:
         """Where nobody waits: the report of a patient whose structure set is on its way."""
@@ -187,13 +203,23 @@ class Worker(threading.Thread):
         if self.warm:
             self._write({"warm": list(self.warm)})
 
-    def _ask(self, order: Order) -> Answer | None:
-        """The answer to an order; None where the process ended, or took longer than the limit."""
+    def _ask(self, order: Order, *, may_begin: bool) -> Answer | None:
+        """The answer to an order; None where the process ended, or took longer than the limit.
+
+        Args:
+            may_begin: whether the process is given the next patient to begin with meanwhile.
+        """
+        end = time.monotonic() + self.job_limit_s
         try:
             self._write(asdict(order))
+            while may_begin and not self._has_begun() and time.monotonic() < end:
+                self._begin_next(also_waiting=True)
+                with contextlib.suppress(queue.Empty):
+                    content = self._answers.get(timeout=NEXT_LOOK_S)
+                    return None if content is None else Answer(**content)
         except OSError:
             return None
-        content = self._next_answer(self.job_limit_s)
+        content = self._next_answer(max(end - time.monotonic(), 0))
         return None if content is None else Answer(**content)
 
     def _next_answer(self, limit_s: float) -> dict[str, Any] | None:
@@ -211,6 +237,7 @@ class Worker(threading.Thread):
 
     def _end_process(self) -> None:
         process, self._process = self._process, None
+        self._begun = ""
         self.beginnings.free(self.device)
         if process is not None:
             process.kill()

@@ -136,7 +136,7 @@ def run_network(
     options = options or PredictOptions()
     clock = clock or StageClock(watcher=no_progress, patient="")
     predictor = Predictor.of(model.bundle, model.network, model.device, model.autocast, tta=options.tta)
-    with clock.stage("network") as within:
+    with model.in_use, clock.stage("network") as within:
         return predictor.logits(prepared.hu, within)
 
 

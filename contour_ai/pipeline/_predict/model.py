@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from contour_ai.bundle import ModelBundle, default_bundle, load_bundle
@@ -28,6 +29,8 @@ class LoadedModel:
     autocast: torch.dtype | None
     second: SecondNetwork | None = None
     """Its second reader; None where it has none."""
+    in_use: Lock = field(default_factory=Lock)
+    """Held while the network runs: two patients at once would need twice the memory, and be no quicker."""
 
     @property
     def computes_in(self) -> str:
