@@ -30,6 +30,7 @@ class Intake:
 
     Args:
         on_likely: told a series that will become a job with these settings if nothing more of it comes.
+        on_job: told when a job is made.
     """
 
     def __init__(
@@ -40,8 +41,9 @@ class Intake:
         book: JobBook,
         audit: AuditLog,
         on_likely: Callable[[str, JobSettings], None] = lambda series_uid, settings: None,
+        on_job: Callable[[], None] = lambda: None,
     ) -> None:
-        self.on_likely = on_likely
+        self.on_likely, self.on_job = on_likely, on_job
         self._checked: dict[str, tuple[str, Readiness]] = {}
         self._early: dict[str, list[str]] = {}
         self._config, self.database, self.store, self.book, self.audit = config, database, store, book, audit
@@ -60,33 +62,43 @@ class Intake:
             return time.monotonic() - max(self._seen.get(series_uid, self._started), self._started)
 
     def look(self) -> int:
-        """Takes up every series that has become complete; returns how many jobs were made."""
-        config = self._config()
-        for row in self.database.rows("SELECT * FROM series WHERE state = 'receiving'"):
-            self._look_at(row, config)
-        return sum(
-            self._decide(row, config)
-            for row in self.database.rows("SELECT * FROM series WHERE state = 'complete'")
-        )
+        """Takes up every series that has become complete; returns how many jobs were made.
 
-    def _look_at(self, row: Row, config: NodeConfig) -> None:
+        A series' job is made before the next series is looked at: a check of slices takes its time.
+        """
+        config, made = self._config(), 0
+        receiving = self.database.rows("SELECT * FROM series WHERE state = 'receiving'")
+        for row in receiving:
+            if self._look_at(row, config):
+                made += self._decide_all(config)
+        made += self._decide_all(config)
+        likely = [row["series_uid"] for row in receiving if self._is_likely(row, config)]
+        if likely:
+            self._check(likely[0])  # the others in the next looks
+        return made
+
+    def _decide_all(self, config: NodeConfig) -> int:
+        complete = self.database.rows("SELECT * FROM series WHERE state = 'complete'")
+        return sum(self._decide(row, config) for row in complete)
+
+    def _look_at(self, row: Row, config: NodeConfig) -> bool:
+        """Whether the series has become complete."""
         uid = row["series_uid"]
         quiet_for_s = self.quiet_for_s(uid)
         found = readiness(uid, self.database, self._check, quiet_for_s=quiet_for_s, quiet_s=config.quiet_s)
         if quiet_for_s >= config.quiet_s:
             self._checked.pop(uid, None)
             self._early.pop(uid, None)
-        elif quiet_for_s >= EARLY_S:
-            self._look_early(row, config)
         if found.ready:
-            self._set(row, "complete", "")
-        elif not found.counts:
+            return self._set(row, "complete", "")
+        if not found.counts:
             self._set(row, "set aside", found.reason)
         elif not found.waits:
             self._set(row, "incomplete", found.reason)
             self.audit.write("node", "series incomplete", series=uid, reason=found.reason)
         elif found.reason != row["reason"]:
             self.database.execute("UPDATE series SET reason = ? WHERE series_uid = ?", found.reason, uid)
+        return False
 
     def _check(self, series_uid: str) -> Readiness:
         """Of the slices that are here; what was found is kept for as long as they are the same."""
@@ -97,18 +109,23 @@ class Intake:
             self._checked[series_uid] = (content, found)
         return found
 
-    def _look_early(self, row: Row, config: NodeConfig) -> None:
-        """Says which series is likely to become a job, where a rule contours it whatever else its study holds, and
-        checks its slices in the time that it has to be quiet."""
+    def _is_likely(self, row: Row, config: NodeConfig) -> bool:
+        """Whether the slices of a series are worth a check in the time that it has to be quiet; the check is not made.
+
+        Where a rule contours the series whatever else its study holds, it is said at once.
+        """
         uid = row["series_uid"]
+        if not EARLY_S <= self.quiet_for_s(uid) < config.quiet_s or cut_off(uid, self.database):
+            return False
         content, looked_at = self.store.content_of(uid), self._early.setdefault(uid, [])
-        if content in looked_at or len(looked_at) >= EARLY_LOOKS or cut_off(uid, self.database):
-            return
-        looked_at.append(content)
-        rule = choose_rule(config.rules, self.facts(row)).rule
-        if rule is not None and rule.several == "all":
-            self.on_likely(uid, JobSettings.of(rule, config))
-        self._check(uid)
+        if content not in looked_at:
+            if len(looked_at) >= EARLY_LOOKS:
+                return False
+            looked_at.append(content)
+            rule = choose_rule(config.rules, self.facts(row)).rule
+            if rule is not None and rule.several == "all":
+                self.on_likely(uid, JobSettings.of(rule, config))
+        return self._checked.get(uid, ("",))[0] != content
 
     def _set(self, row: Row, state: str, reason: str) -> bool:
         """Changes a series that is still as it was seen: a slice that came meanwhile makes it another one."""
@@ -155,6 +172,7 @@ class Intake:
         if job is None:
             return 0
         self.audit.write(by, "job made", series=row["series_uid"], job=job, rule=name)
+        self.on_job()
         return 1
 
     def _is_chosen(self, row: Row, choice: Choice, config: NodeConfig) -> bool:

@@ -62,7 +62,13 @@ class Node:
         self.book = JobBook(self.database, self.storage / "results")
         self.beginnings = Beginnings(self._wake_workers)
         self.intake = Intake(
-            lambda: self.config, self.database, self.store, self.book, self.audit, self.beginnings.want
+            lambda: self.config,
+            self.database,
+            self.store,
+            self.book,
+            self.audit,
+            on_likely=self.beginnings.want,
+            on_job=self._wake_workers,
         )
         self.receiver = Receiver(lambda: self.config, self.database, self.store, self.audit, self._received)
         self.port = 0
@@ -182,8 +188,7 @@ class Node:
     def _look(self) -> None:
         while not self._ending.is_set():
             try:
-                if self.intake.look():
-                    self._wake_workers()
+                self.intake.look()
                 pair_returned(self.database, self.store)
             except Exception:
                 logger.exception("a look at the series failed; it is made again")
