@@ -1,4 +1,4 @@
-"""Series that a worker begins with: those that are about to be quiet, and while it writes one patient, the next.
+"""Series that will be contoured once they are quiet: a worker that has nothing else to do begins with them.
 
 Nothing that is begun is a result. The job of a series is made when it is complete, as ever; a worker that has begun
 with the same images, model and ROIs has less left to do.
@@ -40,12 +40,6 @@ class Beginnings:
             series_uid, settings = self._wanted.popitem(last=False)
             self._claims[device] = series_uid
             return series_uid, settings
-
-    def claimed(self, device: str, series_uid: str) -> None:
-        """The worker of a device begins with a series whose job waits."""
-        with self._lock:
-            self._wanted.pop(series_uid, None)
-            self._claims[device] = series_uid
 
     def of_others(self, device: str) -> tuple[str, ...]:
         """The series that the workers of other devices have begun with: their jobs are quicker there."""

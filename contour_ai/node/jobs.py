@@ -123,7 +123,11 @@ class JobBook:
             leave: series whose jobs are left to others.
         """
         with self.database.transaction() as connection:
-            row = self.next_waiting(leave)
+            row: Row | None = connection.execute(
+                f"SELECT * FROM jobs WHERE state = 'waiting' AND series_uid NOT IN ({', '.join('?' * len(leave))})"
+                " ORDER BY id LIMIT 1",
+                tuple(leave),
+            ).fetchone()
             if row is None:
                 return None
             connection.execute(
@@ -132,14 +136,6 @@ class JobBook:
             )
             taken: Row = connection.execute("SELECT * FROM jobs WHERE id = ?", (row["id"],)).fetchone()
             return taken
-
-    def next_waiting(self, leave: Sequence[str] = ()) -> Row | None:
-        """The job that `take` would give, still waiting."""
-        return self.database.row(
-            f"SELECT * FROM jobs WHERE state = 'waiting' AND series_uid NOT IN ({', '.join('?' * len(leave))})"
-            " ORDER BY id LIMIT 1",
-            *leave,
-        )
 
     def take_without_report(self) -> Row | None:
         """The newest contoured job that has no report yet; each is given once."""

@@ -93,14 +93,14 @@ class KeptBegun:
 class Models:
     """The models that a worker keeps, each with its network on the device, and the patient it has begun with.
 
-    Threads of their own begin with a patient while another one is in the network and a third is finished.
+    A thread of its own begins with a patient, so that orders are taken meanwhile.
     """
 
     def __init__(self, device: str) -> None:
         self.device = device
         self._loaded: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
         self._loading, self._changing = threading.Lock(), threading.Lock()
-        self._thread = ThreadPoolExecutor(2, thread_name_prefix="begin")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="begin")
         self._coming: tuple[Order, Future[KeptBegun]] | None = None
 
     def begin(self, order: Order) -> None:

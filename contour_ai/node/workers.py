@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 LOG_TAIL_BYTES = 20_000
 START_LIMIT_S = 300
 PAUSE_S = 1.0
-NEXT_LOOK_S = 0.2
-"""How often a worker that works is given another patient to begin with, if there is one."""
 COMMAND = (sys.executable, "-m", "contour_ai.node.worker")
 """Starts a worker; the device is added."""
 
@@ -107,8 +105,7 @@ class Worker(threading.Thread):
         if job["series_uid"] == self._begun:
             self._begun = ""
         log_start = self.log_path.stat().st_size
-        # A process that ends takes down what it works on: a second attempt is alone in it.
-        answer = self._ask(_order(job, self.book, self.images), may_begin=job["attempts"] <= 1)
+        answer = self._ask(_order(job, self.book, self.images))
         self._keep_log(job["id"], log_start)
         if answer is None:
             if not self._ending.is_set():
@@ -124,22 +121,13 @@ class Worker(threading.Thread):
         """Whether the process keeps a patient whose job is to come."""
         return bool(self._begun) and time.monotonic() - self._begun_at < KEPT_S
 
-    def _begin_next(self, *, also_waiting: bool = False) -> None:
-        """Gives the process one patient to begin with: of a job that is about to be made, or else of one that waits."""
-        if self._has_begun():
-            return
-        claimed = self.beginnings.claim(self.device)
-        if claimed is None and also_waiting:
-            job = self.book.next_waiting(leave=self.beginnings.of_others(self.device))
-            if job is not None:
-                claimed = (job["series_uid"], JobSettings.from_json(job["settings"]))
-                self.beginnings.claimed(self.device, job["series_uid"])
-                self.beginnings.free(self.device)  # another worker may take the job before this one is free
-        if claimed is None:
-            return
-        series_uid, settings = claimed
-        self._begun, self._begun_at = series_uid, time.monotonic()
-        self._write({"begin": asdict(_order_of(settings, self.images(series_uid)))})
+    def _begin_next(self) -> None:
+        """Where nobody waits: gives the process a series whose job is about to be made."""
+        claimed = None if self._has_begun() else self.beginnings.claim(self.device)
+        if claimed is not None:
+            series_uid, settings = claimed
+            self._begun, self._begun_at = series_uid, time.monotonic()
+            self._write({"begin": asdict(_order_of(settings, self.images(series_uid)))})
 
     def _report_once(self) -> bool:
         """Where nobody waits: the report of a patient whose structure set is on its way."""
@@ -203,23 +191,13 @@ class Worker(threading.Thread):
         if self.warm:
             self._write({"warm": list(self.warm)})
 
-    def _ask(self, order: Order, *, may_begin: bool) -> Answer | None:
-        """The answer to an order; None where the process ended, or took longer than the limit.
-
-        Args:
-            may_begin: whether the process is given the next patient to begin with meanwhile.
-        """
-        end = time.monotonic() + self.job_limit_s
+    def _ask(self, order: Order) -> Answer | None:
+        """The answer to an order; None where the process ended, or took longer than the limit."""
         try:
             self._write(asdict(order))
-            while may_begin and not self._has_begun() and time.monotonic() < end:
-                self._begin_next(also_waiting=True)
-                with contextlib.suppress(queue.Empty):
-                    content = self._answers.get(timeout=NEXT_LOOK_S)
-                    return None if content is None else Answer(**content)
         except OSError:
             return None
-        content = self._next_answer(max(end - time.monotonic(), 0))
+        content = self._next_answer(self.job_limit_s)
         return None if content is None else Answer(**content)
 
     def _next_answer(self, limit_s: float) -> dict[str, Any] | None:

@@ -6,19 +6,16 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nodes import config_for, quick_workers, running, send, states, wait_for
 from pydicom import dcmread
-from synthetic import axial, write_stack
 
 from contour_ai.node import intake
 from contour_ai.node.beginnings import Beginnings
 from contour_ai.node.config import Rule
 from contour_ai.node.jobs import JobSettings
 from contour_ai.node.worker import Answer, Models, Order, carry_out
-from contour_ai.node.workers import Worker
 from contour_ai.pipeline import _predict
 
 SETTINGS = JobSettings(
@@ -218,60 +215,3 @@ def test_a_job_is_left_to_the_worker_that_has_begun_with_it(tmp_path: Path, slic
         wait_for(lambda: states(node) == ["waiting"])
         assert node.book.take(leave=(uid, "1.2")) is None
         assert node.book.take(leave=("1.2",)) is not None
-
-
-def begun_with(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The folders that workers are told to begin with, and `job` for every job, in order."""
-    told = []
-    write = Worker._write
-
-    def noted(self: Worker, content: dict[str, Any]) -> None:
-        if "begin" in content:
-            told.append(content["begin"]["images"])
-        elif "job" in content:
-            told.append("job")
-        write(self, content)
-
-    monkeypatch.setattr(Worker, "_write", noted)
-    return told
-
-
-@pytest.mark.usefixtures("quick")
-def test_while_one_patient_is_worked_on_the_next_is_begun_with(
-    tmp_path: Path, slices: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CONTOUR_AI_TEST_WORK_S", "2.0")
-    monkeypatch.setattr(intake, "EARLY_S", 100.0)
-    told = begun_with(monkeypatch)
-    other = write_stack(tmp_path / "other", axial(10))
-    with running(config_for(tmp_path)) as node:
-        send(node, slices)
-        wait_for(lambda: told == ["job"])
-        send(node, other)
-        wait_for(lambda: len(told) == 2)
-        assert states(node) == ["working", "waiting"]
-        uid = str(dcmread(other[0], stop_before_pixels=True).SeriesInstanceUID)
-        assert told[1] == str(node.store.series_folder(uid))
-        wait_for(lambda: states(node) == ["done", "done"])
-        assert told[2:] == ["job"]
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_second_attempt_is_alone_in_its_process(
-    tmp_path: Path, slices: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A patient that takes the process down must not be begun with beside another one's last attempt."""
-    monkeypatch.setenv("CONTOUR_AI_TEST_WORK_S", "1.5")
-    monkeypatch.setattr(intake, "EARLY_S", 100.0)
-    told = begun_with(monkeypatch)
-    other = write_stack(tmp_path / "other", axial(10))
-    with running(config_for(tmp_path)) as node:
-        worker = node.workers[0]
-        send(node, slices)
-        wait_for(lambda: told == ["job"])
-        send(node, other)
-        wait_for(lambda: len(told) == 2)
-        assert worker._process is not None
-        worker._process.kill()
-        wait_for(lambda: states(node) == ["done", "done"])
-        assert [one == "job" for one in told] == [True, False, True, True]
