@@ -38,14 +38,15 @@ def masked_loss(
     """Dice + BCE over what is known, in fp32.
 
     A ROI that is contoured in a patient, or absent, is known in every voxel there. One that is not contoured is
-    unknown: it is taught nothing, its gradient is exactly zero, except in its certain negatives: the voxels of
+    unknown: it is taught nothing, its gradient is exactly zero, except in voxels that are certainly not in it: those of
     contoured ROIs that never overlap it. Those add to both terms of the ROI without counting as another patient that
     has it.
 
     Dice is taken over the batch (sums before the ratio), which is steadier for small organs; every ROI that is known
     somewhere in the batch weighs the same in both terms, however many patients have it. A ROI of which the batch shows
-    no voxel (beyond the patch, absent, or nothing but certain negatives) gets cross-entropy alone: a ratio says nothing
-    where nothing can be found, and its gradient would press a small organ's channel to zero everywhere, for good.
+    no voxel (beyond the patch, absent, or known for other ROIs' voxels alone) gets cross-entropy alone: a ratio says
+    nothing where nothing can be found, and its gradient would press a small organ's channel to zero everywhere, for
+    good.
 
     A pseudo-label counts as contoured, but less: against the other patients of the batch in the sums of
     its Dice, and against the other ROIs.
@@ -65,7 +66,7 @@ def masked_loss(
             coarser. The weights halve from map to map and add up to one.
         targets: (N, R, K, I, J) 0 or 1 of any dtype.
         states: (N, R): 0 or False unknown, 1 or True contoured, 2 absent (its targets are 0), 3 pseudo-label.
-        exclusive: (R, R) bool, true for pairs of ROIs that never overlap; None for no certain negatives.
+        exclusive: (R, R) bool, true for pairs of ROIs that never overlap; None where all may overlap.
         usual_shares: (R,) of a sample's voxels that each ROI usually has, on the device of `targets`; None for no more
             than 1/2000.
         dice_weight: weight of the Dice term.

@@ -294,8 +294,8 @@ def _show(prediction: Prediction, *, verbose: bool = False) -> None:
     out.print(table)
     if prediction.verdict is not None:
         reasons = console.reasons_text([flag.reason for flag in prediction.findings], every=verbose)
-        said = f": {reasons}" if reasons else ""
-        out.print(console.styled("patient: ", console.verdict_part(prediction.verdict), said))
+        suffix = f": {reasons}" if reasons else ""
+        out.print(console.styled("patient: ", console.verdict_part(prediction.verdict), suffix))
     if prediction.path is None:
         out.print("no structure set was written; --keep-stopped writes it all the same")
     if prediction.mean_dice is not None:

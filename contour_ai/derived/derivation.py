@@ -100,7 +100,7 @@ class _Derivation:
         self.unions: dict[tuple[int, ...], Region] = {}
         self.margins: dict[tuple[int, float], Region] = {}
         self.tasks: dict[str, _Task] = {}
-        self.said: set[str] = set()
+        self.notes_given: set[str] = set()
         self._expand()
 
     # -- which structures there will be ---------------------------------------------------------------------------
@@ -388,6 +388,6 @@ class _Derivation:
         self._say(f"{name} is skipped: {why}")
 
     def _say(self, text: str) -> None:
-        if text not in self.said:
-            self.said.add(text)
+        if text not in self.notes_given:
+            self.notes_given.add(text)
             self.note(text)

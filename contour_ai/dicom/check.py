@@ -108,10 +108,10 @@ def check_structure_set(
                 breaks("damaged", "file", f"has a value that cannot be read: {without_traceback(reason)}")
             )
     levels = list(LEVELS)
-    return sorted(_said_once(findings), key=lambda f: levels.index(f.level))
+    return sorted(_without_repetitions(findings), key=lambda f: levels.index(f.level))
 
 
-def _said_once(findings: Sequence[Finding]) -> list[Finding]:
+def _without_repetitions(findings: Sequence[Finding]) -> list[Finding]:
     """Without repetitions, and without what the reader said of the same ROI under the same rule."""
 
     def is_read(f: Finding) -> bool:

@@ -143,9 +143,9 @@ def _encoding(contour: Dataset, raw: bytes, points: Points | None, *, explicit: 
     if points is None:
         yield "standard", "contour-data", DATA, "hold no list of x, y, z", f"{len(numbers)} values"
         return
-    said = raw_text(contour, NUMBER_OF_CONTOUR_POINTS)
-    if said.strip() != str(len(points)):
-        given = said or "none"
+    stated = raw_text(contour, NUMBER_OF_CONTOUR_POINTS)
+    if stated.strip() != str(len(points)):
+        given = stated or "none"
         yield "standard", "number-of-points", COUNT, "have a wrong one", f"{given} for {len(points)}"
 
 

@@ -191,9 +191,9 @@ def _candidate(one: StructureSetFile) -> _Candidate:
     if PRODUCT not in makers or status == "APPROVED":
         return _Candidate(file=one, approved=status == "APPROVED")
     software = words(header, "SoftwareVersions")
-    said = " ".join(text(header, name) for name in ("SeriesDescription", "StructureSetDescription"))
+    descriptions = " ".join(text(header, name) for name in ("SeriesDescription", "StructureSetDescription"))
     without_model = len(software) == 1 and software[0].casefold().startswith(PRODUCT)
-    if without_model and NEEDS_REVIEW not in said.casefold():
+    if without_model and NEEDS_REVIEW not in descriptions.casefold():
         return _Candidate(file=one, converted=True)
     return _Candidate(file=one, barred=DRAFT)
 

@@ -1,4 +1,4 @@
-"""What people say of folders and patients of an archive: in the ROI map, and in a list of those to leave out."""
+"""Folders and patients of an archive that the ROI map names, or a list of those to leave out."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Places:
         self.of_label = {label: _places(data_dir, files) for label, files in patients.items()}
         self._known = {place for places in self.of_label.values() for place in places}
 
-    def refuse_unknown(self, said: Collection[str], what: str, where: object = None) -> None:
-        """Stops where a folder or patient is spoken of that is not here.
+    def refuse_unknown(self, places: Collection[str], what: str, where: object = None) -> None:
+        """Stops where a folder or patient is named that is not here.
 
         Raises:
             ConfigError: there are such; all are named.
         """
-        unknown = [place for place in dict.fromkeys(said) if normal_place(place) not in self._known]
+        unknown = [place for place in dict.fromkeys(places) if normal_place(place) not in self._known]
         if unknown:
             raise ConfigError(
                 f"{what} of folders or patients that are not in this archive.",
@@ -36,19 +36,21 @@ class Places:
                 expected="a folder below the archive, as in site/pelvis, or a patient ID",
             )
 
-    def within(self, label: str, said: Collection[str]) -> str | None:
+    def within(self, label: str, places: Collection[str]) -> str | None:
         """The first of these places that a patient is in; None where it is in none."""
         here = self.of_label[label]
-        return next((place for place in said if normal_place(place) in here), None)
+        return next((place for place in places if normal_place(place) in here), None)
 
-    def rois(self, label: str, said: Mapping[str, Sequence[str]]) -> frozenset[str]:
-        """The ROIs that are said of the places of a patient."""
+    def rois(self, label: str, rois_of_places: Mapping[str, Sequence[str]]) -> frozenset[str]:
+        """The ROIs that are listed for the places of a patient."""
         here = self.of_label[label]
-        return frozenset(roi for place, rois in said.items() if normal_place(place) in here for roi in rois)
+        return frozenset(
+            roi for place, rois in rois_of_places.items() if normal_place(place) in here for roi in rois
+        )
 
 
 class MapPlaces:
-    """What a ROI map says of folders and patients.
+    """The rules of a ROI map for single folders and patients.
 
     Raises:
         ConfigError: one of them is not in the archive.
@@ -85,8 +87,8 @@ def load_places(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
         raise ConfigError("The list of patients cannot be read.", where=path, found=error) from error
-    said = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    return _checked_places(path, [_quoted_line(path, line) or _plain_line(line) for line in said])
+    entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return _checked_places(path, [_quoted_line(path, line) or _plain_line(line) for line in entries])
 
 
 def _plain_line(line: str) -> tuple[str, str]:
@@ -119,12 +121,12 @@ def _yaml_lines(path: Path) -> list[tuple[str, str]]:
     )
 
 
-def _checked_places(path: Path, said: Sequence[tuple[str, str]]) -> dict[str, str]:
+def _checked_places(path: Path, entries: Sequence[tuple[str, str]]) -> dict[str, str]:
     places: dict[str, str] = {}
-    for place, reason in said:
+    for place, reason in entries:
         if not normal_place(place) or places.get(place, reason) != reason:
             raise ConfigError(
-                "The list of patients says nothing clear of one of them.",
+                "The list of patients has an entry that is empty, or twice with different reasons.",
                 where=path,
                 found=place or "an empty patient ID",
                 expected="each patient ID or folder once, with its reason",

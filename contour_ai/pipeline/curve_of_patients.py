@@ -183,11 +183,11 @@ def write_curve(curve: LearningCurve) -> None:
         for roi in curve.rois
     ]
     head = ["ROI", *(f"{share:g} of the patients" for share in sorted(PARTS.values())), "from half to all"]
-    said = (
+    explanation = (
         f"Mean Dice of {curve.validation_patients} validation patients, the same in every training; every training had "
         "the same time. A curve that still rises at its end says that more patients help."
     )
-    body = f"<p>{escaped_text(said)}</p>{html_table(head, table)}<div class='charts'>{''.join(charts)}</div>"
+    body = f"<p>{escaped_text(explanation)}</p>{html_table(head, table)}<div class='charts'>{''.join(charts)}</div>"
     text = fill(
         asset("training.html"),
         texts={"title": "Dice against the number of patients", "state": time.strftime("%Y-%m-%d %H:%M")},

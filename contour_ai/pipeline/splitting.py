@@ -51,10 +51,10 @@ def held_out(data: DataConfig, patients: Sequence[PatientSource]) -> HeldOut:
     return HeldOut(fraction=data.validation_share, fold=data.fold)
 
 
-def _named(patients: Sequence[PatientSource], said: Sequence[str]) -> list[str]:
+def _named(patients: Sequence[PatientSource], places: Sequence[str]) -> list[str]:
     """Labels of the patients with one of these IDs, or in one of these folders."""
     found: dict[str, list[str]] = {}
-    for place in said:
+    for place in places:
         wanted = normal_place(place)
         found[place] = [
             p.label for p in patients if wanted in p.places or wanted == normal_place(p.patient_id)

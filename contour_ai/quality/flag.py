@@ -68,7 +68,7 @@ DECIMALS = {"cm3": 3, "HU": 1}
 
 @dataclass(frozen=True, kw_only=True)
 class Flag:
-    """A reason to look twice.
+    """A quality finding.
 
     Args:
         code: one of `CODES`, for programs.

@@ -47,7 +47,7 @@ def find_flags(
     ranges: Ranges | None = None,
     known: Measured | None = None,
 ) -> PatientFlags:
-    """Every reason to look twice at a prediction.
+    """Every quality finding on a prediction.
 
     Volume, extent, mean density and centre of a ROI are those of its contours on the CT, as in every table. The body
     (type EXTERNAL) is not flagged unless it is empty. Without `ranges` nothing is compared with training patients;

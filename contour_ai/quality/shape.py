@@ -28,7 +28,7 @@ the training patients have."""
 OUTSIDE_CM3, OUTSIDE_SHARE = 0.5, 0.02
 """More of a contour than the larger of both outside the body is worth a look."""
 USUALLY = 0.3
-"""What so many training patients have is no reason to look twice."""
+"""What so many training patients have is no finding."""
 
 
 def shape_flags(roi: Evidence, grid: Grid, usual: RoiRanges | None = None) -> list[Flag]:

@@ -169,13 +169,15 @@ def _figures(rows: Sequence[Row], cohort: str) -> str:
         lines.append(cells)
     labels = [f"{columns[name].label}: median [quartiles]" for name in SUMMARISED]
     labels.insert(SUMMARISED.index("surface_dsc") + 1, columns["tau_mm"].label)
-    said = "Median and [quartiles] over the patients with a reference, those without a prediction among them."
+    explanation = (
+        "Median and [quartiles] over the patients with a reference, those without a prediction among them."
+    )
     if cohort:
-        said += (
+        explanation += (
             f' Box plots, intervals and outliers: <a href="{escaped_text(cohort)}">{escaped_text(cohort)}</a>'
         )
     head = ["ROI", "n", "no prediction", "no reference", *labels]
-    return f"<p class='faint'>{said}</p>" + _table(head, lines)
+    return f"<p class='faint'>{explanation}</p>" + _table(head, lines)
 
 
 def _every_patient(rows: Sequence[Row]) -> str:

@@ -58,7 +58,7 @@ class ShownRoi:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownFlag:
-    """A reason to look twice: `roi` is empty where it concerns the whole scan; `slices` count from 0."""
+    """A quality finding: `roi` is empty where it concerns the whole scan; `slices` count from 0."""
 
     roi: str
     code: str

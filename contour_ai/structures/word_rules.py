@@ -59,8 +59,8 @@ def target(parts: NameParts) -> NameClass | None:
     if word is not None:
         return aside(parts, Kind.TARGET, f'"{word}": a target', word_pattern(word))
     for word in re.findall("[a-z]+", parts.text):
-        said = len(word) > 3 or word in ("gvt", "cvt", "pvt") or any(w.isdigit() for w in parts.words)
-        if said and TARGET_TYPED_WRONG.fullmatch(word):
+        telling = len(word) > 3 or word in ("gvt", "cvt", "pvt") or any(w.isdigit() for w in parts.words)
+        if telling and TARGET_TYPED_WRONG.fullmatch(word):
             return aside(parts, Kind.TARGET, f'"{word}": a target, misspelt', None)
     return None
 

@@ -46,7 +46,7 @@ class Job:
     synthetic: int = 0
     """So many of the training patients, the last ones, are synthetic."""
     exclusive: np.ndarray | None = None
-    """(R, R) true for ROIs that never overlap, whose voxels are certain negatives for each other."""
+    """(R, R) true for ROIs that are assumed not to overlap: a voxel of one is none of the other."""
 
     @property
     def checkpoints(self) -> Path:

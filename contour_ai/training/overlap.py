@@ -63,9 +63,9 @@ def described(exclusive: NDArray[np.bool_], rois: Sequence[str]) -> str:
     """The pairs in one line: named where they are few, so that one that does not hold elsewhere is noticed."""
     names = pair_names(exclusive, rois)
     if not names:
-        return "none seen: no certain negatives"
+        return "none seen: all may overlap"
     listing = ", ".join(names[:PAIRS_NAMED]) + (", ..." if len(names) > PAIRS_NAMED else "")
-    return f"{len(names)} pairs of {math.comb(len(rois), 2)}, certain negatives of each other: {listing}"
+    return f"{len(names)} pairs of {math.comb(len(rois), 2)}, assumed not to overlap: {listing}"
 
 
 def _shared_voxels(case: Case) -> NDArray[np.int64]:

@@ -94,7 +94,7 @@ class Plan:
         strides = ", ".join("x".join(map(str, s)) for s in self.network.level_strides)
         return {
             "ROIs": ", ".join(self.rois),
-            "swapped in a mirror": ", ".join(pairs) or "none",
+            "left-right pairs": ", ".join(pairs) or "none",
             "voxel size": f"{spacing} mm (k, i, j)",
             "windows": f"{windows} HU",
             "network": f"{self.network.name}, {self.network.levels} levels, {self.network.base_filters} filters, "

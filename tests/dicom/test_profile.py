@@ -31,7 +31,7 @@ def test_profiles_that_come_along() -> None:
 
 
 def test_a_profile_of_ones_own(tmp_path: Path) -> None:
-    path = tmp_path / "house.yaml"
+    path = tmp_path / "department.yaml"
     path.write_text("roi_name_characters: 20\nholes: separate\n", encoding="utf-8")
     profile = load_profile(path)
     assert (profile.name, profile.roi_name_characters, profile.holes) == ("house", 20, "separate")

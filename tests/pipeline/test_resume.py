@@ -144,9 +144,7 @@ def test_what_never_overlaps_is_in_the_plan_and_in_the_loss(
     plans: list[dict[str, str]] = []
     options = TrainOptions(on_plan=lambda facts: plans.append(dict(facts)))
     train(archive, tmp_path / "measured", CONFIG, options=options)
-    assert plans[0]["never overlapping"].startswith(
-        "3 pairs of 3, certain negatives of each other: Brainstem/"
-    )
+    assert plans[0]["never overlapping"].startswith("3 pairs of 3, assumed not to overlap: Brainstem/")
     measured = seen[0]
     assert isinstance(measured, torch.Tensor) and int(measured.sum()) == 6
     declared = replace(CONFIG, loss=LossConfig(may_overlap=(("Brainstem", "Parotid_L"),)))

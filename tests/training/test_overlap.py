@@ -56,8 +56,8 @@ def test_pairs_can_be_declared_to_overlap() -> None:
 def test_the_plan_names_them_while_they_are_few() -> None:
     found = exclusive_pairs([patient(APART)] * 3, MIRROR)
     assert described(found, ROIS) == (
-        "3 pairs of 6, certain negatives of each other: Parotid_L/Parotid_R, Parotid_L/Larynx, Parotid_R/Larynx"
+        "3 pairs of 6, assumed not to overlap: Parotid_L/Parotid_R, Parotid_L/Larynx, Parotid_R/Larynx"
     )
-    assert described(np.zeros((4, 4), bool), ROIS) == "none seen: no certain negatives"
+    assert described(np.zeros((4, 4), bool), ROIS) == "none seen: all may overlap"
     many = [f"ROI{n}" for n in range(10)]
     assert described(np.ones((10, 10), bool), many).endswith("ROI2/ROI9, ...")

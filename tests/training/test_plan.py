@@ -57,7 +57,7 @@ def test_small_bodies_are_one_sample_and_large_ones_are_cut() -> None:
     assert plan_network(asked.network, settings, 2).norm == "batch"
     fixed = TrainConfig(input=InputConfig(patch_kij=(32, 32, 32), batch_size=3))
     assert plan_input(fixed, rois, settings, network, [(60, 100, 110)], "cpu").batch_size == 3
-    assert "Parotid_L/Parotid_R" in small.facts()["swapped in a mirror"]
+    assert "Parotid_L/Parotid_R" in small.facts()["left-right pairs"]
 
 
 def test_thick_slices_are_kept_until_voxels_are_cubes() -> None:

@@ -103,7 +103,7 @@ def _use(bundle: ModelBundle, page: CommissioningPage) -> Section:
         parts=[
             NO_REGULATORY_FILE,
             Items(facts),
-            *_said(
+            *_from_card(
                 bundle,
                 "Intended users",
                 "who uses the contours, with what training; who reviews and approves them",
@@ -131,12 +131,12 @@ def _data(bundle: ModelBundle, page: CommissioningPage) -> Section:
         parts=[
             "The model was trained on:",
             Items(trained),
-            *_said(
+            *_from_card(
                 bundle,
                 "Data",
                 "where the training patients come from, and how they differ from this department's",
             ),
-            *_said(bundle, "Contours", "who contoured the training patients, and by which guideline"),
+            *_from_card(bundle, "Contours", "who contoured the training patients, and by which guideline"),
             f"Commissioned with {len(page.patients)} patients of this department:",
             Table(head=["patient", "CT", "findings"], rows=rows),
             Missing(
@@ -232,7 +232,7 @@ def _limits(bundle: ModelBundle, page: CommissioningPage) -> Section:
         heading="5. Limits",
         parts=[
             *([Items(known)] if known else ["Nothing is known but what stands above."]),
-            *_said(
+            *_from_card(
                 bundle,
                 "Known limits",
                 "where the model fails or must not be used, seen in this department's patients",
@@ -252,7 +252,7 @@ def _risks(bundle: ModelBundle) -> Section:
             Missing(
                 "severity, probability and detectability of each, this department's measure, and the risk that is left"
             ),
-            *_said(bundle, "Ethical use", "groups of patients that it may treat worse than others"),
+            *_from_card(bundle, "Ethical use", "groups of patients that it may treat worse than others"),
         ],
     )
 
@@ -300,7 +300,7 @@ def _sign_off(page: CommissioningPage) -> Section:
     )
 
 
-def _said(bundle: ModelBundle, heading: str, asked: str) -> Sequence[Part]:
+def _from_card(bundle: ModelBundle, heading: str, asked: str) -> Sequence[Part]:
     """What the model's own notes say under a heading of the card, and what this department has to add."""
     field = next(field for field in FIELDS if field.heading == heading)
     known = field.heading_in(bundle.notes)

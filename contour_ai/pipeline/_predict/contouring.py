@@ -47,11 +47,11 @@ def wanted_rois(
     """
     poor = {} if allow_poor else poor_rois(bundle)
     if poor and (len(poor) == len(bundle.rois) if rois is None else _any_of(poor, rois)):
-        asked_for = poor if rois is None else _any_of(poor, rois)
+        requested = poor if rois is None else _any_of(poor, rois)
         raise ConfigError(
             "The model draws these ROIs too poorly.",
             where=bundle.name,
-            found=", ".join(f"{roi}: Dice {poor[roi]:.3f} in validation" for roi in asked_for),
+            found=", ".join(f"{roi}: Dice {poor[roi]:.3f} in validation" for roi in requested),
             expected=f"a Dice of at least {POOR_DICE:g}",
             fix="train longer or on more patients; --allow-poor draws them all the same",
         )
@@ -89,7 +89,7 @@ class Findings:
 
 
 def flags_of(patient: Opened, rois: Sequence[PredictedRoi], bundle: ModelBundle) -> PatientFlags:
-    """Reasons to look twice at what was found in a patient."""
+    """Quality findings on the contours of a patient."""
     return findings_of(patient, rois, bundle, None).flags
 
 
@@ -99,7 +99,7 @@ def findings_of(
     bundle: ModelBundle,
     second: Mapping[str, NDArray[np.bool_]] | None,
 ) -> Findings:
-    """Reasons to look twice, and what a fitted model says of every ROI; `second` is what the second reader found."""
+    """Quality findings, and what a fitted model says of every ROI; `second` is what the second reader found."""
     image = ImageEvidence(
         grid=patient.ct.grid,
         body=patient.body,
