@@ -5,8 +5,6 @@ Two presets are the ancestor project's networks: `resunet3d` with 4 levels and `
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,7 +33,7 @@ def build_network(
     in_channels: int | None = None,
     out_channels: int | None = None,
     base_filters: int = 16,
-    **options: Any,
+    **options: object,
 ) -> ResidualUNet3d:
     """A network with fresh weights, from a preset's name or from a whole configuration.
 

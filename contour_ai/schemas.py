@@ -9,9 +9,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from contour_ai.settings import field_docs, is_named_tuple
 
+Schema = dict[str, object]
+"""A part of a JSON schema."""
+
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-PLAIN: Mapping[object, dict[str, Any]] = {
+PLAIN: Mapping[object, Schema] = {
     str: {"type": "string"},
     bool: {"type": "boolean"},
     int: {"type": "integer"},
@@ -22,12 +25,12 @@ PLAIN: Mapping[object, dict[str, Any]] = {
 }
 
 
-def json_schema(cls: type, title: str) -> dict[str, Any]:
+def json_schema(cls: type, title: str) -> Schema:
     """The schema of what `to_mapping` gives for a dataclass; keys that it does not have are not allowed."""
     return {"$schema": DIALECT, "title": title, **_object(cls)}
 
 
-def _object(cls: type) -> dict[str, Any]:
+def _object(cls: type) -> Schema:
     hints, docs = get_type_hints(cls), field_docs(cls)
     properties, required = {}, []
     for one in dataclasses.fields(cls):
@@ -37,11 +40,11 @@ def _object(cls: type) -> dict[str, Any]:
         if one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING:
             required.append(one.name)
     description = (cls.__doc__ or "").strip().split("\n")[0]
-    found: dict[str, Any] = {"type": "object", "description": description, "properties": properties}
+    found: Schema = {"type": "object", "description": description, "properties": properties}
     return {**found, **({"required": required} if required else {}), "additionalProperties": False}
 
 
-def _type(wanted: object) -> dict[str, Any]:
+def _type(wanted: object) -> Schema:
     origin, args = get_origin(wanted), get_args(wanted)
     if wanted in PLAIN:
         return dict(PLAIN[wanted])

@@ -13,13 +13,26 @@ import math
 import reprlib
 import textwrap
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeGuard,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import yaml
 
 from contour_ai.errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
@@ -91,7 +104,9 @@ def _keys(cls: type) -> dict[str, dataclasses.Field]:  # type: ignore[type-arg]
     return {f.name: f for f in dataclasses.fields(cls) if f.init and not f.metadata.get("set_by_program")}
 
 
-def _under_new_names(cls: type, mapping: Mapping[Any, Any], where: object, path: str) -> Mapping[Any, Any]:
+def _under_new_names(
+    cls: type, mapping: Mapping[str, object], where: object, path: str
+) -> Mapping[str, object]:
     """A mapping whose keys of an earlier version have the names of this one; each is logged."""
     renamed: Mapping[str, str] = getattr(cls, "RENAMED_KEYS", {})
     earlier = [key for key in mapping if key in renamed]
@@ -162,7 +177,7 @@ def to_yaml(mapping: object) -> str:
     return yaml.dump(mapping, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def commented_yaml(value: Any) -> str:
+def commented_yaml(value: DataclassInstance) -> str:
     """A dataclass as YAML, every key under a comment that is the docstring of its field."""
     lines: list[str] = []
     for field in dataclasses.fields(value):
@@ -204,7 +219,7 @@ class _Dumper(yaml.SafeDumper):
     """Block style for mappings and for lists of mappings, flow style for lists of plain values."""
 
     def represent_sequence(
-        self, tag: str, sequence: Any, flow_style: bool | None = None
+        self, tag: str, sequence: Iterable[object], flow_style: bool | None = None
     ) -> yaml.SequenceNode:
         plain = all(not isinstance(item, (dict, list)) or _short_list(item) for item in sequence)
         return super().represent_sequence(tag, sequence, flow_style=plain)
@@ -245,7 +260,7 @@ def _wrong(value: object, expected: str, where: object, path: str) -> ConfigErro
     )
 
 
-def _converted(value: object, wanted: Any, where: object, path: str) -> Any:
+def _converted(value: object, wanted: object, where: object, path: str) -> object:
     """`value` as the annotated type `wanted`, or a ConfigError."""
     origin, args = get_origin(wanted), get_args(wanted)
     if wanted is Any or wanted is object:
@@ -268,10 +283,11 @@ def _converted(value: object, wanted: Any, where: object, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise _wrong(value, "a mapping", where, path)
         return {str(k): _converted(v, args[1], where, _joined(path, str(k))) for k, v in value.items()}
+    assert isinstance(wanted, type)
     return _plain(value, wanted, where, path)
 
 
-def _one_of(value: object, choices: tuple[Any, ...], where: object, path: str) -> Any:
+def _one_of(value: object, choices: tuple[object, ...], where: object, path: str) -> object:
     if value is None and type(None) in choices:
         return None
     errors: list[ConfigError] = []
@@ -289,7 +305,7 @@ def _one_of(value: object, choices: tuple[Any, ...], where: object, path: str) -
     raise errors[-1]
 
 
-def _tuple(value: object, args: tuple[Any, ...], where: object, path: str) -> tuple[Any, ...]:
+def _tuple(value: object, args: tuple[object, ...], where: object, path: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise _wrong(value, "a list", where, path)
     if len(args) == 2 and args[1] is Ellipsis:
@@ -314,7 +330,7 @@ def _number(value: object, where: object, path: str) -> float:
     raise _wrong(value, "a number", where, path)
 
 
-def _plain(value: object, wanted: Any, where: object, path: str) -> Any:
+def _plain(value: object, wanted: type, where: object, path: str) -> object:
     if wanted is float:
         return _number(value, where, path)
     if wanted is int and (isinstance(value, bool) or not isinstance(value, int)):

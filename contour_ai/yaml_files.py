@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _MERGE_TAG = "tag:yaml.org,2002:merge"
 class _Loader(_SafeLoader):  # type: ignore[misc, valid-type]
     """Refuses what the ordinary loader drops or multiplies in silence."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         """A mapping without a key twice, of which PyYAML keeps the last."""
         if isinstance(node, yaml.MappingNode):
             seen = set()

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterable
 from types import FrameType
-from typing import Any
 
 import click
 
@@ -114,7 +113,7 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         try:
             status = super().invoke(ctx)
         except ContourAIError as error:

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import RTStructureSetStorage
@@ -111,10 +110,10 @@ def is_cut_short(dataset: Dataset) -> bool:
     """Whether the file ended in the middle of an element; pydicom gives what there is without a word."""
     if not len(dataset):
         return False
-    last: Any = dataset.get_item(max(dataset.keys()))
+    last = _element(dataset, max(dataset.keys()))
     if isinstance(last, RawDataElement):
         return last.length != UNDEFINED_LENGTH and len(last.value or b"") < last.length
-    return last.VR == "SQ" and bool(last.value) and is_cut_short(last.value[-1])
+    return last is not None and last.VR == "SQ" and bool(last.value) and is_cut_short(last.value[-1])
 
 
 # -- values as they are in the file ----------------------------------------------------------------------------------
@@ -147,9 +146,15 @@ def raw_text(item: Dataset, tag: int) -> str:
     return "\\".join(map(str, value))
 
 
-def _raw(item: Dataset, tag: int) -> Any:
+def _raw(item: Dataset, tag: int) -> object:
     """A value as it came from the file (bytes, where pydicom has not converted it yet), or None."""
-    return item.get_item(tag).value if tag in item else None
+    element = _element(item, tag)
+    return None if element is None else element.value
+
+
+def _element(item: Dataset, tag: int) -> DataElement | RawDataElement | None:
+    """An element as pydicom holds it, converted or not."""
+    return item.get_item(tag) if tag in item else None
 
 
 def raw_numbers(contour: Dataset) -> bytes:
@@ -364,7 +369,7 @@ def _contours(items: Sequence[Dataset], roi: str, notes: list[str]) -> tuple[tup
 
 def _raw_contours(contour: Dataset) -> list[RawContour]:
     """The contours of an item of ROIContourSequence."""
-    sequence: Any = contour.get_item(CONTOUR_SEQUENCE) if CONTOUR_SEQUENCE in contour else None
+    sequence = _element(contour, CONTOUR_SEQUENCE)
     found = raw_contours(sequence) if isinstance(sequence, RawDataElement) else None
     if found is not None:
         return found

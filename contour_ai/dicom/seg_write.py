@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,9 @@ from contour_ai.files import SEG, atomic_file
 from contour_ai.structures.roi_record import roi_info
 
 if TYPE_CHECKING:
+    from highdicom.seg import SegmentDescription
     from pydicom.dataset import Dataset
+    from pydicom.sr.coding import Code
 
     from contour_ai.dicom.ct import CTSeries
 
@@ -60,7 +62,7 @@ class Segment:
 
     name: str
     box: Box
-    values: NDArray[np.bool_] | NDArray[np.floating[Any]]
+    values: NDArray[np.bool_] | NDArray[np.floating]
     color: tuple[int, int, int]
 
 
@@ -270,7 +272,7 @@ def _frames(
     return frames
 
 
-def _description(number: int, segment: Segment, origin: SegmentationOrigin) -> Any:
+def _description(number: int, segment: Segment, origin: SegmentationOrigin) -> SegmentDescription:
     import highdicom
     from highdicom.seg import SegmentDescription
 
@@ -299,7 +301,7 @@ def _description(number: int, segment: Segment, origin: SegmentationOrigin) -> A
     return description
 
 
-def _artificial_intelligence() -> Any:
+def _artificial_intelligence() -> Code:
     from pydicom.sr.codedict import codes
 
     return codes.DCM.ArtificialIntelligence

@@ -12,10 +12,12 @@ import os
 import sys
 import tempfile
 import uuid
-from typing import IO, Any
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+S = TypeVar("S", bound=np.generic)
 
 STEP_BYTES = 1 << 20
 """Memory is asked for in multiples of this, so that series of slightly different slices share it."""
@@ -69,7 +71,7 @@ class SharedBuffer:
         assert self._map is not None
         self._map[: len(data)] = data
 
-    def array(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    def array(self, dtype: np.dtype[S], shape: tuple[int, ...]) -> NDArray[S]:
         """A copy of the array at the start.
 
         Raises:

@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,7 +177,7 @@ def _nearest_mm(start: NDArray[np.int64], end: NDArray[np.int64], grid: Grid) ->
     return distances
 
 
-def _workers(elements: NDArray[np.integer[Any]]) -> int:
+def _workers(elements: NDArray[np.integer]) -> int:
     return -1 if len(elements) > THREADED else 1
 
 

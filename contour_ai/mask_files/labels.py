@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,9 +53,9 @@ def read_names(source: Path, stem: str | None) -> Names:
             return _names(_content(path), path)
     for path in (folder / NNUNET_FILE, folder.parent / NNUNET_FILE):
         if path.is_file() and (path.parent == folder or folder.name.lower().startswith("labels")):
-            content = _content(path)
-            if isinstance(content.get("labels"), Mapping):
-                return Names(table=_table(content["labels"], path))
+            labels = _content(path).get("labels")
+            if isinstance(labels, Mapping):
+                return Names(table=_table(labels, path))
     return Names()
 
 
@@ -173,7 +172,7 @@ def _listed(values: list[int]) -> str:
     return ", ".join(map(str, values[:8])) + (f" and {len(values) - 8} more" if len(values) > 8 else "")
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _content(path: Path) -> dict[str, object]:
     try:
         if path.stat().st_size > MAX_NAMES_BYTES:
             raise InputError(
@@ -195,7 +194,7 @@ def _content(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in names.items()}
 
 
-def _names(content: Mapping[str, Any], path: Path) -> Names:
+def _names(content: Mapping[str, object], path: Path) -> Names:
     nested = {key: value for key, value in content.items() if isinstance(value, Mapping)}
     if nested.keys() == {"labels"}:  # a description in nnU-Net's manner under another name
         return Names(table=_table(nested["labels"], path))
@@ -206,11 +205,11 @@ def _names(content: Mapping[str, Any], path: Path) -> Names:
     return Names(files={key: _text(value, key, path) for key, value in plain.items()}, tables=tables)
 
 
-def _is_table(names: Mapping[str, Any]) -> bool:
+def _is_table(names: Mapping[str, object]) -> bool:
     return all(_is_label(key) for key in names) or all(_labels(value) for value in names.values())
 
 
-def _table(names: Mapping[str, Any], path: Path) -> tuple[StoredSegment, ...]:
+def _table(names: Mapping[str, object], path: Path) -> tuple[StoredSegment, ...]:
     """{label: ROI name}, or {ROI name: label or labels}, without the background."""
     if all(_is_label(key) for key in names):
         segments = [StoredSegment(_text(value, key, path), (int(key),)) for key, value in names.items()]

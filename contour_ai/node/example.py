@@ -42,7 +42,7 @@ def example_yaml() -> str:
             lines += _keys(kind)
             lines += ["# for example:", *(f"#   {line}" for line in example.splitlines())]
             lines.append(to_yaml({field.name: to_mapping(value)}).rstrip())
-        elif is_dataclass(value):
+        elif is_dataclass(value) and not isinstance(value, type):
             lines += [f"{field.name}:", textwrap.indent(commented_yaml(value).rstrip(), "  ")]
             if isinstance(value, Alerts):
                 lines += ["# mail:", *_keys(Smtp)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydicom.uid import (
     AllTransferSyntaxes,
@@ -16,13 +17,18 @@ from pydicom.uid import (
     RTStructureSetStorage,
 )
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import ThreadedAssociationServer
 
 from contour_ai.errors import ConfigError, InputError
 from contour_ai.node.audit import AuditLog
 from contour_ai.node.config import Caller, NodeConfig, Tls
 from contour_ai.node.database import Database, now
 from contour_ai.node.store import Arrival, ImageStore, Receipt, Stored
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +64,8 @@ class Receiver:
     ) -> None:
         self._config, self.database, self.store, self.audit = config, database, store, audit
         self.on_receipt = on_receipt
-        self._numbers: dict[Any, int] = {}
-        self._server: Any = None
+        self._numbers: dict[Association, int] = {}
+        self._server: ThreadedAssociationServer | None = None
 
     @property
     def config(self) -> NodeConfig:
@@ -87,7 +93,7 @@ class Receiver:
             ae.add_supported_context(sop_class, list(AllTransferSyntaxes))
         # The archive that reports a commitment is the provider of that service, although it opens the connection.
         ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
-        handlers: list[Any] = [
+        handlers: list[evt.EventHandlerType] = [
             (evt.EVT_N_EVENT_REPORT, self._committed),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, self._opened),
@@ -98,7 +104,7 @@ class Receiver:
             (evt.EVT_CONN_CLOSE, self._closed),
         ]
         try:
-            self._server = ae.start_server(
+            server = ae.start_server(
                 (self.config.host, self.config.port),
                 block=False,
                 evt_handlers=handlers,
@@ -113,7 +119,9 @@ class Receiver:
                 found=error.strerror or error,
                 fix="end the program that uses the port, or choose another `port`",
             ) from error
-        return int(self._server.socket.getsockname()[1])
+        assert server is not None and server.socket is not None  # it listens
+        self._server = server
+        return int(server.socket.getsockname()[1])
 
     def stop(self) -> None:
         """Ends all associations and stops listening."""
@@ -127,44 +135,42 @@ class Receiver:
         """A peer whose handshake failed has no title yet."""
         self.audit.write(host, "rejected", reason=f"TLS: {reason}")
 
-    def _requested(self, event: Any) -> None:
+    def _requested(self, event: evt.Event) -> None:
         """Rejects strangers and wrong titles (PS3.8 9.3.4)."""
-        request = event.assoc.requestor
-        calling, host = _title(request.primitive.calling_ae_title), str(request.address)
-        called = _title(request.primitive.called_ae_title)
-        if called not in self.config.called_ae_titles:
-            self.audit.write(f"{calling}@{host}", "rejected", reason=f"called {called}")
+        peer = _peer(event)
+        if peer.called_ae not in self.config.called_ae_titles:
+            self.audit.write(f"{peer}", "rejected", reason=f"called {peer.called_ae}")
             event.assoc.acse.send_reject(0x01, 0x01, 0x07)  # called AE title not recognised
             event.assoc.kill()
-        elif not self._may_store(calling, host) and not self._may_report(calling):
-            self.audit.write(f"{calling}@{host}", "rejected", reason="not among the callers")
+        elif not self._may_store(peer) and not self._may_report(peer.calling_ae):
+            self.audit.write(f"{peer}", "rejected", reason="not among the callers")
             event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # calling AE title not recognised
             event.assoc.kill()
 
-    def _may_store(self, calling: str, host: str) -> bool:
-        return any(_may_call(caller, calling, host) for caller in self.config.callers)
+    def _may_store(self, peer: Peer) -> bool:
+        return any(_may_call(caller, peer.calling_ae, peer.host) for caller in self.config.callers)
 
     def _may_report(self, calling: str) -> bool:
         """Whether this is a destination that was asked for storage commitment: it may say so, and nothing else."""
         return any(d.commitment and d.ae_title.strip() == calling for d in self.config.destinations.values())
 
-    def _opened(self, event: Any) -> None:
-        request = event.assoc.requestor
+    def _opened(self, event: evt.Event) -> None:
+        peer = _peer(event)
         self._numbers[event.assoc] = self.database.insert(
             "INSERT INTO associations (calling_ae, called_ae, host, state, opened_at) VALUES (?, ?, ?, 'open', ?)",
-            _title(request.primitive.calling_ae_title),
-            _title(request.primitive.called_ae_title),
-            str(request.address),
+            peer.calling_ae,
+            peer.called_ae,
+            peer.host,
             now(),
         )
 
-    def _released(self, event: Any) -> None:
+    def _released(self, event: evt.Event) -> None:
         self._close(event, "released")
 
-    def _aborted(self, event: Any) -> None:
+    def _aborted(self, event: evt.Event) -> None:
         self._close(event, "aborted")
 
-    def _closed(self, event: Any) -> None:
+    def _closed(self, event: evt.Event) -> None:
         """The connection is gone. One that never asked for an association frees its place at once.
 
         pynetdicom 3.0 would keep waiting for the request, for ACSE_TIMEOUT_S: a few port scans would fill all places.
@@ -173,19 +179,19 @@ class Receiver:
         if not event.assoc.is_established and event.assoc.requestor.primitive is None:
             event.assoc.dul.to_user_queue.put(None)
 
-    def _close(self, event: Any, state: str) -> None:
+    def _close(self, event: evt.Event, state: str) -> None:
         number = self._numbers.pop(event.assoc, None)
         if number is not None:
             self.database.execute(f"{CLOSE} WHERE id = ?", state, now(), number)
 
     # -- services -------------------------------------------------------------------------------------------
 
-    def _echo(self, event: Any) -> int:
+    def _echo(self, event: evt.Event) -> int:
         return SUCCESS
 
-    def _committed(self, event: Any) -> tuple[int, None]:
+    def _committed(self, event: evt.Event) -> tuple[int, None]:
         """A destination says which instances it commits to keep (PS3.4 J.3.3)."""
-        title = _title(event.assoc.requestor.primitive.calling_ae_title)
+        title = _peer(event).calling_ae
         for item in event.event_information.get("ReferencedSOPSequence") or ():
             self.database.execute(
                 "INSERT OR REPLACE INTO commitments (sop_uid, ae_title, at) VALUES (?, ?, ?)",
@@ -195,21 +201,17 @@ class Receiver:
             )
         return SUCCESS, None
 
-    def _store(self, event: Any) -> int:
+    def _store(self, event: evt.Event) -> int:
         """Answers with success only when the instance is on disk."""
         number = self._numbers.get(event.assoc)
         if (
             number is None
         ):  # the database was locked when the connection was opened: its end would not be seen
             return OUT_OF_RESOURCES
-        request = event.assoc.requestor
-        arrival = Arrival(
-            association=number,
-            calling_ae=_title(request.primitive.calling_ae_title),
-            called_ae=_title(request.primitive.called_ae_title),
-        )
-        who = f"{arrival.calling_ae}@{request.address}"
-        if not self._may_store(arrival.calling_ae, str(request.address)):
+        peer = _peer(event)
+        arrival = Arrival(association=number, calling_ae=peer.calling_ae, called_ae=peer.called_ae)
+        who = f"{peer}"
+        if not self._may_store(peer):
             return NOT_AUTHORISED
         try:
             if self.store.free_gb() < self.config.keep.free_gb / 10:
@@ -230,6 +232,24 @@ class Receiver:
             logger.warning("an instance of %s has the UID of another one and is kept aside", who)
             return KEPT_ASIDE
         return SUCCESS
+
+
+class Peer(NamedTuple):
+    """Who asked for an association, and by which title."""
+
+    calling_ae: str
+    called_ae: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"{self.calling_ae}@{self.host}"
+
+
+def _peer(event: evt.Event) -> Peer:
+    requestor = event.assoc.requestor
+    asked = requestor.primitive
+    assert asked is not None  # no such event comes before the request
+    return Peer(_title(asked.calling_ae_title), _title(asked.called_ae_title), str(requestor.address))
 
 
 def server_context(tls: Tls, on_failure: Callable[[str, str], None] = lambda *_: None) -> ssl.SSLContext:
@@ -257,19 +277,34 @@ class _ServerContext(ssl.SSLContext):
 
     on_failure: Callable[[str, str], None]
 
-    def wrap_socket(self, sock: Any, *args: Any, **options: Any) -> ssl.SSLSocket:
+    def wrap_socket(
+        self,
+        sock: socket.socket,
+        server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLSocket:
         """A socket that makes its handshake when its own thread reads from it, and gives up after a while."""
         sock.settimeout(NETWORK_TIMEOUT_S)
-        return super().wrap_socket(sock, *args, **{**options, "do_handshake_on_connect": False})
+        return super().wrap_socket(
+            sock,
+            server_side=server_side,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=suppress_ragged_eofs,
+            server_hostname=server_hostname,
+            session=session,
+        )
 
 
 class _ServerSocket(ssl.SSLSocket):
     """Reports a handshake that fails: it is made by the first read."""
 
-    def read(self, *args: Any) -> Any:
+    def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> bytes:
         """As `ssl.SSLSocket.read`."""
         try:
-            return super().read(*args)
+            return super().read(len, buffer)
         except ssl.SSLError as error:
             if self.version() is None and isinstance(self.context, _ServerContext):
                 self.context.on_failure(_address(self), error.reason or str(error))

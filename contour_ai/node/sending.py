@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from contour_ai.dicom.header import UNREADABLE
@@ -79,6 +79,15 @@ def is_stored(status: int) -> bool:
     return status == 0x0000 or 0xB000 <= status <= 0xBFFF
 
 
+@dataclass
+class _Commitment:
+    """What a peer has reported on the association of the C-STORE (PS3.4 J.3.3)."""
+
+    sop_uids: set[str] = field(default_factory=set)
+    """The instances that it keeps."""
+    answered: bool = False
+
+
 def send_files(
     paths: Sequence[Path],
     destination: Destination,
@@ -109,7 +118,8 @@ def send_files(
             say(path, False, f"not a DICOM file that can be sent: {without_traceback(error)}")
     if not headers:
         return results
-    association = _associate(headers, destination, calling_ae)
+    commitment = _Commitment()
+    association = _associate(headers, destination, calling_ae, commitment)
     if isinstance(association, str):
         for path in headers:
             say(path, False, association)
@@ -123,7 +133,7 @@ def send_files(
             else:
                 say(path, ok, message)
         if stored:
-            committed = _commit(association, [headers[p] for p in stored], is_committed)
+            committed = _commit(association, commitment, [headers[p] for p in stored], is_committed)
             for path in stored:
                 ok = str(headers[path].SOPInstanceUID) in committed
                 say(path, ok, "stored and committed" if ok else "stored, but not committed")
@@ -155,7 +165,9 @@ def _entity(calling_ae: str) -> AE:
     return ae
 
 
-def _associate(headers: dict[Path, Dataset], destination: Destination, calling_ae: str) -> Any:
+def _associate(
+    headers: dict[Path, Dataset], destination: Destination, calling_ae: str, commitment: _Commitment
+) -> Association | str:
     """An association for the classes and transfer syntaxes of the files; text where there is none."""
     ae = _entity(calling_ae)
     wanted = {(str(h.SOPClassUID), str(h.file_meta.TransferSyntaxUID)) for h in headers.values()}
@@ -163,14 +175,14 @@ def _associate(headers: dict[Path, Dataset], destination: Destination, calling_a
         ae.add_requested_context(sop_class, syntax)
     for sop_class in sorted({c for c, _ in wanted}):
         ae.add_requested_context(sop_class, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
-    handlers: list[Any] = []
+    handlers: list[evt.EventHandlerType] = []
     if destination.commitment:
         ae.add_requested_context(StorageCommitmentPushModel)
-        handlers.append((evt.EVT_N_EVENT_REPORT, _commitment_report))
+        handlers.append((evt.EVT_N_EVENT_REPORT, _commitment_report, [commitment]))
     return _open(ae, destination, handlers)
 
 
-def _open(ae: AE, destination: Destination, handlers: list[Any]) -> Any:
+def _open(ae: AE, destination: Destination, handlers: list[evt.EventHandlerType]) -> Association | str:
     connected: list[object] = []
     try:
         tls = None if destination.tls is None else (client_context(destination.tls), None)
@@ -200,7 +212,7 @@ def _open(ae: AE, destination: Destination, handlers: list[Any]) -> Any:
     return f"no connection to {where}"
 
 
-def settle(association: Any) -> None:
+def settle(association: Association) -> None:
     """Waits until the association's own thread goes on after the last request.
 
     pynetdicom 3.0 pauses that thread for a request. One that is sent before the thread has gone on finds it paused
@@ -211,7 +223,7 @@ def settle(association: Any) -> None:
         time.sleep(0.001)
 
 
-def _store(association: Any, path: Path) -> tuple[bool, str]:
+def _store(association: Association, path: Path) -> tuple[bool, str]:
     settle(association)
     if not association.is_established:
         return False, "the connection was closed before this file"
@@ -226,7 +238,12 @@ def _store(association: Any, path: Path) -> tuple[bool, str]:
     return is_stored(code), in_words(code) + (f": {comment}" if comment else "")
 
 
-def _commit(association: Any, headers: Sequence[Dataset], is_committed: Callable[[str], bool]) -> set[str]:
+def _commit(
+    association: Association,
+    commitment: _Commitment,
+    headers: Sequence[Dataset],
+    is_committed: Callable[[str], bool],
+) -> set[str]:
     """The SOP instances that the peer commits to keep (PS3.4 J.3): asked for on the association of the C-STORE, and
     answered there or, as most archives do, on one that the peer opens."""
     wanted = {str(header.SOPInstanceUID) for header in headers}
@@ -237,8 +254,6 @@ def _commit(association: Any, headers: Sequence[Dataset], is_committed: Callable
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
         request.ReferencedSOPSequence.append(item)
-    association.contour_ai_committed = set()
-    association.contour_ai_answered = False
     settle(association)
     try:
         status, _ = association.send_n_action(request, 1, StorageCommitmentPushModel, WELL_KNOWN_COMMITMENT)
@@ -248,19 +263,18 @@ def _commit(association: Any, headers: Sequence[Dataset], is_committed: Callable
     if not status or status.Status != 0:
         return set()
     end = time.monotonic() + COMMITMENT_WAIT_S
-    while time.monotonic() < end and not association.contour_ai_answered:
+    while time.monotonic() < end and not commitment.answered:
         if all(map(is_committed, wanted)):
             break
         time.sleep(0.1)
-    told: set[str] = association.contour_ai_committed
-    return told | {uid for uid in wanted if is_committed(uid)}
+    return commitment.sop_uids | {uid for uid in wanted if is_committed(uid)}
 
 
-def _commitment_report(event: Any) -> tuple[int, Dataset | None]:
+def _commitment_report(event: evt.Event, commitment: _Commitment) -> tuple[int, Dataset | None]:
     """N-EVENT-REPORT of storage commitment: which instances the peer keeps."""
     report = event.event_information
-    event.assoc.contour_ai_committed = {
+    commitment.sop_uids = {
         str(item.ReferencedSOPInstanceUID) for item in report.get("ReferencedSOPSequence") or ()
     }
-    event.assoc.contour_ai_answered = True
+    commitment.answered = True
     return 0x0000, None

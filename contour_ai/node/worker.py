@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from contour_ai.errors import ContourAIError
+from contour_ai.settings import from_mapping
 
 if TYPE_CHECKING:
     from contour_ai.pipeline._predict import Begun, LoadedModel, PredictOptions
@@ -248,14 +249,14 @@ def serve(models: Models, orders: Iterable[str], answers: TextIO) -> None:
         if not line.strip():  # nothing came for a while
             models.drop_begun()
             continue
-        content: dict[str, Any] = json.loads(line)
+        content = json.loads(line)
         if content.get("warm"):
             _warm(models, content["warm"])
             continue
         if content.get("report"):
             _say(answers, {"reported": report(**content["report"])})
             continue
-        order = _order(content)
+        order = from_mapping(Order, content)
         try:
             answer = carry_out(order, models)
         except Exception:  # noqa: BLE001 - one patient never ends a worker; the traceback is kept with the job
@@ -263,11 +264,6 @@ def serve(models: Models, orders: Iterable[str], answers: TextIO) -> None:
             sys.stderr.flush()
             answer = Answer(job=order.job, outcome="failed", message="unforeseen fault; see the job's log")
         _say(answers, answer.__dict__)
-
-
-def _order(content: dict[str, Any]) -> Order:
-    rois = content["rois"]
-    return Order(**{**content, "rois": None if rois is None else tuple(rois)})
 
 
 def report(folder: str, images: str) -> bool:
@@ -317,7 +313,7 @@ def _orders(source: TextIO, models: Models) -> Iterator[str]:
     def read() -> None:
         for line in source:
             if line.startswith(BEGIN):
-                models.begin(_order(json.loads(line)["begin"]))
+                models.begin(from_mapping(Order, json.loads(line)["begin"]))
             else:
                 lines.put(line)
         os._exit(0)

@@ -11,10 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from contour_ai.node.beginnings import Beginnings
 from contour_ai.node.database import Row
@@ -65,9 +65,9 @@ class Worker(threading.Thread):
         self.wake = threading.Event()
         self._ending = threading.Event()
         self._process: subprocess.Popen[str] | None = None
-        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._answers: queue.Queue[Mapping[str, object] | None] = queue.Queue()
         self._begun, self._begun_at = "", 0.0
-        self._log: Any = None
+        self._log: IO[bytes] | None = None
         self.log_path = book.results / f"worker-{device.replace(':', '-')}.log"
 
     def run(self) -> None:
@@ -198,15 +198,15 @@ class Worker(threading.Thread):
         except OSError:
             return None
         content = self._next_answer(self.job_limit_s)
-        return None if content is None else Answer(**content)
+        return None if content is None else from_mapping(Answer, content)
 
-    def _next_answer(self, limit_s: float) -> dict[str, Any] | None:
+    def _next_answer(self, limit_s: float) -> Mapping[str, object] | None:
         try:
             return self._answers.get(timeout=limit_s)
         except queue.Empty:
             return None
 
-    def _write(self, content: dict[str, Any]) -> None:
+    def _write(self, content: Mapping[str, object]) -> None:
         process = self._process
         if process is None or process.stdin is None:
             raise BrokenPipeError
@@ -242,14 +242,14 @@ class Worker(threading.Thread):
             logger.warning("the log of job %d could not be kept: %s", job, error)
 
 
-def _read(process: subprocess.Popen[str], answers: queue.Queue[dict[str, Any] | None]) -> None:
+def _read(process: subprocess.Popen[str], answers: queue.Queue[Mapping[str, object] | None]) -> None:
     """Hands on the answers of a process; None when it has ended."""
     assert process.stdout is not None
     try:
         for line in process.stdout:
             answers.put(json.loads(line))
     except ValueError:
-        logger.error("the worker process said what is no answer")
+        logger.error("the worker process wrote a line that is no answer")
     answers.put(None)
 
 

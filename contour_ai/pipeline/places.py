@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 
@@ -35,8 +35,7 @@ def without_folders(value: T, folders: Sequence[Path]) -> T:
             text = text.replace(form + os.sep, "").replace(form, name)
         return text
 
-    result: T = _with_texts(value, shortened)
-    return result
+    return cast("T", _with_texts(value, shortened))
 
 
 def without_paths(value: T) -> T:
@@ -44,11 +43,10 @@ def without_paths(value: T) -> T:
 
     For messages of other origin, whose folders are not known. Of a folder name with spaces, a part may stay.
     """
-    result: T = _with_texts(value, lambda text: ABSOLUTE.sub("", text))
-    return result
+    return cast("T", _with_texts(value, lambda text: ABSOLUTE.sub("", text)))
 
 
-def _with_texts(value: object, change: Callable[[str], str]) -> Any:
+def _with_texts(value: object, change: Callable[[str], str]) -> object:
     if isinstance(value, str):
         return change(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

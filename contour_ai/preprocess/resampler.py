@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 Float32 = NDArray[np.float32]
-Sparse = Any
-"""A scipy.sparse.csr_array: scipy has no types."""
+Sparse: TypeAlias = sparse.csr_array
 
 
 class Resampler:
@@ -35,7 +35,12 @@ class Resampler:
         result: Float32 = (along @ stack.reshape(len(stack), -1)).reshape(-1, *stack.shape[1:])
         return result
 
-    def to_ct(self, field: Float32, along: Sparse, planes: Sequence[tuple[Sparse, Sparse]]) -> Float32:
+    def to_ct(
+        self,
+        field: Float32,
+        along: Sparse,
+        planes: Sequence[tuple[Sparse, Sparse]],
+    ) -> Float32:
         """(slice, row, column) from a (k, i, j) field, resampled along the stack, then within each plane."""
         stack = (along @ field.reshape(len(field), -1)).reshape(-1, *field.shape[1:])
         rows, columns = planes[0]

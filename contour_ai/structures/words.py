@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from contour_ai.structures.roi_record import read_table
+
+TABLE = "name_words.yaml"
 
 Side = Literal["L", "R"]
 Words = tuple[str, ...]
@@ -67,14 +69,11 @@ def side_words_of_one_language() -> Mapping[str, Mapping[str, Side]]:
 @cache
 def word_list(key: str) -> frozenset[str]:
     """A list of ``name_words.yaml``, in the form of `words_of`."""
-    return frozenset("".join(words_of(word)) for word in _table()[key])
+    words: Sequence[str] = read_table(TABLE)[key]
+    return frozenset("".join(words_of(word)) for word in words)
 
 
 @cache
 def _same() -> Mapping[str, str]:
-    return {word: group[0] for group in _table()["same"] for word in group}
-
-
-@cache
-def _table() -> Mapping[str, Any]:
-    return read_table("name_words.yaml")
+    groups: Sequence[Sequence[str]] = read_table(TABLE)["same"]
+    return {word: group[0] for group in groups for word in group}

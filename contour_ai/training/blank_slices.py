@@ -7,7 +7,6 @@ that is measured on them looks better than it is.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ EDGE = 2.0
 
 
 def shown_slices(
-    hu: NDArray[np.integer[Any]],
+    hu: NDArray[np.integer],
     contoured: NDArray[np.bool_],
     outside_hu: int,
     spacing_mm_kij: tuple[float, float, float],
@@ -58,7 +57,7 @@ def shown_slices(
 
 def _blank(
     here: NDArray[np.bool_],
-    area: NDArray[np.integer[Any]],
+    area: NDArray[np.integer],
     contoured: NDArray[np.bool_],
     spacing_mm_kij: tuple[float, float, float],
 ) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from contour_ai.grid import Grid
 from contour_ai.preprocess import Prepared
 from contour_ai.training.roi_facts import RoiFacts
 from contour_ai.volume import ABSENT, CONTOURED, PSEUDO_LABEL, UNKNOWN, bits_dtype, roi_voxels
+
+S = TypeVar("S", bound=np.generic)
 
 CACHE_FORMAT = 3
 """Changes whenever the same files and settings give other arrays, so that old entries are not taken."""
@@ -122,14 +124,14 @@ class Case:
         return replace(self, labels=bits, rois=rois, presence=presence)
 
 
-def _mapped(array: NDArray[Any] | Path | SlicesOf) -> NDArray[Any]:
+def _mapped(array: NDArray[S] | Path | SlicesOf) -> NDArray[S]:
     if isinstance(array, SlicesOf):
-        mapped: NDArray[Any] = np.load(array.path, mmap_mode="r")[array.first : array.stop]
+        mapped: NDArray[S] = np.load(array.path, mmap_mode="r")[array.first : array.stop]
         return mapped
     return np.load(array, mmap_mode="r") if isinstance(array, Path) else array
 
 
-def _cut(array: NDArray[Any] | Path | SlicesOf, first: int, stop: int) -> NDArray[Any] | SlicesOf:
+def _cut(array: NDArray[S] | Path | SlicesOf, first: int, stop: int) -> NDArray[S] | SlicesOf:
     if isinstance(array, Path):
         return SlicesOf(array, first, stop)
     if isinstance(array, SlicesOf):
@@ -137,7 +139,7 @@ def _cut(array: NDArray[Any] | Path | SlicesOf, first: int, stop: int) -> NDArra
     return array[first:stop]
 
 
-def _whole(array: NDArray[Any] | Path | SlicesOf) -> NDArray[Any] | Path:
+def _whole(array: NDArray[S] | Path | SlicesOf) -> NDArray[S] | Path:
     return array.path if isinstance(array, SlicesOf) else array
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -75,14 +75,14 @@ def remove_others(folder: Path, best_step: int) -> None:
             path.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> dict[str, object]:
     """What `save_checkpoint` wrote, on the CPU.
 
     Raises:
         ModelError: it is not there or cannot be read.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(
             "There is no checkpoint to go on from.", where=path, fix="start without --resume"
@@ -159,11 +159,12 @@ def record_of(cls: type[T], content: Mapping[str, object], path: Path) -> T:
     return cls(**content)
 
 
-def _fits(value: object, wanted: Any) -> bool:
+def _fits(value: object, wanted: object) -> bool:
     """Whether a value is of an annotated type; what a container holds is not looked at."""
     origin = get_origin(wanted)
     if origin in (Union, UnionType):
         return any(_fits(value, choice) for choice in get_args(wanted))
     if wanted in (int, float):
         return isinstance(value, (int, wanted)) and not isinstance(value, bool)
-    return isinstance(value, origin or wanted)
+    kind = origin or wanted
+    return isinstance(kind, type) and isinstance(value, kind)

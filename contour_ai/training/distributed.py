@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from contour_ai.errors import ConfigError, ContourAIError
 
 if TYPE_CHECKING:  # who a process is can be asked without waiting for torch
     import torch
     from torch import Tensor, nn
+    from torch.autograd.function import FunctionCtx
+    from torch.distributed import ProcessGroup
 
 T = TypeVar("T")
 
@@ -200,7 +202,7 @@ class Processes:
         talk: process group for what is not on the device.
     """
 
-    def __init__(self, place: Place, device: torch.device, talk: Any = None) -> None:
+    def __init__(self, place: Place, device: torch.device, talk: ProcessGroup | None = None) -> None:
         self.rank, self.size, self.local_rank = place.rank, place.size, place.local_rank
         self.device, self._talk = device, talk
 
@@ -232,11 +234,12 @@ class Processes:
                 made = make()
             except BaseException as error:
                 with contextlib.suppress(RuntimeError):  # they may be gone, by the same Ctrl-C
-                    self._tell([None, f"{type(error).__name__}: {error}"])
+                    self._tell(None, f"{type(error).__name__}: {error}")
                 raise
-            self._tell([made, None])
+            self._tell(made, None)
             return made
-        made, failure = self._tell([None, None])
+        told: tuple[T, str | None] = self._tell(None, None)
+        made, failure = told
         if failure is not None:
             raise FirstProcessError("The first process stopped.", found=failure)
         return made
@@ -258,7 +261,7 @@ class Processes:
             return [value]
         import torch.distributed as dist
 
-        values: list[Any] = [None] * self.size
+        values = cast("list[T]", [None] * self.size)
         dist.all_gather_object(values, value, group=self._talk)
         return values
 
@@ -327,12 +330,14 @@ class Processes:
 
                 dist.destroy_process_group()
 
-    def _tell(self, content: list[Any]) -> list[Any]:
+    def _tell(self, made: T | None, failure: str | None) -> tuple[T, str | None]:
+        """What the first process made, or why it failed, in all of them."""
         import torch
         import torch.distributed as dist
 
+        content = [made, failure]
         dist.broadcast_object_list(content, 0, group=self._talk, device=torch.device("cpu"))
-        return content
+        return cast("tuple[T, str | None]", tuple(content))
 
 
 def _summing() -> Callable[[Tensor], Tensor]:
@@ -341,13 +346,13 @@ def _summing() -> Callable[[Tensor], Tensor]:
 
     class SumOverProcesses(torch.autograd.Function):
         @staticmethod
-        def forward(context: Any, part: Tensor) -> Tensor:
+        def forward(context: FunctionCtx, part: Tensor) -> Tensor:
             total = part.clone()
             dist.all_reduce(total)
             return total
 
         @staticmethod
-        def backward(context: Any, gradient: Tensor) -> Tensor:
+        def backward(context: FunctionCtx, gradient: Tensor) -> Tensor:
             return gradient * dist.get_world_size()
 
     return SumOverProcesses.apply

@@ -75,7 +75,9 @@ def read_training(path: Path) -> SavedTraining:
         return record_of(cls, {name: content.pop(name) for name in names}, path)
 
     stepper, head = part(StepperState), part(_Head)
-    content["scores"] = [record_of(Score, score, path) for score in content.get("scores", ())]
+    scores = content.get("scores", ())
+    if isinstance(scores, (list, tuple)):
+        content["scores"] = [record_of(Score, score, path) for score in scores]
     return SavedTraining(
         fingerprint=head.fingerprint,
         decided_by=head.decided_by,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ class StepperState:
     model: dict[str, Tensor]
     average: dict[str, Tensor]
     """The weights that are validated."""
-    optimiser: dict[str, Any]
+    optimiser: dict[str, object]
     """As torch has it."""
     pieces: int
     """In which a batch is taken."""
@@ -50,7 +49,7 @@ class Stepper:
         network: on its device.
         config: of the run.
         batches: what each step sees.
-        exclusive: (R, R) pairs of ROIs that never overlap; None for no certain negatives.
+        exclusive: (R, R) pairs of ROIs that never overlap; None where all may overlap.
         precision: what the network computes in; None for fp32.
         processes: that share the steps.
     """

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from contour_ai import __version__
 from contour_ai.evaluation.limits import Check
@@ -24,7 +23,7 @@ from contour_ai.pipeline._commission.options import CommissionOptions
 from contour_ai.pipeline._predict import LoadedModel
 from contour_ai.report.commissioning import CommissionedPatient, CommissioningPage
 from contour_ai.report.constancy import Constancy
-from contour_ai.settings import read_record, to_mapping
+from contour_ai.settings import from_mapping, read_record, to_mapping
 from contour_ai.structures.roi_map import RoiMap
 
 PACKAGES = (
@@ -49,7 +48,7 @@ class RunSettings:
     acquisition: int | None = None
     keep_trained_on: bool = False
     tau: Tolerances | float | None = None
-    roi_map: Mapping[str, Any] | None = None
+    roi_map: Mapping[str, object] | None = None
     """A `RoiMap` without the path that it was read from."""
 
     @classmethod
@@ -71,7 +70,7 @@ class RunSettings:
         """Other options with these."""
         roi_map = None
         if self.roi_map is not None:
-            roi_map = RoiMap(**{key: _tuples(value) for key, value in self.roi_map.items()})
+            roi_map = from_mapping(RoiMap, self.roi_map)
         return replace(
             options,
             tta=self.tta,
@@ -139,12 +138,6 @@ def read_commissioning_record(path: Path) -> CommissioningRecord:
         ConfigError: it cannot be read, is no such record, or has keys that this version does not know.
     """
     return read_record(CommissioningRecord, path, "The record of a commissioning run")
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
 
 
 def environment(

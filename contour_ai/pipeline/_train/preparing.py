@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from contour_ai.bundle import InferenceSettings
 from contour_ai.dicom.file_index import FileIndex
@@ -285,7 +285,7 @@ def _resolved(config: TrainConfig, plan: Plan) -> TrainConfig:
     )
 
 
-def _with_floats(value: Any) -> Any:
+def _with_floats(value: object) -> object:
     """The same with every number a float: a plan says -1000 where the file that it was written to says -1000.0."""
     if isinstance(value, Mapping):
         return {key: _with_floats(item) for key, item in value.items()}
@@ -313,8 +313,8 @@ def _decided_by(config: TrainConfig, cases: Mapping[str, PreparedCase]) -> dict[
     return {**settings, **{f"patient {label}": sha256 for label, sha256 in hashes.items()}}
 
 
-def _deciding_settings(config: TrainConfig) -> dict[str, dict[str, Any]]:
-    mapping = to_mapping(config)
+def _deciding_settings(config: TrainConfig) -> dict[str, dict[str, object]]:
+    mapping: dict[str, dict[str, object]] = to_mapping(config)
     del mapping["model"]["windows"]  # decides how the network is run, not what is learnt
     del mapping["data"]["public"]  # decides how patients are named, not what is learnt
     for key in ("structure_set", "acquisition", "exclude"):  # seen in the cases
@@ -327,5 +327,4 @@ def _deciding_settings(config: TrainConfig) -> dict[str, dict[str, Any]]:
         for earlier, name in getattr(type(value), "RENAMED_KEYS", {}).items():
             mapping[section][earlier] = mapping[section].pop(name)
     mapping["run"] = {k: v for k, v in mapping["run"].items() if k not in DONE_KEYS}
-    settings: dict[str, dict[str, Any]] = _with_floats(mapping)
-    return settings
+    return {section: {k: _with_floats(v) for k, v in keys.items()} for section, keys in mapping.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,7 +158,7 @@ def _block_means(stack: Float32, rows: int, columns: int) -> Float32:
     return means
 
 
-def _projector(rows: int, columns: int) -> tuple[Any, int]:
+def _projector(rows: int, columns: int) -> tuple[sparse.csr_array, int]:
     """A sparse (angles x detectors, pixels) matrix of parallel projections, and the number of detectors."""
     detectors = int(np.ceil(np.hypot(rows, columns))) + 3
     i, j = np.meshgrid(
