@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from contour_ai.errors import ConfigError
+from contour_ai.text_files import read_text_file
 
 MAX_YAML_BYTES = 32 << 20
 MAX_YAML_DEPTH = 64
@@ -65,11 +66,13 @@ def read_yaml(path: Path, what: str, *, fix: str | None = None) -> Any:
                 found=f"{size} bytes",
                 expected=f"at most {MAX_YAML_BYTES}",
             )
-        return parse_yaml(path.read_text(encoding="utf-8-sig"))
+        return parse_yaml(read_text_file(path))
     except OSError as error:
         raise ConfigError(
             f"{what} cannot be read.", where=path, found=error.strerror or error, fix=fix
         ) from error
+    except UnicodeError as error:
+        raise ConfigError(f"{what} cannot be read.", where=path, found=error) from error
     except ValueError as error:
         raise ConfigError(f"{what} cannot be read: it is not valid YAML.", where=path, found=error) from error
 

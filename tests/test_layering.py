@@ -22,6 +22,7 @@ LAYERS = (
         "visible_text",
         "yaml_files",
         "csv_files",
+        "text_files",
     ),
     ("box", "grid", "holes", "polygons"),
     ("slice_names",),

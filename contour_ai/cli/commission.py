@@ -122,6 +122,7 @@ def command(
     from contour_ai.files import check_target
     from contour_ai.pipeline._commission import CommissionOptions, commission, read_earlier_run
     from contour_ai.structures.roi_map import RoiMap
+    from contour_ai.text_files import read_text_file
 
     _refuse_options(repeat is not None, model, limits_path)
     given = [p for p in (data_dir, limits_path, roi_map, repeat, strata, tau and Path(tau)) if p]
@@ -140,7 +141,7 @@ def command(
         limits, limits_text, name = earlier.limits, earlier.limits_text, model or earlier.model
     else:
         assert limits_path is not None and model is not None
-        limits, limits_text, name = load_limits(limits_path), limits_path.read_text(encoding="utf-8"), model
+        limits, limits_text, name = load_limits(limits_path), read_text_file(limits_path), model
         options = replace(
             options,
             tta=tta,

@@ -30,6 +30,7 @@ from contour_ai.derived.shaping import HullKind
 from contour_ai.errors import ConfigError
 from contour_ai.settings import SET_BY_PROGRAM, field_docs, from_mapping
 from contour_ai.structures.roi_record import INTERPRETED_TYPES
+from contour_ai.text_files import read_text_file
 from contour_ai.yaml_files import parse_yaml, read_yaml
 
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -239,7 +240,7 @@ def load_recipe(source: str | Path | Mapping[str, object] | Recipe) -> Recipe:
             fix="contour-ai derive --print-recipe shows what a recipe looks like",
         )
     content = read_yaml(path, "The recipe")
-    return _parsed(content, str(path), _sha256(path.read_text(encoding="utf-8-sig")))
+    return _parsed(content, str(path), _sha256(read_text_file(path)))
 
 
 def _sha256(text: str) -> str:

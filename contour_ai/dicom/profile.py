@@ -12,6 +12,7 @@ from typing import Literal
 from contour_ai.errors import ConfigError
 from contour_ai.polygons import CLEARANCE
 from contour_ai.settings import from_mapping
+from contour_ai.text_files import read_text_file
 from contour_ai.yaml_files import parse_yaml
 
 LONGEST_ROI_NAME = 64
@@ -95,8 +96,8 @@ def load_profile(name: str | Path | Profile) -> Profile:
             fix="name one of these, or give the path of a .yaml file",
         )
     try:
-        return _parsed(path.read_text(encoding="utf-8"), path.stem, path)
-    except (OSError, UnicodeDecodeError) as error:
+        return _parsed(read_text_file(path), path.stem, path)
+    except (OSError, UnicodeError) as error:
         raise ConfigError("The profile cannot be read.", where=path, found=error) from error
 
 

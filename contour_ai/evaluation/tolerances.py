@@ -11,6 +11,7 @@ from pathlib import Path
 from contour_ai.errors import ConfigError
 from contour_ai.settings import from_mapping
 from contour_ai.structures.names import tg263_name
+from contour_ai.text_files import read_text_file
 from contour_ai.yaml_files import parse_yaml
 
 BUILT_IN = "tolerances.yaml"
@@ -77,8 +78,8 @@ def _built_in() -> Tolerances:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text_file(path)
+    except (OSError, UnicodeError) as error:
         raise ConfigError("The tolerances cannot be read.", where=path, found=error) from error
 
 

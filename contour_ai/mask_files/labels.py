@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from contour_ai.errors import InputError
 from contour_ai.mask_files.stored import StoredImage, StoredSegment
+from contour_ai.text_files import read_text_file
 from contour_ai.yaml_files import parse_yaml
 
 NAMES_FILE = "names.yaml"
@@ -181,7 +182,7 @@ def _content(path: Path) -> dict[str, object]:
                 found=f"{path.stat().st_size} bytes",
                 expected=f"at most {MAX_NAMES_BYTES}",
             )
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text_file(path)
         names = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError("The file of names cannot be read.", where=path, found=error) from error

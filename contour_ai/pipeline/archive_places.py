@@ -9,6 +9,7 @@ from pathlib import Path
 from contour_ai.dicom.scan import PatientFiles
 from contour_ai.errors import ConfigError, listed
 from contour_ai.structures.roi_map import RoiMap
+from contour_ai.text_files import read_text_file
 from contour_ai.yaml_files import parse_yaml, read_yaml
 
 NO_REASON = "listed in --exclude"
@@ -84,7 +85,7 @@ def load_places(path: Path) -> dict[str, str]:
     if path.suffix.casefold() in (".yaml", ".yml"):
         return _checked_places(path, _yaml_lines(path))
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text_file(path).splitlines()
     except (OSError, UnicodeError) as error:
         raise ConfigError("The list of patients cannot be read.", where=path, found=error) from error
     entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from contour_ai.errors import InputError
+from contour_ai.text_files import read_text_file, table_rows
 
 
 def read_name_list(path: Path) -> dict[str, int]:
@@ -17,11 +17,11 @@ def read_name_list(path: Path) -> dict[str, int]:
         InputError: the file cannot be read or has no name.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text_file(path)
     except (OSError, UnicodeError) as error:
         raise InputError("The list of names cannot be read.", where=path, found=error) from error
     if path.suffix.lower() == ".csv":
-        rows = [row for row in csv.reader(text.splitlines()) if row and row[0].strip()]
+        rows = [row for row in table_rows(text) if row and row[0].strip()]
     else:
         rows = [[line] for line in text.splitlines() if line.strip()]
     numbered = any(len(row) > 1 and row[1].strip().isdigit() for row in rows)

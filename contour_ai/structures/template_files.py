@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ from contour_ai.errors import ConfigError
 from contour_ai.settings import from_mapping
 from contour_ai.structures.roi_record import INTERPRETED_TYPES
 from contour_ai.structures.template import EXTERNAL, HEX, StructureTemplate, TemplateRoi, rgb_of_hex
+from contour_ai.text_files import table_rows
 from contour_ai.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -116,9 +115,7 @@ COLUMNS = {
 
 
 def _from_csv(path: Path, text: str) -> StructureTemplate:
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
+    rows = table_rows(text)
     header = [c.strip().lower() for c in rows[0]] if rows else []
     fields = [next((f for f, names in COLUMNS.items() if c in names), None) for c in header]
     unknown = [c for c, f in zip(header, fields, strict=True) if f is None]

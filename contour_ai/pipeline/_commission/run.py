@@ -45,6 +45,7 @@ from contour_ai.report.commissioning import (
     write_commissioning_report,
 )
 from contour_ai.settings import to_mapping, to_yaml
+from contour_ai.text_files import read_text_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ def commission(
     if not isinstance(limits, Limits):
         path = Path(limits)
         limits = load_limits(path)
-        limits_text = limits_text or path.read_text(encoding="utf-8")
+        limits_text = limits_text or read_text_file(path)
     limits_text = limits_text or to_yaml(_without_none(to_mapping(limits)))
     earlier = None if options.repeat is None else read_earlier_run(options.repeat)
     told = None if options.strata is None else load_strata(options.strata)

@@ -17,6 +17,7 @@ from contour_ai.errors import ConfigError, InputError
 from contour_ai.evaluation.metrics import BOTH, PREDICTION_MISSING, Row
 from contour_ai.evaluation.report import quantile
 from contour_ai.quality.figures import METAL_HU
+from contour_ai.text_files import read_text_file, table_rows
 
 STRATA_FILE = "strata.csv"
 METAL, CONTRAST, OPERATED, SCANNER, SLICES = "metal", "contrast", "post-operative", "scanner", "slices"
@@ -106,23 +107,23 @@ def load_strata(path: Path) -> Strata:
         ConfigError: it cannot be read, or has no column `patient`.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        header, *lines = table_rows(read_text_file(path)) or [[]]
+    except (OSError, UnicodeError, csv.Error) as error:
         raise ConfigError("The table of groups cannot be read.", where=path, found=error) from error
-    if not rows or "patient" not in rows[0]:
+    rows = [dict(zip(header, line, strict=False)) for line in lines]
+    if not rows or "patient" not in header:
         raise ConfigError(
             "The table of groups has no patients.",
             where=path,
-            found=", ".join(rows[0]) if rows else "no line",
+            found=", ".join(header) if rows else "no line",
             expected=f"a column patient, and one for each of {', '.join(STRATA)} or others",
             fix=f"begin with the {STRATA_FILE} that `contour-ai commission --dossier` writes",
         )
     groups: dict[str, dict[str, str]] = {}
     for row in rows:
         for name, value in row.items():
-            if name and name != "patient" and isinstance(value, str) and value.strip():
-                groups.setdefault(name, {})[original(row["patient"] or "")] = original(value.strip())
+            if name and name != "patient" and value.strip():
+                groups.setdefault(name, {})[original(row.get("patient", ""))] = original(value.strip())
     return Strata(groups=groups)
 
 
