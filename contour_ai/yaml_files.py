@@ -17,6 +17,9 @@ MAX_MERGED_KEYS = 10_000
 MAX_YAML_NODES = 2_000_000
 """Far above any file of a person or of this program; a hostile one reaches 1e30 with ten lines of aliases."""
 
+BACKSLASH = "a backslash within double quotes begins an escape: write a path without quotes, in single ones, or with /"
+"""Advice for paths of Windows."""
+
 _SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 
@@ -90,7 +93,10 @@ def parse_yaml(text: str) -> Any:
         content = yaml.load(text, Loader=_Loader)
         _refuse_size(content)
     except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        message = " ".join(str(error).split())
+        if "escape" in message or "hexdecimal" in message:
+            message += f"; {BACKSLASH}"
+        raise ValueError(message) from error
     except RecursionError:
         raise ValueError(f"nested more than {MAX_YAML_DEPTH} levels deep") from None
     # What PyYAML's constructors raise where a value does not fit its tag, as in `!!int ""` or 2001-99-99.

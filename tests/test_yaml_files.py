@@ -31,6 +31,8 @@ MERGES = "a: &a {x: 1}\n" + "".join(
         ("? " * 100_000, "levels deep"),
         ("\n".join(" " * n + "a:" for n in range(2000)), "levels deep"),
         ("d: 2001-99-99", "month"),
+        ('a: "C:\\Users\\node"', "write a path without quotes"),
+        ('a: "D:\\data"', "write a path without quotes"),
         ("d: !!timestamp foo", "does not fit its type"),
         ('!!int ""', "does not fit its type"),
         ("!!bool xyz", "does not fit its type"),
@@ -72,7 +74,7 @@ def test_files(tmp_path: Path):
     assert read_yaml(path, "The file") == {"a": 1}
     path.write_bytes(b"a: \xff\n")
     with pytest.raises(
-        ConfigError, match=r"The file cannot be read: it is not valid YAML(.|\n)*a\.yaml(.|\n)*utf-8"
+        ConfigError, match=r"The file cannot be read\.(.|\n)*a\.yaml(.|\n)*line 1 is not in UTF-8"
     ):
         read_yaml(path, "The file")
     with pytest.raises(ConfigError, match=r"The file cannot be read(.|\n)*No such file(.|\n)*look elsewhere"):

@@ -129,30 +129,39 @@ def refuse_folder(path: Path, *, overwrite: bool, inputs: Sequence[Path] = (), o
     """
     if not os.path.lexists(path):
         return
-    _refuse_existing(path, overwrite)
+    why = _why_folder_stays(path, inputs, owned=owned)
+    if not overwrite:
+        raise _exists_already(path, why)
+    if why is not None:
+        raise why
+
+
+def _why_folder_stays(path: Path, inputs: Sequence[Path], *, owned: bool) -> OutputError | None:
+    """Why a folder must not be replaced; None where it may be."""
     if path.is_symlink() or not path.is_dir():
         kind = "link" if path.is_symlink() else "file"
-        raise OutputError(
+        return OutputError(
             f"A {kind} stands where a folder is to be written.", where=path, fix="choose another --out"
         )
     for given in inputs:
         relation = _relation(path, given)
         if relation:
-            raise OutputError(
+            return OutputError(
                 f"The folder to be replaced {relation} an input, and inputs are never replaced.",
                 where=path,
                 found=f"the input {given}",
                 fix="choose another --out: a folder that does not exist yet may also lie below an input",
             )
     stranger = None if owned else first_stranger(path)
-    if stranger is not None:
-        raise OutputError(
-            "The folder holds something that contour-ai did not write there, and is not replaced.",
-            where=path,
-            found=stranger,
-            expected="only files that contour-ai listed when it wrote the folder, unchanged since",
-            fix="move what you want to keep to another place and delete the folder, or choose another --out",
-        )
+    if stranger is None:
+        return None
+    return OutputError(
+        "The folder holds something that contour-ai did not write there, and is not replaced.",
+        where=path,
+        found=stranger,
+        expected="only files that contour-ai listed when it wrote the folder, unchanged since",
+        fix="move what you want to keep to another place and delete the folder, or choose another --out",
+    )
 
 
 def _relation(folder: Path, given: Path) -> str:
@@ -169,31 +178,51 @@ def _relation(folder: Path, given: Path) -> str:
 def _refuse_file(path: Path, overwrite: bool, inputs: Sequence[Path], kind: FileKind | None) -> None:
     if not os.path.lexists(path):
         return
-    _refuse_existing(path, overwrite)
+    why = _why_file_stays(path, inputs, kind)
+    if not overwrite:
+        raise _exists_already(path, why)
+    if why is not None:
+        raise why
+
+
+def _why_file_stays(path: Path, inputs: Sequence[Path], kind: FileKind | None) -> OutputError | None:
+    """Why a file must not be replaced; None where it may be."""
     if path.is_dir():
-        raise OutputError("A folder stands where a file is to be written.", where=path)
+        return OutputError("A folder stands where a file is to be written.", where=path)
     for given in inputs:
         with contextlib.suppress(OSError):
             if path.samefile(given):
-                raise OutputError(
+                return OutputError(
                     "The file to be replaced is an input, and inputs are never replaced.",
                     where=path,
                     fix="choose another --out",
                 )
     if kind is not None and path.exists() and not kind.holds(path):
-        raise OutputError(
+        return OutputError(
             "The file to be replaced is of another kind than what is to be written.",
             where=path,
             expected=f"a file of the same kind ({kind.name})",
             fix="choose another --out, or delete the file first",
         )
+    return None
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if not overwrite:
-        raise OutputError(
-            "The output exists already.", where=path, fix="give --overwrite to replace it, or another --out"
-        )
+def _exists_already(path: Path, why: OutputError | None = None) -> OutputError:
+    """The error without --overwrite, which is advised only where it would be of use.
+
+    Args:
+        why: what would be said with it.
+    """
+    if why is None:
+        fix = "give --overwrite to replace it, or another --out"
+        return OutputError("The output exists already.", where=path, fix=fix)
+    return OutputError(
+        "The output exists already.",
+        where=path,
+        found=why.found or why.what,
+        expected=why.expected,
+        fix=why.fix or "choose another --out",
+    )
 
 
 # -- moving into place ------------------------------------------------------------------------------------------
@@ -209,11 +238,11 @@ def _put(temporary: Path, path: Path, *, overwrite: bool) -> None:
             temporary.rename(path)  # refuses an existing file there
         else:
             os.link(temporary, path)
-    except FileExistsError:
-        _refuse_existing(path, overwrite)
-    except OSError:  # a file system without hard links
+    except FileExistsError as error:
+        raise _exists_already(path) from error
+    except OSError as error:  # a file system without hard links
         if os.path.lexists(path):
-            _refuse_existing(path, overwrite)
+            raise _exists_already(path) from error
         os.replace(temporary, path)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from contour_ai.errors import ConfigError
 from contour_ai.settings import from_mapping
-from contour_ai.yaml_files import read_yaml
+from contour_ai.yaml_files import BACKSLASH, read_yaml
 
 AE_TITLE = re.compile(r"[^\\\x00-\x1f\x7f-\uffff]{1,16}")
 """PS3.5 VR AE: at most 16 characters of the default repertoire, no backslash, not only spaces."""
@@ -278,13 +278,17 @@ def load_node_config(path: Path) -> NodeConfig:
         path, "The node's configuration", fix="write one with `contour-ai serve --print-config`"
     )
     config = from_mapping(NodeConfig, {} if content is None else content, where=path)
-    return _resolved(config, path.resolve().parent)
+    return _resolved(config, path.resolve())
 
 
-def _resolved(config: NodeConfig, base: Path) -> NodeConfig:
+def _resolved(config: NodeConfig, source: Path) -> NodeConfig:
     from dataclasses import replace
 
+    base = source.parent
+
     def at(text: str) -> str:
+        if not text.isprintable():  # "C:\temp" in double quotes has a tab
+            raise ConfigError("A path has control characters.", where=source, found=repr(text), fix=BACKSLASH)
         return str(base / Path(text).expanduser())
 
     def tls(one: Tls | None) -> Tls | None:

@@ -95,6 +95,25 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_overwrite_is_not_advised_where_it_would_be_refused(tmp_path: Path) -> None:
+    target = make(tmp_path / "out", one="1")
+    with pytest.raises(OutputError, match="give --overwrite"):
+        check_target(target)
+    with pytest.raises(OutputError, match=r"exists already(?s:.)*the input") as caught:
+        check_target(target, inputs=[target])
+    assert "--overwrite" not in str(caught.value)
+    (target / "one").write_text("edited", encoding="utf-8")
+    with pytest.raises(OutputError, match="exists already") as caught:
+        check_target(target)
+    assert caught.value.found == f"{target / 'one'}: changed since contour-ai wrote it"
+    assert "move what you want to keep" in str(caught.value.fix) and "--overwrite" not in str(caught.value)
+    masks = tmp_path / "m.npz"
+    masks.write_bytes(b"no masks")
+    with pytest.raises(OutputError, match="exists already") as caught, atomic_file(masks, kind=NPZ):
+        pass
+    assert "--overwrite" not in str(caught.value) and "another kind" in str(caught.value)
+
+
 def test_an_output_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match="cannot be written"), atomic_folder(tmp_path / "file" / "out"):

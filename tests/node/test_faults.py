@@ -17,6 +17,7 @@ from nodes import config_for, peer, quick_workers, running, send, states, wait_f
 from synthetic import axial, write_stack
 
 from contour_ai.cli.main import cli
+from contour_ai.errors import ConfigError
 from contour_ai.node import backup, worker
 from contour_ai.node.alerts import alert
 from contour_ai.node.config import Alerts, NodeConfig, Retention, Rule, Smtp, load_node_config
@@ -248,6 +249,16 @@ def test_a_stopped_patient_is_stopped_with_its_reasons_and_has_no_structure_set(
 
 
 # -- the command ------------------------------------------------------------------------------------------------
+
+
+def test_a_path_of_windows_whose_backslashes_are_escapes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "node.yaml"
+    path.write_text('storage: "C:\\temp\\new"\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"control characters(.|\n)*without quotes"):
+        load_node_config(path)
+    for quoted in ("C:\\temp\\new", "'C:\\temp\\new'"):
+        path.write_text(f"storage: {quoted}\n", encoding="utf-8")
+        assert load_node_config(path).storage.endswith("C:\\temp\\new")
 
 
 def test_what_print_config_prints_is_a_configuration(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_what_never_overlaps_is_in_the_plan_and_in_the_loss(
     declared = replace(CONFIG, loss=LossConfig(may_overlap=(("Brainstem", "Parotid_L"),)))
     train(archive, tmp_path / "declared", declared, options=options)
     # And so may its mirror image, the brainstem and the right parotid.
-    assert plans[1]["never overlapping"].endswith("other: Parotid_L/Parotid_R")
+    assert plans[1]["never overlapping"].endswith("overlap: Parotid_L/Parotid_R")
     train(
         archive, tmp_path / "off", replace(CONFIG, loss=LossConfig(certain_negatives=False)), options=options
     )
