@@ -20,6 +20,7 @@ from contour_ai.node.beginnings import Beginnings
 from contour_ai.node.database import Row
 from contour_ai.node.jobs import JobBook, JobSettings
 from contour_ai.node.worker import KEPT_S, Answer, Order
+from contour_ai.settings import from_mapping
 
 logger = logging.getLogger(__name__)
 
