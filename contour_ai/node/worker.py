@@ -11,6 +11,7 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -103,12 +104,14 @@ class Models:
         self._loading, self._changing = threading.Lock(), threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="begin")
         self._coming: tuple[Order, Future[KeptBegun]] | None = None
+        self._begun_at = 0.0
 
     def begin(self, order: Order) -> None:
         """Begins with the patient of an order that may come; one that was begun before and not asked for is dropped."""
         self.drop_begun()
         with self._changing:
             self._coming = (order, self._thread.submit(self._begin, order))
+            self._begun_at = time.monotonic()
 
     def _begin(self, order: Order) -> KeptBegun:
         from contour_ai.pipeline._predict import begin
@@ -135,9 +138,11 @@ class Models:
             return None
         return kept.begun if kept.model is model and kept.files == _files_in(order.images) else None
 
-    def drop_begun(self) -> None:
-        """Frees the memory of a patient that nobody asked for."""
+    def drop_begun(self, older_than_s: float = 0.0) -> None:
+        """Frees the memory of a patient that nobody has asked for in so many seconds."""
         with self._changing:
+            if time.monotonic() - self._begun_at < older_than_s:
+                return
             if self._coming is not None:
                 self._coming[1].cancel()
             self._coming = None
@@ -247,7 +252,7 @@ def serve(models: Models, orders: Iterable[str], answers: TextIO) -> None:
     _say(answers, {"ready": True})
     for line in orders:
         if not line.strip():  # nothing came for a while
-            models.drop_begun()
+            models.drop_begun(KEPT_S)
             continue
         content = json.loads(line)
         if content.get("warm"):
@@ -302,8 +307,8 @@ def main() -> None:
 
 
 def _orders(source: TextIO, models: Models) -> Iterator[str]:
-    """The lines of the input but for patients to begin with, which is done beside; an empty one where none came for
-    `KEPT_S`.
+    """The lines of the input but for patients to begin with, which is done beside; an empty one where none came for a
+    while.
 
     When the input ends, so does the process, at once: the node is gone, and the next node's worker must not meet this
     one at the same patient's files.
@@ -321,7 +326,7 @@ def _orders(source: TextIO, models: Models) -> Iterator[str]:
     threading.Thread(target=read, name="orders", daemon=True).start()
     while True:
         try:
-            yield lines.get(timeout=KEPT_S)
+            yield lines.get(timeout=KEPT_S / 4)
         except queue.Empty:
             yield ""
 

@@ -94,6 +94,8 @@ def test_what_was_begun_is_the_same_result_and_used_for_the_same_images_alone(
     carry_out(replace(order_for(images, tmp_path / "rois"), rois=("SpinalCord",)), models)
     assert len(opened) == 7, "other ROIs"
     begin(models, order_for(images, Path(), job=0))
+    models.drop_begun(older_than_s=60)
+    assert models._coming is not None
     models.drop_begun()
     carry_out(order_for(images, tmp_path / "dropped"), models)
     assert len(opened) == 9
