@@ -213,10 +213,12 @@ def _predict_all(
 ) -> int:
     """Tries every patient of this process; prints what was found, then what failed. Returns the worst exit status."""
     from contour_ai.cli.main import worst_status
+    from contour_ai.errors import OutputError
     from contour_ai.pipeline._predict import predict_patients
     from contour_ai.pipeline.cohort import share
     from contour_ai.pipeline.ensemble import as_one, begin_ensemble
     from contour_ai.progress import no_progress
+    from contour_ai.training.distributed import Place
 
     failures: list[tuple[Path, ContourAIError]] = []
     mine = share(cohort, out_dir, as_one(bundles), options, here, skip_done=skip_done)
@@ -241,6 +243,14 @@ def _predict_all(
                     stopped += outcome.prediction.verdict == "stop"
                 if outcome.error is not None:
                     failures.append((outcome.patient_dir, outcome.error))
+    refused = [path for path, error in failures if isinstance(error, OutputError)] if skip_done else []
+    if refused:  # another run may have done them while this one worked
+        meanwhile = share(refused, out_dir, as_one(bundles), options, Place(), skip_done=True)
+        failures = [(path, error) for path, error in failures if path not in meanwhile.done]
+        patient_dirs = tuple(path for path in patient_dirs if path not in meanwhile.done)
+        stopped += meanwhile.stopped
+        if meanwhile.done:
+            console.err().print(f"{len(meanwhile.done)} patients were done by another run in the meantime")
     if len(cohort) > 1:
         _write_table(out_dir, failures)
     for patient_dir, failure in failures:

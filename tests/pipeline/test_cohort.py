@@ -17,6 +17,7 @@ from contour_ai.dicom.scan import find_patient
 from contour_ai.files import atomic_folder, content_sha256
 from contour_ai.files.temporary import temporary_name
 from contour_ai.grid import Grid
+from contour_ai.pipeline import cohort as cohort_module
 from contour_ai.pipeline._predict import PredictOptions, options_record
 from contour_ai.pipeline.cohort import share
 from contour_ai.training.distributed import Place
@@ -125,6 +126,37 @@ def test_done_is_what_is_there_whole_and_of_these_images(
     assert not done(c)
     folders[d].rename(out / temporary_name())  # a killed run's
     assert not done(d)
+
+
+def test_what_another_run_has_done_in_the_meantime_is_done(
+    tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = make_patient(tmp_path / "a", patient_id="a")
+    arguments = [
+        "predict",
+        str(patient),
+        "--out",
+        str(tmp_path / "out"),
+        "--model",
+        str(model_dir),
+        "--no-overlays",
+    ]
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    look, looks = cohort_module._done, []
+
+    def not_there_at_first(*arguments: object) -> object:
+        looks.append(1)
+        return None if len(looks) == 1 else look(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cohort_module, "_done", not_there_at_first)
+    second = CliRunner().invoke(cli, [*arguments, "--skip-done"])
+    assert second.exit_code == 0 and "1 patients were done by another run in the meantime" in second.stderr
+    assert "exists already" not in second.stderr
+    looks.clear()
+    (structure_set,) = (tmp_path / "out" / "a").glob("RS.*.dcm")
+    structure_set.write_bytes(structure_set.read_bytes() + b" ")
+    third = CliRunner().invoke(cli, [*arguments, "--skip-done"])
+    assert third.exit_code == 2 and "changed since contour-ai wrote it" in third.stderr
 
 
 def test_the_command_in_two_processes(
