@@ -34,7 +34,7 @@ def test_a_profile_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "department.yaml"
     path.write_text("roi_name_characters: 20\nholes: separate\n", encoding="utf-8")
     profile = load_profile(path)
-    assert (profile.name, profile.roi_name_characters, profile.holes) == ("house", 20, "separate")
+    assert (profile.name, profile.roi_name_characters, profile.holes) == ("department", 20, "separate")
 
 
 @pytest.mark.parametrize(
