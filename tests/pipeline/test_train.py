@@ -240,7 +240,7 @@ def test_command(archive: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
     assert "Brainstem" in done.stdout and "model:" in done.stdout
-    assert "left-right pairs Parotid_L/Parotid_R" in done.stderr
+    assert "left-right pairs Parotid_L/Parotid_R" in " ".join(done.stderr.split())
     again = CliRunner().invoke(cli, arguments)
     assert again.exit_code == 2 and "--resume" in again.stderr
     config.write_text("optimiser: {learning_rat: 1}\n", encoding="utf-8")
