@@ -177,7 +177,7 @@ class Receiver:
         """
         self._close(event, "aborted")
         if not event.assoc.is_established and event.assoc.requestor.primitive is None:
-            event.assoc.dul.to_user_queue.put(None)
+            event.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]  # read as "nothing came"
 
     def _close(self, event: evt.Event, state: str) -> None:
         number = self._numbers.pop(event.assoc, None)
