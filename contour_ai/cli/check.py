@@ -20,7 +20,11 @@ STYLES = {"refused": "red", "standard": "yellow", "differs": None}
     default="generic",
     help="What the importer accepts: generic, eclipse, research, tg263, or a .yaml file.",
 )
-@click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where there are several.")
+@click.option(
+    "--series",
+    "series_uid",
+    help="SeriesInstanceUID of the CT, where there are several and RTSTRUCT refers to none or more of them.",
+)
 @acquisition_option
 @click.option("--strict", is_flag=True, help="Exit status 3 also for what breaks the standard.")
 def command(
@@ -40,11 +44,13 @@ def command(
     """
     from contour_ai.dicom.check import check_structure_set
     from contour_ai.dicom.ct import read_ct
+    from contour_ai.dicom.scan import ct_to_check_against
     from contour_ai.errors import InputError
 
     ct = None
     if ct_dir is not None:
-        ct = read_ct(ct_dir, series_uid=series_uid, acquisition=acquisition, with_pixels=False)
+        files = ct_to_check_against(ct_dir, rtstruct, series_uid=series_uid)
+        ct = read_ct(files, acquisition=acquisition, with_pixels=False)
     findings = check_structure_set(rtstruct, ct, profile=profile)
     for finding in findings:
         out().print(str(finding), style=STYLES[finding.level])

@@ -155,6 +155,18 @@ def find_patient(
     )
 
 
+def ct_to_check_against(path: Path, rtstruct: Path, *, series_uid: str | None = None) -> CTSeriesFiles:
+    """The CT series in a folder that a structure set is checked against; it need not belong to it.
+
+    The one asked for, the only one, or the only one of several that the structure set refers to.
+
+    Raises:
+        InputError: there is no CT series, or more than one to choose from.
+    """
+    structure_sets = scan(rtstruct).structure_sets
+    return _choose_ct(path, scan(path), series_uid, structure_sets[0] if len(structure_sets) == 1 else None)
+
+
 def _refuse_strangers(
     path: Path | Sequence[Path], ct: CTSeriesFiles, strays: Sequence[StructureSetFile]
 ) -> None:

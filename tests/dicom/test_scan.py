@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
@@ -32,8 +33,17 @@ from synthetic import (
     write_structure_set,
 )
 
+from contour_ai.cli.main import cli
 from contour_ai.dicom.ct import read_ct
-from contour_ai.dicom.scan import Archive, PatientFiles, find_patient, find_patients, pair, scan
+from contour_ai.dicom.scan import (
+    Archive,
+    PatientFiles,
+    ct_to_check_against,
+    find_patient,
+    find_patients,
+    pair,
+    scan,
+)
 from contour_ai.errors import InputError
 
 A = axial()
@@ -254,6 +264,26 @@ def test_two_series_are_refused_by_name_until_one_is_chosen(tmp_path: Path) -> N
     assert find_patient(tmp_path, series_uid=uid("series B")).ct.slices == 7
     with pytest.raises(InputError, match="no CT series with this UID"):
         find_patient(tmp_path, series_uid="1.2")
+
+
+def test_a_structure_set_is_checked_against_the_series_that_it_refers_to(tmp_path: Path) -> None:
+    write_stack(tmp_path / "x", A)
+    path = write_structure_set(tmp_path / "rs.dcm", A, rois(A))
+    elsewhere = write_structure_set(tmp_path / "of-b.dcm", B, {"Bladder": box_contours(B, [1, 2])})
+
+    def check(structure_set: Path, *options: str) -> Result:
+        return CliRunner().invoke(cli, ["check", str(structure_set), "--ct", str(tmp_path), *options])
+
+    assert "known to be refused" in check(elsewhere).output, "against the only series, whose it is not"
+    write_stack(tmp_path / "y", B)
+    for one, series in ((path, "A"), (elsewhere, "B")):
+        found = check(one)
+        assert (found.exit_code, "0 known to be refused" in found.output) == (0, True), found.output
+        assert found.output == check(one, "--series", uid(f"series {series}")).output
+    assert ct_to_check_against(tmp_path, elsewhere).slices == 7
+    write_stack(tmp_path / "y", axial(series="series C", study="study 3", frame="frame 3"))
+    third = write_structure_set(tmp_path / "none.dcm", axial(series="D", study="s 4", frame="f 4"), rois(A))
+    assert "which one is meant" in check(third).output
 
 
 def test_series_of_two_patients_are_refused(tmp_path: Path) -> None:
