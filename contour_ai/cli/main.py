@@ -184,6 +184,10 @@ def main() -> None:
         click.echo("interrupted", err=True)
         status = INTERRUPTED
     _ignore_interrupts()  # what comes now is Python's own tidying up, which an interrupt would turn into a traceback
+    # Python remembers an interrupt within an `exec` of text (every named tuple and dataclass is made by one), although
+    # it was caught, and ends a module that was started by `-m` with the signal instead of its status; the next `exec`
+    # makes it forget.
+    exec("")
     sys.exit(status if isinstance(status, int) else 0)
 
 

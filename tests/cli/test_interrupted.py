@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -72,3 +73,25 @@ def test_a_reader_that_has_gone_is_no_failure(arguments: list[str]) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+def test_an_interrupt_within_an_exec_of_text_has_the_same_status(tmp_path: Path) -> None:
+    """As in the making of a named tuple or dataclass; Python 3.11 ended `python -m` with the signal then."""
+    (tmp_path / "started.py").write_text(
+        "import sys\n"
+        "import importlib\n"
+        "module = importlib.import_module('contour_ai.cli.main')\n"
+        "def interrupted(**more):\n"
+        "    try:\n"
+        "        exec('raise KeyboardInterrupt')\n"
+        "    except KeyboardInterrupt:\n"
+        "        sys.exit(module.INTERRUPTED)\n"
+        "module.cli.main = interrupted\n"
+        "module.main()\n",
+        encoding="utf-8",
+    )
+    paths = os.pathsep.join(p for p in (str(tmp_path), *sys.path) if p)
+    ended = subprocess.run(
+        [sys.executable, "-m", "started"], env={**os.environ, "PYTHONPATH": paths}, capture_output=True
+    )
+    assert ended.returncode == 130, ended.stderr
