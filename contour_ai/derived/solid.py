@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.box import with_margin
 from contour_ai.derived.region import Region, level_of
 
 CURVATURE_LIMIT = 0.15
@@ -195,10 +196,7 @@ class Solid:
         k = place[0].start
         spacing = self.region.grid.spacing_mm[1:]
         pad = [int(np.ceil(self.reach_mm / s)) + 1 for s in spacing]
-        rows, columns = (
-            slice(max(s.start - p, 0), min(s.stop + p, n))
-            for s, p, n in zip(place[1:], pad, self.levels.shape[1:], strict=True)
-        )
+        _, rows, columns = with_margin(place, (0, *pad), self.levels.shape)
         own = self._labels[k, rows, columns] == label
         level = self.levels[k, rows, columns]
         level = np.where(own, level, -np.abs(level))

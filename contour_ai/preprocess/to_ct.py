@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from contour_ai.box import Box, bounding_box
+from contour_ai.box import Box, bounding_box, with_margin
 from contour_ai.grid import Grid
 from contour_ai.preprocess.axes import Alignment, Frame
 from contour_ai.preprocess.resampler import SPARSE, Resampler, Sparse
@@ -52,9 +52,7 @@ def resample_logits_to_ct(
     frame = Frame.of(ct_grid)
     align = Alignment.of(grid, frame)
     # A cubic between two voxels looks at the next one on either side.
-    support = tuple(
-        slice(max(0, s.start - 2), min(n, s.stop + 2)) for s, n in zip(found, logit.shape, strict=True)
-    )
+    support = with_margin(found, (2, 2, 2), logit.shape)
     back = np.argsort(align.order)
     field = np.transpose(logit[support], back)
     centres = [align.centres_mm(axis)[support[back[axis]]] for axis in range(3)]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from contour_ai.box import Box, bounding_box
+from contour_ai.box import Box, bounding_box, with_margin
 from contour_ai.errors import InputError
 from contour_ai.grid import Grid
 from contour_ai.preprocess.axes import Alignment, Frame, patient_order
@@ -141,11 +141,8 @@ def _resampled(
 def _grown(box: Box, grid: Grid, target_mm: Float) -> Box:
     """The box with all voxels that a target voxel at its border is averaged from."""
     spacing = (float(grid.slice_widths_mm.min()), *grid.spacing_mm[1:])
-    grown = []
-    for s, n, mm, target in zip(box, grid.shape_kij, spacing, target_mm, strict=True):
-        more = int(np.ceil(target / mm)) + 1
-        grown.append(slice(max(0, s.start - more), min(n, s.stop + more)))
-    return grown[0], grown[1], grown[2]
+    margin = [int(np.ceil(target / mm)) + 1 for mm, target in zip(spacing, target_mm, strict=True)]
+    return with_margin(box, margin, grid.shape_kij)
 
 
 def _model_grid(grid: Grid, frame: Frame, body: Bool, box: Box, settings: PreprocessSettings) -> Grid:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from contour_ai.box import bounding_box
+from contour_ai.box import bounding_box, with_margin
 from contour_ai.quality.figures import HU_COUNTED, Body, Triple, holes_in_slices
 from contour_ai.quality.second_opinion import FAR_MM, MOST_TIMES, dice, figures_of_two, missing_beside
 
@@ -114,9 +114,7 @@ def contour_figures(name: str, contour: Bool, scene: ModelGridPatient) -> Contou
     box = bounding_box(contour | predicted if second is None else contour | predicted | second)
     if box is None or not contour.any():
         return None
-    grown = tuple(
-        slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(box, contour.shape, strict=True)
-    )
+    grown = with_margin(box, (1, 1, 1), contour.shape)
     mine, theirs = contour[grown], predicted[grown]
     spacing = scene.body.spacing_mm
     agree = dice(mine, theirs)

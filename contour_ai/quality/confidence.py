@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from contour_ai.box import Box, bounding_box
+from contour_ai.box import Box, bounding_box, with_margin
 from contour_ai.quality.figures import Body
 from contour_ai.quality.flag import Evidence, Flag, ImageEvidence, make_flag, numbers_text
 from contour_ai.quality.ranges import RoiRanges
@@ -53,9 +53,7 @@ def flat_surface(logit: NDArray[np.float32], mask: Bool, body: Body, threshold: 
     if found is None:
         nothing = np.zeros((0, 0, 0), bool)
         return FlatSurface(nothing, nothing, (slice(0, 0), slice(0, 0), slice(0, 0)))
-    box = tuple(
-        slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(found, mask.shape, strict=True)
-    )
+    box = with_margin(found, (1, 1, 1), mask.shape)
     inside, values = mask[box], np.where(body.mask[box], logit[box], -np.abs(logit[box]))
     unsure = np.abs(values - threshold) < FLAT_LOGIT
     surface, flat = np.zeros(inside.shape, bool), np.zeros(inside.shape, bool)

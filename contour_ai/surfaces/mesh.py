@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, gaussian_filter
 from skimage.measure import marching_cubes
 
-from contour_ai.box import Box, bounding_box
+from contour_ai.box import Box, bounding_box, with_margin
 from contour_ai.grid import Grid
 
 ToLps = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -90,9 +90,7 @@ def mesh_of_field(level: NDArray[np.floating], grid: Grid, box: Box) -> Mesh:
     if held is None:
         return EMPTY
     # The field around what is inside; beyond the box it goes on as the negative of its border.
-    wide = tuple(
-        slice(max(0, s.start - PAD), min(n, s.stop + PAD)) for s, n in zip(held, level.shape, strict=True)
-    )
+    wide = with_margin(held, (PAD, PAD, PAD), level.shape)
     part = np.asarray(level[wide], np.float32)
     missing = [(PAD - (s.start - w.start), PAD - (w.stop - s.stop)) for s, w in zip(held, wide, strict=True)]
     field = np.pad(part, missing, mode="edge")
