@@ -61,25 +61,24 @@ class Intake:
         with self._lock:
             return time.monotonic() - max(self._seen.get(series_uid, self._started), self._started)
 
-    def look(self) -> int:
-        """Takes up every series that has become complete; returns how many jobs were made.
+    def look(self) -> None:
+        """Takes up every series that has become complete.
 
         A series' job is made before the next series is looked at: a check of slices takes its time.
         """
-        config, made = self._config(), 0
+        config = self._config()
         receiving = self.database.rows("SELECT * FROM series WHERE state = 'receiving'")
         for row in receiving:
             if self._look_at(row, config):
-                made += self._decide_all(config)
-        made += self._decide_all(config)
+                self._decide_all(config)
+        self._decide_all(config)
         likely = [row["series_uid"] for row in receiving if self._is_likely(row, config)]
         if likely:
             self._check(likely[0])  # the others in the next looks
-        return made
 
-    def _decide_all(self, config: NodeConfig) -> int:
-        complete = self.database.rows("SELECT * FROM series WHERE state = 'complete'")
-        return sum(self._decide(row, config) for row in complete)
+    def _decide_all(self, config: NodeConfig) -> None:
+        for row in self.database.rows("SELECT * FROM series WHERE state = 'complete'"):
+            self._decide(row, config)
 
     def _look_at(self, row: Row, config: NodeConfig) -> bool:
         """Whether the series has become complete."""
@@ -147,33 +146,33 @@ class Intake:
         count = self.database.row("SELECT COUNT(*) n FROM instances WHERE series_uid = ?", row["series_uid"])
         return SeriesFacts.of(row["facts"], 0 if count is None else count["n"])
 
-    def _decide(self, row: Row, config: NodeConfig) -> int:
+    def _decide(self, row: Row, config: NodeConfig) -> None:
         choice = choose_rule(config.rules, self.facts(row))
         if choice.rule is None:
             reason = "no rule fits: " + ("; ".join(choice.why_not) or "there is none")
             self._set(row, "unmatched", reason)
             self.audit.write("node", "series unmatched", series=row["series_uid"], reason=reason)
-            return 0
+            return
         if choice.rule.several == "ask":
             self._set(row, "ask", f"{choice.name} asks whether this series is to be contoured")
-            return 0
+            return
         if choice.rule.several != "all" and not self._is_chosen(row, choice, config):
-            return 0
-        return self.contour(row, choice.rule, choice.name)
+            return
+        self.contour(row, choice.rule, choice.name)
 
-    def contour(self, row: Row, rule: Rule, name: str, *, again: str = "", by: str = "node") -> int:
-        """Makes the job of a series; 0 where there is one for the same images and settings."""
+    def contour(self, row: Row, rule: Rule, name: str, *, again: str = "", by: str = "node") -> bool:
+        """Makes the job of a series; False where there is one for the same images and settings."""
         settings = JobSettings.of(rule, self._config())
         with self.database.transaction():  # a series never counts as contoured without its job
             content = self.store.content_of(row["series_uid"])
             if not again and not self._set(row, "contoured", ""):
-                return 0
+                return False
             job = self.book.make(row["series_uid"], content, name, settings, again=again)
         if job is None:
-            return 0
+            return False
         self.audit.write(by, "job made", series=row["series_uid"], job=job, rule=name)
         self.on_job()
-        return 1
+        return True
 
     def _is_chosen(self, row: Row, choice: Choice, config: NodeConfig) -> bool:
         """Whether this series is the one of its study that the rule wants. Waits until the study is quiet."""

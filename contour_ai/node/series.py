@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from contour_ai.dicom.archive import CTSeriesFiles
 from contour_ai.dicom.classify import LOCALIZER
 from contour_ai.dicom.ct import read_ct, refuse_missing_slices
 from contour_ai.dicom.scan import scan
@@ -64,7 +63,8 @@ def check_files(paths: Sequence[Path]) -> Readiness:
     if not archive.ct_series and archive.others and all(o.kind == LOCALIZER for o in archive.others):
         return Readiness(ready=False, reason="a localiser: it is never contoured", waits=False, counts=False)
     try:
-        ct = read_ct(_only(archive.ct_series) or list(paths), with_pixels=False)
+        only = archive.ct_series[0] if len(archive.ct_series) == 1 else None  # its files are found already
+        ct = read_ct(only or list(paths), with_pixels=False)
         slices = ct.grid.shape_kij[0]
         if slices < FEWEST_SLICES:
             return Readiness(
@@ -75,11 +75,6 @@ def check_files(paths: Sequence[Path]) -> Readiness:
         found = f" ({error.found})" if error.found else ""
         return Readiness(ready=False, reason=f"{error.what}{found}", waits=False)
     return Readiness(ready=True)
-
-
-def _only(series: Sequence[CTSeriesFiles]) -> CTSeriesFiles | None:
-    """The one series, whose files need not be looked for again."""
-    return series[0] if len(series) == 1 else None
 
 
 def cut_off(series_uid: str, database: Database) -> str:

@@ -60,7 +60,7 @@ class Node:
         self.audit = AuditLog(self.storage / "audit.jsonl")
         self.store = ImageStore(self.storage, self.database)
         self.book = JobBook(self.database, self.storage / "results")
-        self.beginnings = Beginnings(self._wake_workers)
+        self.beginnings = Beginnings(self.wake_workers)
         self.intake = Intake(
             lambda: self.config,
             self.database,
@@ -68,7 +68,7 @@ class Node:
             self.book,
             self.audit,
             on_likely=self.beginnings.want,
-            on_job=self._wake_workers,
+            on_job=self.wake_workers,
         )
         self.receiver = Receiver(lambda: self.config, self.database, self.store, self.audit, self._received)
         self.port = 0
@@ -171,7 +171,8 @@ class Node:
     def _received(self, receipt: Receipt) -> None:
         self.intake.saw(receipt.series_uid)
 
-    def _wake_workers(self) -> None:
+    def wake_workers(self) -> None:
+        """Has workers that wait look for a job at once."""
         for worker in self.workers:
             worker.wake.set()
 

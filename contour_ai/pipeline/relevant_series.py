@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 
-from contour_ai.dicom.archive import CTSeriesFiles
+from contour_ai.dicom.archive import CTSeriesFiles, grouped
 from contour_ai.pipeline.archive import PatientSource
 
 
@@ -22,13 +22,10 @@ class RelevantSeries:
     """
 
     def __init__(self, patients: Iterable[PatientSource]) -> None:
-        self._by_image: dict[str, list[CTSeriesFiles]] = {}
-        self._by_patient: dict[tuple[str, str], list[CTSeriesFiles]] = {}
         archives = {id(patient.files.ct.siblings): patient.files.ct.siblings for patient in patients}
-        for series in (one for archive in archives.values() for one in archive):
-            self._by_patient.setdefault(_patient(series), []).append(series)
-            for uid in filter(None, set(series.sop_instance_uids)):
-                self._by_image.setdefault(uid, []).append(series)
+        series = [one for archive in archives.values() for one in archive]
+        self._by_patient = grouped(series, lambda one: [_patient(one)])
+        self._by_image = grouped(series, lambda one: filter(None, set(one.sop_instance_uids)))
 
     def digest(self, patient: PatientSource) -> str:
         """Of the other series of this patient and those with images that its structure sets name; "" without any."""

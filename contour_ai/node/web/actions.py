@@ -50,8 +50,6 @@ def contour(node: Node, series: Row, form: Form, user: str) -> str:
     node.database.execute(
         "UPDATE series SET state = 'contoured', reason = '' WHERE series_uid = ?", series["series_uid"]
     )
-    for worker in node.workers:
-        worker.wake.set()
     return "a job was made"
 
 
@@ -107,8 +105,7 @@ def again(node: Node, job: Row, form: Form, user: str) -> str:
     content = node.store.content_of(job["series_uid"])
     number = node.book.make(job["series_uid"], content, name, settings, again=uuid.uuid4().hex)
     node.audit.write(user, "asked for it again", job=job["id"], new_job=number)
-    for worker in node.workers:
-        worker.wake.set()
+    node.wake_workers()
     return f"job {number} was made"
 
 
