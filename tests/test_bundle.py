@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -46,7 +47,7 @@ from contour_ai.network import ResidualUNet3d, build_network, preset
 from contour_ai.pipeline._predict import PredictOptions
 from contour_ai.pipeline._predict.contouring import wanted_rois
 from contour_ai.pipeline._predict.options import poor_note
-from contour_ai.pipeline.card import FIELDS, LONGEST_LINE, missing_fields, model_card
+from contour_ai.pipeline.card import FIELDS, LONGEST_LINE, _continued, missing_fields, model_card
 from contour_ai.preprocess import PreprocessSettings
 from contour_ai.structures import roi_info
 
@@ -431,3 +432,13 @@ def test_a_commissioning_counts_for_these_weights_and_rules_alone(
     next((models / "records").glob("*.json")).write_text("{", encoding="utf-8")
     assert "small" in CliRunner().invoke(command, ["list"]).output
     assert readable_record_of(bundle) is None
+
+
+def test_a_long_command_of_a_card_is_the_same_command_to_a_shell() -> None:
+    """The card's lines end where an option begins, and a shell reads them as one command."""
+    short = "contour-ai models card runs/a"
+    long = "contour-ai train synthetic " + " ".join(f"--option-{n} some/folder/{n}" for n in range(12))
+    assert _continued(short) == short
+    lines = _continued(long).split("\n")
+    assert len(lines) > 1 and max(map(len, lines)) <= LONGEST_LINE
+    assert shlex.split(_continued(long).replace("\\\n", "")) == shlex.split(long)  # as a shell goes on

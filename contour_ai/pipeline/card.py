@@ -225,7 +225,7 @@ def _training(bundle: ModelBundle) -> _Chapter:
     provenance = without_defaults(replace(bundle.provenance, commands=()))
     chapters += ["### Provenance", list_text(provenance)]
     if commands := bundle.provenance.commands:
-        chapters += ["### Making it again", "```bash\n" + "\n".join(commands) + "\n```"]
+        chapters += ["### Making it again", "```bash\n" + "\n".join(map(_continued, commands)) + "\n```"]
     return _Chapter("Training data, methodology, and information", chapters)
 
 
@@ -289,6 +289,18 @@ def _wrapped(markdown: str) -> str:
         else:
             block.append(line)
     return "\n".join(done + _wrapped_block(block))
+
+
+def _continued(command: str) -> str:
+    """A shell command in lines of at most LONGEST_LINE, where its options allow."""
+    first, *options = command.split(" --")
+    lines = [first]
+    for option in options:
+        if len(lines[-1]) + len(option) + len(" -- \\") <= LONGEST_LINE:
+            lines[-1] += f" --{option}"
+        else:
+            lines.append(f"  --{option}")
+    return " \\\n".join(lines)
 
 
 def _wrapped_block(lines: list[str]) -> list[str]:
