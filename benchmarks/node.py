@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--timed", type=int, default=12, help="patients for the times")
     parser.add_argument("--slices", type=int, default=150, help="of each, for the times")
     parser.add_argument("--model", default="phantom-headneck", help="for the times")
+    parser.add_argument("--devices", default="auto", help="of the node, for the times: auto, cpu,cpu, ...")
     parser.add_argument("--patients", type=int, default=300, help="for the memory")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="the memory: stop after so many")
     options = parser.parse_args()
@@ -135,7 +136,7 @@ def times(folder: Path, options: argparse.Namespace) -> None:
     warm, *cts = cts
     one: dict[str, list[float]] = {"predict": [], "node": []}
     four: dict[str, list[float]] = {"predict": [], "node": []}
-    with a_node(folder, options.model) as (node, arrived):
+    with a_node(folder, options) as (node, arrived):
         send_until_taken(node.port, warm)  # the first patient warms the worker
         wait_for(lambda: len(arrived) == 1, 600)
         for number, ct in enumerate(cts):
@@ -144,7 +145,7 @@ def times(folder: Path, options: argparse.Namespace) -> None:
     # The series are known to the node by now: the same patients go to a new one.
     again = folder / "again"
     again.mkdir()
-    with a_node(again, options.model) as (node, arrived):
+    with a_node(again, options) as (node, arrived):
         send_until_taken(node.port, warm)
         wait_for(lambda: len(arrived) == 1, 600)
         for start in range(0, len(cts) // AT_ONCE * AT_ONCE, AT_ONCE):
@@ -154,7 +155,8 @@ def times(folder: Path, options: argparse.Namespace) -> None:
             )
             four["node"] += _through_node(node.port, group, arrived)
     print(
-        f"CT of 512 x 512 x {options.slices}, model {options.model}, quiet_s 0.5 (part of the node's times)"
+        f"CT of 512 x 512 x {options.slices}, model {options.model}, devices {options.devices}, "
+        "quiet_s 0.5 (part of the node's times)"
     )
     rows = []
     for name, found in (("one after the other", one), (f"{AT_ONCE} at once", four)):
@@ -244,13 +246,14 @@ def _resident_mb(process: int) -> float:
 
 
 @contextlib.contextmanager
-def a_node(folder: Path, model: str) -> Iterator[tuple[KilledNode, dict[str, float]]]:
+def a_node(folder: Path, options: argparse.Namespace) -> Iterator[tuple[KilledNode, dict[str, float]]]:
     """A node that contours, and when each patient's structure set arrived at its destination."""
     tps = Peer()
     arrived: dict[str, float] = {}
     tps.received = _Arrivals(arrived)  # type: ignore[assignment]
-    rules = [{"model": model, "send_to": ["TPS"]}]
-    node = KilledNode(folder, tps.port, SERVE, {"rules": rules})
+    rules = [{"model": options.model, "send_to": ["TPS"]}]
+    changes = {"rules": rules, "devices": options.devices.split(",")}
+    node = KilledNode(folder, tps.port, SERVE, changes)
     try:
         yield node, arrived
         node.end()

@@ -10,6 +10,7 @@ import math
 import re
 import struct
 from collections.abc import Collection
+from functools import lru_cache
 from typing import cast
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
@@ -17,7 +18,7 @@ from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_eleme
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import STANDARD_VR
 
 BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
@@ -51,7 +52,7 @@ def words(data_set: Dataset, keyword: str) -> list[str]:
 
     Numbers of a binary VR are given in decimal. Not for names and other text in a character set: see `text`.
     """
-    tag = Tag(keyword)
+    tag = _tag(keyword)
     if tag not in data_set:
         return []
     try:
@@ -73,6 +74,11 @@ def words(data_set: Dataset, keyword: str) -> list[str]:
         return [repr(number) for (number,) in struct.iter_unpack(f"{order}{form}", whole)]
     written = data.decode("latin-1").strip("\0 \t\r\n")
     return [word.strip("\0 \t\r\n") for word in written.split("\\")] if written else []
+
+
+@lru_cache(maxsize=1024)
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
 def text(data_set: Dataset, keyword: str) -> str:

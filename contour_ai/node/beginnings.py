@@ -32,24 +32,24 @@ class Beginnings:
             self._wanted[series_uid] = settings
         self._on_wanted()
 
-    def claim(self, device: str) -> tuple[str, JobSettings] | None:
-        """A series for the worker of a device to begin with; None where there is none."""
+    def claim(self, worker: str) -> tuple[str, JobSettings] | None:
+        """A series for a worker to begin with; None where there is none."""
         with self._lock:
             if not self._wanted:
                 return None
             series_uid, settings = self._wanted.popitem(last=False)
-            self._claims[device] = series_uid
+            self._claims[worker] = series_uid
             return series_uid, settings
 
-    def of_others(self, device: str) -> tuple[str, ...]:
-        """The series that the workers of other devices have begun with: their jobs are quicker there."""
+    def of_others(self, worker: str) -> tuple[str, ...]:
+        """The series that other workers have begun with: their jobs are quicker there."""
         with self._lock:
-            return tuple(uid for owner, uid in self._claims.items() if owner != device)
+            return tuple(uid for owner, uid in self._claims.items() if owner != worker)
 
-    def free(self, device: str) -> None:
-        """The worker of a device has taken a job, or has ended: it keeps no series for itself."""
+    def free(self, worker: str) -> None:
+        """A worker has taken a job, or has ended: it keeps no series for itself."""
         with self._lock:
-            self._claims.pop(device, None)
+            self._claims.pop(worker, None)
 
     def forget(self, series_uid: str) -> None:
         """This series has become a job, or will not become one: it is too late to begin with it."""

@@ -203,7 +203,7 @@ class NodeConfig:
     destinations: dict[str, Destination] = field(default_factory=dict)
     """Where results are sent, by name."""
     devices: tuple[str, ...] = ("auto",)
-    """One worker for each: auto, cpu, cuda or cuda:N."""
+    """One worker for each: cpu, cuda, cuda:N, or auto: the GPU, else two workers on the processor."""
     keep: Retention = field(default_factory=Retention)
     """How long files are kept."""
     watch: tuple[WatchedFolder, ...] = ()

@@ -39,6 +39,7 @@ LATE_S = 3600.0
 """A result that was not sent for so long is a problem."""
 LOCK = "node.lock"
 
+AUTO, CPU = "auto", "cpu"
 FIXED = ("ae_title", "host", "port", "storage", "devices", "tls", "web", "max_associations", "watch")
 """Keys that only a new start takes up."""
 
@@ -91,20 +92,8 @@ class Node:
         self._warn_of_rules()
         logger.info("start: %d unfinished files removed, %d jobs taken up again", removed, again)
         self.port = self.receiver.start()
-        models = tuple(dict.fromkeys(rule.model for rule in self.config.rules))
         for device in self.config.devices:
-            worker = Worker(
-                device,
-                self.book,
-                self.store.series_folder,
-                self.beginnings,
-                warm=models,
-                job_limit_s=60 * self.config.job_limit_min,
-                threads=_threads_each(self.config.devices),
-                on_finished=self._finished,
-            )
-            worker.start()
-            self.workers.append(worker)
+            self._start_worker(device)
         self._thread("intake", self._look)
         self._thread("housekeeping", self._keep_house)
         for folder in self.config.watch:
@@ -112,6 +101,29 @@ class Node:
             self._thread(f"watch {folder.folder}", lambda watch=watch: self._watch(watch))  # type: ignore[misc]
         self._start_senders()
         self.audit.write("node", "started", port=self.port)
+
+    def _start_worker(self, device: str) -> None:
+        same = sum(worker.device == device for worker in self.workers)
+        worker = Worker(
+            device,
+            self.book,
+            self.store.series_folder,
+            self.beginnings,
+            title=f"{device} {same + 1}" if same else device,
+            warm=tuple(dict.fromkeys(rule.model for rule in self.config.rules)),
+            job_limit_s=60 * self.config.job_limit_min,
+            threads=_threads_each(self.config.devices),
+            on_ready=lambda computes_on: self._second_on_processor(device, computes_on),
+            on_finished=self._finished,
+        )
+        worker.start()
+        self.workers.append(worker)
+
+    def _second_on_processor(self, device: str, computes_on: str) -> None:
+        """`auto` on the processor is two workers: much of the work on a patient uses one core."""
+        alone = sum(worker.device == AUTO for worker in self.workers) == 1 < (os.cpu_count() or 1)
+        if device == AUTO and computes_on == CPU and alone and not self._ending.is_set():
+            self._start_worker(AUTO)
 
     def stop(self) -> None:
         """Ends every part; jobs that are worked on are taken up at the next start."""
@@ -283,7 +295,7 @@ class Node:
             " WHERE deliveries.state = 'waiting'"
         )
         free = self.store.free_gb()
-        workers = [{"device": w.device, "alive": w.process_id is not None} for w in self.workers]
+        workers = [{"device": w.title, "alive": w.process_id is not None} for w in self.workers]
         problems = []
         if free < self.config.keep.free_gb:
             problems.append("disk")
@@ -307,9 +319,14 @@ class Node:
 
 
 def _threads_each(devices: tuple[str, ...]) -> int | None:
-    """Processor threads of each worker where several share this machine; None for one, which may take all."""
+    """Processor threads of each worker where several share this machine; None where each may take all.
+
+    Workers on the processor wait for each other in much of their work: two of them are quicker with all cores each.
+    """
     cores = os.cpu_count() or 1
-    return None if len(devices) < 2 else max(1, cores // len(devices))
+    on_processor = sum(device in (AUTO, CPU) for device in devices)
+    shares = len(devices) if on_processor < len(devices) else (on_processor + 1) // 2
+    return None if shares < 2 else max(1, cores // shares)
 
 
 class _StorageLock:

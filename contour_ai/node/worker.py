@@ -249,7 +249,7 @@ def _result(out_dir: Path, order: Order) -> Answer | None:
 
 def serve(models: Models, orders: Iterable[str], answers: TextIO) -> None:
     """Carries out orders until the input ends."""
-    _say(answers, {"ready": True})
+    _say(answers, {"ready": True, "device": _computes_on(models.device)})
     for line in orders:
         if not line.strip():  # nothing came for a while
             models.drop_begun(KEPT_S)
@@ -291,6 +291,17 @@ def _warm(models: Models, names: list[str]) -> None:
             models.get(name)
         except ContourAIError as error:
             print(error, file=sys.stderr, flush=True)
+
+
+def _computes_on(device: str) -> str:
+    """The device that a name stands for; empty where there is none, which the first order tells."""
+    from contour_ai.inference import choose_device
+
+    try:
+        return str(choose_device(device))
+    except ContourAIError as error:
+        print(error, file=sys.stderr, flush=True)
+        return ""
 
 
 def _say(answers: TextIO, content: Mapping[str, object]) -> None:

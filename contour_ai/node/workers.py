@@ -39,8 +39,10 @@ class Worker(threading.Thread):
         book: the jobs.
         images: gives the folder of a series' images.
         beginnings: series to begin with before their jobs are made.
+        title: tells it from others, in messages and the names of files; the device where None.
         warm: models to load at the start.
         threads: of the processor; None for as many as the system and OMP_NUM_THREADS give.
+        on_ready: told the device that a started process computes on.
         on_finished: told the job when something became of it.
     """
 
@@ -51,14 +53,18 @@ class Worker(threading.Thread):
         images: Callable[[str], Path],
         beginnings: Beginnings,
         *,
+        title: str | None = None,
         warm: Sequence[str] = (),
         job_limit_s: float = 3600,
         threads: int | None = None,
+        on_ready: Callable[[str], None] = lambda device: None,
         on_finished: Callable[[int], None] = lambda job: None,
     ) -> None:
-        super().__init__(name=f"worker {device}", daemon=True)
+        self.title = title or device
+        super().__init__(name=f"worker {self.title}", daemon=True)
         self.device, self.book, self.images, self.beginnings = device, book, images, beginnings
-        self.warm, self.job_limit_s, self.on_finished = tuple(warm), job_limit_s, on_finished
+        self.warm, self.job_limit_s = tuple(warm), job_limit_s
+        self.on_ready, self.on_finished = on_ready, on_finished
         # PASSIVE: threads that wait give the processor away, as receiving and other workers need it, too.
         self.environment = {"PYTHONUTF8": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         if threads is not None and "OMP_NUM_THREADS" not in os.environ:
@@ -69,7 +75,7 @@ class Worker(threading.Thread):
         self._answers: queue.Queue[Mapping[str, object] | None] = queue.Queue()
         self._begun, self._begun_at = "", 0.0
         self._log: IO[bytes] | None = None
-        self.log_path = book.results / f"worker-{device.replace(':', '-')}.log"
+        self.log_path = book.results / f"worker-{self.title.replace(':', '-').replace(' ', '-')}.log"
 
     def run(self) -> None:
         """Until `stop`: the next job, or a short wait."""
@@ -79,7 +85,7 @@ class Worker(threading.Thread):
                     self.wake.wait(PAUSE_S)
                     self.wake.clear()
             except Exception:
-                logger.exception("the worker for %s could not take up a job", self.device)
+                logger.exception("worker %s could not take up a job", self.title)
                 self._ending.wait(PAUSE_S)
         self._end_process()
 
@@ -97,11 +103,11 @@ class Worker(threading.Thread):
 
     def _work_once(self) -> bool:
         self._ensure_process()
-        job = self.book.take(leave=self.beginnings.of_others(self.device))
+        job = self.book.take(leave=self.beginnings.of_others(self.title))
         if job is None:
             self._begin_next()
             return not self._has_begun() and self._report_once()
-        self.beginnings.free(self.device)
+        self.beginnings.free(self.title)
         self.beginnings.forget(job["series_uid"])
         if job["series_uid"] == self._begun:
             self._begun = ""
@@ -110,7 +116,7 @@ class Worker(threading.Thread):
         self._keep_log(job["id"], log_start)
         if answer is None:
             if not self._ending.is_set():
-                logger.error("the worker for %s died or hung during job %d", self.device, job["id"])
+                logger.error("worker %s died or hung during job %d", self.title, job["id"])
                 self.book.worker_died(job["id"], "the worker process ended or did not finish in time")
                 self._end_process()
         else:
@@ -124,7 +130,7 @@ class Worker(threading.Thread):
 
     def _begin_next(self) -> None:
         """Where nobody waits: gives the process a series whose job is about to be made."""
-        claimed = None if self._has_begun() else self.beginnings.claim(self.device)
+        claimed = None if self._has_begun() else self.beginnings.claim(self.title)
         if claimed is not None:
             series_uid, settings = claimed
             self._begun, self._begun_at = series_uid, time.monotonic()
@@ -147,7 +153,7 @@ class Worker(threading.Thread):
         answer = self._next_answer(self.job_limit_s)
         if answer is None:
             if not self._ending.is_set():
-                logger.error("the worker for %s died or hung at the report of job %d", self.device, job["id"])
+                logger.error("worker %s died or hung at the report of job %d", self.title, job["id"])
             self._end_process()
         elif not answer.get("reported"):
             logger.warning("job %d has no report; see its log", job["id"])
@@ -187,10 +193,12 @@ class Worker(threading.Thread):
         )
         self._process = process
         threading.Thread(target=_read, args=(process, self._answers), daemon=True).start()
-        if self._next_answer(START_LIMIT_S) is None:
-            raise RuntimeError(f"the worker process for {self.device} did not start; see {self.log_path}")
+        ready = self._next_answer(START_LIMIT_S)
+        if ready is None:
+            raise RuntimeError(f"the process of worker {self.title} did not start; see {self.log_path}")
         if self.warm:
             self._write({"warm": list(self.warm)})
+        self.on_ready(str(ready.get("device", "")))
 
     def _ask(self, order: Order) -> Answer | None:
         """The answer to an order; None where the process ended, or took longer than the limit."""
@@ -217,7 +225,7 @@ class Worker(threading.Thread):
     def _end_process(self) -> None:
         process, self._process = self._process, None
         self._begun = ""
-        self.beginnings.free(self.device)
+        self.beginnings.free(self.title)
         if process is not None:
             process.kill()
             process.wait()
