@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from contour_ai.dicom.contour_items import ContourNumbers, numbers_of
+from contour_ai.dicom.contour_shapes import ContourShape, OnSlices, Points, contour_shapes
 from contour_ai.dicom.finding import Finding, Findings, refused
 from contour_ai.dicom.notes import Level
 from contour_ai.dicom.placing import area_type
@@ -42,7 +43,6 @@ DATA, IMAGES, TYPE, COUNT = (
     "NumberOfContourPoints",
 )
 
-Points = NDArray[np.float64]
 Fault = tuple[Level, str, str, str, str]
 """Level, rule, attribute, what is wrong with contours, and this contour's number that shows it."""
 
@@ -59,17 +59,23 @@ def contour_findings(dataset: Dataset, ct: CTSeries | None, *, keyholes: bool) -
         seen: set[bytes] = set()
         planes: dict[tuple[int, float], dict[int, Points]] = {}
         texts = [raw_numbers(contour) for contour in contours]
-        read = zip(contours, texts, numbers_of(texts), strict=True)
-        for n, (contour, raw, numbers) in enumerate(read, start=1):
-            points = _points(numbers)
+        read = [_points(numbers) for numbers in numbers_of(texts)]
+        areas = {
+            n: points
+            for n, (contour, points) in enumerate(zip(contours, read, strict=True), start=1)
+            if points is not None and area_type(_kind(contour).upper())
+        }
+        shapes = contour_shapes([*areas.values()], None if ct is None else ct.grid)
+        shape_of = dict(zip(areas, shapes, strict=True))
+        for n, (contour, raw, points) in enumerate(zip(contours, texts, read, strict=True), start=1):
             faults = [*_encoding(contour, raw, points, explicit=syntax == ExplicitVRLittleEndian)]
             if raw and raw in seen:
                 faults.append(("differs", "twice", DATA, "are there twice", ""))
             seen.add(raw)
             faults += _references(contour, ct)
-            if points is not None and area_type(_kind(contour).upper()):
-                faults += _shape(points, contour, ct)
-                _collect(planes, n, points)
+            if n in areas:
+                faults += _shape(shape_of[n], areas[n], contour, ct)
+                _collect(planes, n, areas[n])
             for level, rule, attribute, what, number in faults:
                 label = f"contour {n}{_place(points, ct)}" + (f" ({number})" if number else "")
                 found.setdefault((level, rule, attribute, what), []).append(label)
@@ -167,59 +173,45 @@ def _references(contour: Dataset, ct: CTSeries | None) -> Iterator[Fault]:
             )
 
 
-def _shape(points: Points, contour: Dataset, ct: CTSeries | None) -> Iterator[Fault]:
+def _shape(shape: ContourShape, points: Points, contour: Dataset, ct: CTSeries | None) -> Iterator[Fault]:
     """What is wrong with a closed contour."""
-    edges = points - points[0]
-    triangles = np.cross(edges, np.roll(edges, -1, axis=0))
-    sizes = np.linalg.norm(triangles, axis=1)
-    has_area = bool(sizes.max() > SMALLEST_TRIANGLE_MM2)
+    has_area = shape.largest_triangle_mm2 > SMALLEST_TRIANGLE_MM2
     distinct = len(points) if has_area else len(np.unique(points, axis=0))
     if distinct < 3:
         yield "standard", "few-points", DATA, "are closed with fewer than 3 distinct points", f"{distinct}"
         return
-    if np.array_equal(points[0], points[-1]):
+    if shape.is_closed_twice:
         yield "differs", "repeated-point", DATA, "repeat their first point at the end", ""
-    elif again := int((points[1:] == points[:-1]).all(axis=1).sum()):
-        yield "differs", "repeated-point", DATA, "have a point twice in a row", f"{again}"
+    elif shape.repeated:
+        yield "differs", "repeated-point", DATA, "have a point twice in a row", f"{shape.repeated}"
     if not has_area:
         yield "standard", "line", DATA, "lie on a straight line and enclose no area", f"{distinct} points"
         return
-    # Of the plane that fits all points: one triangle of a small contour makes much of the rounding of its corners.
-    fitted = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)[2][-1]
-    off = float(np.ptp(points @ fitted))
-    if off > COPLANAR_TOL_MM:
-        yield "standard", "coplanar", DATA, "do not lie in a plane", f"{off:.3f} mm"
-    count = count_self_intersections(np.delete(points, int(np.abs(fitted).argmax()), axis=1))
+    if shape.thickness_mm > COPLANAR_TOL_MM:
+        yield "standard", "coplanar", DATA, "do not lie in a plane", f"{shape.thickness_mm:.3f} mm"
+    count = count_self_intersections(np.delete(points, int(np.abs(shape.normal).argmax()), axis=1))
     if count:
         yield "differs", "self-crossing", DATA, "cross themselves", f"{count} times"
-    if ct is not None:
-        yield from _on_slices(points, contour, ct)
+    if ct is not None and shape.on_slices is not None:
+        yield from _on_slices(shape.on_slices, contour, ct)
 
 
-def _on_slices(points: Points, contour: Dataset, ct: CTSeries) -> Iterator[Fault]:
+def _on_slices(place: OnSlices, contour: Dataset, ct: CTSeries) -> Iterator[Fault]:
     """What is wrong with a closed contour as one of this CT."""
-    grid = ct.grid
-    heights = points @ grid.normal
-    distances = np.abs(grid.slice_offsets_mm - heights.mean())
-    k = int(distances.argmin())
-    off = float(np.abs(heights - grid.slice_offsets_mm[k]).max())
-    if off > ON_PLANE_TOL_MM:
-        yield "differs", "off-plane", DATA, "do not lie on a CT slice", f"{off:.2f} mm off"
+    if place.off_mm > ON_PLANE_TOL_MM:
+        yield "differs", "off-plane", DATA, "do not lie on a CT slice", f"{place.off_mm:.2f} mm off"
     uid = image_uid(contour)
-    if ct.sop_instance_uids.count(uid) == 1 and ct.sop_instance_uids[k] != uid:
+    if ct.sop_instance_uids.count(uid) == 1 and ct.sop_instance_uids[place.k] != uid:
         other = ct.sop_instance_uids.index(uid)
         yield (
             "differs",
             "other-image",
             IMAGES,
             "refer to another slice than they lie on",
-            f"{slice_text(grid, other)}, contour at {heights.mean():.2f} mm",
+            f"{slice_text(ct.grid, other)}, contour at {place.height_mm:.2f} mm",
         )
-    index = grid.lps_to_index(points)[:, 1:]
-    size = np.array(grid.shape_kij[1:])
-    outside = float(max((-0.5 - index).max(), (index - (size - 0.5)).max()))
-    if outside > 0.01:
-        yield "differs", "outside-image", DATA, "leave the image", f"by {outside:.2f} voxels"
+    if place.outside_voxels > 0.01:
+        yield "differs", "outside-image", DATA, "leave the image", f"by {place.outside_voxels:.2f} voxels"
 
 
 def _collect(planes: dict[tuple[int, float], dict[int, Points]], n: int, points: Points) -> None:
