@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.box import bounding_box, with_margin
 from contour_ai.holes import fill_slice
 from contour_ai.preprocess.axes import patient_order
 from contour_ai.preprocess.devices import LIMB_CM3, device_mask, is_limb, sampled_hu
@@ -134,6 +135,16 @@ def _majority(tissue: Bool, factors: list[int]) -> Bool:
 def _patient_core(tissue: Bool, hu: NDArray[np.generic], pixel_mm: float, slice_mm: float) -> Bool:
     """The patient's own parts of `tissue`, filled slice by slice; `hu` is the CT's in its pixels."""
     steps = max(1, round(OPENING_MM / pixel_mm))
+    box = bounding_box(tissue)
+    if box is None:
+        return np.zeros_like(tissue)
+    box = with_margin(
+        box, (0, steps + 1, steps + 1), tissue.shape
+    )  # of air, for what the opening takes there
+    if tissue[box].shape != tissue.shape:
+        whole = np.zeros_like(tissue)
+        whole[box] = _patient_core(tissue[box], hu[box], pixel_mm, slice_mm)
+        return whole
     opened = _dilate(_erode(tissue, steps), steps)
     if not opened.any():
         opened = tissue
