@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from contour_ai.dicom.contour_items import ContourNumbers, numbers_of
-from contour_ai.dicom.contour_shapes import ContourShape, OnSlices, Points, contour_shapes
+from contour_ai.dicom.contour_shapes import ContourShape, OnSlices, Points, shapes_of
 from contour_ai.dicom.finding import Finding, Findings, refused
 from contour_ai.dicom.notes import Level
 from contour_ai.dicom.placing import area_type
@@ -65,7 +65,7 @@ def contour_findings(dataset: Dataset, ct: CTSeries | None, *, keyholes: bool) -
             for n, (contour, points) in enumerate(zip(contours, read, strict=True), start=1)
             if points is not None and area_type(_kind(contour).upper())
         }
-        shapes = contour_shapes([*areas.values()], None if ct is None else ct.grid)
+        shapes = shapes_of([*areas.values()], None if ct is None else ct.grid)
         shape_of = dict(zip(areas, shapes, strict=True))
         for n, (contour, raw, points) in enumerate(zip(contours, texts, read, strict=True), start=1):
             faults = [*_encoding(contour, raw, points, explicit=syntax == ExplicitVRLittleEndian)]

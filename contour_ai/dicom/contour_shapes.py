@@ -55,7 +55,7 @@ class ContourShape:
     on_slices: OnSlices | None
 
 
-def contour_shapes(contours: Sequence[Points], grid: Grid | None) -> list[ContourShape]:
+def shapes_of(contours: Sequence[Points], grid: Grid | None) -> list[ContourShape]:
     """The figures of each contour.
 
     Args:
