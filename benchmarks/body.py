@@ -22,6 +22,8 @@ from contour_ai.sample.openkbp import find_openkbp_patients, read_openkbp
 from contour_ai.sample.variants import Scan, scanned
 
 GAPS_MM = (2.0, 0.0, -3.0)
+MASK = "mask"
+"""Over 1.5 mm of air, whatever the gap is."""
 FIELD_MM = 512.0
 
 
@@ -47,7 +49,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--patients", required=True, help="names in the data set, comma-separated")
-    parser.add_argument("--devices", default=",".join(DEVICES))
+    parser.add_argument("--devices", default=",".join([*DEVICES, MASK]))
     parser.add_argument("--gaps-mm", default=",".join(map(str, GAPS_MM)))
     parser.add_argument("--pixel-mm", type=float, default=2.0)
     parser.add_argument("--device-hu", type=float, default=80.0)
@@ -65,9 +67,9 @@ def main() -> None:
                 pixel_mm=args.pixel_mm,
                 slice_mm=3.0,
                 matrix=round(FIELD_MM / args.pixel_mm),
-                mask=False,
+                mask=device == MASK,
                 head_rest=False,
-                devices=(device,),
+                devices=() if device == MASK else (device,),
                 device_gap_mm=gap,
                 device_hu=args.device_hu,
             )

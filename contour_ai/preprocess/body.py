@@ -51,6 +51,12 @@ COVERED_SHARE = 0.6
 """where so much of it is,"""
 FILM_SPREAD_HU = 50.0
 """and of one density: half of a film lies within this, pixels that are half air within three times as much."""
+SHELL_MM = 4.0
+"""Of a mask that is stretched over the skin with a little air in between, what is thinner than this is taken away"""
+SHELL_LONG_MM = 60.0
+"""where it is so long within a slice,"""
+GAP_PIXEL_MM = 1.5
+"""and where pixels are small enough to show the air."""
 VOID_HU = -1010
 VOID_SHARE = 0.95
 """An image was cut out of its background before if nearly all of what is air (below `AIR_BELOW_HU`) has one value, and
@@ -99,10 +105,11 @@ def body_mask(volume: Volume, threshold_hu: float = -300.0) -> Bool:
             near &= ~found
         least = SPECK_MM2 / (spacing[1] * spacing[2])
         padded = _beside_padding(core, sampled_hu(hu, factors), pixel_mm)
-        steps = max(1, round(COVER_MM / float(np.sqrt(spacing[1] * spacing[2]))))
+        fine_mm = float(np.sqrt(spacing[1] * spacing[2]))
+        steps = max(1, round(COVER_MM / fine_mm))
 
         def slice_of(k: int) -> None:
-            body[k] = _body_slice(tissue[k], near[k], core[k], factors, least)
+            body[k] = _body_slice(tissue[k], near[k], core[k], factors, least, fine_mm)
             if padded is not None and padded[k].any():
                 _peel(body[k], hu[k], _at_full_resolution(padded[k], factors, body[k].shape), steps)
 
@@ -206,8 +213,10 @@ def _without_bumps(part: Bool, window: int) -> Bool:
     return kept
 
 
-def _body_slice(tissue: Bool, near: Bool, core: Bool, factors: list[int], least: float) -> Bool:
-    """One slice at full resolution: the tissue near the core, without specks, filled."""
+def _body_slice(
+    tissue: Bool, near: Bool, core: Bool, factors: list[int], least: float, pixel_mm: float
+) -> Bool:
+    """One slice at full resolution: the tissue near the core, without shells and specks, filled."""
 
     def fine(coarse: Bool) -> Bool:
         return _at_full_resolution(coarse, factors, tissue.shape)
@@ -221,7 +230,7 @@ def _body_slice(tissue: Bool, near: Bool, core: Bool, factors: list[int], least:
         columns[0] * factors[1] : (columns[-1] + 1) * factors[1],
     ]
     inside = fine(core)[box]
-    found = fill_slice(tissue[box] & fine(near)[box])
+    found = fill_slice(_without_shells(tissue[box] & fine(near)[box], pixel_mm))
     labels, count = ndimage.label(found)
     if count > 1:
         kept = np.bincount(labels[inside], minlength=count + 1) >= least
@@ -229,6 +238,28 @@ def _body_slice(tissue: Bool, near: Bool, core: Bool, factors: list[int], least:
         found = kept[labels]
     body[box] = found
     return body
+
+
+def _without_shells(tissue: Bool, pixel_mm: float) -> Bool:
+    """A slice (i, j) without thin shells around the patient: a mask, with a gap that coarser pixels do not show.
+
+    Ears, lips and nostrils are as thin, but shorter within a slice.
+    """
+    if pixel_mm > GAP_PIXEL_MM:
+        return tissue
+    steps = max(1, round(SHELL_MM / 2 / pixel_mm))
+    padded = np.pad(tissue, steps)[None]
+    opened = _dilate(_erode(padded, steps), steps) & padded
+    for step in range(steps):  # the patient's own corners
+        opened |= _dilate(opened, 1, start=step) & padded
+    thin = (padded & ~opened)[0, steps:-steps, steps:-steps]
+    labels, _ = ndimage.label(thin, np.ones((3, 3), bool))
+    kept = tissue
+    for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        length = np.hypot(rows.stop - rows.start, columns.stop - columns.start) * pixel_mm
+        if length >= SHELL_LONG_MM:
+            kept = kept & (labels != label)
+    return kept
 
 
 def _at_full_resolution(coarse: Bool, factors: list[int], shape: tuple[int, ...]) -> Bool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from contour_ai.holes import fill_slices
+from contour_ai.preprocess.sheets import sheet_mask
 from contour_ai.preprocess.slabs import BONE_HU, DenseSlices, is_one_density, slab_mask
 
 Bool = NDArray[np.bool_]
@@ -66,9 +67,9 @@ def device_mask(
     )
     found = slab_mask(scene)
     rest = scene.tissue if found is None else scene.tissue & ~found
-    apart = device_parts(scene, rest)
-    if apart is not None:
-        found = apart if found is None else found | apart
+    for more in (sheet_mask(scene), device_parts(scene, rest)):
+        if more is not None:
+            found = more if found is None else found | more
     if found is None:
         return None
     result = np.zeros_like(tissue)

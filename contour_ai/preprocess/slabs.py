@@ -25,6 +25,8 @@ LONG_MM = 30.0
 """A block or board is at least so long along the body."""
 CONTACT_GAP_MM = 12.0
 """Along a face that is followed under the patient, so much may be hidden."""
+DENT_MM = 4.0
+"""There a face may lie so much deeper."""
 LARGEST_SHARE = 0.5
 """Blocks and boards are less than this share of everything dense; a slab of solid water is the thing scanned."""
 BONE_HU = 180.0
@@ -220,11 +222,12 @@ def _within(hu: Numbers, runs: Runs, share: float) -> Numbers:
 
 def _follow(mask: Bool, tissue: Bool, hu: Numbers, runs: Runs, slab: Slab, scene: DenseSlices) -> None:
     """Marks the slab in `mask`, also where the patient lies against one of its faces."""
-    gap = round(CONTACT_GAP_MM / scene.pixel_mm)
+    gap, dent = round(CONTACT_GAP_MM / scene.pixel_mm), max(1, round(DENT_MM / scene.pixel_mm))
     for k, start, end, seeds in zip(slab.k, slab.start, slab.end, slab.seeds, strict=True):
         here = runs.k == k
         m, first, last = (values[here] for values in (runs.m, runs.start, runs.end))
-        whole = (first <= start + 1) & (last >= end - 1)
+        # Where the patient presses on it, a slit of air under the skin may be left: its face lies deeper there.
+        whole = (first <= start + dent) & (last >= end - dent)
         ends = [whole & (np.abs(first - start) <= 1), whole & (np.abs(last - end) <= 1)]
         free_before, free_behind = (_at(m[level], tissue.shape[1]) for level in ends)
         free = free_before | free_behind
