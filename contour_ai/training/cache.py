@@ -26,7 +26,7 @@ from contour_ai.volume import ABSENT, CONTOURED, PSEUDO_LABEL, UNKNOWN, bits_dty
 
 S = TypeVar("S", bound=np.generic)
 
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 """Changes whenever the same files and settings give other arrays, so that old entries are not taken."""
 
 
