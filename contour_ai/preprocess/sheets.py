@@ -55,7 +55,7 @@ def sheet_mask(scene: DenseSlices) -> Bool | None:
 
 def _sheets_on_top(tissue: Bool, hu: Numbers, scene: DenseSlices) -> Bool | None:
     """(k, m, n) what belongs to sheets whose free face looks to the start of the axis m."""
-    held = tissue.any(axis=1)
+    held: Bool = np.logical_or.reduce(tissue, axis=1)
     top = np.where(held, tissue.argmax(axis=1), -1)
     both = held[1:] & held[:-1]
     rise = np.where(both, top[:-1] - top[1:], 0)  # of the surface, from each slice to the next
