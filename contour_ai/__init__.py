@@ -14,6 +14,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from contour_ai.bundle import ModelBundle
     from contour_ai.dicom.ct import CTSeries, read_ct
+    from contour_ai.dicom.profile import Profile
     from contour_ai.dicom.rtstruct_header import Provenance
     from contour_ai.dicom.rtstruct_read import read_structures
     from contour_ai.dicom.rtstruct_write import write_structures
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
         GeometryError,
         InputError,
         ModelError,
+        NoImageError,
         OutputError,
+        UnforeseenError,
         VerificationError,
     )
+    from contour_ai.evaluation.limits import Limit, Limits, RoiLimits
+    from contour_ai.evaluation.tolerances import Tolerances, ToleranceSource
     from contour_ai.grid import Grid
     from contour_ai.pipeline._commission import Commissioning, CommissionOptions, commission
     from contour_ai.pipeline._derive import Derivation, DeriveOptions, derive
@@ -34,6 +39,10 @@ if TYPE_CHECKING:
     from contour_ai.pipeline._review import Review, ReviewOptions, review
     from contour_ai.pipeline._train import TrainOptions, train
     from contour_ai.pipeline.result import Prediction
+    from contour_ai.progress import OnProgress, ProgressEvent
+    from contour_ai.structures.roi_map import RoiMap
+    from contour_ai.structures.roi_record import RoiInfo
+    from contour_ai.training.config import TrainConfig
     from contour_ai.volume import Structures, Volume
 
 _MODULE_OF = {
@@ -45,11 +54,18 @@ _MODULE_OF = {
     "ModelBundle": "bundle",
     "train": "pipeline._train",
     "TrainOptions": "pipeline._train",
+    "TrainConfig": "training.config",
+    "RoiMap": "structures.roi_map",
     "evaluate": "pipeline._evaluate",
     "Evaluation": "pipeline._evaluate",
     "commission": "pipeline._commission",
     "CommissionOptions": "pipeline._commission",
     "Commissioning": "pipeline._commission",
+    "Limits": "evaluation.limits",
+    "RoiLimits": "evaluation.limits",
+    "Limit": "evaluation.limits",
+    "Tolerances": "evaluation.tolerances",
+    "ToleranceSource": "evaluation.tolerances",
     "derive": "pipeline._derive",
     "DeriveOptions": "pipeline._derive",
     "Derivation": "pipeline._derive",
@@ -61,9 +77,13 @@ _MODULE_OF = {
     "read_structures": "dicom.rtstruct_read",
     "write_structures": "dicom.rtstruct_write",
     "Provenance": "dicom.rtstruct_header",
+    "Profile": "dicom.profile",
+    "RoiInfo": "structures.roi_record",
     "Grid": "grid",
     "Volume": "volume",
     "Structures": "volume",
+    "ProgressEvent": "progress",
+    "OnProgress": "progress",
     "ContourAIError": "errors",
     "InputError": "errors",
     "GeometryError": "errors",
@@ -71,6 +91,8 @@ _MODULE_OF = {
     "ConfigError": "errors",
     "OutputError": "errors",
     "VerificationError": "errors",
+    "NoImageError": "errors",
+    "UnforeseenError": "errors",
 }
 """Public name: module of this package that holds it. A new one also goes into the imports above and into `__all__`."""
 
@@ -86,17 +108,30 @@ __all__ = [
     "GeometryError",
     "Grid",
     "InputError",
+    "Limit",
+    "Limits",
     "LoadedModel",
     "ModelBundle",
     "ModelError",
+    "NoImageError",
+    "OnProgress",
     "OutputError",
     "PredictOptions",
     "Prediction",
+    "Profile",
+    "ProgressEvent",
     "Provenance",
     "Review",
     "ReviewOptions",
+    "RoiInfo",
+    "RoiLimits",
+    "RoiMap",
     "Structures",
+    "ToleranceSource",
+    "Tolerances",
+    "TrainConfig",
     "TrainOptions",
+    "UnforeseenError",
     "VerificationError",
     "Volume",
     "commission",

@@ -94,6 +94,10 @@ class GeometryError(InputError):
     """A spatial layout that cannot be handled exactly: grids that do not match, missing slices."""
 
 
+class NoImageError(ContourAIError, ValueError):
+    """A CT or a prediction was kept without its image, which is asked for now."""
+
+
 class ModelError(ContourAIError):
     """A model bundle is unknown, corrupt or does not fit."""
 

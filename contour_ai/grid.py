@@ -112,7 +112,16 @@ class Grid:
     def from_affine(
         cls, shape_kij: tuple[int, int, int], affine: ArrayLike, frame_of_reference_uid: str = ""
     ) -> Grid:
-        """A regular grid from a (4, 4) matrix that takes (k, i, j, 1) to LPS mm."""
+        """A regular grid from a matrix.
+
+        Args:
+            shape_kij: number of slices, rows, columns.
+            affine: (4, 4), takes (k, i, j, 1) to LPS mm.
+            frame_of_reference_uid: FrameOfReferenceUID, empty where unknown.
+
+        Raises:
+            GeometryError: not a 4 x 4 matrix, or its axes are not perpendicular or do not ascend.
+        """
         a = np.array(affine, dtype=np.float64)
         if a.shape != (4, 4):
             raise GeometryError("An affine is a 4 x 4 matrix.", found=a.shape)
@@ -134,7 +143,14 @@ class Grid:
         origin_lps: tuple[float, float, float] = (0.0, 0.0, 0.0),
         frame_of_reference_uid: str = "",
     ) -> Grid:
-        """A head-first supine axial grid: k towards the head, i towards the back, j towards the patient's left."""
+        """A head-first supine axial grid: k towards the head, i towards the back, j towards the patient's left.
+
+        Args:
+            shape_kij: number of slices, rows, columns.
+            spacing_mm_kij: distance of slices, rows, columns in mm.
+            origin_lps: centre of voxel (0, 0, 0) in LPS mm.
+            frame_of_reference_uid: FrameOfReferenceUID, empty where unknown.
+        """
         affine = np.zeros((4, 4))
         affine[2, 0], affine[1, 1], affine[0, 2] = spacing_mm_kij
         affine[:3, 3] = origin_lps
@@ -310,7 +326,14 @@ class Grid:
         return worst
 
     def crop(self, box: tuple[slice, slice, slice]) -> Grid:
-        """The grid of `array[box]`; slices with start and stop (or None) inside the shape, step 1."""
+        """The grid of `array[box]`.
+
+        Args:
+            box: slices of k, i, j with start and stop (or None) inside the shape, and step 1.
+
+        Raises:
+            GeometryError: a slice is empty or has another step.
+        """
         starts, sizes = [], []
         for s, n in zip(box, self.shape_kij, strict=True):
             start, stop, step = s.indices(n)

@@ -21,10 +21,16 @@ network itself, where it was not contoured."""
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A CT image: `hu` (k, i, j) int16 or float32 in Hounsfield units, on `grid`."""
+    """A CT image on a grid.
+
+    Raises:
+        GeometryError: `hu` does not have the shape of `grid`.
+    """
 
     hu: NDArray[np.generic]
+    """(k, i, j) = (slice, row, column), int16 or float32, in Hounsfield units."""
     grid: Grid
+    """Where the voxels lie in the patient."""
 
     def __post_init__(self) -> None:
         if self.hu.shape != self.grid.shape_kij:
@@ -63,17 +69,42 @@ def set_roi_voxels(bits: NDArray[np.integer], r: int, inside: NDArray[np.bool_])
     np.bitwise_or(bits, bits.dtype.type(1 << r), out=bits, where=inside)
 
 
+def _as_bool(mask: NDArray[np.generic], name: str) -> NDArray[np.bool_]:
+    """A mask of bool, or of integers 0 and 1, as bool; probabilities, labels and the like are refused."""
+    if mask.dtype.kind == "b":
+        return mask.astype(bool, copy=False)
+    found = f"an array of {mask.dtype}"
+    if mask.dtype.kind in "iu":
+        low, high = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
+        if low >= 0 and high <= 1:
+            return mask.astype(bool)
+        found += f" with values from {low} to {high}"
+    raise InputError(
+        "A mask must say of every voxel whether it is inside.",
+        where=name,
+        found=found,
+        expected="bool, or integers 0 (outside) and 1 (inside)",
+        fix="compare first: `array > 0.5` for probabilities, `array == label` for labels",
+    )
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Structures:
     """ROIs on a grid: bit r of `bits` (k, i, j) says whether the voxel centre lies in ROI `names[r]`.
 
-    `presence[r]` is False where the ROI was not contoured in this patient: unknown, not empty.
+    Raises:
+        GeometryError: `bits` does not have the shape of `grid`.
+        InputError: `bits` has too few bits or another type, a name occurs twice, or `presence` has another length.
     """
 
     bits: NDArray[np.unsignedinteger]
+    """(k, i, j) = (slice, row, column), uint8 to uint64; bit r belongs to ROI `names[r]`."""
     grid: Grid
+    """Where the voxels lie in the patient."""
     names: tuple[str, ...]
+    """ROI names, one a bit, the lowest bit first; at most 64."""
     presence: tuple[bool, ...]
+    """One a ROI: False where it was not contoured in this patient, which means unknown, not empty."""
 
     def __post_init__(self) -> None:
         if self.bits.shape != self.grid.shape_kij:
@@ -92,7 +123,18 @@ class Structures:
 
     @classmethod
     def empty(cls, grid: Grid, names: Sequence[str]) -> Structures:
-        """No voxel in any ROI, and no ROI contoured."""
+        """No voxel in any ROI, and no ROI contoured.
+
+        Args:
+            grid: where the voxels lie.
+            names: ROI names.
+
+        Returns:
+            Structures whose `presence` is False for every ROI.
+
+        Raises:
+            InputError: more than 64 ROIs, or a name twice.
+        """
         return cls(
             bits=np.zeros(grid.shape_kij, bits_dtype(len(names))),
             grid=grid,
@@ -104,11 +146,30 @@ class Structures:
     def from_masks(
         cls, masks: Mapping[str, NDArray[np.generic]], grid: Grid, names: Sequence[str] | None = None
     ) -> Structures:
-        """From {ROI name: boolean (k, i, j)}; `names` fixes the order and adds ROIs that are not contoured."""
+        """From one mask for each ROI.
+
+        Args:
+            masks: {ROI name: (k, i, j) = (slice, row, column) array of the shape of `grid`}, of type bool, or of an
+                integer type with 0 outside and 1 inside.
+            grid: where the voxels lie.
+            names: the ROIs in order; those without a mask are not contoured. None for the names of `masks`.
+
+        Returns:
+            Structures in which exactly the ROIs of `masks` are present.
+
+        Raises:
+            GeometryError: a mask does not have the shape of `grid`.
+            InputError: a mask is neither bool nor integers 0 and 1, or its name is not in `names`; more than 64 ROIs.
+        """
         order = tuple(masks) if names is None else tuple(names)
         unknown = [n for n in masks if n not in order]
         if unknown:
-            raise InputError("Masks for ROIs that were not asked for.", found=unknown, expected=order)
+            raise InputError(
+                "There are masks of ROIs that are not in `names`.",
+                found=", ".join(unknown),
+                expected=", ".join(order),
+                fix="add them to `names`, or leave the masks out",
+            )
         bits = np.zeros(grid.shape_kij, bits_dtype(len(order)))
         for r, name in enumerate(order):
             if name not in masks:
@@ -121,11 +182,11 @@ class Structures:
                     found=mask.shape,
                     expected=grid.shape_kij,
                 )
-            set_roi_voxels(bits, r, mask.astype(bool))
+            set_roi_voxels(bits, r, _as_bool(mask, name))
         return cls(bits=bits, grid=grid, names=order, presence=tuple(n in masks for n in order))
 
     def index(self, name: str) -> int:
-        """Bit number of a ROI.
+        """Bit number of a ROI, from 0.
 
         Raises:
             InputError: no such ROI.
@@ -136,7 +197,11 @@ class Structures:
             raise InputError("No such ROI.", found=name, expected=", ".join(self.names)) from None
 
     def mask(self, name: str) -> NDArray[np.bool_]:
-        """(k, i, j) boolean mask of one ROI, all False where it was not contoured."""
+        """(k, i, j) boolean mask of one ROI, all False where it was not contoured.
+
+        Raises:
+            InputError: no such ROI.
+        """
         return roi_voxels(self.bits, self.index(name))
 
     def contoured(self) -> tuple[str, ...]:

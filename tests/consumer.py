@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,20 @@ from contour_ai import (
     CommissionOptions,
     ContourAIError,
     Grid,
+    Limit,
+    Limits,
+    OnProgress,
     PredictOptions,
+    Profile,
+    ProgressEvent,
     Provenance,
+    RoiInfo,
+    RoiLimits,
+    RoiMap,
     Structures,
+    Tolerances,
+    ToleranceSource,
+    TrainConfig,
     TrainOptions,
     Volume,
     commission,
@@ -78,3 +90,50 @@ def train_and_check(archive: Path, run_dir: Path, config: Path, limits: Path, ou
     return commission(
         archive, bundle, limits, out_dir, CommissionOptions(device="cpu", keep_trained_on=True)
     ).passed
+
+
+def stages_of(patient_dir: str, model: str) -> list[str]:
+    """What a bar would show while a patient is contoured."""
+    seen: list[str] = []
+
+    def told(event: ProgressEvent) -> None:
+        seen.append(f"{event.stage} {event.done:g} of {event.total} {event.facts.get('now', '')}")
+
+    watch: OnProgress = told
+    predict(patient_dir, model, options=PredictOptions(device="cpu"), on_progress=watch)
+    return seen
+
+
+def surface_dsc(predicted: Path, reference: Path, default_mm: float) -> dict[str, float]:
+    """{ROI: surface DSC} with a tolerance of the department's own for one ROI."""
+    own = ToleranceSource("our observers, 2026", {"SpinalCord": 1.5})
+    tau = Tolerances(default_mm=default_mm, sources=(own,))
+    return {row.roi: row.surface_dsc for row in evaluate(predicted, reference, tau=tau).rows}
+
+
+def write_bone(ct_dir: str, out: Path) -> str:
+    """Writes bone for an importer of short names; its name in the file."""
+    ct = read_ct(ct_dir)
+    hu = np.asarray(ct.hu, dtype=np.float32)
+    structures = Structures.from_masks({"Bone and marrow": hu > 300}, ct.grid)
+    written = write_structures(
+        out,
+        structures,
+        ct,
+        Provenance(label="bone"),
+        roi_info=lambda name: RoiInfo(name=name, color=(255, 255, 0)),
+        profile=Profile(roi_name_characters=10, roi_name_pattern="[A-Za-z0-9]"),
+    )
+    return written.names["Bone and marrow"]
+
+
+def department_limits() -> Limits:
+    """What a department accepts, without a file."""
+    return Limits(rois={"Brainstem": RoiLimits(dsc=Limit(median_at_least=0.8))}, minimum_patients=10)
+
+
+def training(name: str) -> tuple[TrainConfig, TrainOptions]:
+    """A short training in which another name stands for the left parotid."""
+    default = TrainConfig()
+    config = replace(default, run=replace(default.run, steps=500))
+    return config, TrainOptions(roi_map=RoiMap(rois={"Parotid_L": (name,)}), device="cpu")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import inspect
+import re
 import subprocess
 import sys
 from importlib.resources import files
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import contour_ai
+from contour_ai.settings import field_docs
 
 PACKAGE = Path(contour_ai.__file__).parent
 
@@ -33,6 +37,31 @@ def test_every_name_is_there_and_no_module(name: str) -> None:
     assert value.__name__ == name and callable(value)
     assert value.__module__.startswith(f"contour_ai.{contour_ai._MODULE_OF[name]}")
     assert value.__doc__
+
+
+def described_parameters(text: str) -> set[str]:
+    """The names that stand under Args of a docstring."""
+    block = re.search(r"^ *Args:\n((?: .*\n|\n)+)", text + "\n", flags=re.MULTILINE)
+    return set() if block is None else set(re.findall(r"^ +(\w+): ", block[1], flags=re.MULTILINE))
+
+
+FUNCTIONS = [name for name in contour_ai.__all__ if inspect.isfunction(getattr(contour_ai, name))]
+RECORDS = [name for name in contour_ai.__all__ if dataclasses.is_dataclass(getattr(contour_ai, name))]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_parameter_result_and_error_of_a_function_is_described(name: str) -> None:
+    function = getattr(contour_ai, name)
+    text = inspect.getdoc(function) or ""
+    assert set(inspect.signature(function).parameters) - described_parameters(text) == set()
+    assert "\nReturns:\n" in text and "\nRaises:\n" in text
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_every_field_of_a_record_is_described(name: str) -> None:
+    record = getattr(contour_ai, name)
+    described = described_parameters(inspect.getdoc(record) or "") | set(field_docs(record))
+    assert {field.name for field in dataclasses.fields(record)} - described == set()
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -32,8 +32,11 @@ def test_a_prediction_in_memory(found: contour_ai.Prediction) -> None:
         assert mask.shape == found.ct.hu.shape == found.ct.grid.shape_kij and mask.dtype == bool
     assert found.dice["Brainstem"] > 0.8 and found.masks is found.masks
     assert {roi.name: roi.dice for roi in found.rois if roi.dice is not None} == found.dice
-    with pytest.raises(ValueError, match="without its image"):
+    with pytest.raises(contour_ai.NoImageError, match="without its image") as caught:
         _ = found.without_image().masks
+    assert isinstance(caught.value, ValueError) and found.patient_id in str(caught.value)
+    with pytest.raises(contour_ai.NoImageError, match="predict the patient again"):
+        _ = found.without_image().ct
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,29 @@ def test_structures_are_copied(tmp_path: Path) -> None:
     again = read_structures(tmp_path / "RS.dcm", read_ct(SAMPLE / "ct"))
     assert again.names == copied.names
     np.testing.assert_array_equal(again.bits, copied.bits)
+
+
+def test_progress_is_told() -> None:
+    seen = consumer.stages_of(str(SAMPLE), MODEL)
+    assert any(stage.endswith("network") for stage in seen), seen
+
+
+def test_tolerances_are_built(written: Path) -> None:
+    loose, tight = consumer.surface_dsc(written, SAMPLE, 20.0), consumer.surface_dsc(written, SAMPLE, 0.5)
+    assert loose["SpinalCord"] == tight["SpinalCord"] and loose["Brainstem"] > tight["Brainstem"]
+
+
+def test_structures_are_written_for_an_importer(tmp_path: Path) -> None:
+    out = tmp_path / "bone.dcm"
+    assert consumer.write_bone(str(SAMPLE / "ct"), out) == "Bone_and_m"
+    assert read_structures(out, read_ct(SAMPLE / "ct")).names == ("Bone_and_m",)
+
+
+def test_limits_and_configuration_are_built() -> None:
+    assert consumer.department_limits().rois["Brainstem"].dsc is not None
+    config, options = consumer.training("lt parotid")
+    assert config.run.steps == 500 and options.roi_map is not None
+    assert options.roi_map.apply(["LT Parotid"]).rois == {"LT Parotid": "Parotid_L"}
 
 
 def test_train_and_commission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,12 +46,34 @@ def test_an_empty_contoured_roi_is_not_a_missing_one() -> None:
     assert Structures.empty(GRID, ["A"]).presence == (False,)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
+def test_masks_are_bool_or_integers_of_0_and_1(dtype: type) -> None:
+    inside = mask((0, 1, 2))
+    structures = Structures.from_masks({"A": inside.astype(dtype)}, GRID)
+    np.testing.assert_array_equal(structures.mask("A"), inside)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (mask((0, 0, 0)).astype(np.float32), "an array of float32"),
+        (mask((0, 0, 0)).astype(np.uint8) * 255, "an array of uint8 with values from 0 to 255"),
+        (mask((0, 0, 0)).astype(np.int16) - 1, "an array of int16 with values from -1 to 0"),
+    ],
+)
+def test_probabilities_and_labels_are_no_masks(values: np.ndarray, found: str) -> None:
+    with pytest.raises(InputError, match="whether it is inside") as caught:
+        Structures.from_masks({"A": values}, GRID)
+    assert caught.value.where == "A" and caught.value.found == found
+    assert "array > 0.5" in str(caught.value.fix)
+
+
 def test_wrong_shapes_and_names_are_refused() -> None:
     with pytest.raises(GeometryError, match="shape of its grid"):
         Volume(np.zeros((1, 2, 3), np.int16), GRID)
     with pytest.raises(GeometryError, match=r"(?s)shape of its grid.*where: A"):
         Structures.from_masks({"A": np.zeros((9, 9, 9), bool)}, GRID)
-    with pytest.raises(InputError, match="not asked for"):
+    with pytest.raises(InputError, match="not in `names`"):
         Structures.from_masks({"A": mask()}, GRID, names=("B",))
     with pytest.raises(InputError, match="No such ROI"):
         Structures.empty(GRID, ["A"]).mask("B")

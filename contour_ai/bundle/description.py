@@ -116,12 +116,18 @@ def _judged_rois(model: ContourModel | None) -> frozenset[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelBundle:
-    """One model: what it is, what it was made from, and where its weights lie."""
+    """One model: what it is, what it was made from, and where its weights lie. `load_model(name).bundle` is one.
+
+    Raises:
+        ConfigError: its parts do not fit together.
+    """
 
     folder: Path
     """Where the bundle lies; not part of `model.yaml`."""
     name: str
+    """Name, also of its folder."""
     version: str
+    """Version, written into every structure set that it makes."""
     kind: Literal["research", "phantom"]
     """`phantom` models show that the software works and must never contour a patient. All others are `research`:
     whether a department may use one is for its own commissioning to say. `clinical` in older bundles is read as
@@ -129,19 +135,27 @@ class ModelBundle:
     rois: tuple[RoiInfo, ...]
     """One a channel of the network, in that order."""
     preprocess: PreprocessSettings
+    """How a CT is brought to the model's grid: voxel size (k, i, j) in mm, intensity windows in HU."""
     network: NetworkConfig
+    """Architecture of the network."""
     default: bool = False
     """Whether `predict` takes it when no model is named."""
     description: str = ""
+    """What it contours, in one line."""
     inference: InferenceSettings = field(default_factory=InferenceSettings)
+    """How the network is run over a patient."""
     postprocess: Mapping[str, RoiPostprocess] = field(default_factory=dict)
     """By ROI name; a ROI without an entry has the defaults."""
     calibration: Mapping[str, RoiCalibration] = field(default_factory=dict)
     """By ROI name; a ROI without an entry keeps the network's own probabilities."""
     data: DataRecord = field(default_factory=DataRecord)
+    """What it was trained on."""
     training: TrainingRecord = field(default_factory=TrainingRecord)
+    """How it was trained."""
     results: ResultsRecord = field(default_factory=ResultsRecord)
+    """How it did on patients held back from the training."""
     provenance: MadeFrom = field(default_factory=MadeFrom)
+    """The software, the commands and the models that it was made from."""
     ranges: Ranges | None = None
     """Reference ranges of the training patients, for the flags of a prediction; None where it was not measured."""
     contour_model: ContourModel | None = None
@@ -155,6 +169,7 @@ class ModelBundle:
     notes: Mapping[str, str] = field(default_factory=dict)
     """Chapters of the card that a person wrote: heading and Markdown."""
     weights_sha256: str = ""
+    """SHA-256 of the weights file, which is checked before it is used."""
 
     def __post_init__(self) -> None:
         where = self.folder / DESCRIPTION_FILE

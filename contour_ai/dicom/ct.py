@@ -42,9 +42,10 @@ class CTSeries:
         grid: where its voxels lie.
         volume: Hounsfield units, int16 where that is exact, else float32; None where read without pixels.
         header: everything that the file of slice 0 says, without its pixels and what pydicom cannot convert.
-        sop_class_uid: of the files, empty where they have none.
-        sop_instance_uids: one a slice; the same for all in a multi-frame file; empty where a file has none.
-        paths: one a slice.
+        sop_class_uid: SOPClassUID of the files, empty where they have none.
+        sop_instance_uids: SOPInstanceUID, one a slice in the order of `grid`; the same for all in a multi-frame file;
+            empty where a file has none.
+        paths: the files, one a slice in the order of `grid`.
         frame_numbers: frame of its file, from 1, one a slice; empty for single-frame files.
         gaps: where slices are missing.
         notes: sentences on what is unusual, for the user.
@@ -66,13 +67,17 @@ class CTSeries:
 
     @property
     def hu(self) -> NDArray[np.generic]:
-        """Hounsfield units (k, i, j).
+        """Hounsfield units (k, i, j) = (slice, row, column), int16 or float32.
 
         Raises:
             InputError: the series was read without pixels.
         """
         if self.volume is None:
-            raise InputError("This CT series was read without its pixels.", where=self.paths[0].parent)
+            raise InputError(
+                "This CT series was read without its pixels.",
+                where=self.paths[0].parent,
+                fix="read it again, with pixels (the default of `read_ct`)",
+            )
         return self.volume.hu
 
     @property
@@ -106,14 +111,21 @@ def read_ct(
     with_pixels: bool = True,
     on_progress: OnProgress = no_progress,
 ) -> CTSeries:
-    """Reads one CT series from a folder, files, or what `scan` found.
+    """Reads one CT series from a folder or from files.
 
     Slices are sorted by the projection of ImagePositionPatient on the slice normal (PS3.3 C.7.6.2.1.1), whatever the
     files are called. A slice that is there twice is used once.
 
     Args:
-        acquisition: which one to take where several overlap in the series (see `acquisitions`); it has to be there.
-            None for what `CTSeriesFiles.acquisition` says, which other series need not have.
+        source: a folder, searched with its subfolders; its files; or a series that was found before.
+        series_uid: SeriesInstanceUID of the series to take where there are several.
+        acquisition: AcquisitionNumber to take where several acquisitions overlap in the series; it has to be there.
+            None refuses such a series, unless it was found before with an acquisition chosen.
+        with_pixels: False reads the headers alone, which is quicker: `CTSeries.volume` is None.
+        on_progress: told how many files are read.
+
+    Returns:
+        The series with its grid; Hounsfield units (k, i, j), k ascending along the slice normal.
 
     Raises:
         InputError: there is not exactly one CT series to choose, or a file is damaged.

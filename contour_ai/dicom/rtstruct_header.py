@@ -57,7 +57,9 @@ class Provenance:
         label: StructureSetLabel; at most 16 characters are written, the whole text goes to StructureSetName.
         series_description: SeriesDescription.
         description: StructureSetDescription, to which software and model are added.
-        model, model_version, weights_sha256: what drew the contours.
+        model: name of the model that drew the contours; empty where none did.
+        model_version: the model's version.
+        weights_sha256: SHA-256 of the model's weights.
         uids_from: text that fixes the UIDs of the file (see `structure_set_uid`); empty for new ones.
     """
 

@@ -50,10 +50,16 @@ def read_structures(
     names: Sequence[str] | None = None,
     on_note: OnNote | None = None,
 ) -> Structures:
-    """All ROIs, or those in `names` and in that order, as bits on the CT's grid.
+    """Reads the ROIs of a structure set as bits on a CT's grid; a voxel is inside where its centre is.
 
-    A ROI is marked present where it has at least one closed contour on the CT. `on_note` is told, in plain words, what
-    was odd or could not be used; without it that goes to the log as warnings.
+    Args:
+        source: the RTSTRUCT file, or a structure set that was read before.
+        ct: the CT that it was drawn on.
+        names: ROIs to read, in this order; None for all.
+        on_note: told, in plain words, what was odd or could not be used; without it that goes to the log as warnings.
+
+    Returns:
+        Structures on `ct.grid`, (k, i, j). A ROI is present where it has at least one closed contour on the CT.
 
     Raises:
         InputError: not a structure set, of another patient, or more than 64 ROIs.

@@ -57,12 +57,16 @@ class RoiContours:
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenStructureSet:
-    """A structure set on disk; `names` is {name asked for: name in the file}."""
+    """A structure set on disk."""
 
     path: Path
+    """The file."""
     sop_instance_uid: str
+    """Its SOPInstanceUID."""
     names: Mapping[str, str] = field(default_factory=dict)
+    """{ROI name asked for: name in the file}; they differ where the importer's profile does not take the name."""
     notes: tuple[str, ...] = ()
+    """What was changed to fit the standard or the profile, in sentences."""
 
 
 def contours_of_mask(
@@ -196,14 +200,33 @@ def write_structures(
     uid_seed: str | None = None,
     verify: bool = True,
 ) -> WrittenStructureSet:
-    """Writes the contoured ROIs of `structures` (on the grid of `ct`), read back and compared voxel by voxel.
+    """Writes the contoured ROIs of `structures` as a structure set, read back and compared voxel by voxel.
 
     Args:
+        path: the RTSTRUCT file to write.
+        structures: what is written: the ROIs that are present.
+        ct: the CT that the structures lie on, with the same grid.
+        provenance: label and description of the structure set.
         roi_info: colour and type by ROI name; None takes the TG-263 table.
-        outline, holes: None takes the profile's.
+        profile: limits of the importing system: a name, a YAML file, or a `Profile`.
+        overwrite: replace an RTSTRUCT that is there, unless it is a file of the CT.
+        outline: how far outside the voxel centres the contours run, in voxels; None takes the profile's.
+        holes: `keyhole` joins holes to their outline by a channel, `separate` writes contours of their own; None takes
+            the profile's.
+        algorithm: ROIGenerationAlgorithm of every ROI: AUTOMATIC, SEMIAUTOMATIC or MANUAL.
+        descriptions: {ROI name: ROIDescription}.
+        uid_seed: text from which UIDs and dates are made, the same in every run; None for new ones.
+        verify: False skips reading the file back.
+
+    Returns:
+        The path, the SOPInstanceUID, and the ROI names as they are in the file.
 
     Raises:
-        GeometryError: the structures lie on another grid; and what `write_structure_set` raises.
+        GeometryError: the structures lie on another grid.
+        InputError: no ROI is present.
+        ConfigError: there is no such profile.
+        OutputError: `path` exists and `overwrite` is False, or it cannot be written.
+        VerificationError: the file read back has other voxels; no file is left.
     """
     if not structures.grid.matches(ct.grid):
         raise GeometryError(

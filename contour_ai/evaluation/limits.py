@@ -38,11 +38,17 @@ class Limit:
     """Limits of one figure over the patients, and in each of them."""
 
     median_at_least: float | None = None
+    """Lowest median over the patients; all values in the figure's own unit, None is not checked."""
     median_at_most: float | None = None
+    """Highest median over the patients."""
     mean_at_least: float | None = None
+    """Lowest mean over the patients."""
     mean_at_most: float | None = None
+    """Highest mean over the patients."""
     each_at_least: float | None = None
+    """Lowest value of every single patient."""
     each_at_most: float | None = None
+    """Highest value of every single patient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +56,25 @@ class RoiLimits:
     """Limits of one ROI; None is not checked (or, for the last two, as for all ROIs)."""
 
     dsc: Limit | None = None
+    """Dice similarity coefficient, 0 to 1."""
     surface_dsc: Limit | None = None
+    """Surface DSC at the tolerance, 0 to 1."""
     hd95_mm: Limit | None = None
+    """95th percentile of the surface distances, mm."""
     hd100_mm: Limit | None = None
+    """Hausdorff distance, mm."""
     masd_mm: Limit | None = None
+    """Mean of the two directed mean surface distances, mm."""
     assd_mm: Limit | None = None
+    """Mean surface distance over both surfaces, mm."""
     added_path_mm: Limit | None = None
+    """Added path length, mm."""
     volume_ratio: Limit | None = None
+    """Predicted over reference volume."""
     minimum_patients: int | None = None
+    """Patients with a reference that this ROI needs."""
     missing_at_most: int | None = None
+    """Patients with a reference and no prediction that are accepted."""
 
     @property
     def figures(self) -> dict[str, Limit]:
@@ -69,11 +85,18 @@ class RoiLimits:
 
 @dataclass(frozen=True)
 class Limits:
-    """All limits of a department."""
+    """All limits of a department, for `commission`.
+
+    Raises:
+        ConfigError: there is no ROI.
+    """
 
     rois: dict[str, RoiLimits] = field(default_factory=dict)
+    """{ROI: its limits}."""
     minimum_patients: int = 1
+    """Patients with a reference that every ROI of `rois` needs."""
     missing_at_most: int = 0
+    """Patients with a reference and no prediction that are accepted, for every ROI of `rois`."""
 
     def __post_init__(self) -> None:
         if not self.rois:

@@ -22,12 +22,18 @@ class ToleranceSource:
     """A publication, or a department's own survey, and its tolerances in mm by TG-263 name."""
 
     text: str
+    """What is cited with the results."""
     rois_mm: dict[str, float]
+    """{TG-263 name: mm}."""
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Tolerances in mm; the first source that names a ROI holds for it."""
+    """Tolerances in mm; the first source that names a ROI holds for it.
+
+    Raises:
+        ConfigError: a tolerance is below 0 or not finite.
+    """
 
     default_mm: float = 2.0
     """Of the surface DSC, for every ROI that no source names."""

@@ -58,10 +58,10 @@ class Derivation:
     """What `derive` has written.
 
     Args:
-        path: of the structure set.
-        rois: what is in it, of this recipe.
+        path: the structure set that was written.
+        rois: the derived ROIs in it, in the recipe's order.
         names: {name in the recipe: name in the file}; ROIs that a template wants are among them, empty.
-        missing: ROIs of the template that are not there.
+        missing: ROIs that the template has and the structure set does not; empty without a template.
         notes: sentences for the user: what was missing, skipped, empty or cut off.
     """
 
@@ -85,6 +85,11 @@ def derive(
         patient_dir: folder with the CT, and with the structure set unless the options name one.
         recipe: a recipe's name, the path of a YAML file, its content, or a `Recipe`.
         out: the RTSTRUCT file to write.
+        options: structure set, template, importer's profile and so on; None for the defaults.
+        on_progress: told how far it has come.
+
+    Returns:
+        Where the structure set is, which ROIs it has, and what was missing.
 
     Raises:
         InputError: CT or structure set cannot be used, or a required structure cannot be made.

@@ -40,18 +40,22 @@ MOST_THREADS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """All figures of a comparison; `notes` say what was left out or assumed, `failed` holds each patient's error."""
+    """All figures of a comparison."""
 
     rows: tuple[Row, ...]
+    """One for each ROI of each patient; lengths in mm, volumes in cm3. `pandas.DataFrame(rows)` makes a table."""
     notes: tuple[str, ...]
+    """What was left out or assumed, in sentences."""
     failed: dict[str, ContourAIError]
+    """{patient: why it could not be compared}."""
     pairs: tuple[EvaluatedPair, ...] = ()
+    """The CT and the two structure sets of each patient that was compared."""
     tolerances: tuple[str, ...] = ()
     """Where the tolerances of the surface DSC come from, in sentences."""
 
     @property
     def summary(self) -> tuple[RoiSummary, ...]:
-        """One summary a ROI."""
+        """One summary for each ROI: mean, median and quartiles of every figure over the patients."""
         return summarise(self.rows)
 
 
@@ -90,8 +94,8 @@ def evaluate(
     """Compares two structure sets, or two folders of them paired by the CT series that they were drawn on.
 
     Args:
-        predicted: RTSTRUCT file or folder.
-        reference: RTSTRUCT file or folder.
+        predicted: RTSTRUCT file, or a folder with any number of them.
+        reference: RTSTRUCT file, or a folder with any number of them.
         ct: where the CT lies; by default it is looked for beside the structure sets.
         rois: ROIs to compare; by default every ROI that any prediction names, and those that a `summary.json` beside a
             prediction says the model looked for and did not find.
@@ -99,14 +103,19 @@ def evaluate(
             names as one organ, which is said in the notes.
         tau: tolerance of the surface DSC in mm for every ROI, or tolerances by ROI; by default those that come with the
             package.
-        structure_set: which counts where the reference has several of a CT (see `choose_structure_set`).
-        acquisition: which is taken where several overlap in a CT series; None refuses such a series.
+        structure_set: which counts where the reference has several of a CT: newest, approved, only, or a pattern of
+            labels such as CLINICAL*.
+        acquisition: the AcquisitionNumber to take where several acquisitions overlap in a CT series; None refuses such
+            a series.
+        on_progress: told after each patient.
 
     Returns:
         Figures of every ROI in `rows`, which `pandas.DataFrame` takes as they are.
 
     Raises:
-        InputError: nothing to compare: no structure set on one side, none of the same CT, or no CT.
+        InputError: nothing to compare: no structure set on one side, none of the same CT, or no CT. Where there is only
+            one patient, what is wrong with it; of several it is in `failed`.
+        ConfigError: a tolerance below 0.
     """
     places = Path(predicted), Path(reference), None if ct is None else Path(ct)
     pairs, notes = find_pairs(*places, on_progress, structure_set=structure_set, acquisition=acquisition)

@@ -64,12 +64,15 @@ class ReviewOptions:
     """What `review` can be told besides patient, model and output folder."""
 
     device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
     rtstruct: Path | None = None
     """The structure set to review, where there are several or it lies elsewhere."""
     structure_set: str = "only"
-    """Which of several structure sets is reviewed (see `choose_structure_set`)."""
+    """Which of several structure sets is reviewed: newest, approved, only, or a pattern of labels."""
     series_uid: str | None = None
+    """SeriesInstanceUID of the CT to take where the folder has several."""
     acquisition: int | None = None
+    """The AcquisitionNumber to take where several acquisitions overlap in the series; None refuses such a series."""
     overwrite: bool = False
     """Replace an earlier review of the same patient."""
     taken: tuple[str, ...] = ()
@@ -81,6 +84,7 @@ class Review:
     """What `review` found in one patient."""
 
     patient_id: str
+    """PatientID of the CT; "" where it has none."""
     verdict: PatientVerdict
     """On the patient and on every ROI, by its name in the structure set."""
     record: ReviewRecord
@@ -88,8 +92,10 @@ class Review:
     folder: Path | None = None
     """Where it was written; None where nothing was."""
     notes: tuple[str, ...] = field(default=())
+    """What was unusual in CT and structure set, in sentences."""
     worst: Mapping[str, FindingPicture] = field(default_factory=dict)
-    """The first picture of its page, for the page of many patients."""
+    """{ROI: the first picture of the patient's page}, for the page of many patients; empty where nothing was
+    written."""
 
 
 def review(
@@ -105,6 +111,11 @@ def review(
         patient: folder with the CT, and with the structure set unless the options name one.
         model: name or folder of a model, a bundle, or a loaded one for several patients; None for the default model.
         out_dir: `review.json` and `review.html` go to `out_dir`/<PatientID>/; None writes nothing.
+        options: device, which structure set and so on; None for the defaults.
+        on_progress: told how far each stage has come.
+
+    Returns:
+        The verdict on the patient and on every ROI, with its findings.
 
     Raises:
         InputError: the CT cannot be used, or there is no structure set of it, or several to choose from.

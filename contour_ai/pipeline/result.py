@@ -20,6 +20,7 @@ from contour_ai.bundle import ModelBundle
 from contour_ai.bundle.commissioned_record import CommissionedRecord
 from contour_ai.dicom.ct import CTSeries
 from contour_ai.dicom.rtstruct_write import WrittenStructureSet
+from contour_ai.errors import NoImageError
 from contour_ai.pipeline.places import without_folders
 from contour_ai.pipeline.summary import (
     Summary,
@@ -125,6 +126,7 @@ class Prediction:
     """What `predict` found in one patient: in memory, and in a folder where one was given."""
 
     patient_id: str
+    """PatientID of the CT; "" where it has none."""
     model: str
     """Name and version."""
     rois: tuple[RoiResult, ...]
@@ -134,11 +136,15 @@ class Prediction:
     folder: Path | None = None
     """What was written about the patient; None where nothing was."""
     montage: Path | None = None
+    """The picture of several slices on one page; None where nothing was written."""
     overlays: tuple[Path, ...] = ()
+    """One picture for each slice, in the order of the slices; empty where none were drawn."""
     timings_s: Mapping[str, float] = field(default_factory=dict)
+    """{stage: seconds}: finding, reading, preprocessing, network and so on, in the order in which they ran."""
     flags: tuple[Flag, ...] = ()
     """Quality findings on the image, which concern all ROIs: one unlike those of the training."""
     notes: tuple[str, ...] = ()
+    """What was unusual in the input and the output, in sentences."""
     reference: Path | None = None
     """The structure set beside the CT that `dice` compares with."""
     verdict: Verdict | None = None
@@ -146,10 +152,15 @@ class Prediction:
     findings: tuple[Flag, ...] = ()
     """Why, as far as it concerns the patient as a whole, the most important first."""
     in_memory: InMemory | None = field(default=None, repr=False, compare=False)
+    """What `ct` and `masks` are made from; None after `without_image`."""
 
     @property
     def ct(self) -> CTSeries:
-        """The CT that was contoured, with `grid` and `hu`."""
+        """The CT that was contoured, with `grid` and `hu`.
+
+        Raises:
+            NoImageError: the prediction was kept without its image (`without_image`).
+        """
         return self._held.ct
 
     @cached_property
@@ -157,6 +168,9 @@ class Prediction:
         """{ROI: mask (k, i, j) on the CT's grid}, k ascending along the slice normal.
 
         ROIs that were not found, and those whose verdict is `stop`, are left out.
+
+        Raises:
+            NoImageError: the prediction was kept without its image (`without_image`).
         """
         found = {}
         stopped = {roi.name for roi in self.rois if roi.verdict == "stop"}
@@ -170,7 +184,7 @@ class Prediction:
 
     @property
     def dice(self) -> dict[str, float]:
-        """{ROI: Dice against the patient's own structure set}, of the ROIs that it has."""
+        """{ROI: Dice coefficient, 0 to 1, against the patient's own structure set}, of the ROIs that it has."""
         return {roi.name: roi.dice for roi in self.rois if roi.dice is not None}
 
     @property
@@ -185,7 +199,11 @@ class Prediction:
     @property
     def _held(self) -> InMemory:
         if self.in_memory is None:
-            raise ValueError("This prediction was kept without its image: ct and masks are gone.")
+            raise NoImageError(
+                "This prediction was kept without its image: it has no ct and no masks.",
+                where=f"patient {self.patient_id}",
+                fix="read them before `without_image`, or from the files in `folder`; or predict the patient again",
+            )
         return self.in_memory
 
 

@@ -83,7 +83,7 @@ class RoiInfo:
         name: 1-1024 characters. Some systems' names have more than the 64 of the standard; a name that an importer does
             not take is shortened when it is written (`dicom.roi_names`).
         color: red, green, blue, 0-255.
-        interpreted_type: one of `INTERPRETED_TYPES`.
+        interpreted_type: RTROIInterpretedType, one of the terms of DICOM PS3.3 C.8.8.8.1, such as ORGAN or PTV.
         mirror: name of the ROI that this one becomes in a mirror; None where it is its own.
 
     Raises:

@@ -334,7 +334,14 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that `contour-ai train` can be told in a file."""
+    """Everything that `contour-ai train` can be told in a file: nested records, each with defaults.
+
+    `TrainConfig()` is the default; `dataclasses.replace(config, run=dataclasses.replace(config.run, steps=500))`
+    changes a part. `contour-ai train --print-config` prints every key with its meaning.
+
+    Raises:
+        ConfigError: values that do not fit.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     """What the bundle will be called and be for."""

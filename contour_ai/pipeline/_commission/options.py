@@ -22,16 +22,18 @@ class CommissionOptions:
     """What `commission` can be told besides data, model, limits and output folder."""
 
     device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
     tta: bool | None = None
-    """Average with the left-right mirror; None for as the model says."""
+    """Average with the left-right mirror image. None: the model's setting."""
     structure_set: str = ONLY
-    """Which counts where a CT has several (see `choose_structure_set`)."""
+    """Which structure set is compared with where a CT has several: newest, approved, only, or a pattern of labels."""
     acquisition: int | None = None
-    """Which is taken where several overlap in a CT series; None leaves such a patient out."""
+    """The AcquisitionNumber to take where several acquisitions overlap in a CT series; None leaves such a patient
+    out."""
     roi_map: RoiMap | None = None
     """Names in the department's structure sets that stand for the model's ROIs."""
     tau: float | Tolerances | None = None
-    """Tolerance of the surface DSC, as in `evaluate`."""
+    """Tolerance of the surface DSC: mm for every ROI, or by ROI; None for those that come with the package."""
     overwrite: bool = False
     """Replace an earlier report, if nobody has changed or added anything in its folder."""
     keep_trained_on: bool = False
@@ -48,10 +50,12 @@ class CommissionOptions:
 
 @dataclass(frozen=True)
 class Commissioning:
-    """What came out; the page holds every check."""
+    """What a commissioning run found, and where it was written."""
 
     folder: Path
+    """The folder that was written: `commissioning.html`, `commissioning.json`, tables and predictions."""
     page: CommissioningPage
+    """Every check with what was found, every figure and every patient, as the report shows them."""
     trained_on: Mapping[str, Role] = field(default_factory=dict)
     """{patient that was measured though the model has seen it: as what}."""
 

@@ -78,7 +78,13 @@ def commission(
         data_dir: patients with a CT and a structure set each; those with none or several are listed and left out.
         model: name or folder of a model, or a bundle.
         limits: what a department accepts, or its YAML file.
+        out_dir: the folder to write; it must not exist, unless `options.overwrite` is set.
+        options: device, tolerances, map of names and so on; None for the defaults.
+        on_progress: told how far each stage has come.
         limits_text: the file of limits, to be shown in the report; what is in the file where `limits` names one.
+
+    Returns:
+        Every check and whether all passed.
 
     Raises:
         InputError: no patient with a CT and one structure set, or not one that could be compared.

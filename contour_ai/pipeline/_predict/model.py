@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LoadedModel:
-    """A bundle with its network on a device, for several patients."""
+    """A bundle with its network on a device, for several patients; `load_model` makes one."""
 
     bundle: ModelBundle
+    """What the model is: names, rules, provenance."""
     network: torch.nn.Module
+    """(N, windows, k, i, j) intensities on the model's grid to (N, ROIs, k, i, j) logits, calibrated."""
     device: torch.device
+    """Where the network lies and runs."""
     autocast: torch.dtype | None
+    """Reduced precision that the network runs in; None for float32."""
     second: SecondNetwork | None = None
     """Its second reader; None where it has none."""
     in_use: Lock = field(default_factory=Lock)
@@ -70,7 +74,10 @@ def load_model(model: str | Path | ModelBundle | None = None, device: str = "aut
 
     Args:
         model: name or folder of a bundle, or a bundle; None for the default model.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda or cuda:N; auto takes the GPU where there is one.
+
+    Returns:
+        The model, as `predict` and `review` take it.
 
     Raises:
         ConfigError: no such device.

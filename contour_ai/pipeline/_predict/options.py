@@ -23,9 +23,9 @@ class PredictOptions:
     rois: tuple[str, ...] | None = None
     """Only these ROIs of the model (and Body, where it is named); None for all and Body."""
     tta: bool | None = None
-    """Average with the left-right mirror: twice the network's time; None for as the model says."""
+    """Average with the left-right mirror image, which doubles the network's time. None: the model's setting."""
     profile: str = "generic"
-    """Importer's limits: a profile's name, or a YAML file."""
+    """Limits of the importing system: a profile's name, or the path of a YAML file."""
     overlays: bool = True
     """Whether to draw a picture for every slice; the montage is always drawn."""
     report: bool | Literal["stopped"] = False
@@ -54,7 +54,7 @@ class PredictOptions:
     allow_poor: bool = False
     """Whether ROIs are drawn whose Dice was below 0.5 when the model was validated."""
     acquisition: int | None = None
-    """The acquisition to take where several overlap in the series."""
+    """The AcquisitionNumber to take where several acquisitions overlap in the series; None refuses such a series."""
 
 
 def poor_note(bundle: ModelBundle, options: PredictOptions) -> tuple[str, ...]:

@@ -48,9 +48,15 @@ def predict(
             default model.
         out_dir: `out_dir`/<PatientID>/ is written as a whole, or not at all: structure set, pictures, summary. None
             writes nothing: masks, figures and findings are in what is returned.
+        options: device, ROIs, importer's profile and so on; None for the defaults.
+        on_progress: told how far each stage has come.
         taken: names of folders in `out_dir` that other patients of the same run have; a patient whose ID gives the
             same name gets a longer one.
-        begun: what `begin` made of the same patient with the same model and options; it is written to.
+        begun: what `begin` made of the same patient with the same model and options; for a program that reads patients
+            ahead, as the node does.
+
+    Returns:
+        Masks (k, i, j) on the CT's grid, figures, verdicts and notes; where `out_dir` is given, the paths of the files.
 
     Raises:
         InputError: the CT cannot be used, or the model found nothing in it.

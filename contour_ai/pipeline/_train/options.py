@@ -33,9 +33,10 @@ class TrainOptions:
     """A model to start from: its network and preprocessing are taken over (but for a voxel size that the configuration
     names), shared ROIs keep their weights."""
     resume: bool = False
-    """Go on with the training in the run folder, with its own configuration and map."""
+    """Resume the training in the run folder, with its own configuration and map."""
     time_budget_s: float | None = None
-    """End in this time, preparation included, with the schedule finished and the best model validated."""
+    """End within so many seconds, preparation included, with the schedule finished and the best model validated; None
+    for as many steps as the configuration says."""
     cache_dir: Path | None = None
     """Where prepared patients are kept; None for `cache` in the run folder."""
     strict: bool = False

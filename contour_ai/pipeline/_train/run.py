@@ -63,8 +63,10 @@ def train(
     Args:
         data_dir: folders of exports: CT series with their structure sets, in any arrangement.
         run_dir: where configuration, checkpoints, curves and the model go.
-        config: what is trained and how, or a YAML file of it; None for the defaults. A run that is resumed goes on
-            with its own.
+        config: what is trained and how, or a YAML file of it; None for the defaults. A run that is resumed keeps its
+            own.
+        options: device, map of names, time budget and so on; None for the defaults.
+        on_progress: told how far each stage has come.
 
     Returns:
         The bundle `run_dir`/bundle, of the weights that validated best.
@@ -275,14 +277,17 @@ def _finished(
 
 
 def _opened(config: TrainConfig, run_dir: Path, options: TrainOptions) -> tuple[TrainConfig, TrainOptions]:
-    """The configuration and options of a new run, or those of the one to go on with."""
+    """The configuration and options of a new run, or those of the one to resume."""
     from contour_ai.training.checkpoint import LAST
 
     begun = (run_dir / "checkpoints" / LAST).exists() or (run_dir / BUNDLE).exists()
     if options.resume:
         if not begun:
             raise ModelError(
-                "There is no training to go on with.", where=run_dir, fix="start it without --resume"
+                "No checkpoint to resume from.",
+                where=run_dir,
+                expected=f"checkpoints/{LAST} or {BUNDLE} of an earlier run",
+                fix="start the training without --resume",
             )
         clear_left_behind(run_dir, exclusive=True)  # by a process that was killed while it wrote the bundle
         if not (run_dir / CONFIG_FILE).is_file():
@@ -299,7 +304,7 @@ def _opened(config: TrainConfig, run_dir: Path, options: TrainOptions) -> tuple[
         raise OutputError(
             "There is a training in this folder already.",
             where=run_dir,
-            fix="give --resume to go on with it, or another --out",
+            fix="give --resume to resume it, or another --out",
         )
     refuse_strange_files(run_dir)
     if options.init is not None:
