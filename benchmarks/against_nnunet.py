@@ -7,7 +7,7 @@
 That is the whole comparison: three trainings of 45 minutes, and what preparation and prediction take. 12 % of the
 patients (17 of the 170 OpenKBP patients at hand) are held back by the fixed hash of their ID by which
 `contour-ai train` splits, too; all others train. What was cut short goes on when the same command is given again:
-stages that are done are passed over, trainings go on from their last checkpoint with the time that is left. `--only`
+stages that are done are skipped, trainings resume from their last checkpoint with the time that is left. `--only`
 runs one side, or `score`. For a first look: `--minutes 1 --patients 12 --held-back 2 --plan-gb 0.1`.
 
 nnU-Net takes no patient who lacks an organ. Its users have two ways out, and both are tried: `nnunet-complete` trains

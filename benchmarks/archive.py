@@ -188,7 +188,7 @@ def copy_patient(folder: Path, files: Sequence[DrawnFile], number: int) -> None:
 
 
 def _write_sparse(file: BinaryIO, content: bytes) -> None:
-    """Whole blocks of zeros are passed over, but for the last."""
+    """Whole blocks of zeros are skipped, but for the last."""
     first = -file.tell() % BLOCK
     for low in (0, *range(first or BLOCK, len(content), BLOCK)):
         block = content[low : low + BLOCK] if low else content[: first or BLOCK]

@@ -73,7 +73,7 @@ class Identity:
     dates: set[str] = field(default_factory=set)
 
     def learn(self, data_set: Dataset) -> None:
-        """Adds what a data set and the items of its sequences say. Values that cannot be read are passed over."""
+        """Adds what a data set and the items of its sequences say. Values that cannot be read are skipped."""
         for tag in list(data_set.keys()):
             vr = data_set.get_item(tag).VR or "UN"
             if vr in ("OB", "OW", "OF", "OD", "OL", "OV", "DS", "IS", "FL", "FD", "US", "SS"):

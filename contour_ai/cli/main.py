@@ -120,7 +120,7 @@ class LazyGroup(click.Group):
             _echo_error(str(error))
             status = exit_status(error)
         except (KeyboardInterrupt, click.Abort) as error:
-            advice = str(error) or "no partial file was left. Run the same command again to go on."
+            advice = str(error) or "no partial file was left. Run the same command again to continue."
             click.echo(f"interrupted: {visible(advice)}", err=True)
             status = INTERRUPTED
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):

@@ -88,8 +88,8 @@ if TYPE_CHECKING:
 @click.option(
     "--skip-done",
     is_flag=True,
-    help="Pass over patients whose images, as they are now, this model has contoured into --out with the same "
-    "options; with --overwrite, replace what is not so.",
+    help="Skip patients already predicted with this model, these options and unchanged images. With --overwrite, "
+    "replace all others.",
 )
 @click.option("--series", "series_uid", help="SeriesInstanceUID of the CT, where a folder has several.")
 @acquisition_option
@@ -130,7 +130,7 @@ def command(
     the patient has an RTSTRUCT with the same ROIs, the pictures show both and the Dice is given.
 
     Several GPUs or machines: `torchrun --nproc-per-node=4 -m contour_ai predict COHORT/* --out OUT`, or Slurm's
-    `srun`, share the patients; those that are done already are passed over.
+    `srun`, share the patients; those already predicted are skipped.
 
     Not a medical device; for research and local commissioning. Every contour needs review by a qualified person.
     """
@@ -173,7 +173,7 @@ def command(
             raise
         raise KeyboardInterrupt(
             "patients that are contoured stay, of the others nothing was left. Run the same command again with "
-            "--skip-done to go on."
+            "--skip-done to continue."
         ) from None
 
 
@@ -225,7 +225,7 @@ def _predict_all(
     patient_dirs = mine.patient_dirs
     if mine.done:
         earlier = f", of whom {mine.stopped} stopped" if mine.stopped else ""
-        console.err().print(f"{len(mine.done)} patients done already{earlier}")
+        console.err().print(f"{len(mine.done)} patients skipped, already predicted{earlier}")
     stopped = mine.stopped
     if not patient_dirs:
         if len(cohort) > 1:

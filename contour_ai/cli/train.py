@@ -82,7 +82,7 @@ class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with the training in the folder of the run, within what is left of its time budget.",
+    help="Resume the training in the folder of the run, within what is left of its time budget.",
 )
 @click.option(
     "--time-budget", type=Duration(), help="End in this time (20m, 8h), with the schedule finished."
@@ -169,7 +169,7 @@ def command(
     told = (config_path, map_path, rois, structure_set, exclude_path, network, fold, init, *drawn.values())
     if resume and (any(told) or acquisition is not None):
         raise ConfigError(
-            "--resume goes on with the run's own configuration, map, network and patients.",
+            "--resume takes the run's own configuration, map, network and patients.",
             where=run_dir,
             fix="give --resume without --config, --roi-map, --rois, --structure-set, --acquisition, --exclude, "
             "--network, --fold, --init, --synthetic, --label-maps and --share",
@@ -250,10 +250,10 @@ def _train(
         except KeyboardInterrupt:
             if (run_dir / "checkpoints" / "last.pt").is_file():
                 again = _command_to_resume(data_dir, run_dir, device, cache_dir, strict)
-                raise KeyboardInterrupt(f"the training is saved. This goes on with it:\n  {again}") from None
+                raise KeyboardInterrupt(f"the training is saved. This resumes it:\n  {again}") from None
             raise KeyboardInterrupt(
                 "the training had not begun; patients that were prepared stay in the cache. Run the same command "
-                "again to go on."
+                "again to continue."
             ) from None
     _print_result(bundle.folder)
     print_what_next(limits, bundle, data_dir, run_dir, time_budget)

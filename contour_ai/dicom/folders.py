@@ -24,7 +24,7 @@ class Listing:
 
     files: tuple[Path, ...]
     results: tuple[Path, ...] = ()
-    """Folders of results of contour-ai, which were passed over."""
+    """Folders of results of contour-ai, which were skipped."""
     closed: tuple[ClosedFolder, ...] = ()
 
 
@@ -49,7 +49,7 @@ def list_files(path: Path) -> Listing:
 
 
 def files_below(root: Path) -> Listing:
-    """The files of a folder and those below it; folders of results below it are passed over.
+    """The files of a folder and those below it; folders of results below it are skipped.
 
     Links to folders are followed; a folder with several ways to it is looked into once.
     """

@@ -218,7 +218,7 @@ def choose_rois(
 
 
 def typical_grids(patients: Sequence[PatientSource], on_progress: OnProgress = no_progress) -> list[Grid]:
-    """The CT grids of evenly picked patients; unreadable ones are passed over."""
+    """The CT grids of evenly picked patients; unreadable ones are skipped."""
     picked = patients[:: max(1, len(patients) // GRIDS_LOOKED_AT)]
     grids = []
     for done, patient in enumerate(picked):
@@ -235,7 +235,7 @@ def typical_grids(patients: Sequence[PatientSource], on_progress: OnProgress = n
 
 
 def headers_say(patients: Sequence[PatientSource]) -> TrainedOn:
-    """What the headers of all patients' CTs say together, one file each; unreadable ones are passed over."""
+    """What the headers of all patients' CTs say together, one file each; unreadable ones are skipped."""
     found = []
     for patient in patients:
         try:

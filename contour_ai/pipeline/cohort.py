@@ -1,4 +1,4 @@
-"""A cohort shared among processes: which patients this one contours, and which of them are done already."""
+"""A cohort shared among processes: which patients this one contours, and which of them are predicted already."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def load_checkpoint(path: Path) -> dict[str, object]:
         content: object = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(
-            "There is no checkpoint to go on from.", where=path, fix="start without --resume"
+            "No checkpoint to resume from.", where=path, fix="start the training without --resume"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ModelError(
@@ -137,7 +137,7 @@ def record_of(cls: type[T], content: Mapping[str, object], path: Path) -> T:
                 f"The checkpoint has an unknown key {key!r}.",
                 where=path,
                 expected=near[0] if near else ", ".join(known),
-                fix="go on with the version of contour-ai that wrote it, or start anew with another --out",
+                fix="resume with the version of contour-ai that wrote it, or start anew with another --out",
             )
         if not _fits(value, types[key]):
             raise ModelError(

@@ -63,7 +63,7 @@ class Clock:
 
     @property
     def done(self) -> float:
-        """0 to 1. With a budget it goes on from where the last process stopped to 1 in the time that is left."""
+        """0 to 1. With a budget it rises from where the last process stopped to 1 in the time that is left."""
         if self._budget_s is None:
             return min(self.step / self.steps, 1.0)
         validation_s = self._validation_steps * self.seconds_per_step

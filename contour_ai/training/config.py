@@ -313,7 +313,7 @@ class RunConfig:
     """Which become the model: `best`, those that validated best; `mean`, the mean of these and the last ones, which
     follows chance less where few patients are held back."""
     checkpoint_minutes: float = 10.0
-    """Longest time between two checkpoints that --resume can go on from."""
+    """Longest time between two checkpoints that --resume can start from."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the network; auto takes bf16 on CUDA and on CPUs with units for it. The loss is always fp32."""
     compile: bool = False

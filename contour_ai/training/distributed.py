@@ -322,7 +322,7 @@ class Processes:
             raise LostProcessError(
                 "Another process of this training has ended.",
                 found=str(error).partition("\n")[0][:200],
-                fix="look for its message; the training goes on with --resume where it was saved before",
+                fix="look for its message; --resume starts from the last checkpoint",
             ) from error
         finally:
             if not self.alone:

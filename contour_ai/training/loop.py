@@ -310,7 +310,7 @@ def _batches(job: Job, processes: Processes) -> BatchMaker:
 
 
 def _clock(job: Job, at: Progress, processes: int) -> Clock:
-    """A clock that goes on from where the training stands."""
+    """A clock that resumes where the training stands."""
     step_voxels = math.prod(job.plan.patch_kij) * job.plan.batch_size * processes
     validation_steps = (
         FORWARD_SHARE

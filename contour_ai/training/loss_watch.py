@@ -50,7 +50,7 @@ class LossWatch:
                     where=f"step {number}, patients {', '.join(self._patients[n])}",
                     found=value,
                     fix="check these patients (`contour-ai inspect`), or lower optimiser.learning_rate; "
-                    "--resume goes on from the last checkpoint",
+                    "--resume starts from the last checkpoint",
                 )
             weight = max(SMOOTHING, 1 / number)
             self.recent = value if number == 1 else (1 - weight) * self.recent + weight * value

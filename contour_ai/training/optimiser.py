@@ -89,7 +89,7 @@ class Muon(torch.optim.AdamW):
                     if kernel.grad is not None:
                         kernel.mul_(1 - group["lr"] * group["weight_decay"])
                         kernel.add_(self._change(kernel, kernel.grad), alpha=-group["lr"])
-                        kernel.grad = None  # AdamW passes over it
+                        kernel.grad = None  # AdamW skips it
         super().step()
 
     def _change(self, kernel: Tensor, gradient: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Saves a training so that it can go on as if nothing had happened, and goes on with it."""
+"""Saves a training so that it can be resumed as if it had not been interrupted, and resumes it."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def resume_training(job: Job, stepper: Stepper) -> Progress:
         checkpoint.restore_random_state(saved.random[processes.rank])
     else:
         logger.warning(
-            "%d processes go on with a training of %d: from here on a step holds other samples.",
+            "%d processes resume a training of %d: from here on a step holds other samples.",
             processes.size,
             len(saved.random),
         )

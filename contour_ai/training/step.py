@@ -154,7 +154,7 @@ class Stepper:
                 "torch cannot compile the network on this machine.",
                 where="run.compile",
                 found=str(error).strip().partition("\n")[0],
-                fix="install a C++ compiler (on a GPU also Triton), or set run.compile: false; --resume goes on",
+                fix="install a C++ compiler (on a GPU also Triton), or set run.compile: false; then give --resume",
             ) from error
 
     def _gradients(self, number: int, network: torch.nn.Module) -> Tensor:

@@ -1,4 +1,4 @@
-"""A cohort is shared among processes without loss; what is done is passed over, what fails stops nothing."""
+"""A cohort is shared among processes without loss; what is done is skipped, what fails stops nothing."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_the_command_in_two_processes(
     assert second.exit_code == 0 and "2 of 2 patients contoured" in second.stderr
     assert sorted(p.name for p in out.iterdir() if p.is_dir()) == ["a", "b", "c"]
     again = process(1)
-    assert again.exit_code == 0 and "2 patients done already" in again.stderr
+    assert again.exit_code == 0 and "2 patients skipped, already predicted" in again.stderr
     assert (out / "b" / "summary.json").stat().st_mtime_ns == written
     monkeypatch.delenv("RANK")
     refused = CliRunner().invoke(cli, arguments)
@@ -195,7 +195,7 @@ def test_the_command_in_two_processes(
         (["--overwrite"], True),
     ):
         passed = CliRunner().invoke(cli, [*arguments, *options])
-        assert passed.exit_code == 3 and ("3 patients done already" in passed.stderr) != replaced
+        assert passed.exit_code == 3 and ("3 patients skipped, already predicted" in passed.stderr) != replaced
         assert ((out / "b" / "summary.json").stat().st_mtime_ns != written) == replaced
     passed = CliRunner().invoke(cli, [*arguments, "--skip-done"])
-    assert passed.exit_code == 3 and "3 patients done already" in passed.stderr
+    assert passed.exit_code == 3 and "3 patients skipped, already predicted" in passed.stderr

@@ -43,7 +43,7 @@ def test_prediction_with_surfaces(tmp_path: Path, model_dir: Path) -> None:
         volume = stl_volume_cm3(folder / "surfaces" / f"{name}.stl")
         assert volume == pytest.approx(facts["volume_cm3"], rel=0.01), name
     done = run(*arguments, "--surfaces", "stl", "--skip-done")
-    assert "1 patients done already" in done.stderr
+    assert "1 patients skipped, already predicted" in done.stderr
     (folder / "surfaces" / f"{next(iter(found))}.stl").unlink()
     assert run(*arguments, "--surfaces", "stl", "--skip-done", "--overwrite").exit_code == 0
     assert (folder / "surfaces" / f"{next(iter(found))}.stl").exists()

@@ -1,4 +1,4 @@
-"""Training goes on from whatever a killed process left, and says in its plan what it takes for certain."""
+"""A training resumes from whatever a killed process left, and says in its plan what it takes for certain."""
 
 from __future__ import annotations
 

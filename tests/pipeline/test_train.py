@@ -108,7 +108,7 @@ def test_archive_to_bundle_and_on(archive: Path, tmp_path: Path) -> None:
         "contour-ai train somewhere",
     ):
         assert words in card
-    with pytest.raises(ModelError, match="There is no training to go on with"):
+    with pytest.raises(ModelError, match="No checkpoint to resume from"):
         train(archive, tmp_path / "none", CONFIG, options=TrainOptions(resume=True))
     with pytest.raises(OutputError, match="There is a training in this folder already"):
         train(archive, run, CONFIG)

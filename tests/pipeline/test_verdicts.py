@@ -86,7 +86,7 @@ def test_exit_status_and_words_of_the_command(tmp_path: Path, model_dir: Path) -
     assert done.exit_code == 7, done.output
     assert "no phantom head in this scan" in done.stdout and "--keep-stopped" in done.stdout
     again = CliRunner().invoke(cli, ["predict", *told, "--skip-done"])
-    assert "1 patients done already" in again.stderr and again.exit_code == 7
+    assert "1 patients skipped, already predicted" in again.stderr and again.exit_code == 7
     kept = CliRunner().invoke(cli, ["predict", *told, "--overwrite", "--keep-stopped", "-v"])
     assert kept.exit_code == 7 and list((tmp_path / "out").glob("*/RS.*.dcm"))
 

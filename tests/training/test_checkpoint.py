@@ -31,7 +31,7 @@ def test_another_number_of_processes_goes_on_for_more_steps_and_says_so(
     save_checkpoint(tmp_path / "checkpoints" / LAST, {**saved, "random": saved["random"] * 2})
     two = replace(one, run=replace(one.run, steps=2))
     _, at = run(job(tmp_path, two, resume=True))
-    assert at.step == 2 and "1 processes go on with a training of 2" in caplog.text
+    assert at.step == 2 and "1 processes resume a training of 2" in caplog.text
 
 
 def test_unknown_missing_and_other_values_are_refused_by_name(tmp_path: Path) -> None:

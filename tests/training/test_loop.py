@@ -278,7 +278,7 @@ def test_resuming_another_training_is_refused(tmp_path: Path) -> None:
     run(job(tmp_path, config))
     with pytest.raises(ModelError, match="other patients, ROIs or settings"):
         run(job(tmp_path, config, resume=True, fingerprint="other"))
-    with pytest.raises(ModelError, match="There is no checkpoint to go on from"):
+    with pytest.raises(ModelError, match="No checkpoint to resume from"):
         run(job(tmp_path / "none", config, resume=True))
     (tmp_path / "checkpoints" / "last.pt").write_bytes(b"half a file")
     with pytest.raises(ModelError, match="The checkpoint cannot be read"):

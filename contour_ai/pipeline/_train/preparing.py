@@ -241,7 +241,7 @@ def refuse_faults(check: ArchiveCheck, run_dir: Path, options: TrainOptions) -> 
             f"The check of the archive found {len(check.left_out)} faults.",
             where=run_dir / CHECK_FILE,
             found=listing,
-            fix="correct them, list what is right under accepted in the ROI map, or leave them out by going on "
+            fix="correct them, list what is right under accepted in the ROI map, or leave them out: run again "
             "without --strict",
         )
 

@@ -27,7 +27,7 @@ def seen_series(
     """The series of a training, those of the model that it began with among them.
 
     Raises:
-        ConfigError: the run to go on with has a list that cannot be read.
+        ConfigError: the run to resume has a list that cannot be read.
         OutputError: the run folder cannot be written.
     """
     path = job.run_dir / SERIES_FILE
