@@ -40,8 +40,8 @@ def learning_curve_command(
     """Train on a quarter, half and all patients of DATA_DIR, and draw Dice against patients.
 
     The validation patients are the same in all three trainings, and each has a third of the time. OUT gets
-    learning-curve.html and .csv, and the three run folders. Run the same command again to resume: finished trainings are
-    kept, one that was broken off goes on.
+    learning-curve.html and .csv, and the three run folders. Run the same command again to resume: finished trainings
+    are kept, an interrupted one is resumed.
     """
     from contour_ai.pipeline._train import TrainOptions
     from contour_ai.pipeline.curve_of_patients import PAGE, advice_of, learning_curve

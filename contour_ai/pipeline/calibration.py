@@ -23,7 +23,7 @@ from contour_ai.pipeline.held_back import picked_cases
 from contour_ai.pipeline.model_grid import after_rules
 from contour_ai.pipeline.splits_file import read_splits
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
-from contour_ai.quality.confidence import flat_share
+from contour_ai.quality.confidence import uncertain_surface_share
 from contour_ai.quality.figures import (
     PatientFigures,
     RoiFigures,
@@ -198,8 +198,8 @@ def _as_on_ct(figures: RoiFigures, facts: RoiFacts | None) -> RoiFigures:
 class SurfaceConfidence(NamedTuple):
     """How sure a network is of the surfaces that it draws."""
 
-    flat_shares: dict[str, list[float]]
-    """{ROI: share of its surface where the probability is flat, a patient each}."""
+    uncertain_shares: dict[str, list[float]]
+    """{ROI: share of its surface where the boundary is uncertain, one for each patient}."""
     patients: int
     """That were looked at."""
 
@@ -234,7 +234,7 @@ def measured_confidence(
         ruled = after_rules(bundle, logits, case.hu, body.mask, case.spacing_mm_kij)
         for roi, (logit, threshold) in ruled.items():
             mask = (logit > threshold) & body.mask
-            share = flat_share(logit, mask, body, threshold)
+            share = uncertain_surface_share(logit, mask, body, threshold)
             if share is not None and roi in case.rois and case.presence[case.rois.index(roi)]:
                 shares[roi].append(share)
         done += 1

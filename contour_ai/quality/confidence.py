@@ -18,32 +18,34 @@ Bool = NDArray[np.bool_]
 
 
 LEFT_OUT_CM3 = 0.5
-"""Smaller parts that a rule leaves out are specks: of 34 cords and esophagi of patients held back four had more than
+"""Smaller parts that a rule removes are specks: of 34 cords and esophagi of patients held back four had more than
 0.1 cm3 of them, three more than 0.5."""
-FLAT_LOGIT = float(np.log(3))
-"""The probability is flat where two voxels on either side of the surface both lie between 25 % and 75 %. Measured with
-a young network on 14 patients held back, the share of such places went with the Dice of the ROI (correlation -0.4 to
--0.9) between 10 % and 90 % of its own, twice too sure, probabilities, which is this band of calibrated ones; the slope
-in millimetres did not, because networks are steeper than they are right."""
-FLAT_SHARE = 0.5
+UNCERTAIN_LOGIT = float(np.log(3))
+"""The boundary is uncertain where two voxels on either side of it both have a probability between 25 % and 75 %.
+Measured with a briefly trained network on 14 patients held back, the share of such places correlated with the Dice of
+the ROI (-0.4 to -0.9), between 10 % and 90 % of its own uncalibrated probabilities, which is this band of calibrated
+ones. The slope of the probability in 1/mm did not correlate."""
+UNCERTAIN_SHARE = 0.5
 """Of the surface, where no patients were held back to measure it."""
 
 
-class FlatSurface(NamedTuple):
+class UncertainSurface(NamedTuple):
     """Two masks in the box around a ROI."""
 
     surface: Bool
-    flat: Bool
-    """Where the probability is flat, at the surface."""
+    uncertain: Bool
+    """Where the boundary is uncertain, at the surface."""
     box: Box
 
 
-def flat_surface(logit: NDArray[np.float32], mask: Bool, body: Body, threshold: float = 0.0) -> FlatSurface:
-    """The voxels at the surface of a ROI, and those of them where the probability is flat.
+def uncertain_surface(
+    logit: NDArray[np.float32], mask: Bool, body: Body, threshold: float = 0.0
+) -> UncertainSurface:
+    """The voxels at the surface of a ROI, and those of them where the boundary is uncertain.
 
-    A voxel is at the surface where a neighbour over a face is outside, and it is flat there where both logits lie
-    within `FLAT_LOGIT` of the surface's. Voxels outside the body are outside the ROI, as surely as the network said
-    otherwise.
+    A voxel is at the surface where a neighbour over a face is outside. The boundary is uncertain there where both
+    logits lie within `UNCERTAIN_LOGIT` of the surface's. Voxels outside the body count as outside the ROI, with the
+    certainty that the network gave them.
 
     Args:
         logit: (k, i, j).
@@ -52,25 +54,27 @@ def flat_surface(logit: NDArray[np.float32], mask: Bool, body: Body, threshold: 
     found = bounding_box(mask)
     if found is None:
         nothing = np.zeros((0, 0, 0), bool)
-        return FlatSurface(nothing, nothing, (slice(0, 0), slice(0, 0), slice(0, 0)))
+        return UncertainSurface(nothing, nothing, (slice(0, 0), slice(0, 0), slice(0, 0)))
     box = with_margin(found, (1, 1, 1), mask.shape)
     inside, values = mask[box], np.where(body.mask[box], logit[box], -np.abs(logit[box]))
-    unsure = np.abs(values - threshold) < FLAT_LOGIT
-    surface, flat = np.zeros(inside.shape, bool), np.zeros(inside.shape, bool)
+    near = np.abs(values - threshold) < UNCERTAIN_LOGIT
+    surface, uncertain = np.zeros(inside.shape, bool), np.zeros(inside.shape, bool)
     for axis in range(3):
         low, high = _neighbours(axis)
         for mine, other in ((low, high), (high, low)):
             face = inside[mine] & ~inside[other]
             surface[mine] |= face
-            flat[mine] |= face & unsure[mine] & unsure[other]
-    return FlatSurface(surface, flat, (box[0], box[1], box[2]))
+            uncertain[mine] |= face & near[mine] & near[other]
+    return UncertainSurface(surface, uncertain, (box[0], box[1], box[2]))
 
 
-def flat_share(logit: NDArray[np.float32], mask: Bool, body: Body, threshold: float = 0.0) -> float | None:
-    """Share of a ROI's surface where the probability is flat; None where it is empty."""
-    found = flat_surface(logit, mask, body, threshold)
+def uncertain_surface_share(
+    logit: NDArray[np.float32], mask: Bool, body: Body, threshold: float = 0.0
+) -> float | None:
+    """Share of a ROI's surface where the boundary is uncertain; None where the ROI is empty."""
+    found = uncertain_surface(logit, mask, body, threshold)
     count = np.count_nonzero(found.surface)
-    return np.count_nonzero(found.flat) / count if count else None
+    return np.count_nonzero(found.uncertain) / count if count else None
 
 
 def left_out_flags(roi: Evidence, image: ImageEvidence) -> list[Flag]:
@@ -82,18 +86,18 @@ def left_out_flags(roi: Evidence, image: ImageEvidence) -> list[Flag]:
     everywhere = (slice(0, None), slice(0, None), slice(0, None))
     slices = _ct_slices(roi.left_out, roi.left_out, 0.5, everywhere, image)
     reason = (
-        f"the network drew {volume:.2g} cm3 more{_where_left_out(roi, image)}, which the model's rule leaves out, "
+        f"{volume:.2g} cm3 of disconnected prediction was removed{_where_left_out(roi, image)}, "
         f"{numbers_text(slices, image.grid)}; usual {at_most(LEFT_OUT_CM3)} cm3"
     )
     return [make_flag("left_out", reason, volume, None, LEFT_OUT_CM3, "cm3", slices)]
 
 
 def _where_left_out(roi: Evidence, image: ImageEvidence) -> str:
-    """How many parts, and where the largest lies to what is kept."""
+    """How many parts, and where the largest lies relative to the part that is kept."""
     assert roi.left_out is not None and roi.logit is not None
     kept = bounding_box(roi.logit > roi.threshold)
     labels, count = ndimage.label(roi.left_out, np.ones((3, 3, 3)))
-    parts = " in another part" if count == 1 else f" in {count} other parts"
+    parts = "" if count == 1 else f" in {count} parts"
     if kept is None:
         return parts
     largest = int(np.bincount(labels.ravel())[1:].argmax()) + 1
@@ -101,11 +105,7 @@ def _where_left_out(roi: Evidence, image: ImageEvidence) -> str:
     inside = roi.logit[kept] > roi.threshold
     here = np.array(ndimage.center_of_mass(inside)) + [s.start for s in kept]
     place = direction_text((there - here) * image.model_grid.spacing_mm)
-    return (
-        f"{parts}, {place} the one that is kept"
-        if count == 1
-        else f"{parts}, the largest {place} the kept one"
-    )
+    return f", {place} the kept part" if count == 1 else f"{parts}, the largest {place} the kept part"
 
 
 def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -118,21 +118,23 @@ def confidence_flags(
     roi: Evidence, mask: Bool, image: ImageEvidence, body: Body, usual: RoiRanges | None
 ) -> list[Flag]:
     assert roi.logit is not None
-    surface, flat, box = flat_surface(roi.logit, mask, body, roi.threshold)
+    surface, uncertain, box = uncertain_surface(roi.logit, mask, body, roi.threshold)
     count = np.count_nonzero(surface)
-    limit = FLAT_SHARE if usual is None or usual.flat_share is None else usual.flat_share
-    share = np.count_nonzero(flat) / count if count else 0.0
+    limit = UNCERTAIN_SHARE if usual is None or usual.flat_share is None else usual.flat_share
+    share = np.count_nonzero(uncertain) / count if count else 0.0
     if share <= limit:
         return []
-    slices = _ct_slices(flat, surface, limit, box, image)
+    slices = _ct_slices(uncertain, surface, limit, box, image)
     found, most = share_beyond(share, limit)
-    reason = f"low confidence: the probability is flat on {found} of the surface, usual at most {most}"
+    reason = f"low confidence: the boundary is uncertain on {found} of the surface, usual at most {most}"
     reason += f", most in {numbers_text(slices, image.grid)}" if slices else ""
     return [make_flag("low_confidence", reason, share, None, limit, "", slices)]
 
 
-def _ct_slices(flat: Bool, surface: Bool, limit: float, box: Box, image: ImageEvidence) -> tuple[int, ...]:
-    """The CT's slices, from 1, in which more of the surface than `limit` is flat."""
+def _ct_slices(
+    uncertain: Bool, surface: Bool, limit: float, box: Box, image: ImageEvidence
+) -> tuple[int, ...]:
+    """The CT's slices, from 1, in which more of the surface than `limit` is uncertain."""
     count = image.grid.shape_kij[0]
 
     def by_slice(voxels: Bool) -> NDArray[np.float64]:
@@ -148,5 +150,5 @@ def _ct_slices(flat: Bool, surface: Bool, limit: float, box: Box, image: ImageEv
         starts, stops = (np.bincount(end, minlength=count + 1)[: count + 1] for end in ends)
         return np.cumsum(starts - stops)[:count].astype(np.float64)
 
-    unsure, all_of = by_slice(flat), by_slice(surface)
-    return tuple(int(k) + 1 for k in np.flatnonzero((unsure > 0) & (unsure > limit * all_of)))
+    of_uncertain, all_of = by_slice(uncertain), by_slice(surface)
+    return tuple(int(k) + 1 for k in np.flatnonzero((of_uncertain > 0) & (of_uncertain > limit * all_of)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from contour_ai.box import bounding_box
 from contour_ai.quality.agreement import ModelGridPatient, shape_figures
-from contour_ai.quality.confidence import flat_share
+from contour_ai.quality.confidence import uncertain_surface_share
 from contour_ai.quality.figures import RoiFigures
 from contour_ai.quality.ranges import Ranges, RoiRanges, centres_of, compared_of, places_of
 from contour_ai.quality.relations import Relations
@@ -31,7 +31,7 @@ class OwnFigures:
     expected_error: float
     """1 - the Dice to be expected if the network's probabilities are true."""
     flat_share: float
-    """Share of the surface where the probability is flat."""
+    """Share of the surface where the boundary is uncertain; named as its key in model.yaml."""
     second_disagreement: float
     second_volume_ratio: float
     second_shift_mm: float
@@ -91,7 +91,7 @@ def own_figures(
     odd = _oddness(values, usual)
     return OwnFigures(
         expected_error=1 - _expected_dice(logit, mask, scene.body.mask),
-        flat_share=flat_share(logit, mask, scene.body, threshold) or 0.0,
+        flat_share=uncertain_surface_share(logit, mask, scene.body, threshold) or 0.0,
         **figures_of_second(mask[whole], None if second is None else second[whole], spacing),
         **{key: shape[key] for key in ("loose_share", "holes_share", "roughness", "jump")},
         **odd,

@@ -182,7 +182,7 @@ class RoiRanges:
     absent_share: float | None = None
     """Share of the training patients in whom it is certainly not there (beyond the scan, or removed); None for none."""
     flat_share: float | None = None
-    """Share of the surface where the probability is flat, at most, in patients held back; None where not measured."""
+    """Largest share of the surface with an uncertain boundary in patients held back; None where not measured."""
 
     extent: RoiExtent | None = None
     """Where it ends along the body; None where too few patients show it."""
@@ -210,23 +210,25 @@ class Ranges:
         return replace(self, rois={n: replace(r, absent_share=shares.get(n)) for n, r in self.rois.items()})
 
     def with_confidence(self, shares: Mapping[str, Sequence[float]], held_back: int) -> Ranges:
-        """The same with the flat share of each ROI's surface limited by what patients held back have.
+        """The same with the uncertain share of each ROI's surface limited by what patients held back have.
 
         A ROI that too few of them have is limited by what all ROIs have.
         """
         rois = dict(self.rois)
-        of_all = robust_range([share for found in shares.values() for share in found], FLAT)
+        of_all = robust_range([share for found in shares.values() for share in found], UNCERTAIN_SURFACE)
         for name, found in shares.items():
-            usual = robust_range(found, FLAT) or of_all
+            usual = robust_range(found, UNCERTAIN_SURFACE) or of_all
             if name in rois and usual is not None:
-                rois[name] = replace(rois[name], flat_share=min(usual[2], FLAT_SHARE_AT_MOST))
+                rois[name] = replace(rois[name], flat_share=min(usual[2], UNCERTAIN_SHARE_AT_MOST))
         return replace(self, rois=rois, held_back=held_back)
 
 
-FLAT = Figure(code="low_confidence", words="", unit="", ratio=False, least=0.05, low=False, wider=0.25)
+UNCERTAIN_SURFACE = Figure(
+    code="low_confidence", words="", unit="", ratio=False, least=0.05, low=False, wider=0.25
+)
 """Narrower than other limits: an uncertain network is more often wrong."""
-FLAT_SHARE_AT_MOST = 0.6
-"""Where the probability is flat on more of the surface, the contour is worth a look however usual that is."""
+UNCERTAIN_SHARE_AT_MOST = 0.6
+"""Where the boundary is uncertain on more of the surface, the contour is worth a look however usual that is."""
 
 
 def _check(found: Mapping[str, Range], known: Mapping[str, Figure], what: str) -> None:

@@ -29,7 +29,7 @@ from contour_ai.pipeline._review import ReviewOptions, review
 from contour_ai.pipeline.calibration import CalibrationOptions, calibrate, case_figures
 from contour_ai.pipeline.splits_file import Splits, read_splits, write_splits
 from contour_ai.preprocess import PreprocessSettings
-from contour_ai.quality.confidence import FLAT_SHARE
+from contour_ai.quality.confidence import UNCERTAIN_SHARE
 from contour_ai.structures import roi_info
 from contour_ai.training.cache import Case
 from contour_ai.training.roi_facts import RoiFacts
@@ -180,7 +180,7 @@ def test_the_command(archive: Path, bundle: ModelBundle, tmp_path: Path) -> None
     assert "ranges of 8 patients, confidence of 8" in result.stdout
     measured = load_bundle(bundle.folder).ranges
     assert measured is not None and measured.rois[ROI].flat_share is not None
-    assert measured.rois[ROI].flat_share <= FLAT_SHARE
+    assert measured.rois[ROI].flat_share <= UNCERTAIN_SHARE
     run = tmp_path / "run"
     run.mkdir()
     (run / "splits.json").write_text('{"training": ["nobody"], "validation": []}', encoding="utf-8")

@@ -195,7 +195,9 @@ def test_the_command_in_two_processes(
         (["--overwrite"], True),
     ):
         passed = CliRunner().invoke(cli, [*arguments, *options])
-        assert passed.exit_code == 3 and ("3 patients skipped, already predicted" in passed.stderr) != replaced
+        assert (
+            passed.exit_code == 3 and ("3 patients skipped, already predicted" in passed.stderr) != replaced
+        )
         assert ((out / "b" / "summary.json").stat().st_mtime_ns != written) == replaced
     passed = CliRunner().invoke(cli, [*arguments, "--skip-done"])
     assert passed.exit_code == 3 and "3 patients skipped, already predicted" in passed.stderr

@@ -430,7 +430,7 @@ def test_what_a_rule_leaves_out_is_flagged(tmp_path: Path, model_dir: Path) -> N
     apart = found["plain"].rois[0].volume_cm3 - found["strict"].rois[0].volume_cm3
     assert told.value == pytest.approx(apart, rel=0.1) and told.unit == "cm3" and told.high == 0.5
     assert set(other.slices) - {min(other.slices), max(other.slices)} <= set(told.slices)
-    assert "which the model's rule leaves out, slices" in told.reason
+    assert "cm3 of disconnected prediction was removed, " in told.reason and ", slices " in told.reason
 
 
 # -- options ------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from contour_ai.box import bounding_box
 from contour_ai.errors import ConfigError
 from contour_ai.grid import Grid
-from contour_ai.quality.confidence import flat_share
+from contour_ai.quality.confidence import uncertain_surface_share
 from contour_ai.quality.figures import (
     PatientFigures,
     body_of,
@@ -336,7 +336,9 @@ def test_low_confidence_and_its_slices(usual: Ranges) -> None:
         [roi], ImageEvidence(grid=wide, body=None, hu=drawn()[0], model_grid=GRID, outside_hu=OUTSIDE), known
     ).rois["Brainstem"]
     assert set(only(flags, "low_confidence").slices) <= {7, 8, 9} and only(flags, "low_confidence").slices
-    assert flat_share(sharp, np.zeros(SHAPE, bool), body_of(drawn()[0], OUTSIDE, SPACING)) is None
+    assert (
+        uncertain_surface_share(sharp, np.zeros(SHAPE, bool), body_of(drawn()[0], OUTSIDE, SPACING)) is None
+    )
 
 
 def test_a_speck_is_never_clear_and_what_was_removed_outside_the_body_is_said() -> None:
@@ -394,7 +396,7 @@ def test_a_second_part_of_an_organ_of_one_piece_says_how_large_and_where() -> No
     image = ImageEvidence(grid=GRID, body=None, hu=drawn()[0], model_grid=GRID, outside_hu=OUTSIDE)
     flag = only(find_flags([roi], image).rois["Brainstem"], "left_out")
     assert flag.reason.startswith(
-        "the network drew 1.5 cm3 more in another part, 60 mm above the one that is kept"
+        "1.5 cm3 of disconnected prediction was removed, 60 mm above the kept part, slices "
     )
 
 
