@@ -46,7 +46,7 @@ def command(
     for the original's identity before it is kept. Other kinds of files are not copied, and named.
 
     The key file says which pseudonym is whom: keep it apart from the copies. With the same key, a patient gets the same
-    pseudonym again. Needs the extra: pip install "contour-ai[anonymise]".
+    pseudonym again. Requires: pip install "contour-ai[anonymise]".
     """
 
     from contour_ai.anonymisation.options import Keep

@@ -24,10 +24,10 @@ KIND_NOTES = {
 }
 
 
-@click.group("models", invoke_without_command=True, short_help="List the installed models, or show one.")
+@click.group("models", invoke_without_command=True, short_help="List, show, tune and document models.")
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List the installed models, or show one.
+    """List, show, tune and document models. Without a subcommand, list those that are installed.
 
     Models are looked for in the folders of $CONTOUR_AI_MODELS and in those that came with contour-ai.
     """
@@ -233,7 +233,7 @@ def second_reader(
     """Train a second reader for the model NAME on the patients of DATA_DIR that it was trained on.
 
     Training makes one by itself; this is for models made before. It is a small network with weights of its own, which
-    contours nothing: verdicts of predict and review ask whether it agrees. Stopped (Ctrl-C), the same command goes on.
+    contours nothing: verdicts of predict and review ask whether it agrees. After Ctrl-C the same command resumes it.
     The weights of the model stay as they are; run `contour-ai models ranges` next, which fits verdicts with it.
     """
     from contour_ai.bundle import load_bundle
@@ -273,8 +273,7 @@ def tune(name: str, data_dir: Path, options: CalibrationOptions) -> None:
     """Choose what the model NAME does after its network, on patients of DATA_DIR that it was not trained on.
 
     For each ROI whether its contour runs where the patient's expected Dice is highest, and whether only its largest
-    part stays, where that gains Dice; and a temperature that makes its probabilities mean what they say. Training does
-    this by itself; this is for models made before, or for a department's own patients. It also notes what the mirror
+    part stays, where that gains Dice; and a temperature that calibrates its probabilities. Training does this by itself; this is for models made before, or for a department's own patients. It also notes what the mirror
     image (--tta of predict) and fp32 change. With --run, only the patients held back from the training are looked at.
     The weights stay as they are. Run `contour-ai models ranges` next: the reference range of the confidence depends on
     the temperatures.

@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     is_flag=False,
     flag_value="binary",
     type=click.Choice(["binary", "fractional"]),
-    help="Also write a DICOM SEG: masks, or with `--seg fractional` the network's probabilities. Needs the extra seg.",
+    help="Also write a DICOM SEG: masks, or with `--seg fractional` the network's probabilities. "
+    'Requires: pip install "contour-ai[seg]".',
 )
 @click.option(
     "--surfaces",

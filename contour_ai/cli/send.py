@@ -37,7 +37,7 @@ def command(
 ) -> int:
     """Send DICOM files to another node by C-STORE, and say for each what the peer answered.
 
-    Of a folder every DICOM file below it is sent. Status 0 where the peer has all of them, else 5. Needs the extra:
+    Of a folder every DICOM file below it is sent. Status 0 where the peer has all of them, else 5. Requires:
     pip install "contour-ai[node]".
     """
     from contour_ai.cli.extras import needs_extra

@@ -66,7 +66,7 @@ def command(
 
     An image is acknowledged once it is on disk. A series is contoured when it is complete and a rule fits; the result
     is sent, and sent again until it is there. The page at http://127.0.0.1:8104 shows what arrived, waits, was sent,
-    was stopped or failed. SIGHUP reads the configuration anew. Needs the extra: pip install "contour-ai[node]".
+    was stopped or failed. SIGHUP reads the configuration anew. Requires: pip install "contour-ai[node]".
     """
     from contour_ai.cli.extras import needs_extra
 

@@ -28,7 +28,7 @@ def command(
     first_seed: int,
     print_recipe: bool,
 ) -> None:
-    """Draw synthetic patients of the pelvis into OUT_DIR as DICOM: a CT series and a structure set each.
+    """Draw synthetic patients (pelvis and trunk) into OUT_DIR as DICOM: a CT series and a structure set each.
 
     LABEL_MAPS is a file or folder of label maps: .npz files with `lab` (k, i, j; towards head, back and left), `names`
     and `spacing_mm_kij`, or subjects of the TotalSegmentator data set (segmentations/*.nii.gz).

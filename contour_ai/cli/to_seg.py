@@ -57,7 +57,7 @@ def command(
     """Write the contours of PATIENT_DIR (CT and RTSTRUCT), or MASKS on its CT, as one DICOM SEG file.
 
     MASKS is a .npz, NIfTI or NRRD file, a folder of them, or a SEG. Segments are BINARY, on the CT's own pixels, with
-    SNOMED CT codes. The file is read back and compared voxel by voxel before it is kept. Needs the extra:
+    SNOMED CT codes. The file is read back and compared voxel by voxel before it is kept. Requires:
     pip install "contour-ai[seg]".
     """
     from contour_ai.dicom.ct import read_ct

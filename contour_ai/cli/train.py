@@ -45,7 +45,7 @@ class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
 @click.option(
     "--roi-map", "map_path", type=click.Path(path_type=Path), help="Which names stand for which ROI (YAML)."
 )
-@click.option("--rois", help="ROIs to learn, separated by commas, over the configuration (data.rois).")
+@click.option("--rois", help="ROIs to learn, separated by commas; overrides the configuration (data.rois).")
 @structure_set_option(default=None, merge=True)
 @acquisition_option
 @click.option(
@@ -54,7 +54,7 @@ class Fold(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
     type=click.Path(path_type=Path),
     help="Patients to leave out (a test set, say): a patient ID or folder and the reason on each line, or YAML.",
 )
-@click.option("--network", help="resunet3d (4 levels) or deeper_resunet3d (5), over the configuration.")
+@click.option("--network", help="resunet3d (4 levels) or deeper_resunet3d (5); overrides the configuration.")
 @click.option(
     "--fold", type=Fold(), help="Cross-validation: 2/5 holds out the second of five parts of the patients."
 )

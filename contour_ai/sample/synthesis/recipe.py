@@ -22,6 +22,8 @@ ROIS = (
     "Femur_Head_L",
     "Femur_Head_R",
 )
+"""What a synthetic patient's structure set holds if the recipe does not say, by TG-263 names: organs of the pelvis."""
+
 TORSO_ROIS = (
     "Lung_L",
     "Lung_R",
@@ -37,8 +39,10 @@ TORSO_ROIS = (
     "Pancreas",
     "A_Aorta",
 )
+"""Organs of the trunk, which a recipe may name."""
+
 KNOWN_ROIS = (*ROIS, *TORSO_ROIS)
-"""What a synthetic patient's structure set holds if the recipe does not say, by TG-263 names."""
+"""Every ROI that a recipe may name."""
 
 VIEWS = ("pelvis", "part", "trunk", "above", "chest")
 """Parts of the body that may be scanned."""
@@ -296,13 +300,17 @@ class SynthesisRecipe:
         weights = [getattr(self.view, kind) for kind in VIEWS]
         if min(weights) < 0 or sum(weights) <= 0:
             raise ConfigError(
-                "The weights of view make no sense.", found=weights, expected="0 or more, not all 0"
+                "The weights of view are not valid.",
+                found=dict(zip(VIEWS, weights, strict=True)),
+                expected="0 or more each, and at least one above 0",
+                fix="give the part of the body that is to be drawn a weight above 0",
             )
         if not self.grid.slice_mm or min(*self.grid.slice_mm, *self.grid.pixel_mm, 99) < 0.5:
             raise ConfigError(
-                "The value of grid.slice_mm makes no sense.",
+                "The value of grid.slice_mm or grid.pixel_mm is not valid.",
                 found=f"slices {list(self.grid.slice_mm)}, pixels {list(self.grid.pixel_mm)}",
-                expected="sizes of 0.5 mm or more",
+                expected="at least one slice distance; all sizes 0.5 mm or more",
+                fix="change them in the recipe; `contour-ai synthesize --print-recipe` prints the defaults",
             )
 
     def density(self, tissue: Tissue) -> Density:
@@ -314,18 +322,24 @@ def _check_values(name: str, section: object) -> None:
     """Probabilities from 0 to 1; ranges ascending.
 
     Raises:
-        ConfigError: a value that makes no sense.
+        ConfigError: a probability outside 0 to 1, or a range that does not ascend.
     """
     for key, value in vars(section).items():
         pairs = value if isinstance(value, tuple) and value and isinstance(value[0], tuple) else (value,)
         if key.endswith("_probability") and not 0 <= value <= 1:
-            raise ConfigError(f"The value of {name}.{key} makes no sense.", found=value, expected="0 to 1")
+            raise ConfigError(
+                f"The value of {name}.{key} is not valid.",
+                found=value,
+                expected="a probability, 0 to 1",
+                fix="change it in the recipe, or leave it out for the default",
+            )
         for pair in pairs:
             if isinstance(pair, tuple) and len(pair) == 2 and pair[0] > pair[1]:
                 raise ConfigError(
-                    f"The value of {name}.{key} makes no sense.",
+                    f"The value of {name}.{key} is not valid.",
                     found=list(pair),
                     expected="[low, high] with low <= high",
+                    fix="exchange the two numbers in the recipe",
                 )
 
 
