@@ -343,7 +343,10 @@ def test_a_poor_model_says_so() -> None:
     assert "Dice below 0.5 in validation: Brainstem 0.310" in first
     assert "trained for 1.4 epochs" in second and "fewer than 10 training patients have: Brainstem 8" in third
     assert "## What is poor about it" in model_card(poor) and "Brainstem 0.310" in model_card(poor)
-    with pytest.raises(ConfigError, match=r"too poorly(.|\n)*Brainstem: Dice 0.310(.|\n)*--allow-poor"):
+    with pytest.raises(
+        ConfigError,
+        match=r"below 0.5 in the model's validation(.|\n)*Brainstem: Dice 0.310(.|\n)*--allow-poor",
+    ):
         wanted_rois(poor, ["brainstem"])
     assert "Brainstem" in wanted_rois(poor, None, allow_poor=True)
     others = [roi for roi in poor.roi_names if roi != "Brainstem"]

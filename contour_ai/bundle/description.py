@@ -72,16 +72,24 @@ class RoiPostprocess:
     """Connected parts below this volume are removed."""
     expected_dice: bool = False
     """Draw each patient's contour where the Dice to be expected is highest: at a probability between 0.2 and
-    `threshold`. Parts that nowhere reach `threshold` are removed. Needs probabilities that mean what they say."""
+    `threshold`. Parts that nowhere reach `threshold` are removed. Needs calibrated probabilities."""
     several_parts: str = ""
     """Why an organ that is one piece may have several parts in this model, for the card ("" for no reason)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1 or self.min_volume_cm3 < 0:
-            raise ConfigError("A post-processing value makes no sense.", found=self)
+            raise ConfigError(
+                "A value under postprocess is not valid.",
+                found=f"threshold {self.threshold}, min_volume_cm3 {self.min_volume_cm3}",
+                expected="threshold between 0 and 1, min_volume_cm3 of 0 or more",
+                fix="correct it in model.yaml, or get the bundle again",
+            )
         if self.several_parts and self.largest_component:
             raise ConfigError(
-                "A ROI keeps its largest part only, or has a reason for several.", found=self.several_parts
+                "A ROI cannot both keep its largest part only and have a reason for several parts.",
+                found=f"largest_component: true, several_parts: {self.several_parts!r}",
+                expected="one of them",
+                fix="remove one of the two keys in model.yaml",
             )
 
     @property

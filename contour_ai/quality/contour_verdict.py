@@ -79,7 +79,7 @@ class ContourModel:
     weights: Mapping[str, float]
     """By figure of `ContourFigures` or `OwnFigures`; none is negative: a finding never makes a contour better."""
     usual: Mapping[str, Mapping[str, tuple[float, float]]]
-    """By ROI and figure: the median of good contours, and the distance from it to their 95 %."""
+    """By ROI and figure: the median of good contours, and the distance from it to their 95th percentile."""
     limits: Mapping[str, float] = field(default_factory=dict)
     """By ROI: the probability above which the contour is worth a look."""
     relations: Relations | None = None
@@ -89,12 +89,18 @@ class ContourModel:
         unknown = sorted(set(self.weights) - set(PHRASES))
         if unknown:
             raise ConfigError(
-                "Weights of figures that there are not.",
+                "A contour model has weights for figures that this version does not measure.",
                 found=", ".join(unknown),
                 expected=", ".join(PHRASES),
+                fix="use the version of contour-ai that made the model, or fit verdicts again: contour-ai models ranges",
             )
         if POOLED not in self.usual or POOLED not in self.limits:
-            raise ConfigError(f"Verdicts need usual figures and a limit for all other ROIs ({POOLED!r}).")
+            raise ConfigError(
+                "A contour model lacks the entry for all other ROIs.",
+                found=f"usual: {', '.join(self.usual) or 'none'}; limits: {', '.join(self.limits) or 'none'}",
+                expected=f"{POOLED!r} in both",
+                fix="get the bundle again, or fit verdicts again: contour-ai models ranges",
+            )
         for roi, figures in self.usual.items():
             if set(figures) != set(self.weights) or any(spread <= 0 for _, spread in figures.values()):
                 raise ConfigError(
@@ -104,7 +110,12 @@ class ContourModel:
                     expected=", ".join(self.weights),
                 )
         if min(self.weights.values(), default=0.0) < 0 or not 0 < self.false_alarm < 1:
-            raise ConfigError("Weights must not be negative, and the false-alarm rate lies between 0 and 1.")
+            raise ConfigError(
+                "A number of a contour model is out of range.",
+                found=f"lowest weight {min(self.weights.values(), default=0.0)}, false_alarm {self.false_alarm}",
+                expected="weights of 0 or more, false_alarm between 0 and 1",
+                fix="get the bundle again, or fit verdicts again: contour-ai models ranges",
+            )
 
     @property
     def asks_second_reader(self) -> bool:
@@ -136,7 +147,11 @@ class ContourModel:
 
 
 def excess(values: Float, median: float, spread: float) -> Float:
-    """How far beyond the usual, 0 below the median, growing ever more slowly."""
+    """ln(1 + x) of x = (value - median) / spread, where x is clipped to 0 to `MOST_EXCESS`.
+
+    `spread` is the distance from the median of good contours to their 95th percentile: a figure at the median counts 0,
+    one at the 95th percentile ln 2 = 0.69.
+    """
     beyond = np.clip((values - median) / spread, 0.0, MOST_EXCESS)
     return np.log1p(beyond)
 

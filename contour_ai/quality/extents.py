@@ -56,7 +56,12 @@ class EndExtent:
 
     def __post_init__(self) -> None:
         if not 0 <= self.at_scan_end <= 1 or (self.offset_mm is None) != (self.roi == ""):
-            raise ConfigError("An extent makes no sense.", found=self)
+            raise ConfigError(
+                "An extent in the reference ranges is not valid.",
+                found=f"at_scan_end {self.at_scan_end}, roi {self.roi!r}, offset_mm {self.offset_mm}",
+                expected="at_scan_end between 0 and 1; roi and offset_mm both given, or neither",
+                fix="measure the ranges again: contour-ai models ranges",
+            )
 
     def in_words(self, which: WhichEnd) -> str:
         """As the card says it."""

@@ -35,12 +35,20 @@ class Relations:
 
     def __post_init__(self) -> None:
         for pair, figures in self.pairs.items():
-            if len(pair.split(SEPARATOR)) != 2 or set(figures) != set(LEAST_SPREAD):
+            if len(pair.split(SEPARATOR)) != 2:
                 raise ConfigError(
-                    "Relations are said of two ROIs, by the same figures.",
-                    where=pair,
-                    found=", ".join(figures),
+                    "A key under relations.pairs does not name two ROIs.",
+                    found=pair,
+                    expected=f"two names with {SEPARATOR!r} between them",
+                    fix="get the bundle again, or fit verdicts again: contour-ai models ranges",
+                )
+            if set(figures) != set(LEAST_SPREAD):
+                raise ConfigError(
+                    "The figures of a pair of ROIs are not those of this version.",
+                    where=f"relations.pairs, {pair}",
+                    found=", ".join(figures) or "none",
                     expected=", ".join(LEAST_SPREAD),
+                    fix="get the bundle again, or fit verdicts again: contour-ai models ranges",
                 )
 
     def oddness(self, name: str, masks: Mapping[str, Bool], spacing_mm: Triple) -> float:

@@ -121,8 +121,8 @@ class _Table:
 def fit_contour_model(samples: Sequence[Sample], false_alarm: float = FALSE_ALARM) -> ContourModel | None:
     """The model of all samples, its limits from folds that were not fitted on; None where patients are too few.
 
-    The limits are conformal: of n good contours, the one of rank (n + 1)(1 - `false_alarm`), so that of new ones from
-    the same clinic no more than this share lies above.
+    The limits are conformal: of n good contours in ascending order, the one of rank ceil((n + 1)(1 - `false_alarm`)),
+    at most n, so that of new ones from the same clinic no more than this share is expected above.
     """
     table = _table(samples)
     if len(np.unique(table.patient[table.good()])) < FEWEST_PATIENTS:

@@ -27,15 +27,17 @@ class SyntheticConfig:
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
             raise ConfigError(
-                "The value of data.synthetic.share makes no sense.",
+                "The value of data.synthetic.share is not valid.",
                 found=self.share,
                 expected="above 0, below 1",
+                fix="0.5 takes every second sample from a synthetic patient; without `synthetic` there are none",
             )
         if self.count < 1 or self.first_seed < 0:
             raise ConfigError(
-                "The number or the first seed of synthetic patients makes no sense.",
+                "The number or the first seed of synthetic patients is not valid.",
                 found=f"count {self.count}, first_seed {self.first_seed}",
                 expected="count of 1 or more, first_seed of 0 or more",
+                fix="change data.synthetic in the configuration",
             )
 
 

@@ -12,4 +12,9 @@ def check_value(ok: bool, key: str, found: object, expected: str) -> None:
         ConfigError: it is not `ok`.
     """
     if not ok:
-        raise ConfigError(f"The value of {key} makes no sense.", found=found, expected=expected)
+        raise ConfigError(
+            f"The value of {key} is not valid.",
+            found=found,
+            expected=expected,
+            fix="change it in the configuration, or leave it out; `contour-ai train --print-config` explains every key",
+        )

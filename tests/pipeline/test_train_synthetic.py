@@ -135,7 +135,7 @@ def test_the_options_are_those_of_the_configuration(place: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_share_of_nothing_or_all_is_refused(share: float) -> None:
-    with pytest.raises(ConfigError, match="share makes no sense"):
+    with pytest.raises(ConfigError, match="share is not valid"):
         from_mapping(DataConfig, {"synthetic": {"label_maps": "maps", "share": share}})
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from contour_ai.dicom.archive import CTSeriesFiles
 from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.rtstruct_read import RoiContoursRead, iter_masks, load_structure_set
-from contour_ai.errors import ConfigError, ContourAIError
+from contour_ai.errors import ConfigError, ContourAIError, listed
 from contour_ai.evaluation.limits import Limits
 from contour_ai.evaluation.metrics import volume_cm3
 from contour_ai.faults import patient_boundary
@@ -85,10 +85,11 @@ def read_earlier_run(place: Path) -> EarlierRun:
     changed = [name for name in _of_run(folder) if not is_whole(folder, name)]
     if changed:
         raise ConfigError(
-            "Files of the run to repeat are not as they were written: it proves nothing.",
+            "Files of the run to repeat are not as they were written: it cannot be compared with.",
             where=folder,
-            found=", ".join(changed[:3]),
-            fix="take an unchanged copy of its folder",
+            found=f"changed or missing: {listed(changed, between=', ', most=3)}",
+            expected="every file with the SHA-256 of the folder's manifest",
+            fix="take an unchanged copy of its folder, or commission the model anew without --repeat",
         )
     return EarlierRun(
         folder=folder,

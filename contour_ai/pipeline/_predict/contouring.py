@@ -43,17 +43,17 @@ def wanted_rois(
     ROIs that were found with a Dice below 0.5 in validation are left out unless `allow_poor`.
 
     Raises:
-        ConfigError: a ROI that the model does not have, or that it draws too poorly; every one of its ROIs is so.
+        ConfigError: a ROI that the model does not have, or whose Dice in validation was below 0.5; or all were.
     """
     poor = {} if allow_poor else poor_rois(bundle)
     if poor and (len(poor) == len(bundle.rois) if rois is None else _any_of(poor, rois)):
         requested = poor if rois is None else _any_of(poor, rois)
         raise ConfigError(
-            "The model draws these ROIs too poorly.",
+            f"ROIs with a Dice below {POOR_DICE:g} in the model's validation are not predicted.",
             where=bundle.name,
             found=", ".join(f"{roi}: Dice {poor[roi]:.3f} in validation" for roi in requested),
             expected=f"a Dice of at least {POOR_DICE:g}",
-            fix="train longer or on more patients; --allow-poor draws them all the same",
+            fix="leave them out of --rois, or train longer or on more patients; --allow-poor predicts them all the same",
         )
     known = list(bundle.roi_names)
     if not any(roi.interpreted_type == EXTERNAL for roi in bundle.rois):

@@ -100,7 +100,13 @@ def _checked(
             expected=f"0 to {min(len(names), 255)}, the number of names",
         )
     if len(spacing) != 3 or not all(0.1 <= s <= 20 for s in spacing):
-        raise InputError("The voxel size of a label map makes no sense.", where=path, found=spacing)
+        raise InputError(
+            "The voxel size of a label map is not valid.",
+            where=path,
+            found=spacing,
+            expected="three numbers (k, i, j) of 0.1 to 20 mm",
+            fix="correct `spacing_mm_kij` in the file, or the header of the NIfTI files",
+        )
     return LabelMap(
         name=name,
         labels=labels.astype(np.uint8),

@@ -1,4 +1,4 @@
-"""The recipe: every key explained, unknown keys and values that make no sense refused."""
+"""The recipe: every key explained, unknown keys and values that are not valid refused."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def test_a_density_of_the_recipe_comes_before_the_usual_one() -> None:
     ("text", "message"),
     [
         ("organs: {bladder_cm: [1, 2]}", "did you mean 'organs.bladder_cm3'"),
-        ("organs: {bladder_cm3: [300, 50]}", "The value of organs.bladder_cm3 makes no sense"),
+        ("organs: {bladder_cm3: [300, 50]}", "The value of organs.bladder_cm3 is not valid"),
         (
             "implants: {prosthesis_probability: 1.5}",
-            "The value of implants.prosthesis_probability makes no sense",
+            "The value of implants.prosthesis_probability is not valid",
         ),
-        ("pose: {bend_mm: [[3, 1]]}", "The value of pose.bend_mm makes no sense"),
+        ("pose: {bend_mm: [[3, 1]]}", "The value of pose.bend_mm is not valid"),
         ("densities: {prostata: {plain: [1, 2]}}", "Unknown tissue in densities"),
         ("rois: [Heart_X]", "The value of rois does not fit"),
         ("view: {pelvis: 0, part: 0, trunk: 0, above: 0}", "The weights of view"),
-        ("grid: {slice_mm: []}", "The value of grid.slice_mm makes no sense"),
+        ("grid: {slice_mm: []}", "The value of grid.slice_mm or grid.pixel_mm is not valid"),
     ],
 )
 def test_what_makes_no_sense_is_refused(text: str, message: str, tmp_path: Path) -> None:
