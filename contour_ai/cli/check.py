@@ -40,7 +40,8 @@ def command(
     Three levels: "known to be refused", by whom and how that is known; "breaks the standard", with the attribute and
     what PS3.3 asks; "read differently by different systems". Each line names the ROI, contour, slice and number that
     it concerns. With --ct also the references to the images and the planes of the contours are checked, and
-    overlapping contours, holes and copies. Exit status 3 for what is known to be refused; with --strict also for the second level.
+    overlapping contours, holes and copies. Exit status 3 for what is known to be refused; with --strict also for the
+    second level.
     """
     from contour_ai.dicom.check import check_structure_set
     from contour_ai.dicom.ct import read_ct

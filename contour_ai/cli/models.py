@@ -272,11 +272,12 @@ def second_reader(
 def tune(name: str, data_dir: Path, options: CalibrationOptions) -> None:
     """Choose what the model NAME does after its network, on patients of DATA_DIR that it was not trained on.
 
-    For each ROI whether its contour runs where the patient's expected Dice is highest, and whether only its largest
-    part stays, where that gains Dice; and a temperature that calibrates its probabilities. Training does this by itself; this is for models made before, or for a department's own patients. It also notes what the mirror
-    image (--tta of predict) and fp32 change. With --run, only the patients held back from the training are looked at.
-    The weights stay as they are. Run `contour-ai models ranges` next: the reference range of the confidence depends on
-    the temperatures.
+    For each ROI: whether its contour runs where the patient's expected Dice is highest, and whether only its largest
+    part stays, where that gains Dice; and a temperature that calibrates its probabilities. Training does this by
+    itself; this is for models made before, or for a department's own patients. It also notes what the mirror image
+    (--tta of predict) and fp32 change. With --run, only the patients held back from the training are looked at. The
+    weights stay as they are. Run `contour-ai models ranges` next: the reference range of the confidence depends on the
+    temperatures.
     """
     from contour_ai.bundle import load_bundle
     from contour_ai.pipeline.tuning import tune as tune_bundle

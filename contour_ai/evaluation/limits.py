@@ -108,10 +108,15 @@ class Check:
     """One limit and what was found; `detail` names the patients concerned."""
 
     subject: str
+    """ROI, or part of the run, that is checked."""
     rule: str
+    """What is required, in words."""
     found: str
+    """What was found, in words."""
     passed: bool
+    """Whether it is kept."""
     detail: str = ""
+    """Patients concerned; "" for none."""
 
 
 def load_limits(path: Path) -> Limits:

@@ -140,7 +140,8 @@ class Prediction:
     overlays: tuple[Path, ...] = ()
     """One picture for each slice, in the order of the slices; empty where none were drawn."""
     timings_s: Mapping[str, float] = field(default_factory=dict)
-    """{stage: seconds}: finding, reading, preprocessing, network and so on, in the order in which they ran."""
+    """{stage: seconds} (finding, reading, preprocessing, network and so on) in the order in which they ran, and
+    `total`."""
     flags: tuple[Flag, ...] = ()
     """Quality findings on the image, which concern all ROIs: one unlike those of the training."""
     notes: tuple[str, ...] = ()

@@ -32,9 +32,14 @@ class SummaryRoi(JudgedRoi):
     type: str = ""
     """RTROIInterpretedType."""
     centroid_lps_mm: tuple[float, float, float] | None = None
+    """Centre of gravity in DICOM patient coordinates, mm: x to the left, y to the back, z to the head; null where
+    empty."""
     mean_hu: float | None = None
+    """Mean of the voxels inside, each limited to -1000 to 1500 HU; null where empty."""
     contour_at_probability: float | None = None
+    """Probability, 0 to 1, at which the contour runs; null where empty or drawn by rule."""
     flags: tuple[SummaryFlag, ...] = ()
+    """Quality findings on the ROI, before the verdict weighs them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +47,15 @@ class SummaryDerived:
     """A structure that a recipe made of others."""
 
     name_in_file: str
+    """ROI name in the structure set."""
     volume_cm3: float
+    """Volume, cm3."""
     slices: tuple[int, int] | None
-    """First and last, from 1."""
+    """First and last slice, counted from 1 along the slice normal; null where empty."""
     description: str
+    """ROIs and steps that it was made by, in words."""
     sources: tuple[str, ...]
+    """ROIs of the structure set that it was made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +65,13 @@ class SummaryInput:
     path: str = ""
     """Name of the patient's folder."""
     series_instance_uid: str = ""
+    """SeriesInstanceUID of the CT."""
     images_sha256: str = ""
-    """Of the CT's files, whatever their names and order."""
+    """SHA-256 of the CT's files, whatever their names and order."""
     slices_rows_columns: tuple[int, int, int] | None = None
+    """Voxels of the CT along (k, i, j): slices, rows, columns."""
     spacing_mm: tuple[float, float, float] | None = None
+    """Voxel size of the CT in mm along (k, i, j): slice distance (its median), row distance, column distance."""
     structure_set: str | None = None
     """The patient's own, which the prediction was compared with."""
     notes: tuple[str, ...] = ()
@@ -71,11 +83,13 @@ class SummaryCommissioned:
     """Who has commissioned the model on this machine, when, and on what."""
 
     signed_by: str = ""
+    """Who has signed the commissioning."""
     date: str = ""
-    """ISO, with time."""
+    """Date and time of the signature, ISO 8601."""
     patients: int = 0
+    """Patients that it was commissioned on."""
     limits: tuple[str, ...] = ()
-    """That were kept, in words."""
+    """Limits that were kept, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +97,19 @@ class SummaryModel:
     """The model, so that a contour can be traced years later."""
 
     name: str = ""
+    """The model's name."""
     version: str = ""
+    """The model's version."""
     kind: str = ""
+    """`research`, or `phantom` for a model that must never contour a patient."""
     folder: str = ""
+    """Name of the bundle's folder."""
     weights_sha256: str = ""
+    """SHA-256 of the weights file."""
     contouring_sha256: str = ""
-    """Of all that decides a contour: weights, preprocessing, rules."""
+    """SHA-256 of all that decides a contour: weights, preprocessing, rules."""
     ensemble_of: tuple[str, ...] = ()
+    """Name, version and SHA-256 of the weights of the models that are averaged; empty for a single model."""
     commissioned: SummaryCommissioned | None = None
     """null where this machine has no record of it for these weights and rules."""
 
@@ -99,7 +119,9 @@ class SummaryFile:
     """The structure set that was written."""
 
     file: str = ""
+    """Its file name, beside the summary."""
     sop_instance_uid: str = ""
+    """Its SOPInstanceUID."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +129,9 @@ class SummaryScores:
     """Agreement with the patient's own structure set."""
 
     dice: Mapping[str, float] = field(default_factory=dict)
+    """{ROI: Dice coefficient, 0 to 1}, of the ROIs that the patient's own structure set has."""
     mean_dice_of_organs: float | None = None
+    """Mean of these without the outline of the body; null where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,17 +139,23 @@ class Summary:
     """What a prediction found in one patient: millimetres, cubic centimetres and seconds."""
 
     caution: str = ""
+    """A sentence to be shown to every reader: the contours need review."""
     contour_ai: str = ""
-    """Version."""
+    """Version of contour-ai."""
     created: str = ""
-    """Date and time, UTC."""
+    """Date and time, UTC, ISO 8601."""
     patient_id: str = ""
+    """PatientID of the CT."""
     input: SummaryInput = field(default_factory=SummaryInput)
+    """The CT that was contoured."""
     model: SummaryModel = field(default_factory=SummaryModel)
+    """The model that contoured it."""
     software: Mapping[str, str] = field(default_factory=dict)
+    """{package: version}, with Python and the operating system."""
     device: str = ""
+    """Where the network ran, and its arithmetic."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """Those that decide what is contoured, and under which names."""
+    """Options that decide what is contoured, and under which names."""
     structure_set: SummaryFile = field(default_factory=SummaryFile)
     """With empty names where the verdict is `stop` and none was written."""
     verdict: str = ""
@@ -133,11 +163,15 @@ class Summary:
     findings: tuple[SummaryFlag, ...] = ()
     """Why, as far as it concerns the patient as a whole, the most important first."""
     flags: tuple[SummaryFlag, ...] = ()
-    """Of the image, which concern all ROIs."""
+    """Quality findings on the image, which concern all ROIs."""
     compared_with_training_patients: int = 0
+    """Training patients behind the reference ranges; 0 where the model has none."""
     rois: Mapping[str, SummaryRoi] = field(default_factory=dict)
+    """{the model's name of the ROI: what was found}."""
     scores: SummaryScores | None = None
+    """null where the patient has no structure set to compare with."""
     timings_s: Mapping[str, float] = field(default_factory=dict)
+    """{stage: seconds}, in the order in which they ran, and `total`, from start to end without waiting."""
     derived: Mapping[str, SummaryDerived] | None = None
     """What a recipe made; not there where none was given."""
     missing_of_template: tuple[str, ...] | None = None

@@ -92,7 +92,7 @@ class ContourModel:
                 "A contour model has weights for figures that this version does not measure.",
                 found=", ".join(unknown),
                 expected=", ".join(PHRASES),
-                fix="use the version of contour-ai that made the model, or fit verdicts again: contour-ai models ranges",
+                fix="use the version of contour-ai that made it, or fit verdicts again: contour-ai models ranges",
             )
         if POOLED not in self.usual or POOLED not in self.limits:
             raise ConfigError(

@@ -19,24 +19,24 @@ from contour_ai.report.tables import cell, html_table
 
 @dataclass(frozen=True, kw_only=True)
 class CommissionedPatient:
-    """One patient.
-
-    Args:
-        link: the page to look at; "" where there is none.
-        seconds: that contouring took.
-        problem: what went wrong.
-        ct: voxels, position and scanner, in words.
-        series_uid, structure_set_uid: of the CT, and of the department's contours.
-    """
+    """One patient of a commissioning run."""
 
     patient: str
+    """Patient ID, or the folder's name."""
     link: str
+    """The patient's page, relative to the run's folder; "" where there is none."""
     flags: tuple[str, ...]
+    """Quality findings, in sentences."""
     seconds: float
+    """How long contouring took, in seconds."""
     problem: str = ""
+    """Why the patient could not be contoured; "" where it was."""
     ct: str = ""
+    """Voxels, position and scanner of the CT, in words."""
     series_uid: str = ""
+    """SeriesInstanceUID of the CT."""
     structure_set_uid: str = ""
+    """SOPInstanceUID of the department's structure set."""
 
 
 @dataclass(frozen=True, kw_only=True)

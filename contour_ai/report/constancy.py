@@ -12,20 +12,20 @@ from contour_ai.report.tables import cell, html_table
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedRoi:
-    """A ROI whose contours are others than in the earlier run.
-
-    Args:
-        what: in words.
-        dice: of the earlier contours and those of now; None where one of them is missing.
-        before_cm3, now_cm3: volumes; None where there is no contour.
-    """
+    """A ROI whose contours differ from those of the earlier run."""
 
     patient: str
+    """Patient ID, or the folder's name."""
     roi: str
+    """ROI name."""
     what: str
+    """What changed, in words."""
     dice: float | None = None
+    """Dice coefficient, 0 to 1, of the earlier and the present contours; null where one of them is missing."""
     before_cm3: float | None = None
+    """Volume in the earlier run, cm3; null where there was no contour."""
     now_cm3: float | None = None
+    """Volume in this run, cm3; null where there is no contour."""
 
 
 class ChangedFact(NamedTuple):
@@ -38,23 +38,20 @@ class ChangedFact(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Constancy:
-    """What a repeated run says.
-
-    Args:
-        earlier: date and model of the earlier run.
-        patients: number of patients of the earlier run.
-        rois: number of ROIs of all patients that were compared.
-        changed: those that differ.
-        not_compared: patients of the earlier run that could not be, with reasons.
-        installation: all that changed of model, machine and software.
-    """
+    """What a repeated run found."""
 
     earlier: str
+    """Date and model of the earlier run."""
     patients: int
+    """Number of patients of the earlier run."""
     rois: int
+    """Number of ROIs, over all patients, that were compared."""
     changed: tuple[ChangedRoi, ...] = ()
+    """The ROIs that differ."""
     not_compared: tuple[str, ...] = ()
+    """Patients of the earlier run that could not be compared, with reasons."""
     installation: tuple[ChangedFact, ...] = ()
+    """What changed of model, machine and software: (fact, value in the earlier run, value now)."""
 
     @property
     def checks(self) -> tuple[Check, ...]:

@@ -23,9 +23,9 @@ class ReviewedRoi(JudgedRoi):
     judged_by: str = "model"
     """`geometry` where no model knows the ROI: `clear` then says only that its geometry is not odd."""
     known_as: str | None = None
-    """The model's name for it."""
+    """The model's name for it; null where the model does not know it."""
     probability: float | None = None
-    """That it needs correction."""
+    """Probability, 0 to 1, that it needs correction; null where the model cannot say."""
 
     @classmethod
     def of(
@@ -48,17 +48,25 @@ class ReviewRecord:
     """What `review` found in one patient; keys of `rois` are the names in the structure set."""
 
     verdict: str
+    """On the patient: `clear`, `look` or `stop`."""
     findings: tuple[SummaryFlag, ...] = ()
-    """On the patient as a whole."""
+    """On the patient as a whole, the most important first."""
     rois: Mapping[str, ReviewedRoi] = field(default_factory=dict)
+    """{ROI name in the structure set: its verdict}."""
     caution: str = ""
+    """A sentence to be shown to every reader."""
     contour_ai: str = ""
+    """Version of contour-ai."""
     created: str = ""
+    """Date and time, UTC, ISO 8601."""
     patient_id: str = ""
+    """PatientID of the CT."""
     series_instance_uid: str = ""
+    """SeriesInstanceUID of the CT."""
     structure_set: str = ""
-    """File name."""
+    """File name of the structure set."""
     sop_instance_uid: str = ""
+    """SOPInstanceUID of the structure set."""
     model: str = ""
     """Name and version."""
     limits: str = ""
@@ -66,6 +74,7 @@ class ReviewRecord:
     not_in_file: tuple[str, ...] = ()
     """ROIs of the model that the structure set does not have."""
     notes: tuple[str, ...] = ()
+    """What was unusual in CT and structure set, in sentences."""
 
     def to_json(self) -> dict[str, object]:
         """As plain values, in the order of the keys."""

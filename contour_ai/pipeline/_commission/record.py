@@ -44,10 +44,15 @@ class RunSettings:
     """What of the options decides the figures, so that the run can be repeated."""
 
     tta: bool | None = None
+    """Whether the left-right mirror image was averaged; null for the model's setting."""
     structure_set: str = "only"
+    """Which structure set was compared with where a CT has several."""
     acquisition: int | None = None
+    """AcquisitionNumber that was taken where several overlap; null for none."""
     keep_trained_on: bool = False
+    """Whether patients that the model was trained on were measured, too."""
     tau: Tolerances | float | None = None
+    """Tolerance of the surface DSC, mm; null for those that come with the package."""
     roi_map: Mapping[str, object] | None = None
     """A `RoiMap` without the path that it was read from."""
 
@@ -87,11 +92,13 @@ class CommissioningRecord:
     """What a commissioning run found; paths are relative to its folder."""
 
     passed: bool
+    """Whether every check passed."""
     not_judged: tuple[str, ...] = ()
     """ROIs of the model that have no limit."""
     title: str = ""
+    """Heading of the report."""
     started: str = ""
-    """Date and time, UTC."""
+    """Date and time of the run's start, UTC, ISO 8601."""
     run: tuple[Check, ...] = ()
     """Whether every patient was contoured and compared."""
     limits: tuple[Check, ...] = ()
@@ -99,6 +106,7 @@ class CommissioningRecord:
     self_test: tuple[Check, ...] = ()
     """Analytic shapes and figures worked out by hand."""
     patients: tuple[CommissionedPatient, ...] = ()
+    """The patients that were contoured, or could not be."""
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """{heading: {name: value}}."""
     settings: RunSettings | None = None
@@ -108,6 +116,7 @@ class CommissioningRecord:
     limits_file: str = ""
     """The file of limits, word for word."""
     notes: tuple[str, ...] = ()
+    """What was left out or assumed, in sentences."""
 
 
 def write_record(path: Path, page: CommissioningPage, started: datetime, options: CommissionOptions) -> None:

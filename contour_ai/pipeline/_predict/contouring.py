@@ -53,7 +53,7 @@ def wanted_rois(
             where=bundle.name,
             found=", ".join(f"{roi}: Dice {poor[roi]:.3f} in validation" for roi in requested),
             expected=f"a Dice of at least {POOR_DICE:g}",
-            fix="leave them out of --rois, or train longer or on more patients; --allow-poor predicts them all the same",
+            fix="leave them out of --rois, or train longer or on more patients; --allow-poor predicts them anyway",
         )
     known = list(bundle.roi_names)
     if not any(roi.interpreted_type == EXTERNAL for roi in bundle.rois):

@@ -58,7 +58,7 @@ class PredictOptions:
 
 
 def poor_note(bundle: ModelBundle, options: PredictOptions) -> tuple[str, ...]:
-    """A sentence on the ROIs that are not predicted because their Dice in validation was too low; none where there are none."""
+    """A sentence on each ROI that is not predicted because its Dice in validation was too low."""
     if options.allow_poor or options.rois is not None:
         return ()
     return tuple(
