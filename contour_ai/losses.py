@@ -44,22 +44,22 @@ def masked_loss(
 
     Dice is taken over the batch (sums before the ratio), which is steadier for small organs; every ROI that is known
     somewhere in the batch weighs the same in both terms, however many patients have it. A ROI of which the batch shows
-    no voxel (beyond the patch, absent, or known for other ROIs' voxels alone) gets cross-entropy alone: a ratio says
-    nothing where nothing can be found, and its gradient would press a small organ's channel to zero everywhere, for
-    good.
+    no voxel (beyond the patch, absent, or known for other ROIs' voxels alone) gets cross-entropy alone: its Dice would
+    be 1 / (sum + 1), whose gradient decreases the probability in every voxel, so that a small organ would not be found
+    later either.
 
     A pseudo-label counts as contoured, but less: against the other patients of the batch in the sums of
     its Dice, and against the other ROIs.
 
     Cross-entropy is divided by 32 times the volume of the ROI (at least 1/2000 of the voxels, at most all of them), not
-    by the number of voxels. Once a channel is near zero everywhere, as all are early on, cross-entropy alone can raise
-    it: Dice is flat there. As a mean over half a million voxels it would be fifty times weaker for an organ of 500
-    voxels than the Dice of the others, and a small organ that few patients have would not be found for thousands of
-    steps.
+    by the number of voxels. Early in the training all probabilities are near zero, where the gradient of Dice nearly
+    vanishes and only cross-entropy increases them. As a mean over half a million voxels its gradient for an organ of
+    500 voxels would be fifty times smaller than that of the others' Dice, and a small organ that few patients have
+    would not be found for thousands of steps.
 
-    The volume is at least the usual one of the ROI, whatever the batch shows of it. Otherwise a batch without any lung
-    would press the lung's channel down 62 times as strongly as one with a lung raises it, and large organs would not be
-    found for hundreds of steps.
+    The volume is at least the usual one of the ROI, whatever the batch shows of it. Otherwise the gradient of a batch
+    without any lung would be 62 times as large as that of a batch with a lung, in the opposite direction, and large
+    organs would not be found for hundreds of steps.
 
     Args:
         logits: (N, R, K, I, J), or a list of them from deep supervision, finest first, the later ones
