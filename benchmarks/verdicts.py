@@ -221,7 +221,7 @@ def _own(
     rois = restore_rois(patient, logits, bundle, bundle.roi_names, model.resampler)
     found = findings_of(patient, rois, bundle, read_again(patient.prepared, model))
     organs = [roi.info.name for roi in rois if roi.info.interpreted_type != EXTERNAL]
-    length = float(np.ptp(patient.ct.grid.heights_mm))
+    length = float(np.ptp(patient.ct.grid.slice_offsets_mm))
     verdict = judge(found.flags, organs, bundle.region, scan_mm=length, opinions=found.opinions)
     for roi in rois:
         truth = contours.get(roi.info.name)

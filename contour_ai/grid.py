@@ -103,7 +103,7 @@ class Grid:
             raise GeometryError(
                 "Slices must ascend along the slice normal.",
                 where=f"slices {k + 1} and {k + 2}",
-                found=f"heights {self.slice_offsets_mm[k]:.3f} and {self.slice_offsets_mm[k + 1]:.3f} mm",
+                found=f"slice offsets {self.slice_offsets_mm[k]:.3f} and {self.slice_offsets_mm[k + 1]:.3f} mm",
             )
 
     # -- named constructors ---------------------------------------------------------------------------------
@@ -285,19 +285,24 @@ class Grid:
     def lps_to_index(self, points_lps: ArrayLike) -> Float:
         """(..., 3) LPS mm to (..., 3) fractional voxel indices (k, i, j); the inverse of `index_to_lps`."""
         points = np.asarray(points_lps, dtype=np.float64)
-        k = self.height_to_k(points @ self.normal)
+        k = self.slice_offset_to_k(points @ self.normal)
         rest = points - self._slice_origin(k)
         i = rest @ self.step_i_lps / (self.step_i_lps @ self.step_i_lps)
         j = rest @ self.step_j_lps / (self.step_j_lps @ self.step_j_lps)
         return np.stack([k, i, j], axis=-1)
 
-    def height_to_k(self, heights_mm: ArrayLike) -> Float:
-        """Heights along the normal (mm) to fractional slice numbers."""
-        h = np.asarray(heights_mm, dtype=np.float64)
+    def slice_offset_to_k(self, offsets_mm: ArrayLike) -> Float:
+        """Positions along the normal in mm, as `slice_offsets_mm` has them, to fractional slice indices k from 0."""
+        found = np.asarray(offsets_mm, dtype=np.float64)
         if self.shape_kij[0] == 1:
-            return (h - self.slice_offsets_mm[0]) / self.slice_thickness_mm
-        low = np.clip(np.searchsorted(self.slice_offsets_mm, h, side="right") - 1, 0, self.shape_kij[0] - 2)
-        return low + (h - self.slice_offsets_mm[low]) / self.slice_spacings_mm[low]
+            return (found - self.slice_offsets_mm[0]) / self.slice_thickness_mm
+        low = np.searchsorted(self.slice_offsets_mm, found, side="right") - 1
+        low = np.clip(low, 0, self.shape_kij[0] - 2)
+        return low + (found - self.slice_offsets_mm[low]) / self.slice_spacings_mm[low]
+
+    def height_to_k(self, heights_mm: ArrayLike) -> Float:
+        """The name of `slice_offset_to_k` in version 0.1."""
+        return self.slice_offset_to_k(heights_mm)
 
     def _slice_origin(self, k: ArrayLike) -> Float:
         k = np.asarray(k, dtype=np.float64)

@@ -102,18 +102,18 @@ def _suspicion(passes: Passes | None) -> list[str]:
 
 def overlapping_acquisitions(slices: Sequence[Slice]) -> list[Acquisition]:
     """The acquisitions of a series where at least two of them overlap by more than one slice; else none."""
-    heights = slice_offsets_mm(slices)
+    offsets_mm = slice_offsets_mm(slices)
     candidates: list[list[_Group]] = []
     for name, value_of in KEYS:
-        groups = _groups(slices, heights, name, value_of)
+        groups = _groups(slices, offsets_mm, name, value_of)
         if len(groups) > 1 and _any_overlap(groups):
             candidates.append(_merged(groups))
     if not candidates:
-        candidates = [passes] if len(passes := _passes_in_time(slices, heights)) > 1 else []
+        candidates = [passes] if len(passes := _passes_in_time(slices, offsets_mm)) > 1 else []
     if not candidates:
-        found = interleaved_passes(slices, heights)
-        return _numbered(_of_passes(found, slices, heights), slices) if found and found.is_evident else []
-    clean = [groups for groups in candidates if not any(_repeats_position(g.heights) for g in groups)]
+        found = interleaved_passes(slices, offsets_mm)
+        return _numbered(_of_passes(found, slices, offsets_mm), slices) if found and found.is_evident else []
+    clean = [groups for groups in candidates if not any(_repeats_position(g.offsets_mm) for g in groups)]
     return _numbered((clean or candidates)[0], slices)
 
 
@@ -127,7 +127,7 @@ class _Group:
     name: str
     value: str
     places: tuple[int, ...]
-    heights: NDArray[np.float64]
+    offsets_mm: NDArray[np.float64]
 
     def joined(self, other: _Group) -> _Group:
         value = self.value if self.value == other.value else f"{self.value.split(' to ')[0]} to {other.value}"
@@ -135,7 +135,7 @@ class _Group:
             name=self.name,
             value=value,
             places=(*self.places, *other.places),
-            heights=np.concatenate([self.heights, other.heights]),
+            offsets_mm=np.concatenate([self.offsets_mm, other.offsets_mm]),
         )
 
 
@@ -154,7 +154,7 @@ KEYS: tuple[tuple[str, Callable[[Slice], tuple[str, ...]]], ...] = (
 
 def _groups(
     slices: Sequence[Slice],
-    heights: NDArray[np.float64],
+    offsets_mm: NDArray[np.float64],
     name: str,
     value_of: Callable[[Slice], tuple[str, ...]],
 ) -> list[_Group]:
@@ -167,7 +167,7 @@ def _groups(
             name=name,
             value=" / ".join(v or "none" for v in value),
             places=tuple(places[value]),
-            heights=heights[places[value]],
+            offsets_mm=offsets_mm[places[value]],
         )
         for value in sorted(places, key=lambda value: [_order(v) for v in value])
     ]
@@ -182,24 +182,24 @@ def _order(value: str) -> tuple[float, str]:
 
 def _overlap(a: _Group, b: _Group) -> bool:
     """Whether two stacks share more of the patient than one slice."""
-    if min(len(a.heights), len(b.heights)) < LEAST_SLICES:
+    if min(len(a.offsets_mm), len(b.offsets_mm)) < LEAST_SLICES:
         return False
-    return max(_inside(a.heights, b.heights), _inside(b.heights, a.heights)) > 1
+    return max(_inside(a.offsets_mm, b.offsets_mm), _inside(b.offsets_mm, a.offsets_mm)) > 1
 
 
-def _inside(heights: NDArray[np.float64], other: NDArray[np.float64]) -> int:
+def _inside(offsets_mm: NDArray[np.float64], other: NDArray[np.float64]) -> int:
     low, high = other.min() - ROUNDING_MM, other.max() + ROUNDING_MM
-    return int(np.count_nonzero((heights >= low) & (heights <= high)))
+    return int(np.count_nonzero((offsets_mm >= low) & (offsets_mm <= high)))
 
 
 def _any_overlap(groups: Sequence[_Group]) -> bool:
     # Sorted by where they begin, a stack overlaps another one only if it overlaps one that reaches the farthest so far.
     stacks = sorted(
-        (g for g in groups if len(g.heights) >= LEAST_SLICES), key=lambda g: float(g.heights.min())
+        (g for g in groups if len(g.offsets_mm) >= LEAST_SLICES), key=lambda g: float(g.offsets_mm.min())
     )
     reaching: list[_Group] = []
     for group in stacks:
-        reaching = [r for r in reaching if r.heights.max() >= group.heights.min() - ROUNDING_MM]
+        reaching = [r for r in reaching if r.offsets_mm.max() >= group.offsets_mm.min() - ROUNDING_MM]
         if any(_overlap(r, group) for r in reaching):
             return True
         reaching.append(group)
@@ -224,12 +224,12 @@ def _merged(groups: Sequence[_Group]) -> list[_Group]:
     return merged
 
 
-def _passes_in_time(slices: Sequence[Slice], heights: NDArray[np.float64]) -> list[_Group]:
+def _passes_in_time(slices: Sequence[Slice], offsets_mm: NDArray[np.float64]) -> list[_Group]:
     """Passes of the table where every slice has a time of its own: the table goes back, and covers a range again."""
-    groups = _groups(slices, heights, "AcquisitionTime", lambda s: (s.acquisition_time,))
+    groups = _groups(slices, offsets_mm, "AcquisitionTime", lambda s: (s.acquisition_time,))
     if len(groups) < 4:
         return []
-    centres = np.array([g.heights.mean() for g in groups])
+    centres = np.array([g.offsets_mm.mean() for g in groups])
     moves = np.diff(centres)
     forward = float(np.sign(np.median(moves))) or 1.0
     starts = np.flatnonzero(moves * forward <= 0) + 1
@@ -241,12 +241,12 @@ def _passes_in_time(slices: Sequence[Slice], heights: NDArray[np.float64]) -> li
         for n in part[1:]:
             whole = whole.joined(groups[n])
         passes.append(whole)
-    if not all(_is_even(one.heights) for one in passes) or not _any_overlap(passes):
+    if not all(_is_even(one.offsets_mm) for one in passes) or not _any_overlap(passes):
         return []
     return passes
 
 
-def _of_passes(passes: Passes, slices: Sequence[Slice], heights: NDArray[np.float64]) -> list[_Group]:
+def _of_passes(passes: Passes, slices: Sequence[Slice], offsets_mm: NDArray[np.float64]) -> list[_Group]:
     """Passes as groups: by their first and last InstanceNumber, or by their order."""
     groups = []
     for n, places in enumerate(passes.places, start=1):
@@ -256,20 +256,20 @@ def _of_passes(passes: Passes, slices: Sequence[Slice], heights: NDArray[np.floa
         if passes.name == "InstanceNumber":
             ends = slices[places[0]].instance_number, slices[places[-1]].instance_number
             name, value = passes.name, " to ".join(ends)
-        groups.append(_Group(name=name, value=value, places=places, heights=heights[list(places)]))
+        groups.append(_Group(name=name, value=value, places=places, offsets_mm=offsets_mm[list(places)]))
     return groups
 
 
-def _is_even(heights: NDArray[np.float64]) -> bool:
-    gaps = np.diff(np.sort(heights))
+def _is_even(offsets_mm: NDArray[np.float64]) -> bool:
+    gaps = np.diff(np.sort(offsets_mm))
     if len(gaps) < LEAST_SLICES - 1:
         return False
     usual = float(np.median(gaps))
     return bool(usual > ROUNDING_MM and np.abs(gaps - usual).max() <= max(EVEN_TOL * usual, ROUNDING_MM))
 
 
-def _repeats_position(heights: NDArray[np.float64]) -> bool:
-    return bool(len(heights) > 1 and np.diff(np.sort(heights)).min() < ROUNDING_MM / 10)
+def _repeats_position(offsets_mm: NDArray[np.float64]) -> bool:
+    return bool(len(offsets_mm) > 1 and np.diff(np.sort(offsets_mm)).min() < ROUNDING_MM / 10)
 
 
 def _by_number(slices: Sequence[Slice]) -> list[Acquisition]:
@@ -286,8 +286,8 @@ def _numbered(groups: Sequence[_Group], slices: Sequence[Slice]) -> list[Acquisi
             number=int(group.value) if own else n,
             name=f"{group.name} {group.value}",
             slices=tuple(slices[place] for place in group.places),
-            lowest_mm=round(float(group.heights.min()), 3),
-            highest_mm=round(float(group.heights.max()), 3),
+            lowest_mm=round(float(group.offsets_mm.min()), 3),
+            highest_mm=round(float(group.offsets_mm.max()), 3),
         )
         for n, group in enumerate(groups, start=1)
     ]

@@ -208,7 +208,7 @@ def _on_slices(place: OnSlices, contour: Dataset, ct: CTSeries) -> Iterator[Faul
             "other-image",
             IMAGES,
             "refer to another slice than they lie on",
-            f"{slice_text(ct.grid, other)}, contour at {place.height_mm:.2f} mm",
+            f"{slice_text(ct.grid, other)}, contour at {place.slice_offset_mm:.2f} mm",
         )
     if place.outside_voxels > 0.01:
         yield "differs", "outside-image", DATA, "leave the image", f"by {place.outside_voxels:.2f} voxels"

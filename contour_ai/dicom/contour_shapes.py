@@ -23,13 +23,13 @@ class OnSlices:
 
     Args:
         k: the slice nearest to its middle.
-        height_mm: of its middle, along the normal.
+        slice_offset_mm: of its middle, along the normal.
         off_mm: how far the farthest point lies from that slice.
         outside_voxels: how far the farthest point lies outside the image; negative where all are inside.
     """
 
     k: int
-    height_mm: float
+    slice_offset_mm: float
     off_mm: float
     outside_voxels: float
 
@@ -102,15 +102,15 @@ def shapes_of(contours: Sequence[Points], grid: Grid | None) -> list[ContourShap
 def _on_slices(
     points: Points, starts: NDArray[np.intp], lengths: NDArray[np.intp], grid: Grid
 ) -> list[OnSlices | None]:
-    heights = points @ grid.normal
-    means = np.add.reduceat(heights, starts) / lengths
+    offsets_mm = points @ grid.normal
+    means = np.add.reduceat(offsets_mm, starts) / lengths
     k = np.abs(grid.slice_offsets_mm[None] - means[:, None]).argmin(axis=1)
-    away = np.abs(heights - np.repeat(grid.slice_offsets_mm[k], lengths))
+    away = np.abs(offsets_mm - np.repeat(grid.slice_offsets_mm[k], lengths))
     off = np.maximum.reduceat(away, starts)
     index = grid.lps_to_index(points)[:, 1:]
     size = np.array(grid.shape_kij[1:])
     outside = np.maximum.reduceat(np.maximum(-0.5 - index, index - (size - 0.5)).max(axis=1), starts)
     return [
-        OnSlices(k=int(a), height_mm=float(b), off_mm=float(c), outside_voxels=float(d))
+        OnSlices(k=int(a), slice_offset_mm=float(b), off_mm=float(c), outside_voxels=float(d))
         for a, b, c, d in zip(k, means, off, outside, strict=True)
     ]

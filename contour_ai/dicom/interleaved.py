@@ -64,7 +64,7 @@ class Passes:
     values: tuple[str, ...] = ()
 
 
-def interleaved_passes(slices: Sequence[Slice], heights: NDArray[np.float64]) -> Passes | None:
+def interleaved_passes(slices: Sequence[Slice], offsets_mm: NDArray[np.float64]) -> Passes | None:
     """Passes half-way between each other; None for an ordinary scan.
 
     InstanceNumber counts the slices of a pass one after the other, so that two runs through space are two passes. The
@@ -72,13 +72,13 @@ def interleaved_passes(slices: Sequence[Slice], heights: NDArray[np.float64]) ->
     more than a suspicion. A setting that a scanner keeps within a scan, and that takes turns in even steps, is evident;
     one that it may change is a suspicion.
     """
-    by_setting = _by_setting(slices, heights)
+    by_setting = _by_setting(slices, offsets_mm)
     if by_setting is not None and by_setting.is_evident:
         return by_setting
     found = [
         (name, runs)
         for name, order in ORDERS
-        if (runs := _runs([order(one) for one in slices], heights)) is not None
+        if (runs := _runs([order(one) for one in slices], offsets_mm)) is not None
     ]
     if not found:
         return by_setting
@@ -129,14 +129,14 @@ def resembling_turns(hu: NDArray[np.generic]) -> int:
     return 0
 
 
-def _by_setting(slices: Sequence[Slice], heights: NDArray[np.float64]) -> Passes | None:
+def _by_setting(slices: Sequence[Slice], offsets_mm: NDArray[np.float64]) -> Passes | None:
     """Passes by a setting that changes in turns."""
     for n, keyword in enumerate((*SETTINGS, *VARYING_SETTINGS)):
         places: dict[str, list[int]] = {}
-        for place in np.argsort(heights, kind="stable").tolist():
+        for place in np.argsort(offsets_mm, kind="stable").tolist():
             settings = slices[place].settings
             places.setdefault(settings[n] if settings else "", []).append(place)
-        if 1 < len(places) < MOST_PASSES and _are_passes([heights[part] for part in places.values()]):
+        if 1 < len(places) < MOST_PASSES and _are_passes([offsets_mm[part] for part in places.values()]):
             values = sorted(places, key=lambda value: (_number(value), value))
             runs = tuple(tuple(places[value]) for value in values)
             return Passes(
@@ -178,7 +178,7 @@ ORDERS: tuple[tuple[str, Callable[[Slice], Key | None]], ...] = (
 """Orders of slices, in the order in which they are believed."""
 
 
-def _runs(keys: Sequence[Key | None], heights: NDArray[np.float64]) -> tuple[tuple[int, ...], ...] | None:
+def _runs(keys: Sequence[Key | None], offsets_mm: NDArray[np.float64]) -> tuple[tuple[int, ...], ...] | None:
     """The slices in runs through space; None where they are one run, or none that passes would make."""
     known = [key for key in keys if key is not None]
     if len(known) < len(keys) or len(set(known)) < len(known):
@@ -186,14 +186,14 @@ def _runs(keys: Sequence[Key | None], heights: NDArray[np.float64]) -> tuple[tup
     order = sorted(range(len(known)), key=lambda n: known[n])
     if len(order) < 2 * LEAST_SLICES:
         return None
-    moves = np.diff(heights[order])
+    moves = np.diff(offsets_mm[order])
     forward = float(np.sign(np.median(moves))) or 1.0
     one_way = np.flatnonzero(moves * forward <= 0) + 1  # the table goes back, and begins again
     turns = np.flatnonzero(np.sign(moves[1:]) != np.sign(moves[:-1]))  # it scans on its way back, too
     for starts in (one_way, turns + 1, turns + 2):
         if 0 < len(starts) < MOST_PASSES:
             runs = [tuple(order[n] for n in part) for part in np.split(np.arange(len(order)), starts)]
-            if _are_passes([heights[list(run)] for run in runs]):
+            if _are_passes([offsets_mm[list(run)] for run in runs]):
                 return tuple(runs)
     return None
 
@@ -215,5 +215,5 @@ def _are_passes(runs: Sequence[NDArray[np.float64]]) -> bool:
     return any(_between(a, b) >= LEAST_BETWEEN for a in runs for b in runs if a is not b)
 
 
-def _between(heights: NDArray[np.float64], other: NDArray[np.float64]) -> int:
-    return int(np.count_nonzero((heights > other.min()) & (heights < other.max())))
+def _between(offsets_mm: NDArray[np.float64], other: NDArray[np.float64]) -> int:
+    return int(np.count_nonzero((offsets_mm > other.min()) & (offsets_mm < other.max())))

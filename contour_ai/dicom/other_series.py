@@ -91,14 +91,14 @@ class _OffPlane:
         roi: name of its ROI.
         contour: as it was read.
         image_uid: the image it refers to, or "".
-        height_mm: of its plane along the slice normal.
+        slice_offset_mm: of its plane along the slice normal.
         between: whether it is so near to a slice that it is drawn there.
     """
 
     roi: str
     contour: ContourRead
     image_uid: str
-    height_mm: float
+    slice_offset_mm: float
     between: bool
 
 
@@ -144,33 +144,40 @@ def several_series(structure_set: StructureSet, ct: CTSeries) -> SeveralSeries |
 def _off_plane(planar: Sequence[tuple[str, ContourRead]], grid: Grid) -> Iterator[_OffPlane]:
     offsets = grid.slice_offsets_mm
     half = (np.diff(offsets).min() if len(offsets) > 1 else grid.slice_thickness_mm) / 2
-    heights = _heights_mm([contour.points_lps for _, contour in planar], grid.normal)
-    distances = _distances_to_nearest(heights, offsets)
+    contour_offsets_mm = _contour_offsets_mm([contour.points_lps for _, contour in planar], grid.normal)
+    distances = _distances_to_nearest(contour_offsets_mm, offsets)
     for n in np.flatnonzero(np.isfinite(distances) & (distances > ON_PLANE_MM)).tolist():
         roi, contour = planar[n]
         yield _OffPlane(
             roi=roi,
             contour=contour,
             image_uid=contour.image_uid,
-            height_mm=float(heights[n]),
+            slice_offset_mm=float(contour_offsets_mm[n]),
             between=bool(distances[n] < half - ON_PLANE_MM),
         )
 
 
-def _heights_mm(contours: Sequence[NDArray[np.float64]], normal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean height along a normal, for each of several contours; none of them is empty."""
+def _contour_offsets_mm(
+    contours: Sequence[NDArray[np.float64]], normal: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The mean offset along a normal, for each of several contours; none of them is empty."""
     counts = np.array([len(points) for points in contours])
     with np.errstate(all="ignore"):  # coordinates of any origin, among them such that overflow
         sums = np.array([np.add.reduce(points, axis=0) for points in contours]).reshape(-1, 3)
-        heights: NDArray[np.float64] = (sums / counts[:, None]) @ normal
-    return heights
+        contour_offsets_mm: NDArray[np.float64] = (sums / counts[:, None]) @ normal
+    return contour_offsets_mm
 
 
-def _distances_to_nearest(heights: NDArray[np.float64], offsets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From each height to the nearest of the slices' offsets, which ascend."""
-    above = np.clip(np.searchsorted(offsets, heights), 0, len(offsets) - 1)
+def _distances_to_nearest(
+    contour_offsets_mm: NDArray[np.float64], offsets: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """From each contour to the nearest of the slices' offsets, which ascend."""
+    above = np.clip(np.searchsorted(offsets, contour_offsets_mm), 0, len(offsets) - 1)
     with np.errstate(all="ignore"):
-        return np.minimum(np.abs(offsets[above] - heights), np.abs(offsets[above - (above > 0)] - heights))
+        return np.minimum(
+            np.abs(offsets[above] - contour_offsets_mm),
+            np.abs(offsets[above - (above > 0)] - contour_offsets_mm),
+        )
 
 
 def _by_image(off: Sequence[_OffPlane], ct: CTSeries) -> list[tuple[_OffPlane, int]]:
@@ -194,7 +201,7 @@ def _by_plane(off: Sequence[_OffPlane], ct: CTSeries) -> list[tuple[_OffPlane, i
         if one.patient_id != ct.patient_id or not _fits(one, ct):
             continue
         offsets = _offsets_mm(_slices(one), ct)
-        on = [c for c in left if len(offsets) and np.abs(offsets - c.height_mm).min() <= ON_PLANE_MM]
+        on = [c for c in left if len(offsets) and np.abs(offsets - c.slice_offset_mm).min() <= ON_PLANE_MM]
         found += [(c, n) for c in on]
         left = [c for c in left if c not in on]
     return found

@@ -137,11 +137,11 @@ class _Placing:
         else:
             self._place(contour, points @ self.grid.normal, even_odd=kind == XOR)
 
-    def _place(self, contour: ContourRead, heights: NDArray[np.float64], *, even_odd: bool) -> None:
-        points, height = contour.points_lps, float(heights.mean())
-        k, distance = self._slice(contour.image_uid, height)
+    def _place(self, contour: ContourRead, offsets_mm: NDArray[np.float64], *, even_odd: bool) -> None:
+        points, offset_mm = contour.points_lps, float(offsets_mm.mean())
+        k, distance = self._slice(contour.image_uid, offset_mm)
         reach = float(self.reach_mm[k])
-        if heights.max() - heights.min() > reach:
+        if offsets_mm.max() - offsets_mm.min() > reach:
             self.problem(_not_planar, _at(points))
             return
         if distance >= reach:
@@ -153,11 +153,11 @@ class _Placing:
             self.problem(_unknown_type, slice_text(self.grid, k), contour.geometric_type)
         if even_odd:
             self.even_odd.add(k)
-        self.found.setdefault(k, []).append((height, self._in_slice(points, k)))
+        self.found.setdefault(k, []).append((offset_mm, self._in_slice(points, k)))
 
-    def _slice(self, image_uid: str, height: float) -> tuple[int, float]:
+    def _slice(self, image_uid: str, offset_mm: float) -> tuple[int, float]:
         """The slice of a contour and its distance in mm: the image it refers to where that agrees with its plane."""
-        distances = np.abs(self.grid.slice_offsets_mm - height)
+        distances = np.abs(self.grid.slice_offsets_mm - offset_mm)
         nearest = int(distances.argmin())
         named = self.slice_of_uid.get(image_uid)
         if named is not None and named != nearest:
@@ -197,11 +197,11 @@ class _Placing:
     def nearest_plane(self, k: int) -> list[Polygon]:
         nearest = min((h for h, _ in self.found[k]), key=lambda h: abs(h - self.grid.slice_offsets_mm[k]))
         polygons = []
-        for height, polygon in self.found[k]:
-            if abs(height - nearest) <= SAME_PLANE_MM:
+        for offset_mm, polygon in self.found[k]:
+            if abs(offset_mm - nearest) <= SAME_PLANE_MM:
                 polygons.append(polygon)
             else:
-                where = f"{slice_text(self.grid, k)}, planes {abs(height - nearest):.2f} mm apart"
+                where = f"{slice_text(self.grid, k)}, planes {abs(offset_mm - nearest):.2f} mm apart"
                 self.problem(_second_plane, where)
         return polygons
 

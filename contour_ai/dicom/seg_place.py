@@ -104,9 +104,9 @@ def _stacked(
             raise GeometryError(
                 "The frames of this segment have different directions or pixels.", where=where
             )
-    heights = np.array([frame.position_lps @ normal for frame in segment.frames])
-    spacing = _spacing(heights, slice_spacing_mm)
-    places = (heights - heights.min()) / spacing
+    offsets_mm = np.array([frame.position_lps @ normal for frame in segment.frames])
+    spacing = _spacing(offsets_mm, slice_spacing_mm)
+    places = (offsets_mm - offsets_mm.min()) / spacing
     _refuse_extent([places.max() + 1], segment, where)
     k = np.rint(places).astype(int)
     if np.abs(places - k).max() > EVEN_FRACTION:
@@ -117,7 +117,7 @@ def _stacked(
             fix="give the CT that it was drawn on",
         )
     # In-plane places relative to the lowest frame, in whole pixels: frames were cut to their voxels.
-    base = segment.frames[int(heights.argmin())].position_lps
+    base = segment.frames[int(offsets_mm.argmin())].position_lps
     offsets = np.array(
         [
             [(f.position_lps - base) @ step / (step @ step) for step in (first.step_i_lps, first.step_j_lps)]
@@ -157,9 +157,9 @@ def _refuse_extent(sizes: Sequence[float], segment: ReadSegment, where: str) -> 
         )
 
 
-def _spacing(heights: NDArray[np.float64], stated_mm: float | None) -> float:
+def _spacing(offsets_mm: NDArray[np.float64], stated_mm: float | None) -> float:
     """The distance of neighbouring frames: the smallest there is, else what the file states, else 1 mm."""
-    distinct = np.unique(np.round(heights, 3))
+    distinct = np.unique(np.round(offsets_mm, 3))
     if len(distinct) > 1:
         return float(np.diff(distinct).min())
     return stated_mm or 1.0

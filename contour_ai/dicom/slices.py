@@ -116,14 +116,14 @@ def without_repeats(
     Raises:
         GeometryError: different images at the same place.
     """
-    heights = slice_offsets_mm(slices)
-    order = sorted(range(len(slices)), key=lambda n: (heights[n], _instance_order(slices[n])))
-    near = _same_place_mm(heights)
+    offsets_mm = slice_offsets_mm(slices)
+    order = sorted(range(len(slices)), key=lambda n: (offsets_mm[n], _instance_order(slices[n])))
+    near = _same_place_mm(offsets_mm)
     kept: list[int] = []
     repeats: list[tuple[Slice, Slice]] = []
     conflicts: list[tuple[Slice, Slice]] = []
     for n in order:
-        if not kept or heights[n] - heights[kept[-1]] > near:
+        if not kept or offsets_mm[n] - offsets_mm[kept[-1]] > near:
             kept.append(n)
             continue
         first, again = slices[kept[-1]], slices[n]
@@ -149,9 +149,9 @@ def without_repeats(
     return [slices[n] for n in kept], notes
 
 
-def _same_place_mm(heights: NDArray[np.float64]) -> float:
+def _same_place_mm(offsets_mm: NDArray[np.float64]) -> float:
     """Slices no farther apart than this along the normal lie at one place."""
-    gaps = np.diff(np.sort(heights))
+    gaps = np.diff(np.sort(offsets_mm))
     usual = gaps[gaps > ROUNDING_MM]
     if not len(usual):
         return REGULAR_TOL_MM
@@ -189,11 +189,11 @@ def find_gaps(slices: Sequence[Slice]) -> tuple[Gap, ...]:
     Args:
         slices: sorted along the normal, none twice.
     """
-    heights = slice_offsets_mm(slices)
-    missing = missing_slices(heights)
+    offsets_mm = slice_offsets_mm(slices)
+    missing = missing_slices(offsets_mm)
     if not missing:
         return ()
-    widths = np.diff(heights)
+    widths = np.diff(offsets_mm)
     usual = float(np.median(np.delete(widths, list(missing))))
     return tuple(
         Gap(below=slices[k], above=slices[k + 1], missing=count, width_mm=float(widths[k]), usual_mm=usual)
@@ -206,9 +206,9 @@ def told(gaps: Sequence[Gap]) -> str:
     return "; ".join(map(str, gaps[:4])) + (f"; and {len(gaps) - 4} more gaps" if len(gaps) > 4 else "")
 
 
-def missing_slices(heights: NDArray[np.float64]) -> dict[int, int]:
-    """{k: number of slices missing between slices k and k + 1} of ascending `heights` in mm."""
-    gaps = np.diff(heights)
+def missing_slices(offsets_mm: NDArray[np.float64]) -> dict[int, int]:
+    """{k: number of slices missing between slices k and k + 1} of ascending `offsets_mm` in mm."""
+    gaps = np.diff(offsets_mm)
     if len(gaps) < 2:
         return {}
     unit = float(np.median(gaps[gaps < 1.5 * gaps.min()]))

@@ -141,8 +141,8 @@ def _ct_slices(
         """How many voxels of the model's grid each slice of the CT goes through."""
         index = np.argwhere(voxels) + [s.start for s in box]
         reach = np.abs(image.model_grid.affine[:3, :3].T @ image.grid.normal).sum() / 2  # half a voxel, in mm
-        heights = image.model_grid.index_to_lps(index) @ image.grid.normal
-        k = image.grid.height_to_k(np.stack([heights - 0.95 * reach, heights + 0.95 * reach]))
+        offsets_mm = image.model_grid.index_to_lps(index) @ image.grid.normal
+        k = image.grid.slice_offset_to_k(np.stack([offsets_mm - 0.95 * reach, offsets_mm + 0.95 * reach]))
         nearest = np.rint(k.mean(axis=0))  # slices may lie farther apart than the model's voxels
         first = np.minimum(np.ceil(k.min(axis=0)), nearest)
         last = np.maximum(np.floor(k.max(axis=0)), nearest) + 1

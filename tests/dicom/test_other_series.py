@@ -286,5 +286,5 @@ def test_contours_off_the_planes_are_those_that_a_look_at_each_plane_finds(slice
             if np.isfinite(distance) and distance > ON_PLANE_MM:
                 expected[contour.image_uid] = height, bool(distance < 1.5 - ON_PLANE_MM)
     found = _off_plane(planar, grid)
-    assert {one.image_uid: (one.height_mm, one.between) for one in found} == expected
+    assert {one.image_uid: (one.slice_offset_mm, one.between) for one in found} == expected
     assert 0 < len(expected) < len(planar)

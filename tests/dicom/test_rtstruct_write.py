@@ -173,7 +173,7 @@ def test_a_multi_frame_ct(tmp_path: Path) -> None:
     contour = pydicom.dcmread(written.path).ROIContourSequence[0].ContourSequence[0]
     (image,) = contour.ContourImageSequence
     assert image.ReferencedSOPInstanceUID == ct.sop_instance_uids[0]
-    k = round(float(ct.grid.height_to_k(float(contour.ContourData[2]))))
+    k = round(float(ct.grid.slice_offset_to_k(float(contour.ContourData[2]))))
     assert image.ReferencedFrameNumber == ct.frame_numbers[k]
 
 

@@ -68,7 +68,9 @@ def _judged(
 ) -> Judged:
     flags = found.flags
     organs = [roi.info.name for roi in rois if roi.info.interpreted_type != EXTERNAL]
-    verdict = judge(flags, organs, region, scan_mm=float(np.ptp(grid.heights_mm)), opinions=found.opinions)
+    verdict = judge(
+        flags, organs, region, scan_mm=float(np.ptp(grid.slice_offsets_mm)), opinions=found.opinions
+    )
     if keep_stopped:
         return Judged(flags=flags, verdict=verdict, withheld={}, is_written=True)
     return Judged(
