@@ -161,10 +161,10 @@ class Predictor:
         *,
         tta: bool | None = None,
     ) -> Predictor:
-        """A bundle's network, run as the bundle says.
+        """A bundle's network, run with the bundle's settings.
 
         Args:
-            tta: whether to average with the mirror image; None for as the bundle says.
+            tta: whether to average with the mirror image. None: the model's setting.
         """
         return cls(
             network=network,

@@ -124,18 +124,18 @@ def preset(name: str, *, in_channels: int, out_channels: int, **options: object)
     return NetworkConfig.from_dict(mapping | options)
 
 
-def anisotropic_strides(
-    spacing_mm_kij: Sequence[float], levels: int, ratio: float = 1.75
-) -> tuple[tuple[int, int, int], ...]:
-    """Strides that first halve only the axes that are finer than the coarsest by more than `ratio`.
+ANISOTROPY = 1.75
+"""Axes that are finer than the coarsest by this factor are halved first: at 1.75 the voxel is never further from a cube
+after the step than before it."""
 
-    At 1.75 the voxel is never further from a cube after the step than before it.
-    """
+
+def anisotropic_strides(spacing_mm_kij: Sequence[float], levels: int) -> tuple[tuple[int, int, int], ...]:
+    """(k, i, j) strides that first halve only the axes that are finer than the coarsest by `ANISOTROPY` or more."""
     spacing = [float(s) for s in spacing_mm_kij]
     strides = []
     for _ in range(levels - 1):
         coarsest = max(spacing)
-        fine = [coarsest / s >= ratio for s in spacing]
+        fine = [coarsest / s >= ANISOTROPY for s in spacing]
         stride = tuple(2 if (f or not any(fine)) else 1 for f in fine)
         spacing = [s * n for s, n in zip(spacing, stride, strict=True)]
         strides.append((stride[0], stride[1], stride[2]))

@@ -195,7 +195,6 @@ def scan(
     paths: Path | Sequence[Path],
     on_progress: OnProgress = no_progress,
     *,
-    stage: str = "looking for DICOM",
     index: FileIndex | None = None,
 ) -> Archive:
     """Looks at every file in folders and their subfolders, also where these are links; only headers are read.
@@ -204,20 +203,22 @@ def scan(
     looked into where it is given itself, or where nothing else in the folder given is CT or RTSTRUCT.
 
     Args:
+        paths: a folder or several; a single file counts as well.
+        on_progress: told how many files were looked at.
         index: what is known of files from earlier; it learns what is new, and is not saved here.
 
     Raises:
         InputError: a path does not exist, or is an unfinished file.
     """
     listed = [list_files(path) for path in ([paths] if isinstance(paths, Path) else paths)]
-    looked = _look_at([file for one in listed for file in one.files], on_progress, stage, index)
-    passed_over: list[Path] = []
+    looked = _look_at([file for one in listed for file in one.files], on_progress, index)
+    skipped: list[Path] = []
     for one in listed:
         if any(not isinstance(looked[file], SkippedFile) for file in one.files):
-            passed_over += one.results
+            skipped += one.results
         else:
             within = [f for folder in one.results for f in files_below(folder).files if f not in looked]
-            looked |= _look_at(within, on_progress, stage, index)
+            looked |= _look_at(within, on_progress, index)
     if index is not None:
         index.keep_only(looked, [paths] if isinstance(paths, Path) else paths)
     for one in listed:
@@ -225,12 +226,10 @@ def scan(
             looked[folder] = SkippedFile(
                 path=folder, reason=f"This folder cannot be opened ({reason}).", is_dicom=True
             )
-    return _sorted_out(looked.values(), dict.fromkeys(passed_over))
+    return _sorted_out(looked.values(), dict.fromkeys(skipped))
 
 
-def _look_at(
-    paths: Iterable[Path], on_progress: OnProgress, stage: str, index: FileIndex | None
-) -> dict[Path, Looked]:
+def _look_at(paths: Iterable[Path], on_progress: OnProgress, index: FileIndex | None) -> dict[Path, Looked]:
     """What each file is."""
     files = list(dict.fromkeys(paths))
     found: dict[Path, Looked] = {}
@@ -239,7 +238,7 @@ def _look_at(
         for group in pool.map(partial(_look_at_group, index=index), groups):
             found.update(group)
             if len(found) % 64 < FILES_AT_ONCE or len(found) == len(files):
-                on_progress(ProgressEvent(stage=stage, done=len(found), total=len(files)))
+                on_progress(ProgressEvent(stage="looking for DICOM", done=len(found), total=len(files)))
     return found
 
 

@@ -51,7 +51,6 @@ def write_ct(
     series_description: str = "",
     patient_position: str = "HFS",
     body_part: str = "",
-    manufacturer: str = "contour-ai",
 ) -> CTSeries:
     """Writes one file a slice into the new folder `folder`, and reads the series back.
 
@@ -75,7 +74,7 @@ def write_ct(
     series.StudyDescription = study_description
     series.SeriesDescription = series_description
     series.PatientPosition = patient_position
-    series.Manufacturer = manufacturer
+    series.Manufacturer = "contour-ai"
     series.RescaleIntercept = str(intercept)
     if body_part:
         series.BodyPartExamined = body_part

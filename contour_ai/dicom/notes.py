@@ -65,9 +65,9 @@ def places_in_words(places: Sequence[str], separator: str = "; ") -> str:
     return listed(places, between=separator, most=PLACES_NAMED)
 
 
-def counted(number: int, one: str, several: str | None = None) -> str:
+def counted(number: int, one: str) -> str:
     """ "1 contour", "3 contours"."""
-    return f"{number} {one}" if number == 1 else f"{number} {several or one + 's'}"
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"
 
 
 # -- what was predicted --------------------------------------------------------------------------------------------

@@ -13,13 +13,12 @@ from contour_ai.pipeline.report import report_of_prediction
 from contour_ai.pipeline.summary import SUMMARY, read_summary
 
 
-def write_late_report(folder: Path, images: Path, *, acquisition: int | None = None) -> Path:
+def write_late_report(folder: Path, images: Path) -> Path:
     """Writes `report.html` into the folder of a finished prediction, from its files; returns its path.
 
     Args:
         folder: with `summary.json` and the structure set.
-        images: folder of the CT.
-        acquisition: that was contoured, where several overlap in the series.
+        images: folder of the CT, in which no acquisitions overlap: the node takes no such series.
 
     Raises:
         InputError: the CT or the structure set cannot be read; or the prediction has none.
@@ -28,7 +27,7 @@ def write_late_report(folder: Path, images: Path, *, acquisition: int | None = N
     summary = read_summary(folder / SUMMARY)
     if not summary.structure_set.file:
         raise InputError("This prediction has no structure set to show.", where=folder)
-    ct = read_ct(find_patient(images, keep_all=True).ct, acquisition=acquisition)
+    ct = read_ct(find_patient(images, keep_all=True).ct)
     report_of_prediction(folder / REPORT, ct, folder / summary.structure_set.file, None, summary)
     update_manifest(folder, REPORT)
     return folder / REPORT

@@ -98,7 +98,6 @@ def reports_of_evaluation(
     versus: Evaluation | None = None,
     comparison: Sequence[FigureComparison] = (),
     labels: tuple[str, ...] = ("prediction",),
-    provenance: Mapping[str, Mapping[str, str]] | None = None,
     on_progress: OnProgress = no_progress,
 ) -> tuple[Path, ...]:
     """Writes `patients/<PatientID>.html` for every patient and, of several, `cohort.html` with links to them.
@@ -151,7 +150,6 @@ def reports_of_evaluation(
         comparison=comparison,
         links=links,
         notes=without_paths([*evaluation.notes, *failures, *_tolerance_notes(evaluation.tolerances)]),
-        provenance=provenance or {},
     )
     write_cohort_report(folder / COHORT, page)
     return (folder / COHORT, *paths)

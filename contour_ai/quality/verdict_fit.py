@@ -162,11 +162,11 @@ class _Fitted(NamedTuple):
     """By ROI."""
 
 
-def fit_own_model(samples: Sequence[Sample], false_alarm: float = OWN_FALSE_ALARM) -> ContourModel | None:
+def fit_own_model(samples: Sequence[Sample]) -> ContourModel | None:
     """As `fit_contour_model`, of the model's own contours (`GOOD` and `POOR`); None also where few are poor."""
     if sum(sample.kind == POOR for sample in samples) < FEWEST_POOR:
         return None
-    return fit_contour_model(samples, false_alarm)
+    return fit_contour_model(samples, OWN_FALSE_ALARM)
 
 
 def cross_fitted_alarms(samples: Sequence[Sample], false_alarm: float = FALSE_ALARM) -> Bool:

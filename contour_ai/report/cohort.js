@@ -155,6 +155,5 @@ if (data.labels.length > 1) data.labels.forEach((label, n) => byId("legend").app
 byId("notes-section").hidden = !data.notes.length;
 byId("notes").append(...data.notes.map((note) => element("li", {}, note)));
 byId("definitions").append(...described(data.definitions));
-byId("provenance").append(...Object.entries(data.provenance).flatMap(([heading, entries]) => [element("h2", {}, heading), element("dl", {}, ...described(entries))]));
 choose(figure);
 document.body.dataset.ready = "1";

@@ -37,7 +37,6 @@ class CohortPage:
         versus: those of another prediction of the same patients, or none.
         labels: what the prediction is called, and the other one where there is one.
         links: {patient: address of that patient's report, relative to this one}.
-        provenance: {heading: {name: value}}.
     """
 
     title: str
@@ -48,10 +47,9 @@ class CohortPage:
     comparison: Sequence[FigureComparison] = ()
     links: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
-    provenance: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def write_cohort_report(path: Path, page: CohortPage, *, overwrite: bool = False) -> None:
+def write_cohort_report(path: Path, page: CohortPage) -> None:
     """Writes the page: one HTML file that needs nothing else.
 
     Raises:
@@ -66,7 +64,7 @@ def write_cohort_report(path: Path, page: CohortPage, *, overwrite: bool = False
             "data": embedded_json(cohort_content(page)),
         },
     )
-    with atomic_file(path, overwrite=overwrite, private=True) as temporary:
+    with atomic_file(path, private=True) as temporary:
         write_text(temporary, text)
 
 
@@ -100,7 +98,6 @@ def cohort_content(page: CohortPage) -> dict[str, object]:
         "links": dict(page.links),
         "notes": list(page.notes),
         "definitions": {**DEFINITIONS, "summary": SPREAD},
-        "provenance": {heading: dict(entries) for heading, entries in page.provenance.items()},
     }
 
 

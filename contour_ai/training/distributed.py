@@ -101,9 +101,9 @@ def place(environment: Mapping[str, str] = os.environ) -> Place:
     return Place()
 
 
-def is_launched(environment: Mapping[str, str] = os.environ) -> bool:
+def is_launched() -> bool:
     """Whether `torchrun` or `srun` started this process, alone or with others."""
-    return any(rank in environment and size in environment for rank, size, _ in LAUNCHERS)
+    return any(rank in os.environ and size in os.environ for rank, size, _ in LAUNCHERS)
 
 
 def meeting_point(environment: Mapping[str, str]) -> tuple[str, int]:

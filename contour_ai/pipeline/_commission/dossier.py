@@ -307,7 +307,7 @@ def _from_card(bundle: ModelBundle, heading: str, asked: str) -> Sequence[Part]:
     return (
         [Missing(asked)]
         if known is None
-        else [f"{known}, as the model says: {bundle.notes[known].strip()}", Missing(asked)]
+        else [f"{known}, from the model card: {bundle.notes[known].strip()}", Missing(asked)]
     )
 
 
