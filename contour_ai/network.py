@@ -24,7 +24,8 @@ __all__ = [
 Triple = tuple[int, int, int]
 
 FIRST_LOGIT = -4.0
-"""Where fresh networks begin: nearly every voxel belongs to no ROI, and learning that first presses small ones down."""
+"""Where fresh networks begin: nearly every voxel belongs to no ROI. Learning that from the data would first reduce the
+probabilities of small ROIs."""
 
 
 def build_network(

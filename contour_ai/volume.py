@@ -104,7 +104,7 @@ class Structures:
     names: tuple[str, ...]
     """ROI names, one a bit, the lowest bit first; at most 64."""
     presence: tuple[bool, ...]
-    """One a ROI: False where it was not contoured in this patient, which means unknown, not empty."""
+    """One for each ROI: False where it was not contoured in this patient, which means unknown, not empty."""
 
     def __post_init__(self) -> None:
         if self.bits.shape != self.grid.shape_kij:

@@ -122,7 +122,7 @@ def write_bone(ct_dir: str, out: Path) -> str:
         ct,
         Provenance(label="bone"),
         roi_info=lambda name: RoiInfo(name=name, color=(255, 255, 0)),
-        profile=Profile(roi_name_characters=10, roi_name_pattern="[A-Za-z0-9]"),
+        profile=Profile(roi_name_characters=10, roi_name_pattern="[A-Za-z0-9_]"),
     )
     return written.names["Bone and marrow"]
 

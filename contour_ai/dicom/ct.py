@@ -43,13 +43,13 @@ class CTSeries:
         volume: Hounsfield units, int16 where that is exact, else float32; None where read without pixels.
         header: everything that the file of slice 0 says, without its pixels and what pydicom cannot convert.
         sop_class_uid: SOPClassUID of the files, empty where they have none.
-        sop_instance_uids: SOPInstanceUID, one a slice in the order of `grid`; the same for all in a multi-frame file;
+        sop_instance_uids: SOPInstanceUID, one for each slice in the order of `grid`; the same for all in a multi-frame file;
             empty where a file has none.
-        paths: the files, one a slice in the order of `grid`.
-        frame_numbers: frame of its file, from 1, one a slice; empty for single-frame files.
+        paths: the files, one for each slice in the order of `grid`.
+        frame_numbers: frame of its file, from 1, one for each slice; empty for single-frame files.
         gaps: where slices are missing.
         notes: sentences on what is unusual, for the user.
-        series_instance_uids: one a slice, where they differ from slice to slice; else empty.
+        series_instance_uids: one for each slice, where they differ from slice to slice; else empty.
         beside: the other CT series of the folder, which were not read.
     """
 

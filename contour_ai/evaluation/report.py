@@ -86,7 +86,7 @@ class RoiSummary:
 
 
 def summarise(rows: Iterable[Row]) -> tuple[RoiSummary, ...]:
-    """One summary a ROI, in the order in which ROIs first appear."""
+    """One summary for each ROI, in the order in which ROIs first appear."""
     of_roi: dict[str, list[Row]] = {}
     for row in rows:
         of_roi.setdefault(row.roi, []).append(row)
