@@ -43,8 +43,8 @@ class CTSeries:
         volume: Hounsfield units, int16 where that is exact, else float32; None where read without pixels.
         header: everything that the file of slice 0 says, without its pixels and what pydicom cannot convert.
         sop_class_uid: SOPClassUID of the files, empty where they have none.
-        sop_instance_uids: SOPInstanceUID, one for each slice in the order of `grid`; the same for all in a multi-frame file;
-            empty where a file has none.
+        sop_instance_uids: SOPInstanceUID, one for each slice in the order of `grid`; the same for all in a multi-frame
+            file; empty where a file has none.
         paths: the files, one for each slice in the order of `grid`.
         frame_numbers: frame of its file, from 1, one for each slice; empty for single-frame files.
         gaps: where slices are missing.
