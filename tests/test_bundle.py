@@ -228,7 +228,7 @@ def test_an_organ_of_one_piece_keeps_one_part_unless_the_model_says_why() -> Non
     assert not replace(bundle, postprocess=several).postprocess_of("Brainstem").largest_component
     assert "several_parts: drawn in two parts" in describe(replace(bundle, postprocess=several))
     assert "several_parts" not in describe(bundle)
-    with pytest.raises(ConfigError, match=r"keeps its largest part only, or has a reason"):
+    with pytest.raises(ConfigError, match=r"cannot both keep its largest part only and have a reason"):
         RoiPostprocess(largest_component=True, several_parts="x")
 
 

@@ -71,7 +71,7 @@ def test_an_organ_that_lies_oddly_to_its_neighbour() -> None:
     assert usual.oddness("Parotid_L", masks, SPACING) > 2 and usual.oddness("Parotid_R", masks, SPACING) > 2
     assert usual.oddness("Larynx", masks, SPACING) == 0
     assert usual_relations([measured_pairs(pairs, *patient) for patient in patients[:3]]) is None
-    with pytest.raises(ConfigError, match="of two ROIs"):
+    with pytest.raises(ConfigError, match="does not name two ROIs"):
         Relations(pairs={"Parotid_L": {}})
 
 
