@@ -19,6 +19,10 @@ LONGEST_ROI_NAME = 64
 LONGEST_LABEL = 16
 
 
+NEEDED_CHARACTERS = "ROI0123456789"
+"""What a name without any other allowed character is written with."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """The limits of an importing system; every field is a key of a profile file."""
@@ -32,7 +36,8 @@ class Profile:
     roi_name_characters: int = LONGEST_ROI_NAME
     """Longest ROI name, 4 to 64."""
     roi_name_pattern: str = r"[^\\\x00-\x1f\x7f]"
-    """Regular expression of one character that a ROI name may have; others become an underscore."""
+    """Regular expression of one character that a ROI name may have; others become an underscore, or where it
+    allows none, one of `-. ~`, or go. Letters of ROI and digits must be allowed."""
     standard_names: bool = False
     """Whether `check` compares names with the list of TG-263, too."""
     label_characters: int = LONGEST_LABEL
@@ -59,11 +64,18 @@ class Profile:
                     f"The value of {key} is out of range.", found=value, expected=f"{low} to {high}"
                 )
         try:
-            re.compile(self.roi_name_pattern)
+            allowed = re.compile(self.roi_name_pattern)
         except re.error as error:
             raise ConfigError(
                 "roi_name_pattern is no regular expression.", found=self.roi_name_pattern, expected=error
             ) from error
+        refused = [c for c in NEEDED_CHARACTERS if not allowed.fullmatch(c)]
+        if refused:
+            raise ConfigError(
+                "roi_name_pattern leaves nothing to write names with.",
+                found=f"{self.roi_name_pattern}, which does not allow {''.join(refused)}",
+                expected="one character, at least the letters of ROI and the digits",
+            )
 
 
 def profile_names() -> tuple[str, ...]:

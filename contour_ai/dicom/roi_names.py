@@ -44,12 +44,13 @@ def written_names(names: Iterable[str], profile: Profile) -> dict[str, str]:
 
 def _cleaned(name: str, profile: Profile) -> str:
     allowed = re.compile(profile.roi_name_pattern)
+    instead = next((c for c in "_-. ~" if allowed.fullmatch(c)), "")
 
     def character(c: str) -> str:
         if allowed.fullmatch(c):
             return c
         plain = unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode()
-        return plain if plain and all(allowed.fullmatch(p) for p in plain) else "_"
+        return plain if plain and all(allowed.fullmatch(p) for p in plain) else instead
 
     return "".join(map(character, name)).strip() or "ROI"
 

@@ -124,3 +124,20 @@ def test_many_names_that_shorten_to_the_same() -> None:
     names = written_names(asked, Profile(roi_name_characters=8))
     assert len({n.casefold() for n in names.values()}) == 120
     assert all(len(n) <= 8 and n.endswith("_L") for n in names.values())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "written"),
+    [("[A-Za-z0-9-]", "Parotid-L"), ("[A-Za-z0-9]", "ParotidL"), ("[A-Z0-9 ]", "P       L")],
+)
+def test_a_profile_without_underscores_gets_names_that_it_allows(pattern: str, written: str) -> None:
+    profile = Profile(roi_name_pattern=pattern)
+    names = written_names(["Parotid_L", "Kidney/R"], profile)
+    assert names["Parotid_L"] == written
+    assert all(re.fullmatch(pattern, c) for name in names.values() for c in name)
+
+
+@pytest.mark.parametrize("pattern", ["[a-z]", "", "[A-Za-z]", "[A-Za-z0-9]{2}"])
+def test_a_pattern_that_leaves_nothing_to_write_with_is_refused(pattern: str) -> None:
+    with pytest.raises(ConfigError, match="nothing to write names with"):
+        Profile(roi_name_pattern=pattern)
