@@ -115,6 +115,8 @@ def write_bone(ct_dir: str, out: Path) -> str:
     """Writes bone for an importer of short names; its name in the file."""
     ct = read_ct(ct_dir)
     hu = np.asarray(ct.hu, dtype=np.float32)
+    bone = Structures.from_masks({"Bone": ct.hu > 300}, ct.grid)
+    assert bone.names == ("Bone",)
     structures = Structures.from_masks({"Bone and marrow": hu > 300}, ct.grid)
     written = write_structures(
         out,

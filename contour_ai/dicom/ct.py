@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class CTSeries:
     beside: tuple[CTSeriesFiles, ...] = ()
 
     @property
-    def hu(self) -> NDArray[np.generic]:
+    def hu(self) -> NDArray[np.int16 | np.float32]:
         """Hounsfield units (k, i, j) = (slice, row, column), int16 or float32.
 
         Raises:
@@ -78,7 +79,7 @@ class CTSeries:
                 where=self.paths[0].parent,
                 fix="read it again, with pixels (the default of `read_ct`)",
             )
-        return self.volume.hu
+        return cast("NDArray[np.int16 | np.float32]", self.volume.hu)
 
     @property
     def patient_id(self) -> str:
