@@ -113,11 +113,13 @@ def test_a_folder_that_cannot_be_contoured_is_the_jobs_fault(tmp_path: Path) -> 
 def test_the_worker_has_begun_before_the_series_is_quiet(
     tmp_path: Path, slices: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claimed = []
+    claimed: list[tuple[str, float]] = []
+    idle: list[str] = []
     claim = Beginnings.claim
 
-    def noted(self: Beginnings, device: str) -> tuple[str, JobSettings] | None:
-        found = claim(self, device)
+    def noted(self: Beginnings, worker: str) -> tuple[str, JobSettings] | None:
+        idle.append(worker)
+        found = claim(self, worker)
         if found is not None:
             claimed.append((found[0], time.monotonic()))
         return found
@@ -130,6 +132,9 @@ def test_the_worker_has_begun_before_the_series_is_quiet(
     )
     config = replace(config_for(tmp_path), quiet_s=2.0)
     with running(config) as node:
+        wait_for(
+            lambda: idle
+        )  # its process has started, which takes longer than two seconds on a busy machine
         send(node, slices)
         wait_for(lambda: claimed)
         assert states(node) == []
