@@ -142,16 +142,16 @@ def _majority(tissue: Bool, factors: list[int]) -> Bool:
 def _patient_core(tissue: Bool, hu: NDArray[np.generic], pixel_mm: float, slice_mm: float) -> Bool:
     """The patient's own parts of `tissue`, filled slice by slice; `hu` is the CT's in its pixels."""
     steps = max(1, round(OPENING_MM / pixel_mm))
-    box = bounding_box(tissue)
-    if box is None:
-        return np.zeros_like(tissue)
-    box = with_margin(
-        box, (0, steps + 1, steps + 1), tissue.shape
-    )  # of air, for what the opening takes there
-    if tissue[box].shape != tissue.shape:
-        whole = np.zeros_like(tissue)
-        whole[box] = _patient_core(tissue[box], hu[box], pixel_mm, slice_mm)
-        return whole
+    core = np.zeros_like(tissue)
+    found = bounding_box(tissue)
+    if found is not None:
+        box = with_margin(found, (0, steps + 1, steps + 1), tissue.shape)  # of air, which the opening needs
+        core[box] = _core_within(tissue[box], hu[box], steps, pixel_mm, slice_mm)
+    return core
+
+
+def _core_within(tissue: Bool, hu: NDArray[np.generic], steps: int, pixel_mm: float, slice_mm: float) -> Bool:
+    """`_patient_core` of a box of the scan, opened by so many steps."""
     opened = _dilate(_erode(tissue, steps), steps)
     if not opened.any():
         opened = tissue
@@ -169,9 +169,7 @@ def _patient_core(tissue: Bool, hu: NDArray[np.generic], pixel_mm: float, slice_
         wide = sizes[label] >= ARM_SHARE * sizes.max()
         wide = wide and _erode(np.pad(part, [(0, 0), (1, 1), (1, 1)]), round(ARM_RADIUS_MM / pixel_mm)).any()
         keep[label] = wide or is_limb(part, hu[boxes[label - 1]], voxel_cm3)
-    core = keep[labels]
-    for step in range(steps + 1):  # what the opening took from nose, ears and fingers
-        core = _dilate(core, 1, start=step) & tissue | core
+    core = _grown_within(keep[labels], tissue, steps + 1)  # what the opening took from nose, ears and fingers
     _fill(core)
     return core
 
@@ -250,8 +248,7 @@ def _without_shells(tissue: Bool, pixel_mm: float) -> Bool:
     steps = max(1, round(SHELL_MM / 2 / pixel_mm))
     padded = np.pad(tissue, steps)[None]
     opened = _dilate(_erode(padded, steps), steps) & padded
-    for step in range(steps):  # the patient's own corners
-        opened |= _dilate(opened, 1, start=step) & padded
+    opened = _grown_within(opened, padded, steps)  # the patient's own corners
     thin = (padded & ~opened)[0, steps:-steps, steps:-steps]
     labels, _ = ndimage.label(thin, np.ones((3, 3), bool))
     kept = tissue
@@ -340,6 +337,13 @@ def _erode(mask: Bool, steps: int) -> Bool:
         across = mask.copy() if step % 2 else source
         mask[:, :, 1:] &= across[:, :, :-1]
         mask[:, :, :-1] &= across[:, :, 1:]
+    return mask
+
+
+def _grown_within(mask: Bool, whole: Bool, steps: int) -> Bool:
+    """A mask with what of `whole` can be reached from it in so many steps within its slices."""
+    for step in range(steps):
+        mask = _dilate(mask, 1, start=step) & whole | mask
     return mask
 
 

@@ -98,23 +98,16 @@ def _columns(rise: Ints, both: Bool, start: int, end: int, scene: DenseSlices) -
 
 def _mark(mask: Bool, tissue: Bool, hu: Numbers, top: Ints, kk: slice, columns: Bool, depth: Ints) -> None:
     """Marks the outermost `depth` pixels of these columns in the slices `kk`, if they are of one density."""
-    n = np.flatnonzero(columns)
-    rows = top[kk][:, n][:, None, :] + np.arange(int(depth[n].max()))[None, :, None]
-    layer = np.arange(rows.shape[1])[None, :, None] < depth[n][None, None, :]
-    layer = layer & (top[kk][:, n] >= 0)[:, None, :] & (rows < mask.shape[1])
-    k, _, place = np.nonzero(layer)
-    layer[layer] = tissue[kk][k, rows[layer], n[place]]
-    layer = np.logical_and.accumulate(layer, axis=1)  # where it bridges a hollow, air ends it
-    at = np.arange(rows.shape[1])[:, None]
+    rows, face = np.arange(tissue.shape[1])[:, None], top[kk][:, None]
+    # From the face on: where the sheet bridges a hollow, air ends it.
+    solid = np.logical_and.accumulate(tissue[kk] | (rows < face), axis=1)
+    layer = solid & columns & (rows >= face) & (rows < face + depth)
     # Half of the outermost pixel is air, and some of the innermost are skin.
-    inner = layer & ((at >= 1) & (at < JUDGED_SHARE * depth[n]))[None]
-    k, _, place = np.nonzero(inner)
-    values = hu[kk][k, rows[inner], n[place]]
+    inner = layer & (rows > face) & (rows < face + JUDGED_SHARE * depth)
+    values = hu[kk][inner]
     dense = values[values > FAT_HU[0]]  # on steep flanks, pixels behind the face are part air, too
-    if len(dense) < DENSE_SHARE * len(values) or not _is_sheet_density(dense):
-        return
-    k, _, place = np.nonzero(layer)
-    mask[kk][k, rows[layer], n[place]] = True
+    if len(dense) >= DENSE_SHARE * len(values) and _is_sheet_density(dense):
+        mask[kk] |= layer
 
 
 def _is_sheet_density(values: Numbers) -> bool:
