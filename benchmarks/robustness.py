@@ -14,6 +14,7 @@ the variant's grid.
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -29,8 +30,8 @@ from contour_ai.dicom.ct import read_ct
 from contour_ai.dicom.ct_write import PatientIdentity, write_ct
 from contour_ai.dicom.rtstruct_read import read_structures
 from contour_ai.dicom.scan import find_patient
-from contour_ai.evaluation.metrics import dice
 from contour_ai.grid import Grid
+from contour_ai.mask_agreement import dice
 from contour_ai.preprocess import resample_structures
 from contour_ai.sample.variants import Scan, scanned
 from contour_ai.volume import Structures, Volume
@@ -140,7 +141,8 @@ def scores(
     for roi in rois:
         if roi in truth.contoured() and (truth.mask(roi) & scanned).any():
             table[roi], usual = (
-                dice(_mask(found, roi) & scanned, truth.mask(roi) & scanned) for found in (drawn, plain)
+                dice(_mask(found, roi) & scanned, truth.mask(roi) & scanned, neither=math.nan)
+                for found in (drawn, plain)
             )
             before.append(usual)
     mean = float(np.mean(list(table.values())))
@@ -153,7 +155,7 @@ def of_body(drawn: Structures, body: Mask, grid: Grid) -> dict[str, float]:
     organs = [name for name in drawn.contoured() if name != BODY]
     outside = sum(int(np.count_nonzero(drawn.mask(name) & ~near)) for name in organs)
     return {
-        "body": dice(_mask(drawn, BODY), body),
+        "body": dice(_mask(drawn, BODY), body, neither=math.nan),
         "outside": float(outside),
     }
 

@@ -32,6 +32,7 @@ from contour_ai.bundle import load_bundle
 from contour_ai.dicom.frames import drawn_on
 from contour_ai.dicom.rtstruct_read import iter_masks, load_structure_set
 from contour_ai.errors import ContourAIError
+from contour_ai.mask_agreement import dice
 from contour_ai.pipeline._predict import (
     LoadedModel,
     Opened,
@@ -49,7 +50,6 @@ from contour_ai.quality.agreement import contour_figures
 from contour_ai.quality.flag import EXTERNAL, ImageEvidence
 from contour_ai.quality.judging import judge
 from contour_ai.quality.reviewing import Contoured, Judge
-from contour_ai.quality.second_opinion import dice
 from contour_ai.quality.spoiling import shifted, spoil
 from contour_ai.volume import Structures
 
@@ -180,7 +180,7 @@ def _agreement(roi: str, mask: Bool, patient: Opened, judge_by: Judge) -> tuple[
     """The contour on the model's grid, and its Dice with what the network finds."""
     structures = Structures.from_masks({roi: mask}, patient.ct.grid)
     on_model = resample_structures(structures, patient.prepared.grid).mask(roi)
-    return on_model, dice(on_model, judge_by.scene.predicted[roi])
+    return on_model, dice(on_model, judge_by.scene.predicted[roi], neither=0.0)
 
 
 def _one(
@@ -230,7 +230,7 @@ def _own(
         drawn = np.zeros_like(truth)
         if roi.box is not None and roi.inside is not None:
             drawn[roi.box] = roi.inside
-        agreed = dice(drawn, truth)
+        agreed = dice(drawn, truth, neither=0.0)
         said = verdict.rois[roi.info.name]
         volume = float((drawn.sum(axis=(1, 2)) * patient.ct.grid.voxel_volumes_cm3).sum())
         yield Judged(

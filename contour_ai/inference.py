@@ -24,7 +24,7 @@ Triple = tuple[int, int, int]
 
 GAUSSIAN_SIGMA = 1 / 8
 """Width of a window's weight as a share of its size, as in nnU-Net: windows know little at their borders."""
-SMALLEST_WEIGHT = 1e-3
+SMALLEST_WINDOW_WEIGHT = 1e-3
 """Corners of the volume are covered by one window's corner only: its weight must not vanish in fp32."""
 
 
@@ -282,4 +282,4 @@ def _gaussian(window: tuple[int, ...]) -> Tensor:
     for n in window:
         x = (torch.arange(n) - (n - 1) / 2) / (GAUSSIAN_SIGMA * n)
         weight = weight[..., None] * torch.exp(-0.5 * x**2)
-    return weight.clamp_(min=SMALLEST_WEIGHT)
+    return weight.clamp_(min=SMALLEST_WINDOW_WEIGHT)

@@ -16,7 +16,7 @@ from contour_ai.postprocess import apply_rule
 from contour_ai.preprocess.coarser import coarser_shape, to_coarser
 
 Bool = NDArray[np.bool_]
-LEAST_DICE = 0.4
+LEAST_ROI_DICE = 0.4
 """In validation: the second reader has no opinion on a ROI that it finds worse."""
 
 
@@ -67,12 +67,12 @@ class SecondNetwork:
     ) -> Mapping[str, Bool]:
         """{ROI: what it finds, (k, i, j)}: within the body, the largest part where the model's own rule says so.
 
-        ROIs that it found with a Dice below `LEAST_DICE` in validation are not there.
+        ROIs that it found with a Dice below `LEAST_ROI_DICE` in validation are not there.
         """
         voxel_cm3 = float(np.prod(spacing_mm)) / 1000
         found = {}
         for logit, name in zip(self.logits(hu, spacing_mm), self.bundle.roi_names, strict=True):
-            if self.reader.dice.get(name, 1.0) < LEAST_DICE:
+            if self.reader.dice.get(name, 1.0) < LEAST_ROI_DICE:
                 continue
             rule = RoiPostprocess(largest_component=self.bundle.postprocess_of(name).largest_component)
             kept, level = apply_rule(logit, rule, voxel_cm3)

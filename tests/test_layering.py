@@ -24,7 +24,7 @@ LAYERS = (
         "csv_files",
         "text_files",
     ),
-    ("box", "grid", "holes", "polygons"),
+    ("box", "grid", "holes", "mask_agreement", "polygons"),
     ("slice_names",),
     ("volume",),
     ("structures",),

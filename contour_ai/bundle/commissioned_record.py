@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 RECORDS_VARIABLE = "CONTOUR_AI_RECORDS"
 """Environment variable with the folder of the records, as where a node runs under another account."""
 
-LONGEST_NAME = 64
+LONGEST_SIGNATURE = 64
 """Characters of a name within a longer text."""
 
 
@@ -98,8 +98,8 @@ def commissioned_sentence(record: CommissionedRecord | None) -> str:
         return "Not commissioned on this machine."
     name = (
         record.signed_by
-        if len(record.signed_by) <= LONGEST_NAME
-        else f"{record.signed_by[: LONGEST_NAME - 1]}…"
+        if len(record.signed_by) <= LONGEST_SIGNATURE
+        else f"{record.signed_by[: LONGEST_SIGNATURE - 1]}…"
     )
     return f"Commissioned by {name} on {record.date[:10]} with {len(record.series)} patients."
 

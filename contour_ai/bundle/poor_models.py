@@ -10,7 +10,7 @@ POOR_DICE = 0.5
 """A ROI below this in validation is mostly drawn where it is not."""
 FEW_PATIENTS = 10
 """A ROI that fewer training patients have is known in few shapes."""
-FEW_EPOCHS = 5.0
+HARDLY_BEGUN_EPOCHS = 5.0
 """Fewer passes over the training patients leave a network that has hardly begun."""
 
 
@@ -35,9 +35,9 @@ def weaknesses(bundle: ModelBundle) -> list[str]:
         listing = ", ".join(f"{roi} {dice:.3f}" for roi, dice in poor.items())
         found.append(f"Dice below {POOR_DICE:g} in validation: {listing}; `predict` leaves these ROIs out")
     epochs = epochs_of(bundle)
-    if epochs is not None and epochs < FEW_EPOCHS and not bundle.training.started_from:
+    if epochs is not None and epochs < HARDLY_BEGUN_EPOCHS and not bundle.training.started_from:
         found.append(
-            f"trained for {epochs:.1f} epochs, fewer than {FEW_EPOCHS:g}: a longer training will help"
+            f"trained for {epochs:.1f} epochs, fewer than {HARDLY_BEGUN_EPOCHS:g}: a longer training will help"
         )
     few = {roi: seen.patients for roi, seen in bundle.data.rois.items() if 0 < seen.patients < FEW_PATIENTS}
     if few:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-DIGITS = 16
+HASH_DIGITS = 16
 """Hexadecimal digits of a hash (64 bits): no two series of any archive share one by chance."""
 KEPT_SLICES = 6
 """Hashes of slices that are kept of a series: those with the smallest values, so that any slices may be missing from
@@ -113,4 +113,4 @@ def _is_same(line: str, uid: str, slices: set[str]) -> bool:
 
 
 def _hash(salt: str, text: str) -> str:
-    return hashlib.sha256(f"{salt} {text}".encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256(f"{salt} {text}".encode()).hexdigest()[:HASH_DIGITS]

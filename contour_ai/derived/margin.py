@@ -24,7 +24,7 @@ ALIGNED_DEGREES = 5.0
 """Slices count as lying along the patient's axes up to here: a margin of 20 mm goes astray by less than 2 mm sideways,
 and by less than 0.1 mm in length."""
 
-REACH_SLICES, REACH_VOXELS = 1.5, 1.5
+REACH_SLICES, MARGIN_REACH_VOXELS = 1.5, 1.5
 """How far levels of slices are distances, for what lies between them: contours of neighbouring slices farther apart
 than this, as at the poles of something large, are interpolated less well."""
 
@@ -35,7 +35,7 @@ TIE_MM = 1e-3
 every slice the same."""
 
 MOST_VOXELS_AT_ONCE = 6_000_000
-MOST_THREADS = 2
+MARGIN_THREADS = 2
 """Each holds its own fields of so many voxels."""
 
 
@@ -183,7 +183,7 @@ def _moved(region: Region, axes: _Axes, *, grows: bool) -> Region:
     chunks = _chunks(region, targets, axes)
     if len(chunks) == 1:
         return part(chunks[0])
-    with ThreadPoolExecutor(MOST_THREADS) as threads:  # NumPy lets other threads work while it does
+    with ThreadPoolExecutor(MARGIN_THREADS) as threads:  # NumPy lets other threads work while it does
         return _joined(list(threads.map(part, chunks)), grid)
 
 
@@ -243,7 +243,7 @@ def _level(
     first = max(int(np.searchsorted(heights, low)) - 3, span[0])
     stop = min(int(np.searchsorted(heights, high, side="right")) + 3, span[1] + 1)
     spacing = grid.spacing_mm[1:]
-    reach = REACH_SLICES * grid.spacing_mm[0] + REACH_VOXELS * max(spacing)
+    reach = REACH_SLICES * grid.spacing_mm[0] + MARGIN_REACH_VOXELS * max(spacing)
     if first >= stop:
         return Level(np.zeros((0, 0, 0), np.float32), (0, 0, 0))
     solid = Solid(region, reach, slices=(first, stop), offsets_ij=offsets)

@@ -11,7 +11,7 @@ from contour_ai.structures import roi_info, tg263_name
 from contour_ai.structures.tg263 import prv_name
 
 GLOB_CHARACTERS = frozenset("*?[")
-LONGEST_NAME = 64
+LONGEST_DICOM_NAME = 64
 """Characters of a ROI name in DICOM."""
 
 TARGETS = frozenset({"GTV", "CTV", "PTV"})
@@ -79,11 +79,11 @@ def checked_name(name: str) -> str:
         ConfigError: it is empty, too long, or has a backslash or control character.
     """
     stripped = name.strip()
-    if not stripped or len(stripped) > LONGEST_NAME or any(c == "\\" or ord(c) < 32 for c in stripped):
+    if not stripped or len(stripped) > LONGEST_DICOM_NAME or any(c == "\\" or ord(c) < 32 for c in stripped):
         raise ConfigError(
             "A derived structure cannot have this name.",
             found=repr(name),
-            expected=f"1 to {LONGEST_NAME} characters, without backslash",
+            expected=f"1 to {LONGEST_DICOM_NAME} characters, without backslash",
             fix="give the structure a `name` in the recipe",
         )
     return stripped

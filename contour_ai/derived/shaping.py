@@ -18,7 +18,7 @@ from contour_ai.grid import Grid
 HullKind = Literal["slice", "volume"]
 Side = Literal["left", "right"]
 
-REACH_VOXELS = 3.0
+SHAPING_REACH_VOXELS = 3.0
 """How far levels reach where only their zero matters."""
 
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
@@ -286,7 +286,7 @@ def side_of(region: Region, side: Side, plane_x_mm: float) -> Region:
 
 
 def _reach(grid: Grid) -> float:
-    return REACH_VOXELS * max(grid.spacing_mm[1:])
+    return SHAPING_REACH_VOXELS * max(grid.spacing_mm[1:])
 
 
 def count_gaps(region: Region) -> int:

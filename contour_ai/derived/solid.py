@@ -37,7 +37,7 @@ of it; one that points farther was hardly shrinking and ends flat."""
 HEIGHT_STEP_MM = 0.05
 """Heights of ends are rounded to this, so that many small parts share their levels."""
 
-BEYOND_MM = 1e-3
+GONE_BEYOND_MM = 1e-3
 """So far beyond its end a part is gone."""
 
 IN_SLICE = np.array([[[0, 0, 0]] * 3, [[1, 1, 1]] * 3, [[0, 0, 0]] * 3], dtype=bool)
@@ -282,8 +282,8 @@ class Solid:
             for cap in caps:
                 gap = self._gap_mm(cap.k, direction)
                 ends = [f * cap.height_mm for f in (CAP_FRACTIONS if cap.taper else (1.0,))]
-                for end in (*ends, cap.height_mm + BEYOND_MM, gap):
-                    height = min(end, gap - BEYOND_MM)
+                for end in (*ends, cap.height_mm + GONE_BEYOND_MM, gap):
+                    height = min(end, gap - GONE_BEYOND_MM)
                     result.add((cap.k, height) if direction > 0 else (cap.k - 1, gap - height))
         return sorted(result)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from contour_ai.derived.nearest import Gauge
 
-STEP_VOXELS = 0.5
+MOVE_VOXELS = 0.5
 """Distance of neighbouring moves."""
 
 
@@ -50,7 +50,7 @@ def swept(
 
 
 def _moves(plane: Gauge, width: float, spacing: tuple[float, float]) -> list[tuple[float, float]]:
-    """Vectors (i, j) in voxels that fill the shape, `width` times its size, at `STEP_VOXELS`."""
+    """Vectors (i, j) in voxels that fill the shape, `width` times its size, at `MOVE_VOXELS`."""
     low_i, high_i, low_j, high_j = (
         width * a / s
         for a, s in zip(
@@ -61,12 +61,12 @@ def _moves(plane: Gauge, width: float, spacing: tuple[float, float]) -> list[tup
     )
     moves = {(0.0, 0.0)}
     for a, b in ((high_i, high_j), (-low_i, high_j), (high_i, -low_j), (-low_i, -low_j)):
-        rings = max(math.ceil(max(abs(a), abs(b)) / STEP_VOXELS), 1)
+        rings = max(math.ceil(max(abs(a), abs(b)) / MOVE_VOXELS), 1)
         for ring in range(1, rings + 1):
             if not a or not b:  # a quarter without one of its axes is a line
                 moves.add((a * ring / rings, b * ring / rings))
                 continue
-            turns = max(math.ceil(math.pi / 2 * max(abs(a), abs(b)) * ring / rings / STEP_VOXELS), 1)
+            turns = max(math.ceil(math.pi / 2 * max(abs(a), abs(b)) * ring / rings / MOVE_VOXELS), 1)
             if ring < rings and ring % 2:
                 continue
             for turn in range(turns + 1):

@@ -19,13 +19,13 @@ from contour_ai.dicom.slice_header import Slice
 from contour_ai.dicom.slices import ROUNDING_MM, slice_offsets_mm
 from contour_ai.errors import GeometryError, InputError
 
-LEAST_SLICES = 3
+FEWEST_IN_STACK = 3
 """Fewer slices are no stack: scanners write another AcquisitionTime for every rotation."""
 
-EVEN_TOL = 0.1
+ACQUISITIONS_EVEN_TOL = 0.1
 """Passes told apart by time alone must each be evenly spaced to this part of their spacing."""
 
-SHOWN = 12
+ACQUISITIONS_SHOWN = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,12 @@ def one_acquisition(
             raise GeometryError(
                 f"{len(found)} acquisitions lie in this CT series; together they are not one image.",
                 where=_folder(slices),
-                found="; ".join([*map(str, found[:SHOWN]), *(["and more"] if len(found) > SHOWN else [])]),
+                found="; ".join(
+                    [
+                        *map(str, found[:ACQUISITIONS_SHOWN]),
+                        *(["and more"] if len(found) > ACQUISITIONS_SHOWN else []),
+                    ]
+                ),
                 expected="one acquisition, or several that do not overlap",
                 fix="leave the files of one in the folder, or, where the command has this option, choose one with "
                 "--acquisition N: its number stands in the list above",
@@ -81,7 +86,7 @@ def one_acquisition(
         raise InputError(
             "There is no such acquisition in this CT series.",
             where=_folder(slices),
-            found="; ".join(map(str, found[:SHOWN])) or "a single acquisition",
+            found="; ".join(map(str, found[:ACQUISITIONS_SHOWN])) or "a single acquisition",
             expected=f"acquisition {number}",
             fix="choose one that is there, or leave out --acquisition where there is only one",
         )
@@ -182,7 +187,7 @@ def _order(value: str) -> tuple[float, str]:
 
 def _overlap(a: _Group, b: _Group) -> bool:
     """Whether two stacks share more of the patient than one slice."""
-    if min(len(a.offsets_mm), len(b.offsets_mm)) < LEAST_SLICES:
+    if min(len(a.offsets_mm), len(b.offsets_mm)) < FEWEST_IN_STACK:
         return False
     return max(_inside(a.offsets_mm, b.offsets_mm), _inside(b.offsets_mm, a.offsets_mm)) > 1
 
@@ -195,7 +200,7 @@ def _inside(offsets_mm: NDArray[np.float64], other: NDArray[np.float64]) -> int:
 def _any_overlap(groups: Sequence[_Group]) -> bool:
     # Sorted by where they begin, a stack overlaps another one only if it overlaps one that reaches the farthest so far.
     stacks = sorted(
-        (g for g in groups if len(g.offsets_mm) >= LEAST_SLICES), key=lambda g: float(g.offsets_mm.min())
+        (g for g in groups if len(g.offsets_mm) >= FEWEST_IN_STACK), key=lambda g: float(g.offsets_mm.min())
     )
     reaching: list[_Group] = []
     for group in stacks:
@@ -262,10 +267,12 @@ def _of_passes(passes: Passes, slices: Sequence[Slice], offsets_mm: NDArray[np.f
 
 def _is_even(offsets_mm: NDArray[np.float64]) -> bool:
     gaps = np.diff(np.sort(offsets_mm))
-    if len(gaps) < LEAST_SLICES - 1:
+    if len(gaps) < FEWEST_IN_STACK - 1:
         return False
     usual = float(np.median(gaps))
-    return bool(usual > ROUNDING_MM and np.abs(gaps - usual).max() <= max(EVEN_TOL * usual, ROUNDING_MM))
+    return bool(
+        usual > ROUNDING_MM and np.abs(gaps - usual).max() <= max(ACQUISITIONS_EVEN_TOL * usual, ROUNDING_MM)
+    )
 
 
 def _repeats_position(offsets_mm: NDArray[np.float64]) -> bool:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
-THREADS = 8
+SEARCH_THREADS = 8
 """Waiting for a network share takes longer than reading a header; more threads than cores hide it."""
 
 FILES_AT_ONCE = 16
@@ -234,7 +234,7 @@ def _look_at(paths: Iterable[Path], on_progress: OnProgress, index: FileIndex | 
     files = list(dict.fromkeys(paths))
     found: dict[Path, Looked] = {}
     groups = [files[n : n + FILES_AT_ONCE] for n in range(0, len(files), FILES_AT_ONCE)]
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(SEARCH_THREADS) as pool:
         for group in pool.map(partial(_look_at_group, index=index), groups):
             found.update(group)
             if len(found) % 64 < FILES_AT_ONCE or len(found) == len(files):

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from contour_ai.dicom.contour_items import LONG_HEADERS, UNDEFINED_LENGTH
+from contour_ai.dicom.tags import ITEM, ITEM_END, SEQUENCE_END
 from contour_ai.errors import InputError
 
-ITEM = 0xFFFEE000
-ITEM_END = 0xFFFEE00D
-SEQUENCE_END = 0xFFFEE0DD
 PREAMBLE_BYTES = 128
 TRANSFER_SYNTAX_UID = 0x00020010
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"

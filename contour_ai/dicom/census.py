@@ -25,7 +25,7 @@ from contour_ai.structures.measured import Occurrence, decide_by_measure, refere
 from contour_ai.structures.name_patterns import entry_for
 from contour_ai.structures.roi_map import RoiMap
 
-THREADS = 4
+CENSUS_THREADS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ def count_rois(data_dir: Path, *, volumes: bool = True, on_progress: OnProgress 
                 tally.spellings[name.strip()] += 1
                 tally.patients.add(_patient(patient))
                 tally.structure_sets += 1
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(CENSUS_THREADS) as pool:
         measured = pool.map(_measured, contoured) if volumes else iter(())
         for done, (found, more) in enumerate(measured, start=1):
             problems += more

@@ -16,6 +16,7 @@ from contour_ai.dicom.finding import Finding, Findings, refused
 from contour_ai.dicom.notes import Level
 from contour_ai.dicom.placing import area_type
 from contour_ai.dicom.rtstruct_parse import geometric_type, image_classes, image_uid, raw_numbers, raw_text
+from contour_ai.dicom.tags import NUMBER_OF_CONTOUR_POINTS
 from contour_ai.polygons import count_self_intersections
 from contour_ai.slice_names import slice_text
 
@@ -32,8 +33,7 @@ ON_PLANE_TOL_MM = 0.05
 SMALLEST_TRIANGLE_MM2 = 1e-6
 """Below it points lie on a line: coordinates are written to about a thousandth of a millimetre."""
 SAME_PLANE_DECIMALS = 2
-NUMBER_OF_CONTOUR_POINTS = 0x30060046
-SHOWN = 3
+CONTOURS_SHOWN = 3
 """Contours of a ROI that are named for each thing wrong with them."""
 
 DATA, IMAGES, TYPE, COUNT = (
@@ -83,8 +83,8 @@ def contour_findings(dataset: Dataset, ct: CTSeries | None, *, keyholes: bool) -
             what = "lie inside another one: systems that fill every contour lose these holes"
             found["differs", "holes", DATA, what] = [f"contour {n}" for n in inner]
         for (level, rule, attribute, what), labels in found.items():
-            more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
-            text = f"{len(labels)} contours {what}: {', '.join(labels[:SHOWN])}{more}"
+            more = f" and {len(labels) - CONTOURS_SHOWN} more" if len(labels) > CONTOURS_SHOWN else ""
+            text = f"{len(labels)} contours {what}: {', '.join(labels[:CONTOURS_SHOWN])}{more}"
             where = f"ROI {roi}, {attribute}"
             if level == "refused":
                 yield refused(rule, where, text)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from contour_ai.dicom.tags import ITEM
 from contour_ai.grid import Grid
 from contour_ai.polygons import Polygon
 
@@ -20,7 +21,6 @@ ROUNDING_VOXELS = 0.01
 """Largest error of a written coordinate in voxels. Outlines keep at least 0.035 voxel from every centre (see
 `polygons.CLEARANCE`), so no centre can change sides."""
 
-ITEM = 0xFFFEE000
 
 EncodedContour = tuple[int, bytes, int]
 """(slice k, ContourData, number of points)"""

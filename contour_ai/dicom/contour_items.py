@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 
-CONTOUR_IMAGE_SEQUENCE = 0x30060016
-CONTOUR_GEOMETRIC_TYPE = 0x30060042
-CONTOUR_DATA = 0x30060050
-ITEM = 0xFFFEE000
+from contour_ai.dicom.tags import CONTOUR_DATA, CONTOUR_GEOMETRIC_TYPE, CONTOUR_IMAGE_SEQUENCE, ITEM
+
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
 LONG_HEADERS = frozenset(
@@ -37,9 +35,9 @@ BACKSLASH, DOT, MINUS, ZERO = b"\\.-0"
 NUMBER = re.compile(rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 """A DS value (PS3.5 6.2). `float` takes more: "1_0", "nan", "infinity"."""
 DIGIT_GROUPS = re.compile(rb"(?<=\d)_(?=\d)")
-MOST_CHARACTERS = 64
+LONGEST_NUMBER_CHARACTERS = 64
 """No number is longer, not even where the standard's 16 characters are not kept."""
-FARTHEST_MM = 1e6
+FARTHEST_POINT_MM = 1e6
 """No coordinate is farther from the origin than a kilometre."""
 
 
@@ -146,7 +144,7 @@ def numbers_of(texts: Sequence[bytes]) -> list[ContourNumbers]:
     if values is not None:
         ends = np.cumsum([text.count(b"\\") + 1 for text in texts])
         parts = np.split(values, ends[:-1])
-        if not any(len(part) % 3 for part in parts) and np.abs(values).max() <= FARTHEST_MM:
+        if not any(len(part) % 3 for part in parts) and np.abs(values).max() <= FARTHEST_POINT_MM:
             return [ContourNumbers(values=part) for part in parts]
         return [_checked(part) for part in parts]
     return [_numbers(text) for text in texts]
@@ -158,7 +156,7 @@ def _checked(values: NDArray[np.float64], repair: str = "") -> ContourNumbers:
         wrong = f"{len(values)} numbers, which is not a multiple of 3"
     elif not np.isfinite(values).all():
         wrong = "a coordinate is not a finite number"
-    elif len(values) and abs(farthest := float(values[np.abs(values).argmax()])) > FARTHEST_MM:
+    elif len(values) and abs(farthest := float(values[np.abs(values).argmax()])) > FARTHEST_POINT_MM:
         wrong = f"a coordinate is {farthest:g} mm"
     return ContourNumbers(
         values=np.empty(0) if wrong else values, wrong=wrong, repair="" if wrong else repair
@@ -185,9 +183,9 @@ def _numbers(text: bytes) -> ContourNumbers:
         plain_parts = [DIGIT_GROUPS.sub(b"", part) for part in plain_parts]
         repairs.append("without the underscores between digits")
     for wrong, part in zip(kept, plain_parts, strict=True):
-        if len(part) <= MOST_CHARACTERS and NUMBER.fullmatch(part):
+        if len(part) <= LONGEST_NUMBER_CHARACTERS and NUMBER.fullmatch(part):
             continue
-        shown = wrong[:MOST_CHARACTERS].decode("ascii", "backslashreplace")
+        shown = wrong[:LONGEST_NUMBER_CHARACTERS].decode("ascii", "backslashreplace")
         return ContourNumbers(
             values=np.empty(0), wrong=f"{shown!r} is no number" if shown else "a number is missing"
         )

@@ -18,6 +18,14 @@ from contour_ai.dicom.rtstruct_read import (
     load_structure_set,
     refuse_strangers,
 )
+from contour_ai.dicom.tags import (
+    REFERENCED_FRAME_OF_REFERENCE_SEQUENCE,
+    REFERENCED_ROI_NUMBER,
+    ROI_CONTOUR_SEQUENCE,
+    ROI_NUMBER,
+    RT_ROI_OBSERVATIONS_SEQUENCE,
+    STRUCTURE_SET_ROI_SEQUENCE,
+)
 from contour_ai.dicom.verify import ExpectedMask
 from contour_ai.errors import InputError, VerificationError
 from contour_ai.polygons import Polygon, stack_from_polygons
@@ -30,23 +38,16 @@ if TYPE_CHECKING:
 SOP_INSTANCE_UID = 0x00080018
 SPECIFIC_CHARACTER_SET = 0x00080005
 SERIES_INSTANCE_UID = 0x0020000E
-FRAMES = 0x30060010
-STUDIES = 0x30060012
-SERIES = 0x30060014
-IMAGES = 0x30060016
-ROIS = 0x30060020
-ROI_NUMBER = 0x30060022
-ROI_NAME = 0x30060026
-CONTOURS = 0x30060039
-OBSERVATIONS = 0x30060080
-OBSERVATION_NUMBER = 0x30060082
-REFERENCED_ROI_NUMBER = 0x30060084
 APPROVAL_STATUS = 0x300E0002
 REVIEW = (0x300E0004, 0x300E0005, 0x300E0008)
 """Date and time of the review, and who did it."""
 UNREVIEWED = ("", "UNAPPROVED")
 
-NUMBER_OF = {ROIS: ROI_NUMBER, CONTOURS: REFERENCED_ROI_NUMBER, OBSERVATIONS: REFERENCED_ROI_NUMBER}
+NUMBER_OF = {
+    STRUCTURE_SET_ROI_SEQUENCE: ROI_NUMBER,
+    ROI_CONTOUR_SEQUENCE: REFERENCED_ROI_NUMBER,
+    RT_ROI_OBSERVATIONS_SEQUENCE: REFERENCED_ROI_NUMBER,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +164,14 @@ def _verify_kept(source: Path, path: Path, copied: Copied, where: Path) -> None:
     """Every byte of what was there."""
     one, two = open_bytes(source), open_bytes(path)
     before, after = one.elements, two.elements
-    changed = {SOP_INSTANCE_UID, SERIES_INSTANCE_UID, APPROVAL_STATUS, FRAMES, *REVIEW, *NUMBER_OF}
+    changed = {
+        SOP_INSTANCE_UID,
+        SERIES_INSTANCE_UID,
+        APPROVAL_STATUS,
+        REFERENCED_FRAME_OF_REFERENCE_SEQUENCE,
+        *REVIEW,
+        *NUMBER_OF,
+    }
     for tag, span in before.items():
         if tag in changed or tag & 0xFFFF == 0:
             continue

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-START_BYTES = 512
+SNIFFED_BYTES = 512
 UNPACK = "unpack it into a folder of its own and give that folder"
 NO_CT = "contour-ai reads CTs as DICOM only; export the original DICOM slices"
 DICOM_SUFFIXES = frozenset({"", ".dcm", ".dicom", ".dic", ".ima", ".img"})
@@ -83,7 +83,7 @@ def looks_like_dicom(path: Path) -> bool:
 def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(START_BYTES)
+            return file.read(SNIFFED_BYTES)
     except OSError:
         return b""
 
@@ -91,7 +91,7 @@ def _start(path: Path) -> bytes:
 def _inflated(start: bytes) -> bytes:
     """The first bytes inside a gzip file, as far as its own first bytes give them."""
     try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, START_BYTES)
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, SNIFFED_BYTES)
     except zlib.error:
         return b""
 

@@ -22,7 +22,7 @@ from contour_ai.errors import InputError
 UNREADABLE = (*CONVERSION_ERRORS, EOFError, MemoryError, OSError, RecursionError, zlib.error)
 """What pydicom raises on damaged files."""
 
-PREAMBLE_BYTES = 132
+START_OF_DATA = 132
 META_BYTES = 4096
 """The file meta information lies within so many bytes from the start."""
 DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -168,7 +168,7 @@ def _opened(path: Path) -> _StartInMemory:
         raise InputError("This file cannot be opened.", where=path, found=error.strerror or error) from error
     try:
         opened = _StartInMemory(file)
-        start = opened.read(PREAMBLE_BYTES)
+        start = opened.read(START_OF_DATA)
         if not start:
             raise InputError("This file is empty (0 bytes).", where=path, fix=COPY_AGAIN)
         if start[128:] != b"DICM" and not _starts_like_dicom(start):
@@ -189,7 +189,7 @@ def _refuse_bomb(path: Path, file: _StartInMemory) -> None:
         return
     try:
         meta = read_file_meta_info(path)
-        file.seek(PREAMBLE_BYTES + GROUP_LENGTH_BYTES + int(meta.get("FileMetaInformationGroupLength", 0)))
+        file.seek(START_OF_DATA + GROUP_LENGTH_BYTES + int(meta.get("FileMetaInformationGroupLength", 0)))
         inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while chunk := inflater.unconsumed_tail or file.read(CHUNK_BYTES):
             total += len(inflater.decompress(chunk, CHUNK_BYTES))

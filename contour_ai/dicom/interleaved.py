@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from contour_ai.dicom.slice_header import SETTINGS, VARYING_SETTINGS, Slice
 from contour_ai.dicom.slices import ROUNDING_MM
 
-EVEN_TOL = 0.1
+PASSES_EVEN_TOL = 0.1
 """Passes must be evenly spaced to this part of their spacing, and all alike."""
-LEAST_SLICES = 4
+FEWEST_IN_PASS = 4
 """Three slices are in order, up or down, in a third of all random orders."""
 LEAST_BETWEEN = 3
 """So many slices of one pass must lie between slices of another."""
@@ -28,7 +28,7 @@ APART = 0.1
 MOST_PASSES = 20
 MOST_TURNS = 4
 """Passes that are looked for in the images."""
-UNLIKE, UNLIKE_SHARE = 0.9, 0.7
+UNLIKE_RATIO, UNLIKE_SHARE = 0.9, 0.7
 """In a scan a slice differs from the next but one 1.4 to 1.9 times as much as from its neighbours, with noise of 30 HU,
 slices of 2 to 5 mm and partial volumes (eight patients, two phantoms); two passes of a patient who moved by 3 mm
 between them give 0.65 to 0.9, by 5 mm 0.4 to 0.65. Below the first for the median slice, and below 1 for this share of
@@ -36,10 +36,10 @@ them, they may be passes."""
 LEAST_HU = 2.0
 """Mean over the image by which passes must differ more than slices within them: rows of a detector differ by a few HU
 in turns."""
-FEWEST_SLICES = 8
+FEWEST_COMPARED = 8
 """Fewer slices say nothing in their images."""
 TISSUE_HU = (-1000, 300)
-ROWS, COLUMNS = 32, 8
+ROWS_COMPARED, COLUMNS = 32, 8
 """So many rows are looked at, evenly picked, and means of so many columns, which evens out noise."""
 WHOLE_NUMBER, UID_PART = re.compile(r"[+-]?[0-9]{1,18}"), re.compile(r"[0-9]{1,64}")
 """Other texts order nothing."""
@@ -97,13 +97,13 @@ def resembling_turns(hu: NDArray[np.generic]) -> int:
     """
     low, high = TISSUE_HU
     width = hu.shape[2] // COLUMNS * COLUMNS
-    if len(hu) < FEWEST_SLICES or not width:
+    if len(hu) < FEWEST_COMPARED or not width:
         return 0
-    step = max(1, hu.shape[1] // ROWS)
+    step = max(1, hu.shape[1] // ROWS_COMPARED)
     rows = np.clip(hu[:, step // 2 :: step, :width], low, high).astype(np.float32)
     means = rows.reshape(*rows.shape[:2], -1, COLUMNS).mean(axis=3)
     differences: list[NDArray[np.float64]] = []
-    for apart in range(1, min(MOST_TURNS, len(hu) // LEAST_SLICES) + 1):
+    for apart in range(1, min(MOST_TURNS, len(hu) // FEWEST_IN_PASS) + 1):
         differences.append(
             np.array(
                 [np.abs(means[k + apart] - means[k]).mean() for k in range(len(means) - apart)], np.float64
@@ -121,9 +121,9 @@ def resembling_turns(hu: NDArray[np.generic]) -> int:
         )
         shown = nearer > 0  # blank slices resemble each other whatever they are
         ratio = whole[shown] / nearer[shown]
-        if len(ratio) < LEAST_SLICES:
+        if len(ratio) < FEWEST_IN_PASS:
             continue
-        is_unlike = np.median(ratio) < UNLIKE and (ratio < 1).mean() >= UNLIKE_SHARE
+        is_unlike = np.median(ratio) < UNLIKE_RATIO and (ratio < 1).mean() >= UNLIKE_SHARE
         if is_unlike and np.median((nearer - whole)[shown]) >= LEAST_HU:
             return apart
     return 0
@@ -184,7 +184,7 @@ def _runs(keys: Sequence[Key | None], offsets_mm: NDArray[np.float64]) -> tuple[
     if len(known) < len(keys) or len(set(known)) < len(known):
         return None
     order = sorted(range(len(known)), key=lambda n: known[n])
-    if len(order) < 2 * LEAST_SLICES:
+    if len(order) < 2 * FEWEST_IN_PASS:
         return None
     moves = np.diff(offsets_mm[order])
     forward = float(np.sign(np.median(moves))) or 1.0
@@ -199,11 +199,11 @@ def _runs(keys: Sequence[Key | None], offsets_mm: NDArray[np.float64]) -> tuple[
 
 
 def _are_passes(runs: Sequence[NDArray[np.float64]]) -> bool:
-    if min(map(len, runs)) < LEAST_SLICES:
+    if min(map(len, runs)) < FEWEST_IN_PASS:
         return False
     spacings = [float(np.median(np.abs(np.diff(run)))) for run in runs]
     usual = float(np.median(spacings))
-    tolerance = max(EVEN_TOL * usual, ROUNDING_MM)
+    tolerance = max(PASSES_EVEN_TOL * usual, ROUNDING_MM)
     if usual <= ROUNDING_MM or any(
         np.abs(np.abs(np.diff(run)) - usual).max() > tolerance or len(set(np.sign(np.diff(run)))) > 1
         for run in runs

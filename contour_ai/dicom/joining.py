@@ -28,12 +28,12 @@ from contour_ai.errors import GeometryError, InputError
 if TYPE_CHECKING:
     from contour_ai.dicom.archive import CTSeriesFiles
 
-LEAST_SLICES = 3
+FEWEST_IN_PIECE = 3
 PIECES_OF_A_SCAN = (
     "where these series are pieces of one scan, export it again with one StudyInstanceUID, SeriesInstanceUID and "
     "FrameOfReferenceUID for all slices, and one PatientID"
 )
-EVEN_TOL = 0.05
+JOINED_EVEN_TOL = 0.05
 """Joined slices are evenly spaced to this part of their spacing, or to what rounding to 0.1 mm makes of it."""
 
 
@@ -189,12 +189,12 @@ def changing_uid(keyword: str, slices: int) -> str:
 
 def _changes_often(uids: int, slices: int) -> bool:
     """Whether a UID changes from slice to slice: pieces of a scan, or one stray slice, are something else."""
-    return slices >= LEAST_SLICES and uids >= max(2, slices / 2)
+    return slices >= FEWEST_IN_PIECE and uids >= max(2, slices / 2)
 
 
 def is_one_stack(slices: Sequence[Slice]) -> bool:
     """Whether slices are alike, of one kernel, evenly spaced, and none at the place of another."""
-    if len(slices) < LEAST_SLICES or len({s.kernel for s in slices}) > 1:
+    if len(slices) < FEWEST_IN_PIECE or len({s.kernel for s in slices}) > 1:
         return False
     try:
         check_alike(slices)
@@ -203,7 +203,7 @@ def is_one_stack(slices: Sequence[Slice]) -> bool:
         return False
     usual = float(np.median(gaps))
     uneven = float(np.abs(gaps - usual).max())
-    return usual > ROUNDING_MM and uneven <= max(EVEN_TOL * usual, ROUNDING_MM)
+    return usual > ROUNDING_MM and uneven <= max(JOINED_EVEN_TOL * usual, ROUNDING_MM)
 
 
 def _one_scan(parts: Sequence[CTSeriesFiles]) -> bool:

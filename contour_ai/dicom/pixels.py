@@ -21,7 +21,7 @@ from contour_ai.dicom.slice_header import Slice
 from contour_ai.dicom.values import integer, text
 from contour_ai.errors import InputError
 
-THREADS = 4
+PIXEL_THREADS = 4
 
 KEYWORDS = (
     "SamplesPerPixel",
@@ -108,7 +108,7 @@ def _fill(
         return found
 
     padded: list[Padding] = []
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(PIXEL_THREADS) as pool:
         for done, found in enumerate(pool.map(fill, places), start=1):
             if found is None:
                 pool.shutdown(cancel_futures=True)

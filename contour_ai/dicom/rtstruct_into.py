@@ -26,6 +26,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from contour_ai.dicom import tags
 from contour_ai.dicom.byte_elements import (
     PREAMBLE_BYTES,
     MalformedError,
@@ -44,21 +45,11 @@ from contour_ai.dicom.byte_elements import (
 from contour_ai.dicom.contour_data import CoordinateText, image_item, roi_contour_item
 from contour_ai.dicom.copied import (
     APPROVAL_STATUS,
-    CONTOURS,
-    FRAMES,
-    IMAGES,
     NUMBER_OF,
-    OBSERVATION_NUMBER,
-    OBSERVATIONS,
     REVIEW,
-    ROI_NAME,
-    ROI_NUMBER,
-    ROIS,
-    SERIES,
     SERIES_INSTANCE_UID,
     SOP_INSTANCE_UID,
     SPECIFIC_CHARACTER_SET,
-    STUDIES,
     UNREVIEWED,
     Copied,
     refuse_other_ct,
@@ -171,7 +162,7 @@ class _Copy:
             changes[tag] = self._with_items(tag, set(gone), added)
         frames = self._with_images({k for roi in rois for k in roi.slices})
         if frames is not None:
-            changes[FRAMES] = frames
+            changes[tags.REFERENCED_FRAME_OF_REFERENCE_SEQUENCE] = frames
         self._unapproved(changes)
         for what, some in (("is replaced by the new one", replaced), ("is left out", left_out)):
             self.notes += [
@@ -212,9 +203,9 @@ class _Copy:
     def _names(self) -> dict[int, str]:
         """{ROI number: name} of the file."""
         names = {}
-        for one in self._items_of(ROIS):
-            number = self._number(one, ROI_NUMBER)
-            found = find(self.data, ROI_NAME, one.value_start, one.value_end, explicit=self.explicit)
+        for one in self._items_of(tags.STRUCTURE_SET_ROI_SEQUENCE):
+            number = self._number(one, tags.ROI_NUMBER)
+            found = find(self.data, tags.ROI_NAME, one.value_start, one.value_end, explicit=self.explicit)
             if number is not None and found is not None:
                 raw = self.data[found.value_start : found.value_end]
                 names[number] = _decoded(raw, self.encodings).strip(" \0")
@@ -223,7 +214,10 @@ class _Copy:
     def _new_sequences(self, rois: Sequence[RoiContours], names: Mapping[str, str]) -> dict[int, bytes]:
         """The items to add to each of the three sequences of ROIs."""
         numbers = [self._number(i, tag) or 0 for key, tag in NUMBER_OF.items() for i in self._items_of(key)]
-        observed = [self._number(i, OBSERVATION_NUMBER) or 0 for i in self._items_of(OBSERVATIONS)]
+        observed = [
+            self._number(i, tags.OBSERVATION_NUMBER) or 0
+            for i in self._items_of(tags.RT_ROI_OBSERVATIONS_SEQUENCE)
+        ]
         first, first_observation = max(numbers, default=0) + 1, max(observed, default=0) + 1
         text = CoordinateText(self.ct.grid, self.profile.decimals)
         images = [
@@ -232,7 +226,11 @@ class _Copy:
         ]
         frame = frame_of_reference_uid(self.ct)
         when = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        parts: dict[int, list[bytes]] = {ROIS: [], CONTOURS: [], OBSERVATIONS: []}
+        parts: dict[int, list[bytes]] = {
+            tags.STRUCTURE_SET_ROI_SEQUENCE: [],
+            tags.ROI_CONTOUR_SEQUENCE: [],
+            tags.RT_ROI_OBSERVATIONS_SEQUENCE: [],
+        }
         for n, roi in enumerate(rois):
             name = names[roi.info.name]
             encoded = text(roi.slices)
@@ -247,9 +245,9 @@ class _Copy:
                 description="; ".join(filter(None, described)),
             )
             observation.ObservationNumber = first_observation + n
-            parts[ROIS].append(item(self._encoded(one)))
-            parts[OBSERVATIONS].append(item(self._encoded(observation)))
-            parts[CONTOURS].append(
+            parts[tags.STRUCTURE_SET_ROI_SEQUENCE].append(item(self._encoded(one)))
+            parts[tags.RT_ROI_OBSERVATIONS_SEQUENCE].append(item(self._encoded(observation)))
+            parts[tags.ROI_CONTOUR_SEQUENCE].append(
                 roi_contour_item(first + n, roi.info.color, encoded, images, explicit=self.explicit)
             )
         return {tag: b"".join(p) for tag, p in parts.items()}
@@ -284,16 +282,25 @@ class _Copy:
 
     def _with_images(self, slices: set[int]) -> bytes | None:
         """ReferencedFrameOfReferenceSequence with the images of new contours; None where it need not change."""
-        span = self.elements.get(FRAMES)
+        span = self.elements.get(tags.REFERENCED_FRAME_OF_REFERENCE_SEQUENCE)
         if span is None:
             return None
         data, explicit = self.data, self.explicit
         listed: set[str] = set()
         place: tuple[Span, ...] | None = None
-        for way in self._ways((FRAMES, STUDIES, SERIES), span):
+        for way in self._ways(
+            (
+                tags.REFERENCED_FRAME_OF_REFERENCE_SEQUENCE,
+                tags.RT_REFERENCED_STUDY_SEQUENCE,
+                tags.RT_REFERENCED_SERIES_SEQUENCE,
+            ),
+            span,
+        ):
             series = way[-1]
             uid = find(data, SERIES_INSTANCE_UID, series.value_start, series.value_end, explicit=explicit)
-            images = find(data, IMAGES, series.value_start, series.value_end, explicit=explicit)
+            images = find(
+                data, tags.CONTOUR_IMAGE_SEQUENCE, series.value_start, series.value_end, explicit=explicit
+            )
             if images is None:
                 continue
             for one in items(data, images, explicit=explicit):
@@ -311,10 +318,10 @@ class _Copy:
             value, inner = with_value(data, outer, whole), outer
         return value
 
-    def _ways(self, tags: Sequence[int], span: Span) -> list[tuple[Span, ...]]:
+    def _ways(self, levels: Sequence[int], span: Span) -> list[tuple[Span, ...]]:
         """All ways down nested sequences: sequence, item, sequence, item ..."""
         ways: list[tuple[Span, ...]] = [(span, i) for i in items(self.data, span, explicit=self.explicit)]
-        for tag in tags[1:]:
+        for tag in levels[1:]:
             longer = []
             for way in ways:
                 last = way[-1]

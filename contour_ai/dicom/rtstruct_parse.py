@@ -16,9 +16,6 @@ from pydicom.uid import RTStructureSetStorage
 
 from contour_ai.dicom import notes as note
 from contour_ai.dicom.contour_items import (
-    CONTOUR_DATA,
-    CONTOUR_GEOMETRIC_TYPE,
-    CONTOUR_IMAGE_SEQUENCE,
     ITEM_START,
     REFERENCED_SOP_CLASS_UID,
     UNDEFINED_LENGTH,
@@ -29,14 +26,18 @@ from contour_ai.dicom.contour_items import (
 )
 from contour_ai.dicom.header import UNREADABLE
 from contour_ai.dicom.structure_set import ContourRead, ReferencedFrame, RoiContoursRead, StructureSet
+from contour_ai.dicom.tags import (
+    CONTOUR_DATA,
+    CONTOUR_GEOMETRIC_TYPE,
+    CONTOUR_IMAGE_SEQUENCE,
+    CONTOUR_SEQUENCE,
+    REFERENCED_ROI_NUMBER,
+    ROI_DISPLAY_COLOR,
+    ROI_NUMBER,
+)
 from contour_ai.dicom.values import on_one_line
 from contour_ai.errors import InputError
 
-CONTOUR_SEQUENCE = 0x30060040
-ROI_NUMBER = 0x30060022
-ROI_NAME = 0x30060026
-ROI_DISPLAY_COLOR = 0x3006002A
-REFERENCED_ROI_NUMBER = 0x30060084
 UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
 """What pydicom puts in the place of bytes that are no text."""
 MOST_DIGITS = 12

@@ -27,6 +27,7 @@ from contour_ai.dicom.rtstruct_header import (
     roi_items,
     structure_set_header,
 )
+from contour_ai.dicom.tags import ROI_CONTOUR_SEQUENCE
 from contour_ai.dicom.verify import ExpectedMask, check_written, verify_structure_set
 from contour_ai.errors import GeometryError, InputError
 from contour_ai.files import RTSTRUCT, atomic_file
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
 LONGEST_EXPLICIT_BYTES = 65534
 """What fits the two length bytes of a DS element in explicit VR."""
-
-ROI_CONTOUR_SEQUENCE = 0x30060039
 
 
 @dataclass(frozen=True, kw_only=True)

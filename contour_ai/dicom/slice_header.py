@@ -21,7 +21,7 @@ from contour_ai.dicom.header import COPY_AGAIN, UNREADABLE, cut_short, damaged, 
 from contour_ai.dicom.values import THOUSANDS, integer, number_in, text, words
 from contour_ai.errors import InputError
 
-THREADS = 8
+HEADER_THREADS = 8
 
 ACQUISITION_NUMBER = ("AcquisitionNumber", "FrameAcquisitionNumber")
 TEMPORAL_POSITION = (
@@ -90,7 +90,7 @@ MOST_PIXELS = 8192
 """Rows or columns, at most: four times what scanners make; more is a damaged header that would take memory."""
 WIDEST_MM = 4000.0
 """Rows or columns in mm, at most: no bore and no table is so wide or long."""
-FARTHEST_MM = 1e5
+FARTHEST_SLICE_MM = 1e5
 """Coordinates of positions, at most: 100 m from the frame of reference's origin is no place in a patient."""
 THICKEST_MM = 100.0
 """SliceThickness, at most; it is used for nothing but the volume of a single slice."""
@@ -153,7 +153,7 @@ def read_slices(paths: Sequence[Path], on_done: Callable[[int], None] = lambda d
         InputError: a file is damaged, lacks what places it in the patient, or has values that no CT can have.
     """
     slices: list[Slice] = []
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:
         for done, found in enumerate(pool.map(_slices_in, paths), start=1):
             slices += found
             on_done(done)
@@ -375,9 +375,12 @@ def _check_plausible(one: Slice) -> None:
             f"{sides[0]:.0f} x {sides[1]:.0f} mm",
             f"at most {WIDEST_MM:g} mm",
         )
-    if max(map(abs, one.position_lps)) > FARTHEST_MM:
+    if max(map(abs, one.position_lps)) > FARTHEST_SLICE_MM:
         raise _impossible(
-            one.path, "a position (ImagePositionPatient)", one.position_lps, f"at most {FARTHEST_MM:g} mm"
+            one.path,
+            "a position (ImagePositionPatient)",
+            one.position_lps,
+            f"at most {FARTHEST_SLICE_MM:g} mm",
         )
     if one.slope is not None and not SLOPES[0] <= abs(one.slope) <= SLOPES[1]:
         raise _impossible(one.path, "a RescaleSlope", f"{one.slope:g}", f"{SLOPES[0]:g} to {SLOPES[1]:g}")

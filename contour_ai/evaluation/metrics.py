@@ -12,6 +12,7 @@ from contour_ai.box import bounding_box
 from contour_ai.errors import GeometryError
 from contour_ai.evaluation.surface import surface_distances, surface_of
 from contour_ai.grid import Grid
+from contour_ai.mask_agreement import dice_of_sizes
 
 Mask = NDArray[np.bool_]
 NAN = float("nan")
@@ -133,12 +134,6 @@ class Row(RoiMetrics, PatientKey):
         return self.series_uid or self.patient, self.roi
 
 
-def dice(a: Mask, b: Mask) -> float:
-    """2|A∩B| / (|A|+|B|) by voxels; NaN where both are empty."""
-    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
-    return 2 * int(np.count_nonzero(np.logical_and(a, b))) / total if total else NAN
-
-
 def roi_metrics(
     predicted: Mask | None,
     reference: Mask | None,
@@ -236,11 +231,11 @@ def _dsc_in_common(a: Mask, b: Mask, grid: Grid) -> float:
     whole = [np.zeros_like(mask) for mask in (a, b)]
     for cut, mask in zip(whole, (a, b), strict=True):
         cut[common] = mask[common]
-    return _volume_dice(whole[0], whole[1], grid) if whole[0].any() or whole[1].any() else NAN
+    return _volume_dice(whole[0], whole[1], grid)
 
 
 def _volume_dice(a: Mask, b: Mask, grid: Grid) -> float:
-    return 2 * volume_cm3(a & b, grid) / (volume_cm3(a, grid) + volume_cm3(b, grid))
+    return dice_of_sizes(volume_cm3(a & b, grid), volume_cm3(a, grid), volume_cm3(b, grid), neither=NAN)
 
 
 def volume_cm3(mask: Mask, grid: Grid) -> float:

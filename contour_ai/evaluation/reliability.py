@@ -16,10 +16,10 @@ Counts = NDArray[np.int64]
 
 LIMIT = 20.0
 """Logits beyond count as this: a probability of 2e-9."""
-STEP = 0.05
+LOGIT_STEP = 0.05
 """Width of a bin of logits."""
-BINS = round(2 * LIMIT / STEP)
-LEAST, MOST = 0.2, 8.0
+BINS = round(2 * LIMIT / LOGIT_STEP)
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.2, 8.0
 """Temperatures that are looked for."""
 UNSURE = 0.01
 """Reliability is of voxels with a probability between this and its complement: the sure background is without end."""
@@ -55,7 +55,7 @@ class LogitCounts:
 
         found = minimize_scalar(
             lambda log_t: self.cost(float(np.exp(log_t))),
-            bounds=(np.log(LEAST), np.log(MOST)),
+            bounds=(np.log(LOWEST_TEMPERATURE), np.log(HIGHEST_TEMPERATURE)),
             method="bounded",
         )
         return float(np.exp(found.x))
@@ -90,7 +90,7 @@ class LogitCounts:
 
 def histogram(logits: NDArray[np.float32]) -> Counts:
     """(`BINS`,) voxels by their logit."""
-    place = ((np.clip(logits, -LIMIT, LIMIT) + LIMIT) / STEP).astype(np.int64)
+    place = ((np.clip(logits, -LIMIT, LIMIT) + LIMIT) / LOGIT_STEP).astype(np.int64)
     counts: Counts = np.bincount(np.minimum(place, BINS - 1).ravel(), minlength=BINS)
     return counts
 
@@ -112,7 +112,7 @@ def expected_dice_logit(
     Returns:
         The threshold of the logits as they are, not divided.
     """
-    edges = np.round(np.arange(BINS) * STEP - LIMIT, 6)
+    edges = np.round(np.arange(BINS) * LOGIT_STEP - LIMIT, 6)
     probability = 1 / (1 + np.exp(-_middles() / temperature))
     taken = np.cumsum(counts[::-1])[::-1]  # voxels from this edge on
     sums = np.cumsum((probability * counts)[::-1])[::-1]
@@ -146,4 +146,4 @@ def _rows_of(counts: LogitCounts, temperature: float) -> NDArray[np.float64]:
 
 
 def _middles() -> NDArray[np.float64]:
-    return np.asarray((np.arange(BINS) + 0.5) * STEP - LIMIT, np.float64)
+    return np.asarray((np.arange(BINS) + 0.5) * LOGIT_STEP - LIMIT, np.float64)

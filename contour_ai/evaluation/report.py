@@ -48,7 +48,7 @@ SPREAD = (
     f"(percentiles of {RESAMPLES} resamples of patients), empty for fewer than two patients."
 )
 
-DECIMALS = 6
+WRITTEN_DECIMALS = 6
 """Of figures in files: finer than any contour, and the same text on every machine."""
 
 
@@ -221,7 +221,7 @@ def _summary(roi: str, rows: Sequence[Row]) -> RoiSummary:
 def _text(value: object) -> str:
     if not isinstance(value, float):
         return str(value)
-    return "" if math.isnan(value) else repr(round(value, DECIMALS))
+    return "" if math.isnan(value) else repr(round(value, WRITTEN_DECIMALS))
 
 
 def plain(value: object) -> object:
@@ -231,5 +231,5 @@ def plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, float):
-        return None if math.isnan(value) else ("inf" if math.isinf(value) else round(value, DECIMALS))
+        return None if math.isnan(value) else ("inf" if math.isinf(value) else round(value, WRITTEN_DECIMALS))
     return value

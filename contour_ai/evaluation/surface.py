@@ -24,7 +24,7 @@ Float = NDArray[np.float64]
 
 THREADED = 20_000
 """Elements from which a search tree is worth asking in several threads: below, starting them takes longer."""
-STEPS = 150
+PLACES_AROUND = 150
 """How many places around a corner are looked at before a search tree is asked: a ball of 4 mm on a planning CT."""
 
 
@@ -184,7 +184,7 @@ def _workers(elements: NDArray[np.integer]) -> int:
 def _near_mm(
     start: NDArray[np.int64], end: NDArray[np.int64], spacing_mm: tuple[float, float, float]
 ) -> tuple[Float, NDArray[np.intp]]:
-    """(N,) distances from `start` to `end` as far as `STEPS` reach, and the numbers of those that are farther away.
+    """(N,) distances from `start` to `end` within `PLACES_AROUND`, and the numbers of those that are farther away.
 
     Surfaces of one organ lie within a few voxels of each other: looking around every corner, the nearest places first,
     finds nearly all of them many times faster than a search tree.
@@ -212,7 +212,7 @@ def _near_mm(
 @cache
 def _steps(spacing_mm: tuple[float, float, float]) -> NDArray[np.int64]:
     """(N, 3) steps between corners (k, i, j), shortest first: a whole ball, so that what is found is the nearest."""
-    reach_mm = (STEPS * 3 / (4 * math.pi) * math.prod(spacing_mm)) ** (1 / 3)
+    reach_mm = (PLACES_AROUND * 3 / (4 * math.pi) * math.prod(spacing_mm)) ** (1 / 3)
     ranges = [np.arange(-n, n + 1) for n in (int(reach_mm / s) for s in spacing_mm)]
     steps = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
     lengths = _lengths_mm(steps, spacing_mm)

@@ -20,7 +20,7 @@ FORMAT = 1
 MADE_BY_SYSTEMS = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 """Files that file managers put into any folder: nobody's work, so they keep no folder from being replaced."""
 
-THREADS = 4
+HASH_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def write_manifest(folder: Path, record: Record) -> None:
     """Lists all files of a folder that was just written."""
     paths = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     paths.pop(MANIFEST, None)
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(HASH_THREADS) as pool:
         Manifest(record, dict(zip(paths, pool.map(facts_of, paths.values()), strict=True))).save(folder)
 
 
@@ -151,7 +151,7 @@ def facts_of(path: Path) -> FileFacts:
 
 def content_sha256(paths: Iterable[Path]) -> str:
     """SHA-256 of the files' bytes, whatever their names and order."""
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(HASH_THREADS) as pool:
         digests = sorted(facts.sha256 for facts in pool.map(facts_of, paths))
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 

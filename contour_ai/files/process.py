@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-DIGITS = 6
+PROCESS_DIGITS = 6
 """Hexadecimal digits of the hashes of a host and of a start time: they stand in file names."""
 
 HIDDEN = "?"
@@ -46,7 +46,7 @@ def this_process() -> ProcessId:
 
 @lru_cache(maxsize=1)
 def _identity(pid: int) -> ProcessId:
-    return ProcessId(_host(), pid, _start(pid) or "0" * DIGITS)
+    return ProcessId(_host(), pid, _start(pid) or "0" * PROCESS_DIGITS)
 
 
 @lru_cache(maxsize=1)
@@ -128,4 +128,4 @@ def _start_on_windows(pid: int) -> str | None:
 
 
 def _hashed(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:DIGITS]
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:PROCESS_DIGITS]

@@ -20,7 +20,7 @@ from contour_ai.mask_files.stored import (
     read_voxels,
 )
 
-MAX_HEADER_BYTES = 1 << 20
+LARGEST_META_HEADER = 1 << 20
 
 TYPES: Mapping[str, str] = {
     "MET_CHAR": "i1",
@@ -83,7 +83,7 @@ def read_metaimage(path: Path, max_bytes: int) -> StoredImage:
 def _header(path: Path) -> tuple[dict[str, str], int]:
     fields: dict[str, str] = {}
     with damaged_file(path), path.open("rb") as file:
-        while file.tell() < MAX_HEADER_BYTES:
+        while file.tell() < LARGEST_META_HEADER:
             line = file.readline(1 << 16)
             key, separator, value = line.decode("latin-1").partition("=")
             if not separator:

@@ -26,7 +26,7 @@ from contour_ai.mask_files.stored import (
     refuse_size,
 )
 
-MAX_HEADER_BYTES = 4 << 20
+LARGEST_NRRD_HEADER = 4 << 20
 
 TYPES: Mapping[str, str] = {
     name: code
@@ -149,7 +149,7 @@ class _Header(NamedTuple):
 
 def _header(path: Path) -> _Header:
     with damaged_file(path), path.open("rb") as file:
-        data = file.read(MAX_HEADER_BYTES)
+        data = file.read(LARGEST_NRRD_HEADER)
     if not re.match(rb"NRRD000\d\r?\n", data):
         raise InputError(
             "The mask file cannot be read: it is not NRRD.",

@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-FEWEST = 10
+FEWEST_FOR_LIMITS = 10
 """Patients for limits; with fewer there is no chart."""
 USUAL_BASELINE = 20
 LAMBDA = 0.2
@@ -121,7 +121,7 @@ def control_chart(
     """
     x = normalised(values, figure)
     base = x[:baseline] if isinstance(baseline, int) else normalised(baseline, figure)
-    if len(base) < FEWEST or not len(x):
+    if len(base) < FEWEST_FOR_LIMITS or not len(x):
         return None
     centre, sigma = centre_and_sigma(base)
     limit = limits_for(len(base))

@@ -13,7 +13,7 @@ from contour_ai.errors import ContourAIError
 from contour_ai.node.database import Database
 from contour_ai.node.store import ImageStore
 
-FEWEST_SLICES = 3
+FEWEST_WITH_GAP = 3
 """Fewer make no stack in which a gap could be seen."""
 
 
@@ -66,7 +66,7 @@ def check_files(paths: Sequence[Path]) -> Readiness:
         only = archive.ct_series[0] if len(archive.ct_series) == 1 else None  # its files are found already
         ct = read_ct(only or list(paths), with_pixels=False)
         slices = ct.grid.shape_kij[0]
-        if slices < FEWEST_SLICES:
+        if slices < FEWEST_WITH_GAP:
             return Readiness(
                 ready=False, reason=f"{slices} slice(s) are no CT that can be contoured", waits=False
             )

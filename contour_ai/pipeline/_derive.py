@@ -231,7 +231,9 @@ def write_derived(
     )
     profile = load_profile(options.profile)
     copied = [roi for roi in rois if roi.region.level is None]
-    exact = replace(options, profile=replace(profile, decimals=MOST_DECIMALS) if copied else profile)
+    exact = replace(
+        options, profile=replace(profile, decimals=MOST_COORDINATE_DECIMALS) if copied else profile
+    )
     try:
         contours, expected = contours_of(rois, recipe, holes=profile.holes)
         return write_output(out, contours, expected, ct, provenance, exact)
@@ -248,5 +250,5 @@ def write_derived(
     return replace(output, notes=(*output.notes, note))
 
 
-MOST_DECIMALS = 6
+MOST_COORDINATE_DECIMALS = 6
 """Of a coordinate in mm; what fits a DS of 16 characters at any place in a scanner."""

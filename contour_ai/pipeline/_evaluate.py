@@ -34,7 +34,7 @@ from contour_ai.structures.roi_map import RoiMap
 
 MOST_NAMES = 12
 """ROIs that a note lists."""
-MOST_THREADS = 4
+EVALUATION_THREADS = 4
 """ROIs that are compared at the same time; each holds two masks of the whole CT."""
 
 
@@ -252,7 +252,7 @@ def _compare(
         ), mask_notes
 
     # Most of the work happens outside the interpreter's lock: threads are enough.
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(EVALUATION_THREADS, os.cpu_count() or 1)) as pool:
         results = list(pool.map(figures, wanted))
     remarks += [remark for _, mask_notes in results for remark in mask_notes]
     remarks += [_ends_elsewhere(m) for m, _ in results if m.ends_elsewhere]

@@ -45,7 +45,7 @@ from contour_ai.quality.agreement import ModelGridPatient
 from contour_ai.quality.figures import body_of
 from contour_ai.quality.flag import EXTERNAL, Evidence, Flag, ImageEvidence
 from contour_ai.quality.flags import find_flags
-from contour_ai.quality.judging import INFORMATION, MOST
+from contour_ai.quality.judging import INFORMATION, MOST_STOPPED_SHARE
 from contour_ai.quality.reviewing import Contoured, Judge, duplicates, judge_known, judge_unknown
 from contour_ai.quality.verdict import PatientVerdict, RoiVerdict, worst
 from contour_ai.quality.verdict_record import summary_flags
@@ -265,7 +265,7 @@ def _of_patient(verdicts: dict[str, RoiVerdict], known: Mapping[str, str]) -> Pa
     stopped = [name for name in known if verdicts[name].verdict == "stop"]
     findings: list[Flag] = []
     verdict = worst(["clear" if v.verdict == "clear" else "look" for v in verdicts.values()])
-    if len(stopped) > MOST * len(known):
+    if len(stopped) > MOST_STOPPED_SHARE * len(known):
         verdict = "stop"
         reason = (
             f"{len(stopped)} of the {len(known)} organs that the model knows are grossly wrong: "
@@ -277,7 +277,7 @@ def _of_patient(verdicts: dict[str, RoiVerdict], known: Mapping[str, str]) -> Pa
                 reason=reason,
                 value=round(len(stopped) / len(known), 4),
                 low=None,
-                high=MOST,
+                high=MOST_STOPPED_SHARE,
             )
         )
     return PatientVerdict(verdict=verdict, findings=tuple(findings), rois=verdicts)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.bundle import ModelBundle
+from contour_ai.mask_agreement import dice
 from contour_ai.pipeline.held_back import picked_cases
 from contour_ai.pipeline.model_grid import after_rules
 from contour_ai.progress import OnProgress, no_progress
@@ -19,12 +20,11 @@ from contour_ai.quality.figures import RoiFigures, body_of, roi_figures
 from contour_ai.quality.flag import EXTERNAL
 from contour_ai.quality.own_contours import own_figures
 from contour_ai.quality.relations import Relations, measured_pairs, near_pairs, usual_relations
-from contour_ai.quality.second_opinion import dice
 from contour_ai.quality.spoiling import spoil
 from contour_ai.quality.verdict_fit import (
     GOOD,
-    GOOD_DICE,
     POOR,
+    USUAL_DICE,
     Sample,
     fit_contour_model,
     fit_own_model,
@@ -166,8 +166,8 @@ def own_samples(seen: Sequence[Seen], bundle: ModelBundle) -> OwnSamples:
                 roi, *patient.logits[roi], patient.scene, patient.figures, bundle.ranges, relations
             )
             if figures is not None:
-                agreed = dice(patient.scene.predicted[roi], contour)
-                kind = GOOD if agreed >= GOOD_DICE else POOR
+                agreed = dice(patient.scene.predicted[roi], contour, neither=0.0)
+                kind = GOOD if agreed >= USUAL_DICE else POOR
                 sample = Sample(patient=patient.patient, roi=roi, kind=kind, detail="", figures=figures)
                 found.append(ScoredSample(sample, agreed))
     return OwnSamples(found, usual_relations(related))

@@ -15,7 +15,7 @@ from PIL import Image
 from contour_ai.pipeline.archive import PatientSource, Sources
 from contour_ai.pipeline.cases import PreparedCases
 from contour_ai.quality.figures import fit_places, offset_mm
-from contour_ai.render.drawing import draw_letters
+from contour_ai.render.drawing import WINDOW_HU, draw_letters
 from contour_ai.report.curation import (
     CurationContour,
     CurationPage,
@@ -32,11 +32,10 @@ from contour_ai.volume import roi_voxels
 MOST_PICTURES = 400
 """Largest number of pictures in the page, about 25 kB each; further contours have none."""
 
-PANEL_PX = 220
+CURATION_PANEL_PX = 220
 LEAST_VIEW_MM = 90.0
 """Smallest width and height of a picture; that of a ROI larger than this is `VIEW` times its extent."""
 VIEW = 1.5
-WINDOW_HU = (-160.0, 240.0)
 OUTLINE_RGB = (255, 190, 60)
 LETTERS = (("R", "L", "A", "P"), ("R", "L", "S", "I"), ("A", "P", "S", "I"))
 """Patient directions at the left, right, top and bottom edge of the axial, coronal and sagittal panel."""
@@ -248,7 +247,7 @@ def picture(case: Case, roi: str) -> bytes | None:
     sizes_mm = [(e[-1] - e[0] + 1) * mm for e, mm in zip(extents, case.spacing_mm_kij, strict=True)]
     view_mm = max(LEAST_VIEW_MM, VIEW * max(sizes_mm))
     centre = [(e[0] + e[-1]) / 2 for e in extents]
-    strip = Image.new("RGB", (3 * PANEL_PX + 8, PANEL_PX))
+    strip = Image.new("RGB", (3 * CURATION_PANEL_PX + 8, CURATION_PANEL_PX))
     for axis, letters in enumerate(LETTERS):
         index = (slice(None),) * axis + (int(counts[axis].argmax()),)
         rows, columns = (a for a in range(3) if a != axis)
@@ -260,7 +259,7 @@ def picture(case: Case, roi: str) -> bytes | None:
         spacing = case.spacing_mm_kij[rows], case.spacing_mm_kij[columns]
         panel = _panel(image, inside, (middle[0], middle[1]), spacing, view_mm)
         draw_letters(panel, letters, 11)
-        strip.paste(panel, (axis * (PANEL_PX + 4), 0))
+        strip.paste(panel, (axis * (CURATION_PANEL_PX + 4), 0))
     file = io.BytesIO()
     strip.save(file, "JPEG", quality=82)
     return file.getvalue()
@@ -284,7 +283,7 @@ def _panel(
         centre[1] + 0.5 + half[1],
         centre[0] + 0.5 + half[0],
     )
-    size, how = (PANEL_PX, PANEL_PX), Image.Transform.EXTENT
+    size, how = (CURATION_PANEL_PX, CURATION_PANEL_PX), Image.Transform.EXTENT
     image = Image.fromarray(grey).transform(size, how, box, Image.Resampling.BICUBIC).convert("RGB")
     fine = np.asarray(Image.fromarray(inside).transform(size, how, box, Image.Resampling.BILINEAR)) > 127
     inner = fine.copy()

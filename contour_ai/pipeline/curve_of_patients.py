@@ -26,7 +26,7 @@ PARTS: Mapping[str, float] = {"all": 1.0, "half": 0.5, "quarter": 0.25}
 """Trainings in the order in which they are done: the first decides voxel size, ROIs and samples of the others."""
 PAGE, TABLE = "learning-curve.html", "learning-curve.csv"
 CACHE = "cache"
-FEWEST = 8
+FEWEST_PEOPLE = 8
 """Patients; a quarter of fewer is one."""
 
 
@@ -108,12 +108,12 @@ def learning_curve(
     ids = {patient.label: patient.patient_id for patient in sources.patients}
     shared = split_patients(ids, held_out(config.data, sources.patients))
     people = sorted({ids[label] for label in shared.training}, key=_place)
-    if len(people) < FEWEST:
+    if len(people) < FEWEST_PEOPLE:
         raise InputError(
             "There are too few patients for a learning curve.",
             where=data_dir,
             found=f"{len(people)} for training",
-            expected=f"at least {FEWEST}",
+            expected=f"at least {FEWEST_PEOPLE}",
         )
     validation = tuple(sorted({ids[label] for label in shared.validation}))
     fixed = replace(config, data=replace(config.data, validation_patients=validation))

@@ -24,7 +24,7 @@ from contour_ai.volume import Structures, Volume
 
 Mask = NDArray[np.bool_]
 
-SHAPE = (24, 60, 52)
+PHANTOM_SHAPE = (24, 60, 52)
 RADIUS_MM = 21.0
 SUBJECT = "RTSTRUCT and back"
 VOLUME_TOL = 0.005
@@ -53,7 +53,7 @@ def self_test() -> tuple[Check, ...]:
 def _cases() -> Iterator[_Case]:
     """Anisotropic, feet first, oblique, coronal and unevenly spaced stacks around the origin."""
     up, back, left = np.array([0, 0, 1.0]), np.array([0, 1.0, 0]), np.array([1.0, 0, 0])
-    even = (np.arange(SHAPE[0]) - SHAPE[0] / 2) * 2.5
+    even = (np.arange(PHANTOM_SHAPE[0]) - PHANTOM_SHAPE[0] / 2) * 2.5
     yield _Case("axial, 2.5 x 0.97 x 1.13 mm", _grid(even, up, 0.97 * back, 1.13 * left))
     yield _Case("feet first", _grid(even, -up, 1.1 * back, -1.1 * left))
     turn = math.radians(17)
@@ -61,7 +61,7 @@ def _cases() -> Iterator[_Case]:
     tilted_back = math.cos(turn) * back - math.sin(turn) * up
     yield _Case("oblique by 17 degrees", _grid(even, tilted_up, 1.1 * tilted_back, 1.2 * left))
     yield _Case("coronal", _grid(even, back, -1.1 * up, 1.1 * left))
-    uneven = np.cumsum(np.where(np.arange(SHAPE[0]) < 11, 2.0, 3.0)) - 30
+    uneven = np.cumsum(np.where(np.arange(PHANTOM_SHAPE[0]) < 11, 2.0, 3.0)) - 30
     yield _Case("slices 2 and 3 mm apart", _grid(uneven, up, 1.1 * back, 1.1 * left))
 
 
@@ -72,9 +72,12 @@ def _grid(
     step_j: ArrayLike,
 ) -> Grid:
     heights, up, down, right = (np.asarray(a, np.float64) for a in (slice_offsets_mm, normal, step_i, step_j))
-    corner = -down * SHAPE[1] / 2 - right * SHAPE[2] / 2
+    corner = -down * PHANTOM_SHAPE[1] / 2 - right * PHANTOM_SHAPE[2] / 2
     return Grid(
-        shape_kij=SHAPE, positions_lps=corner + heights[:, None] * up, step_i_lps=down, step_j_lps=right
+        shape_kij=PHANTOM_SHAPE,
+        positions_lps=corner + heights[:, None] * up,
+        step_i_lps=down,
+        step_j_lps=right,
     )
 
 
@@ -97,7 +100,7 @@ def _shapes(depth_mm: NDArray[np.float32]) -> dict[str, Mask]:
 
 def _through_dicom(case: _Case, folder: Path) -> Iterator[Check]:
     grid = case.grid
-    image = Volume(np.zeros(SHAPE, np.int16), grid)
+    image = Volume(np.zeros(PHANTOM_SHAPE, np.int16), grid)
     ct = write_ct(
         folder / "ct",
         image,
@@ -118,7 +121,7 @@ def _through_dicom(case: _Case, folder: Path) -> Iterator[Check]:
             passed=changed == 0,
         )
     path = folder / "level.dcm"
-    box = (slice(0, SHAPE[0]), slice(0, SHAPE[1]), slice(0, SHAPE[2]))
+    box = (slice(0, PHANTOM_SHAPE[0]), slice(0, PHANTOM_SHAPE[1]), slice(0, PHANTOM_SHAPE[2]))
     smooth = contours_of_level(RoiInfo(name="Ball", color=(255, 0, 0)), depth_mm, box)
     write_structure_set(path, [smooth], ct, Provenance(label="SELFTEST"))
     (roi,) = load_structure_set(path).rois

@@ -34,7 +34,7 @@ Stack = Mapping[int, Sequence[Polygon]]
 MONTAGE_SLICES = 12
 PNG_COMPRESSION = 1
 """Of 9: noise does not compress, and a higher level takes longer than the drawing."""
-MOST_THREADS = 8
+PICTURE_THREADS = 8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -107,7 +107,7 @@ def _draw_overlays(
         )
 
     # Resizing and compressing happen outside the interpreter's lock: threads are enough.
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(PICTURE_THREADS, os.cpu_count() or 1)) as pool:
         for done, _ in enumerate(pool.map(draw, slices, paths), start=1):
             on_progress(ProgressEvent(stage="overlays", done=done, total=len(slices)))
     return paths

@@ -21,6 +21,7 @@ from contour_ai.bundle.commissioned_record import CommissionedRecord
 from contour_ai.dicom.ct import CTSeries
 from contour_ai.dicom.rtstruct_write import WrittenStructureSet
 from contour_ai.errors import NoImageError
+from contour_ai.mask_agreement import dice_of_sizes
 from contour_ai.pipeline.places import without_folders
 from contour_ai.pipeline.summary import (
     Summary,
@@ -263,7 +264,8 @@ def _measured(
 def dice_in_box(inside: NDArray[np.bool_], box: Box, reference: NDArray[np.bool_]) -> float:
     """2 |A and B| / (|A| + |B|) of a mask in its box and one on the whole grid; at least one is not empty."""
     both = int(np.count_nonzero(inside & reference[box]))
-    return 2 * both / (int(np.count_nonzero(inside)) + int(np.count_nonzero(reference)))
+    sizes = int(np.count_nonzero(inside)), int(np.count_nonzero(reference))
+    return dice_of_sizes(both, *sizes, neither=math.nan)
 
 
 # -- summary ------------------------------------------------------------------------------------------------

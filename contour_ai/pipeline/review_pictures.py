@@ -23,11 +23,11 @@ from contour_ai.volume import Volume
 
 Bool = NDArray[np.bool_]
 
-MOST_PICTURES = 30
+MOST_ROI_PICTURES = 30
 """ROIs that a page shows: each takes about 80 kB."""
-MARGIN_MM = 40.0
+PICTURE_MARGIN_MM = 40.0
 """Around contour and prediction: enough to see which organ they lie in."""
-TILE_PX = 390
+REVIEW_TILE_PX = 390
 JPEG_QUALITY = 82
 
 
@@ -58,7 +58,7 @@ def finding_pictures(scene: ReviewScene, verdict: PatientVerdict) -> dict[str, F
     ordered = sorted(
         verdict.rois.items(), key=lambda item: (-SEVERITY[item[1].verdict], -(item[1].probability or 0.0))
     )
-    for name, roi in ordered[:MOST_PICTURES]:
+    for name, roi in ordered[:MOST_ROI_PICTURES]:
         if roi.verdict == "clear":
             break
         picture = _picture(scene, [name], roi.findings)
@@ -86,7 +86,7 @@ def _picture(scene: ReviewScene, names: Sequence[str], findings: Sequence[Flag])
     planes = [axial]
     if scene.volume.grid.shape_kij[0] > 1:
         planes += [_cut(scene, across, at[across], masks, theirs) for across in (1, 2)]
-    image = montage([(plane, _view(plane)) for plane in planes], infos, columns=3, tile_px=TILE_PX)
+    image = montage([(plane, _view(plane)) for plane in planes], infos, columns=3, tile_px=REVIEW_TILE_PX)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=JPEG_QUALITY)
     source = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
@@ -134,7 +134,7 @@ def _view(plane: Plane) -> View:
         return View(top=0, bottom=rows, left=0, right=columns)
     every = np.concatenate(points)
     (top, left), (bottom, right) = every.min(axis=0), every.max(axis=0)
-    down, across = (int(np.ceil(MARGIN_MM / mm)) for mm in plane.spacing_mm)
+    down, across = (int(np.ceil(PICTURE_MARGIN_MM / mm)) for mm in plane.spacing_mm)
     return View(
         top=max(0, int(top) - down),
         bottom=min(rows, int(bottom) + 1 + down),

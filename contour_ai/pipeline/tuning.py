@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,8 +23,8 @@ from contour_ai.bundle import (
     update_bundle,
 )
 from contour_ai.errors import InputError
-from contour_ai.evaluation.metrics import dice
 from contour_ai.evaluation.reliability import LogitCounts, expected_dice_logit, left_out_errors
+from contour_ai.mask_agreement import dice
 from contour_ai.pipeline.archive import find_sources
 from contour_ai.pipeline.calibration import CalibrationOptions, prepared_sides
 from contour_ai.pipeline.card import model_card
@@ -203,7 +204,8 @@ def _dice(
     distance: Distance | None = None,
 ) -> float:
     """Dice of a rule with its contour at `level`."""
-    return dice(keep_components(logit, rule, voxel_cm3, level, distance) > np.float32(level), truth)
+    drawn = keep_components(logit, rule, voxel_cm3, level, distance) > np.float32(level)
+    return dice(drawn, truth, neither=math.nan)
 
 
 def _moved(distance: Distance, start: Sequence[int]) -> Distance:

@@ -63,7 +63,7 @@ VOID_SHARE = 0.95
 one lower than real air, whose values scatter around -1000."""
 AIR_BELOW_HU = -900
 
-MOST_THREADS = 8
+BODY_THREADS = 8
 """Slices whose body is found at the same time."""
 
 
@@ -323,7 +323,7 @@ def _fill(mask: Bool) -> None:
 
 def _in_threads(work: Callable[[int], None], slices: Iterable[int]) -> None:
     """Slices are independent, and almost all of the work is outside the interpreter's lock."""
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(BODY_THREADS, os.cpu_count() or 1)) as pool:
         deque(pool.map(work, slices), maxlen=0)
 
 

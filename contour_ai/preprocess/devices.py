@@ -17,12 +17,12 @@ from scipy import ndimage
 
 from contour_ai.holes import fill_slices
 from contour_ai.preprocess.sheets import sheet_mask
-from contour_ai.preprocess.slabs import BONE_HU, DenseSlices, is_one_density, slab_mask
+from contour_ai.preprocess.slabs import BONE_ABOVE_HU, DenseSlices, is_one_density, slab_mask
 
 Bool = NDArray[np.bool_]
 Numbers = NDArray[Any]
 
-SLICE_MM = 5.0
+SEARCHED_EVERY_MM = 5.0
 """Devices are looked for in slices about so far apart."""
 HELD_SHARE = 0.8
 """Of the pixels of devices in the nearest slices that were looked at, so many are dense in a slice that has them."""
@@ -52,7 +52,7 @@ def device_mask(
         tissue: (k, i, j), patient-axial slices, what is dense in pixels of `pixel_mm`; the couch is gone.
         hu: (k, i, j), the CT; `factors` of its rows and columns make a pixel of `tissue`.
     """
-    step = max(1, round(SLICE_MM / slice_mm))
+    step = max(1, round(SEARCHED_EVERY_MM / slice_mm))
     sampled = sampled_hu(hu, factors)[::step]
     looked_at = tissue[::step, : sampled.shape[1], : sampled.shape[2]]
     seen: Bool = np.logical_or.reduce(looked_at, axis=0)
@@ -122,7 +122,7 @@ def device_parts(scene: DenseSlices, tissue: Bool) -> Bool | None:
             wide = (box[0], *wider)
             part = _dilated(labels[wide] == label) & coarse[wide]
             values = hu[wide][part]
-            hard = values.size > 0 and float(np.median(values)) > BONE_HU
+            hard = values.size > 0 and float(np.median(values)) > BONE_ABOVE_HU
             device[label] = is_one_density(values) and (hard or _is_straight(labels == label, coarse, box))
     if device[large].all():  # nothing here looks like a patient: a phantom, say
         device[sizes[1:].argmax() + 1] = False
@@ -156,7 +156,7 @@ def is_limb(part: Bool, hu: Numbers, voxel_cm3: float) -> bool:
     part = part[:, : hu.shape[1], : hu.shape[2]]  # pixels that are left over at the end have no sample
     if np.count_nonzero(part) * voxel_cm3 < LIMB_CM3:
         return False
-    bone = part & (hu > BONE_HU)
+    bone = part & (hu > BONE_ABOVE_HU)
     soft = hu[part & ~bone]
     share = np.count_nonzero(bone) / np.count_nonzero(part)
     if soft.size == 0 or not LIMB_BONE_SHARE[0] <= share <= LIMB_BONE_SHARE[1]:

@@ -19,7 +19,7 @@ Bool = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Numbers = NDArray[Any]
 
-THICK_MM = (4.0, 20.0)
+SHEET_THICK_MM = (4.0, 20.0)
 """Of a sheet, along a row or column: where the skin is steep, more than across it."""
 FEWEST_PIXELS = 2
 """And so many pixels: a surface has steps of one everywhere."""
@@ -27,7 +27,7 @@ LONG_MM = 30.0
 """Along the body, at least."""
 WIDE_MM = 40.0
 """So many columns rise together, at least."""
-ALIKE_MM = 4.0
+STEPS_ALIKE_MM = 4.0
 """The surface rises at one end of a column by what it falls at the other, give or take this."""
 JUDGED_SHARE = 0.75
 """The density is that of so much of the sheet, from its face on."""
@@ -60,7 +60,7 @@ def _sheets_on_top(tissue: Bool, hu: Numbers, scene: DenseSlices) -> Bool | None
     both = held[1:] & held[:-1]
     rise = np.where(both, top[:-1] - top[1:], 0)  # of the surface, from each slice to the next
     rise = rise - _usual(rise)
-    low, high = (max(FEWEST_PIXELS, round(mm / scene.pixel_mm)) for mm in THICK_MM)
+    low, high = (max(FEWEST_PIXELS, round(mm / scene.pixel_mm)) for mm in SHEET_THICK_MM)
     begins, ends = ((way * rise >= low) & (way * rise <= high) for way in (1, -1))
     least = WIDE_MM / scene.pixel_mm
     first, last = (np.flatnonzero(np.count_nonzero(edge, axis=1) >= least) for edge in (begins, ends))
@@ -84,7 +84,7 @@ def _usual(rise: Ints) -> Ints:
 
 def _columns(rise: Ints, both: Bool, start: int, end: int, scene: DenseSlices) -> Bool | None:
     """The columns that rise and fall by the same amount; None where they are too few."""
-    alike = both & (np.abs(rise[start] + rise[end]) <= ALIKE_MM / scene.pixel_mm)
+    alike = both & (np.abs(rise[start] + rise[end]) <= STEPS_ALIKE_MM / scene.pixel_mm)
     if np.count_nonzero(alike) * scene.pixel_mm < WIDE_MM:
         return None
     gap = round(HIDDEN_GAP_MM / scene.pixel_mm)

@@ -15,7 +15,7 @@ Bool = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Numbers = NDArray[Any]
 
-THICK_MM = (8.0, 70.0)
+SLAB_THICK_MM = (8.0, 70.0)
 """Between the faces of a block or board; thinner ones are cut off by the opening, thicker ones may be a limb."""
 FACE_MM = 28.0
 """At least so much of both faces is free, within a slice: no limb as thin as a board is as flat over so much."""
@@ -29,7 +29,7 @@ DENT_MM = 4.0
 """There a face may lie so much deeper."""
 LARGEST_SHARE = 0.5
 """Blocks and boards are less than this share of everything dense; a slab of solid water is the thing scanned."""
-BONE_HU = 180.0
+BONE_ABOVE_HU = 180.0
 BONE_SHARE = 0.005
 """A limb has more bone than this in it, a child's as well."""
 ONE_DENSITY_HU = 90.0
@@ -65,14 +65,14 @@ def is_one_density(values: Numbers) -> bool:
     if values.size == 0:
         return False
     low, middle, high = np.percentile(values, (25, 50, 75))
-    if middle > BONE_HU:
+    if middle > BONE_ABOVE_HU:
         # Metal, or a plastic as dense as bone; a bone has a marrow, and soft tissue around it.
-        return float(np.mean(values < BONE_HU / 2)) < BONE_SHARE
+        return float(np.mean(values < BONE_ABOVE_HU / 2)) < BONE_SHARE
     return bool(
         high - low < ONE_DENSITY_HU
         and float(np.mean(values < middle - ONE_DENSITY_HU)) < LIGHTER_SHARE
         and not FAT_HU[0] < middle < FAT_HU[1]
-        and float(np.mean(values > middle + BONE_HU)) < BONE_SHARE
+        and float(np.mean(values > middle + BONE_ABOVE_HU)) < BONE_SHARE
     )
 
 
@@ -108,7 +108,7 @@ def _slabs_along(tissue: Bool, hu: Numbers, scene: DenseSlices) -> Bool | None:
     """(k, m, n) what belongs to slabs with faces across the last axis."""
     runs = _runs(tissue)
     length = runs.end - runs.start
-    low, high = (round(mm / scene.pixel_mm) for mm in THICK_MM)
+    low, high = (round(mm / scene.pixel_mm) for mm in SLAB_THICK_MM)
     thin = (length >= low) & (length <= high)
     depth, thickness = tissue.shape[2], high - low + 1
     cells = (runs.k * depth + runs.start) * thickness + (length - low)
@@ -195,7 +195,7 @@ def _slab(seeds: Runs, hu: Numbers, scene: DenseSlices) -> Slab | None:
     inside = [_within(hu, seeds, share) for share in (0.2, 0.35, 0.5, 0.65, 0.8)]
     if not is_one_density(np.concatenate(inside)):
         return None
-    layers = [float(np.mean(np.clip(values, -300, 2 * BONE_HU))) for values in inside]
+    layers = [float(np.mean(np.clip(values, -300, 2 * BONE_ABOVE_HU))) for values in inside]
     if max(layers) - min(layers) > LAYERS_HU:
         return None
     columns = np.zeros((len(slices), hu.shape[1]), bool)

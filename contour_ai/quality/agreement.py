@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from contour_ai.box import bounding_box, with_margin
+from contour_ai.mask_agreement import dice, dice_of_sizes
 from contour_ai.quality.figures import HU_COUNTED, Body, Triple, holes_in_slices
-from contour_ai.quality.second_opinion import FAR_MM, MOST_TIMES, dice, figures_of_two, missing_beside
+from contour_ai.quality.second_opinion import FAR_MM, MOST_TIMES, figures_of_two, missing_beside
 
 Bool = NDArray[np.bool_]
 Float = NDArray[np.float64]
@@ -117,7 +118,7 @@ def contour_figures(name: str, contour: Bool, scene: ModelGridPatient) -> Contou
     grown = with_margin(box, (1, 1, 1), contour.shape)
     mine, theirs = contour[grown], predicted[grown]
     spacing = scene.body.spacing_mm
-    agree = dice(mine, theirs)
+    agree = dice(mine, theirs, neither=0.0)
     others = [_dice_whole(contour, mask) for other, mask in scene.predicted.items() if other != name]
     ks = np.flatnonzero(mine.any(axis=(1, 2)))
     rows = np.flatnonzero(theirs.any(axis=(1, 2)))
@@ -127,7 +128,7 @@ def contour_figures(name: str, contour: Bool, scene: ModelGridPatient) -> Contou
     mean, spread = _density(mine, theirs, scene.hu[grown])
     return ContourFigures(
         disagreement=1 - agree,
-        disagreement_in_slices=1 - dice(mine[common], theirs[common]),
+        disagreement_in_slices=1 - dice(mine[common], theirs[common], neither=0.0),
         missing_above=float(theirs[ks[-1] + 1 :].sum() / total),
         missing_below=float(theirs[: ks[0]].sum() / total),
         missing_beside=missing_beside(mine, theirs) / total,
@@ -147,7 +148,10 @@ def contour_figures(name: str, contour: Bool, scene: ModelGridPatient) -> Contou
 
 def _dice_whole(a: Bool, b: Bool) -> float:
     box = bounding_box(a)
-    return 0.0 if box is None else 2 * int((a[box] & b[box]).sum()) / (int(a[box].sum()) + int(b.sum()))
+    if box is None:
+        return 0.0
+    both, mine = int((a[box] & b[box]).sum()), int(a[box].sum())
+    return dice_of_sizes(both, mine, int(b.sum()), neither=0.0)
 
 
 def _beyond(mine: Bool, rows: NDArray[np.intp]) -> float:

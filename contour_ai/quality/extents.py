@@ -19,15 +19,15 @@ ENDS: tuple[WhichEnd, WhichEnd] = ("lower", "upper")
 Ends = tuple[float, float]
 """Lower and upper end along the body in mm, towards the head."""
 
-FEWEST = 8
+FEWEST_WITH_END = 8
 """An end that fewer patients show is not measured."""
 SCAN_END_MM = 5.0
 """A ROI goes to the end of the scan where it ends within this of the last slice that shows the body."""
 SHARE_WITH_OTHER = 0.6
 """Of the patients whose ROI ends within the scan, so many must have the other ROI that its end is measured from."""
-ALIKE_MM = 2.5
+SPREAD_STEP_MM = 2.5
 """Spreads are compared in steps of this."""
-WIDER = 2.0
+ENDS_WIDER = 2.0
 """Limits lie so much farther from the median than the 5 % and the 95 % of the patients, as with all ranges."""
 LEAST_MM = 8.0
 """No limit lies nearer to the median than this: three slices."""
@@ -122,7 +122,7 @@ def fitted_extents(patients: Sequence[PatientEnds]) -> dict[str, RoiExtent]:
     found = {}
     for name in names:
         have = [patient for patient in patients if name in patient.rois]
-        if len(have) >= FEWEST:
+        if len(have) >= FEWEST_WITH_END:
             lower, upper = (_fitted(name, which, have) for which in ENDS)
             found[name] = RoiExtent(lower=lower, upper=upper)
     return found
@@ -138,11 +138,11 @@ def _fitted(name: str, which: WhichEnd, have: Sequence[PatientEnds]) -> EndExten
             for patient in within
             if other in patient.rois and not patient.at_scan_end(other, at)
         ]
-        if len(offsets) < max(FEWEST, SHARE_WITH_OTHER * len(within)):
+        if len(offsets) < max(FEWEST_WITH_END, SHARE_WITH_OTHER * len(within)):
             continue
         low, middle, high = np.percentile(offsets, (10, 50, 90))
         # Of ends that vary alike, the nearest one.
-        rank = round(float(high - low) / ALIKE_MM), abs(float(middle))
+        rank = round(float(high - low) / SPREAD_STEP_MM), abs(float(middle))
         if best is None or rank < best[0]:
             best = rank, other, at, offsets
     if best is None:
@@ -150,9 +150,9 @@ def _fitted(name: str, which: WhichEnd, have: Sequence[PatientEnds]) -> EndExten
     _, other, at, offsets = best
     low, middle, high = np.percentile(offsets, (5, 50, 95))
     limits = (
-        middle - max(WIDER * (middle - low), LEAST_MM),
+        middle - max(ENDS_WIDER * (middle - low), LEAST_MM),
         middle,
-        middle + max(WIDER * (high - middle), LEAST_MM),
+        middle + max(ENDS_WIDER * (high - middle), LEAST_MM),
     )
     rounded = tuple(round(float(mm), 1) for mm in limits)
     return EndExtent(

@@ -24,11 +24,11 @@ Triple = tuple[float, float, float]
 
 HU_COUNTED = (-1000, 1500)
 """HU beyond are counted as these: one metal implant must not decide the mean of an organ."""
-SOFT_TISSUE_HU = (-150, 200)
+MEDIAN_TAKEN_OF_HU = (-150, 200)
 """What counts as fat, muscle or organ: its median moves with the calibration, not with anatomy."""
 AIR_IN_BODY_BELOW_HU = -300
-BONE_HU = 250
-METAL_HU = 2500
+BONE_SHARE_ABOVE_HU = 250
+METAL_SHARE_ABOVE_HU = 2500
 
 SEEN_SHARE = 0.1
 """A slice shows the body where its cross-section is at least this share of the large ones (their 90 %): some images
@@ -173,7 +173,7 @@ def body_of(hu: NDArray[np.int16], outside_hu: int, spacing_mm: Triple) -> Body:
 def image_figures(hu: NDArray[np.int16], body: Body) -> InputFigures:
     """Size and density of a prepared image (k, i, j)."""
     values = hu[body.mask]
-    soft = values[(values > SOFT_TISSUE_HU[0]) & (values < SOFT_TISSUE_HU[1])]
+    soft = values[(values > MEDIAN_TAKEN_OF_HU[0]) & (values < MEDIAN_TAKEN_OF_HU[1])]
     total = max(1, values.size)
     voxel_cm3 = float(np.prod(body.spacing_mm)) / 1000
     held = body.area_cm2[body.seen]
@@ -182,8 +182,8 @@ def image_figures(hu: NDArray[np.int16], body: Body) -> InputFigures:
         body_area_cm2=float(np.median(held)) if held.size else 0.0,
         soft_tissue_hu=float(np.median(soft)) if soft.size else 0.0,
         air_share=np.count_nonzero(values < AIR_IN_BODY_BELOW_HU) / total,
-        bone_share=np.count_nonzero(values > BONE_HU) / total,
-        metal_cm3=np.count_nonzero(values > METAL_HU) * voxel_cm3,
+        bone_share=np.count_nonzero(values > BONE_SHARE_ABOVE_HU) / total,
+        metal_cm3=np.count_nonzero(values > METAL_SHARE_ABOVE_HU) * voxel_cm3,
     )
 
 

@@ -62,7 +62,7 @@ CODES: Mapping[str, str] = {
     "outside_body": "outside the body",
 }
 """Every code that there is. Those that begin with `input_` concern the image as a whole, the others one ROI."""
-DECIMALS = {"cm3": 3, "HU": 1}
+DECIMALS_OF_UNIT = {"cm3": 3, "HU": 1}
 """Of numbers and limits by unit, where not 4."""
 
 
@@ -181,7 +181,7 @@ def make_flag(
     slices: Iterable[int] = (),
 ) -> Flag:
     """Plain numbers: what NumPy gives does not go into JSON; rounded as in the summary of the ROI."""
-    decimals = DECIMALS.get(unit, 4)
+    decimals = DECIMALS_OF_UNIT.get(unit, 4)
 
     def plain(number: float | None) -> float | None:
         return None if number is None else round(float(number), decimals)

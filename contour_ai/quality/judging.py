@@ -21,7 +21,7 @@ GROSS_WRONG_SIDE = 0.8
 """Share of a ROI's volume on the other side,"""
 GROSS_WRONG_SIDE_MM = 20.0
 """or distance beyond its partner, from which it is the other side's organ."""
-MOST = 0.6
+MOST_STOPPED_SHARE = 0.6
 """A patient is not of the model's region where more of its ROIs are empty or grossly wrong."""
 HALF = 0.5
 """The same in a long scan of a body of another size: a thorax shows the cord, the esophagus and at times the larynx,
@@ -93,7 +93,7 @@ def judge(
         findings.sort(key=lambda flag: flag.code not in STOPS_PATIENT)
         return PatientVerdict(verdict="stop", findings=tuple(findings), rois=rois)
     other_size = any(flag.code == "input_body_size" and is_above(flag) for flag in findings)
-    limit = HALF if other_size and scan_mm >= LONG_SCAN_MM else MOST
+    limit = HALF if other_size and scan_mm >= LONG_SCAN_MM else MOST_STOPPED_SHARE
     if known and len(absurd) > limit * len(known):
         return PatientVerdict(
             verdict="stop", findings=(_other_region(absurd, known, rois, region), *findings), rois=rois
@@ -183,4 +183,4 @@ def _other_region(
     parts += [f"{', '.join(gross)} absurd"] if gross else []
     what = f"no {region} in this scan" if region else "this scan does not show what the model knows"
     reason = f"{what}: {len(absurd)} of {len(known)} ROIs empty or absurd ({'; '.join(parts)})"
-    return make_flag("other_region", reason, len(absurd) / len(known), None, MOST)
+    return make_flag("other_region", reason, len(absurd) / len(known), None, MOST_STOPPED_SHARE)

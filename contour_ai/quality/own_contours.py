@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contour_ai.box import bounding_box
+from contour_ai.mask_agreement import dice_of_sizes
 from contour_ai.quality.agreement import ModelGridPatient, shape_figures
 from contour_ai.quality.confidence import uncertain_surface_share
 from contour_ai.quality.figures import RoiFigures
@@ -104,7 +105,8 @@ def _expected_dice(logit: Float32, mask: Bool, body: Bool) -> float:
     near = body & (logit > -6)  # the rest adds up to less than 0.3 %
     probability = 1 / (1 + np.exp(-logit[near].astype(np.float64)))
     inside = mask[near]
-    return float(2 * probability[inside].sum() / (inside.sum() + probability.sum()))
+    sizes = float(probability[inside].sum()), float(inside.sum()), float(probability.sum())
+    return dice_of_sizes(*sizes, neither=0.0)
 
 
 def _oddness(values: Mapping[str, float], usual: RoiRanges | None) -> dict[str, float]:

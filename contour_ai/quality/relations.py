@@ -18,10 +18,10 @@ Bool = NDArray[np.bool_]
 
 PARTNERS = 3
 """Of each organ those whose centres lie nearest: relations to others say little more, and take time."""
-FEWEST_PATIENTS = 8
-LEAST_SPREAD = {"gap_mm": 2.0, "overlap": 0.02, "tops_mm": 5.0, "bottoms_mm": 5.0}
+FEWEST_FOR_RELATIONS = 8
+LEAST_RELATION_SPREAD = {"gap_mm": 2.0, "overlap": 0.02, "tops_mm": 5.0, "bottoms_mm": 5.0}
 """No relation is compared more finely. Distances in mm; the overlap as a share of the smaller organ."""
-STEP = 2
+VOXEL_STEP = 2
 """Voxels between those at which distances are measured."""
 MOST_ODD = 8.0
 SEPARATOR = " / "
@@ -42,12 +42,12 @@ class Relations:
                     expected=f"two names with {SEPARATOR!r} between them",
                     fix="get the bundle again, or fit verdicts again: contour-ai models ranges",
                 )
-            if set(figures) != set(LEAST_SPREAD):
+            if set(figures) != set(LEAST_RELATION_SPREAD):
                 raise ConfigError(
                     "The figures of a pair of ROIs are not those of this version.",
                     where=f"relations.pairs, {pair}",
                     found=", ".join(figures) or "none",
-                    expected=", ".join(LEAST_SPREAD),
+                    expected=", ".join(LEAST_RELATION_SPREAD),
                     fix="get the bundle again, or fit verdicts again: contour-ai models ranges",
                 )
 
@@ -64,16 +64,16 @@ class Relations:
 
 
 def pair_figures(a: Bool, b: Bool, spacing_mm: Triple) -> dict[str, float]:
-    """The figures of `LEAST_SPREAD` of two organs, neither of them empty."""
+    """The figures of `LEAST_RELATION_SPREAD` of two organs, neither of them empty."""
     box = bounding_box(a | b)
     assert box is not None
     a, b = a[box], b[box]
     both = int((a & b).sum())
     gap = 0.0
     if not both:
-        coarse = [mask[::STEP, ::STEP, ::STEP] for mask in (a, b)]
+        coarse = [mask[::VOXEL_STEP, ::VOXEL_STEP, ::VOXEL_STEP] for mask in (a, b)]
         if all(mask.any() for mask in coarse):
-            far = ndimage.distance_transform_edt(~coarse[0], sampling=[STEP * s for s in spacing_mm])
+            far = ndimage.distance_transform_edt(~coarse[0], sampling=[VOXEL_STEP * s for s in spacing_mm])
             gap = float(far[coarse[1]].min())
     ends = [np.flatnonzero(mask.any(axis=(1, 2)))[[0, -1]] * spacing_mm[0] for mask in (a, b)]
     return {
@@ -95,7 +95,7 @@ def near_pairs(patients: Sequence[tuple[Mapping[str, Bool], Triple]]) -> list[st
         held = {n: np.array(ndimage.center_of_mass(m)) * spacing for n, m in masks.items() if m.any()}
         for a, b in combinations(sorted(held), 2):
             apart.setdefault((a, b), []).append(float(np.linalg.norm(held[a] - held[b])))
-    near = {pair: float(np.median(d)) for pair, d in apart.items() if len(d) >= FEWEST_PATIENTS}
+    near = {pair: float(np.median(d)) for pair, d in apart.items() if len(d) >= FEWEST_FOR_RELATIONS}
     chosen = set()
     for name in {n for pair in near for n in pair}:
         mine = sorted((pair for pair in near if name in pair), key=lambda pair: near[pair])
@@ -120,9 +120,9 @@ def usual_relations(patients: Sequence[Measured]) -> Relations | None:
         for pair, figures in measured.items():
             pairs.setdefault(pair, []).append(figures)
     usual = {
-        pair: {key: _usual([f[key] for f in found], key) for key in LEAST_SPREAD}
+        pair: {key: _usual([f[key] for f in found], key) for key in LEAST_RELATION_SPREAD}
         for pair, found in sorted(pairs.items())
-        if len(found) >= FEWEST_PATIENTS - 1  # that many are left where one is judged by the others
+        if len(found) >= FEWEST_FOR_RELATIONS - 1  # that many are left where one is judged by the others
     }
     return Relations(pairs=usual) if usual else None
 
@@ -130,4 +130,4 @@ def usual_relations(patients: Sequence[Measured]) -> Relations | None:
 def _usual(values: Sequence[float], key: str) -> tuple[float, float]:
     middle = float(np.median(values))
     spread = float(np.percentile(np.abs(np.asarray(values) - middle), 95))
-    return float(f"{middle:.3g}"), float(f"{max(spread, LEAST_SPREAD[key]):.3g}")
+    return float(f"{middle:.3g}"), float(f"{max(spread, LEAST_RELATION_SPREAD[key]):.3g}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from contour_ai.box import Box, bounding_box
 from contour_ai.grid import Grid
+from contour_ai.mask_agreement import dice
 from contour_ai.quality.agreement import ContourFigures, ModelGridPatient, contour_figures
 from contour_ai.quality.contour_verdict import ContourModel
 from contour_ai.quality.flag import Evidence, Flag, ImageEvidence, make_flag, numbers_text
@@ -25,7 +26,7 @@ NO_AGREEMENT = 0.05
 """Dice with the model's contour below which a contour is of something else, where the model is confident."""
 OTHER_ORGAN = 0.3
 """The same where it agrees this much better with another ROI of the model."""
-UNLIKE = 0.6
+UNLIKE_DICE = 0.6
 """1 - Dice with the model from which a contour is worth a look, where a bundle has no `ContourModel`."""
 DIFFERENT = 0.5
 """1 - Dice with the model above which a gross finding against the training ranges counts. Of two ROIs on one side the
@@ -198,11 +199,9 @@ def _of_model(
         reason = f"{what} (Dice {dice:.2f} with the model's {known_as})"
         found.append(make_flag("other_organ", reason, dice, NO_AGREEMENT, None, "", slices))
     if judge.model is None:
-        if figures.disagreement > UNLIKE:
-            reason = (
-                f"Dice {dice:.2f} with the model's own contour, expected at least {1 - UNLIKE:.2f}{where}"
-            )
-            found.append(make_flag("needs_correction", reason, dice, 1 - UNLIKE, None, "", slices))
+        if figures.disagreement > UNLIKE_DICE:
+            reason = f"Dice {dice:.2f} with the model's own contour, expected at least {1 - UNLIKE_DICE:.2f}{where}"
+            found.append(make_flag("needs_correction", reason, dice, 1 - UNLIKE_DICE, None, "", slices))
         return None, found
     probability, limit = judge.model.probability(known_as, figures), judge.model.limit(known_as)
     if probability > limit:
@@ -241,10 +240,9 @@ def _is_confident(predicted: Bool | None, judge: Judge, usual: RoiRanges | None)
 
 
 def _most_like(mask: Bool, scene: ModelGridPatient, known_as: str) -> str:
-    dice = {n: 2 * (m & mask).sum() / max(1, m.sum() + mask.sum()) for n, m in scene.predicted.items()}
-    dice.pop(known_as, None)
-    best = max(dice, key=lambda n: dice[n], default="")
-    return best if best and dice[best] > OTHER_ORGAN else ""
+    like = {n: dice(m, mask, neither=0.0) for n, m in scene.predicted.items() if n != known_as}
+    best = max(like, key=lambda n: like[n], default="")
+    return best if best and like[best] > OTHER_ORGAN else ""
 
 
 def different_slices(mask: Bool, predicted: Bool | None, image: ImageEvidence) -> tuple[int, ...]:

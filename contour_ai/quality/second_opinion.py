@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from contour_ai.mask_agreement import dice
 from contour_ai.quality.figures import Triple
 
 Bool = NDArray[np.bool_]
@@ -15,9 +16,9 @@ FAR_MM = 60.0
 """Distances beyond count as this."""
 MOST_TIMES = 4.0
 """Ratios beyond e to this power count as this."""
-GOES_ON = 0.15
+GOES_ON_SHARE = 0.15
 """Of the contour's largest area: where both networks see so much in a slice beyond its end, the organ goes on."""
-BEYOND_MM = 6.0
+BEYOND_END_MM = 6.0
 """Just beyond an end of the contour."""
 
 
@@ -37,12 +38,6 @@ def figures_of_two(mine: Bool, first: Bool, second: Bool | None, spacing: Triple
     found["beside_both"] = missing_beside(mine, both) / total
     found["beyond_both"] = float((mine & ~either).sum() / mine.sum())
     return found
-
-
-def dice(a: Bool, b: Bool) -> float:
-    """0 where both are empty."""
-    total = int(a.sum()) + int(b.sum())
-    return 2 * int((a & b).sum()) / total if total else 0.0
 
 
 def missing_beside(mine: Bool, theirs: Bool) -> int:
@@ -77,7 +72,7 @@ def figures_of_second(mine: Bool, second: Bool | None, spacing: Triple) -> dict[
     common = 2 * (mine & second).sum(axis=(1, 2))
     poor = common[areas > 0] < 0.5 * areas[areas > 0]
     values = (
-        1 - dice(mine, second),
+        1 - dice(mine, second, neither=0.0),
         min(MOST_TIMES, ratio),
         min(FAR_MM, float(np.linalg.norm(apart))),
         min(FAR_MM, ends),
@@ -91,10 +86,10 @@ def _ends(mine: Bool, first: Bool, second: Bool, spacing: Triple) -> dict[str, f
     areas = mine.sum(axis=(1, 2)).astype(np.float64)
     seen = np.minimum(first.sum(axis=(1, 2)), second.sum(axis=(1, 2))) / areas.max()
     ks = np.flatnonzero(areas)
-    near = max(1, round(BEYOND_MM / spacing[0]))
+    near = max(1, round(BEYOND_END_MM / spacing[0]))
     found = {}
     for where, beyond in (("above", seen[ks[-1] + 1 :]), ("below", seen[: ks[0]][::-1])):
-        goes_on = beyond >= GOES_ON
+        goes_on = beyond >= GOES_ON_SHARE
         found[f"goes_on_{where}_mm"] = min(FAR_MM, float(goes_on.sum()) * spacing[0])
         broad = float(beyond[:near].sum() / near) if beyond.size else 0.0
         found[f"broad_{where}"] = min(2.0, broad)

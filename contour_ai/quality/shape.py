@@ -25,7 +25,7 @@ SPECK_CM3 = 0.05
 SECOND_CM3, SECOND_MM = 0.5, 20.0
 """A second part of an organ of one piece is named when it is larger, and farther from the largest, than this, whatever
 the training patients have."""
-OUTSIDE_CM3, OUTSIDE_SHARE = 0.5, 0.02
+REMOVED_CM3, REMOVED_SHARE = 0.5, 0.02
 """More of a contour than the larger of both outside the body is worth a look."""
 USUALLY = 0.3
 """What so many training patients have is no finding."""
@@ -86,7 +86,7 @@ def _outside_flags(roi: Evidence, grid: Grid) -> list[Flag]:
     assert roi.box is not None and roi.inside is not None
     removed = roi.outside
     kept = float(np.count_nonzero(roi.inside, axis=(1, 2)) @ grid.voxel_volumes_cm3[roi.box[0]])
-    limit = max(OUTSIDE_CM3, OUTSIDE_SHARE * (kept + removed.volume_cm3))
+    limit = max(REMOVED_CM3, REMOVED_SHARE * (kept + removed.volume_cm3))
     if removed.volume_cm3 <= limit:
         return []
     reason = (

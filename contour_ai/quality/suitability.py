@@ -12,7 +12,7 @@ from contour_ai.dicom.scan_facts import ScanFacts
 from contour_ai.quality.flag import Flag, make_flag
 from contour_ai.structures import tg263_name
 
-FEWEST = 10
+FEWEST_KNOWN = 10
 """Of fewer patients with a known fact nothing is concluded from what none of them has."""
 ADULT_YEARS = 16.0
 BEYOND_YEARS = 10.0
@@ -41,7 +41,7 @@ class TrainedOn:
     Args:
         patients: whose headers were read.
         sex, position: {value: patients}, of those where it is known.
-        age_years, kvp: 5 %, median and 95 %; None where fewer than `FEWEST` patients say it.
+        age_years, kvp: 5 %, median and 95 %; None where fewer than `FEWEST_KNOWN` patients say it.
         with_contrast, without_contrast: patients, of those where it is known.
         tilted: patients with a gantry tilt above 2 degrees.
     """
@@ -91,7 +91,7 @@ def trained_on(patients: Sequence[ScanFacts]) -> TrainedOn:
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float, float] | None:
-    if len(values) < FEWEST:
+    if len(values) < FEWEST_KNOWN:
         return None
     low, middle, high = (round(float(v), 1) for v in np.percentile(values, (5, 50, 95)))
     return low, middle, high
@@ -124,7 +124,7 @@ def _sex(facts: ScanFacts, known: TrainedOn, rois: Sequence[str]) -> Flag | None
     other = "M" if facts.sex == "F" else "F"
     if organs:
         why = f"the model contours organs of {'men' if facts.sex == 'F' else 'women'} ({', '.join(organs)})"
-    elif known.sex.get(other, 0) >= FEWEST and not known.sex.get(facts.sex):
+    elif known.sex.get(other, 0) >= FEWEST_KNOWN and not known.sex.get(facts.sex):
         why = f"all {known.sex[other]} training patients of known sex are {SEXES[other]}"
     else:
         return None
@@ -158,7 +158,7 @@ def _posture(facts: ScanFacts, known: TrainedOn) -> Flag | None:
     mine = posture(facts.position)
     theirs = Counter({posture(position): n for position, n in known.position.items() if posture(position)})
     lay = sum(theirs.values())
-    if not mine or lay < FEWEST or mine in theirs:
+    if not mine or lay < FEWEST_KNOWN or mine in theirs:
         return None
     usual = ", ".join(theirs)
     reason = (
@@ -169,7 +169,7 @@ def _posture(facts: ScanFacts, known: TrainedOn) -> Flag | None:
 
 def _contrast(facts: ScanFacts, known: TrainedOn) -> Flag | None:
     counts = {True: known.with_contrast, False: known.without_contrast}
-    if facts.contrast is None or counts[facts.contrast] or counts[not facts.contrast] < FEWEST:
+    if facts.contrast is None or counts[facts.contrast] or counts[not facts.contrast] < FEWEST_KNOWN:
         return None
     mine, theirs = ("with", "without") if facts.contrast else ("without", "with")
     others = f"all {counts[not facts.contrast]} training patients whose header says it were scanned {theirs}"
@@ -191,7 +191,7 @@ def _kvp(facts: ScanFacts, known: TrainedOn) -> Flag | None:
 
 def _tilt(facts: ScanFacts, known: TrainedOn) -> Flag | None:
     tilt = facts.tilt_degrees or 0.0
-    if tilt <= TILT_DEGREES or known.tilted or known.patients < FEWEST:
+    if tilt <= TILT_DEGREES or known.tilted or known.patients < FEWEST_KNOWN:
         return None
     reason = f"the gantry was tilted by {tilt:.0f} degrees; no training patient was scanned so"
     return make_flag("input_tilt", reason, tilt, None, TILT_DEGREES, "degrees")

@@ -24,10 +24,10 @@ POOR = "poor"
 """The kind of a contour of the model's own that needs correction."""
 OWN_FALSE_ALARM = 0.08
 """Of the model's own contours: there are fewer of them to find limits by."""
-GOOD_DICE = 0.75
+USUAL_DICE = 0.75
 """A clinical contour counts as good from this Dice with the network on, or from the median of its ROI where that is
 lower: what the network finds worse than that tells nothing about either of them."""
-FEWEST_PATIENTS = 8
+FEWEST_TO_FIT = 8
 """Fewer say nothing."""
 FEWEST_POOR = 8
 """Poor contours of the model's own: fewer teach nothing."""
@@ -39,7 +39,7 @@ LIMIT_AT_MOST = 0.75
 unless more than `MOST_FALSE_ALARM` of them were flagged."""
 FOLDS = 5
 RIDGE = 5e-4
-SMALLEST_WEIGHT = 0.05
+SMALLEST_FIGURE_WEIGHT = 0.05
 SMALL_FAULTS = {
     "shifted 5 mm": 0.3,
     "a slice missing": 0.3,
@@ -49,7 +49,7 @@ SMALL_FAULTS = {
     "shrunk by 4 mm": 0.5,
 }
 """Faults that count less in the fit: observers differ by as much."""
-LEAST_SPREAD = {
+LEAST_FIGURE_SPREAD = {
     "shift_mm": 1.0,
     "shift_along_mm": 2.0,
     "surface95_mm": 2.0,
@@ -76,7 +76,7 @@ LEAST_SPREAD = {
     "odd_relation": 0.2,
 }
 OTHER_SPREAD = 0.03
-"""No figure is compared more finely than this, or than `LEAST_SPREAD`."""
+"""No figure is compared more finely than this, or than `LEAST_FIGURE_SPREAD`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,9 @@ class _Table:
         good = np.zeros(len(dice), bool)
         for roi in np.unique(self.roi):
             mine = self.clinical & (self.roi == roi)
-            good |= mine & (dice >= min(GOOD_DICE, float(np.median(dice[mine])) if mine.any() else GOOD_DICE))
+            good |= mine & (
+                dice >= min(USUAL_DICE, float(np.median(dice[mine])) if mine.any() else USUAL_DICE)
+            )
         return good
 
 
@@ -125,13 +127,13 @@ def fit_contour_model(samples: Sequence[Sample], false_alarm: float = FALSE_ALAR
     at most n, so that of new ones from the same clinic no more than this share is expected above.
     """
     table = _table(samples)
-    if len(np.unique(table.patient[table.good()])) < FEWEST_PATIENTS:
+    if len(np.unique(table.patient[table.good()])) < FEWEST_TO_FIT:
         return None
     logits = cross_fitted_logits(table)
     fitted = _fit(table, np.ones(len(samples), bool))
     limits = _limits(table, logits, table.good(), false_alarm)
     names = table.names
-    kept = [n for n, weight in enumerate(fitted.weights) if weight >= SMALLEST_WEIGHT]
+    kept = [n for n, weight in enumerate(fitted.weights) if weight >= SMALLEST_FIGURE_WEIGHT]
     return ContourModel(
         patients=len(np.unique(table.patient)),
         false_alarm=false_alarm,
@@ -213,7 +215,7 @@ def _folds(patients: NDArray[np.str_]) -> NDArray[np.intp]:
 def _usual(table: _Table, which: Bool) -> dict[str, _Usual]:
     """{ROI: the figures of good contours}."""
     good = table.good() & which
-    least = np.array([LEAST_SPREAD.get(name, OTHER_SPREAD) for name in table.names])
+    least = np.array([LEAST_FIGURE_SPREAD.get(name, OTHER_SPREAD) for name in table.names])
 
     def of(rows: Bool) -> _Usual:
         middle = np.median(table.values[rows], axis=0)

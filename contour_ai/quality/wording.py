@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from contour_ai.quality.ranges import Figure
 
-MOST_DECIMALS = 4
+MOST_FIGURE_DECIMALS = 4
 
 
 def range_reason(figure: Figure, value: float, limits: tuple[float, float]) -> str:
@@ -41,7 +41,7 @@ def distinct(value: float, limits: Sequence[float], write: Callable[[float, int 
         write: a number with so many decimals; None for as many as usual.
     """
     texts = [write(n, None) for n in (value, *limits)]
-    for decimals in range(1, MOST_DECIMALS + 1):
+    for decimals in range(1, MOST_FIGURE_DECIMALS + 1):
         if texts[0] not in texts[1:] or value in limits:
             break
         texts = [write(n, decimals) for n in (value, *limits)]

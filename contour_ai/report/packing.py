@@ -27,7 +27,7 @@ BANDS = ((-950.0, -250.0, 8), (-250.0, 350.0, 1), (350.0, 1550.0, 5), (1550.0, 3
 """From HU, to HU, and how much wider than in soft tissue a level is there. Below the first, all is air: one level."""
 
 AIR_HU = -1000.0
-LOWEST_HU, HIGHEST_HU = -1100, 3200
+LOWEST_PACKED_HU, HIGHEST_PACKED_HU = -1100, 3200
 """What lies beyond looks as these do."""
 LARGEST_BINNING = 8
 STREAM_VOXELS = 1_000_000
@@ -124,8 +124,8 @@ def level_values(edges: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def level_of_hu(edges: NDArray[np.float64]) -> UInt8:
-    """The level of every whole HU from `LOWEST_HU` to `HIGHEST_HU`."""
-    return np.digitize(np.arange(LOWEST_HU, HIGHEST_HU + 1), edges).astype(np.uint8)
+    """The level of every whole HU from `LOWEST_PACKED_HU` to `HIGHEST_PACKED_HU`."""
+    return np.digitize(np.arange(LOWEST_PACKED_HU, HIGHEST_PACKED_HU + 1), edges).astype(np.uint8)
 
 
 def residuals(levels: UInt8) -> UInt8:
@@ -209,7 +209,9 @@ def _guess_bytes(image: NDArray[np.generic], step_hu: float) -> float:
 
 
 def _stream(slices: NDArray[np.generic], edges: NDArray[np.float64]) -> bytes:
-    levels = level_of_hu(edges)[np.clip(np.rint(slices), LOWEST_HU, HIGHEST_HU).astype(np.int64) - LOWEST_HU]
+    levels = level_of_hu(edges)[
+        np.clip(np.rint(slices), LOWEST_PACKED_HU, HIGHEST_PACKED_HU).astype(np.int64) - LOWEST_PACKED_HU
+    ]
     # Noise repeats nothing but runs: looking for more costs time and gains nothing.
     compressor = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
     return compressor.compress(residuals(levels).tobytes()) + compressor.flush()

@@ -23,7 +23,7 @@ from contour_ai.volume import Volume
 
 BODY_HU = -300.0
 """What is denser counts as patient or couch when the views choose what to show at first."""
-MARGIN_MM = 12.0
+VIEW_MARGIN_MM = 12.0
 SCRIPTS = (
     "viewer_unpacking.js",
     "viewer_view.js",
@@ -282,5 +282,5 @@ def _extent(occupied: NDArray[np.bool_], step_mm: float) -> tuple[float, float]:
     found = np.flatnonzero(occupied)
     if not found.size:
         return 0.0, len(occupied) * step_mm
-    low, high = found[0] * step_mm - MARGIN_MM, (found[-1] + 1) * step_mm + MARGIN_MM
+    low, high = found[0] * step_mm - VIEW_MARGIN_MM, (found[-1] + 1) * step_mm + VIEW_MARGIN_MM
     return max(0.0, float(low)), min(len(occupied) * step_mm, float(high))

@@ -33,7 +33,7 @@ from contour_ai.volume import Structures, Volume
 
 log = logging.getLogger(__name__)
 
-SHAPE = (128, 128, 128)
+OPENKBP_SHAPE = (128, 128, 128)
 """Rows, columns and slices of every OpenKBP patient."""
 
 ROI_FILES = {
@@ -175,7 +175,7 @@ def read_openkbp(folder: Path) -> OpenKBPPatient:
         InputError: a file is missing or holds something else than the layout says.
     """
     folder = Path(folder)
-    ct = np.zeros(SHAPE, np.float64)
+    ct = np.zeros(OPENKBP_SHAPE, np.float64)
     index, values = _read_csv(folder / "ct.csv", values=True)
     ct.flat[index] = np.rint(values)
     if ct.min() < 0 or ct.max() > np.iinfo(np.int16).max:
@@ -188,7 +188,7 @@ def read_openkbp(folder: Path) -> OpenKBPPatient:
     for file, roi in ROI_FILES.items():
         path = folder / f"{file}.csv"
         if path.exists() and (index := _read_csv(path)[0]).size:
-            mask = np.zeros(SHAPE, bool)
+            mask = np.zeros(OPENKBP_SHAPE, bool)
             mask.flat[index] = True
             masks[roi] = _upright(mask)
     return OpenKBPPatient(folder.name, Volume(hu, grid), Structures.from_masks(masks, grid))
@@ -204,7 +204,7 @@ def verify_patient(written: Path, folder: Path) -> int:
         VerificationError: a voxel differs.
     """
     ct = read_ct(written / CT_FOLDER)
-    if ct.volume is None or ct.grid.shape_kij != (SHAPE[2], SHAPE[0], SHAPE[1]):
+    if ct.volume is None or ct.grid.shape_kij != (OPENKBP_SHAPE[2], OPENKBP_SHAPE[0], OPENKBP_SHAPE[1]):
         raise VerificationError("The written CT has lost slices.", where=written, found=ct.grid.shape_kij)
     hu = ct.volume.hu
     index, values = _read_csv(folder / "ct.csv", values=True)
@@ -269,9 +269,11 @@ def _upright(array: NDArray[np.generic]) -> NDArray[np.generic]:
 def _grid(spacing_mm: tuple[float, float, float]) -> Grid:
     """The grid for (row, column, slice) spacing, with its middle at the origin: the dataset has no positions."""
     row, column, between = spacing_mm
-    origin = [-(n - 1) / 2 * s for n, s in zip(SHAPE, spacing_mm, strict=True)]
+    origin = [-(n - 1) / 2 * s for n, s in zip(OPENKBP_SHAPE, spacing_mm, strict=True)]
     return Grid.axial(
-        (SHAPE[2], SHAPE[0], SHAPE[1]), (between, row, column), (origin[1], origin[0], origin[2])
+        (OPENKBP_SHAPE[2], OPENKBP_SHAPE[0], OPENKBP_SHAPE[1]),
+        (between, row, column),
+        (origin[1], origin[0], origin[2]),
     )
 
 
@@ -281,7 +283,7 @@ def _indices_in(
     """Where the voxels of a CSV file lie on a CT's grid, by their place in the patient in mm."""
     spacing = np.array(_read_spacing(folder / "voxel_dimensions.csv"))
     row, column, below_top = (
-        np.stack(np.unravel_index(flat_index, SHAPE), -1) - (np.array(SHAPE) - 1) / 2
+        np.stack(np.unravel_index(flat_index, OPENKBP_SHAPE), -1) - (np.array(OPENKBP_SHAPE) - 1) / 2
     ).T * spacing[:, None]
     index = grid.lps_to_index(np.stack([column, row, -below_top], axis=-1))
     nearest = np.rint(index)
@@ -334,9 +336,9 @@ def _read_csv(path: Path, *, values: bool = False) -> tuple[NDArray[np.int64], N
         raise _unreadable(path, expected) from error
     index = table[:, 0].astype(np.int64)
     if index.size and (
-        index.min() < 0 or index.max() >= np.prod(SHAPE) or np.unique(index).size < index.size
+        index.min() < 0 or index.max() >= np.prod(OPENKBP_SHAPE) or np.unique(index).size < index.size
     ):
-        raise _unreadable(path, f"each index once, from 0 to {int(np.prod(SHAPE)) - 1}")
+        raise _unreadable(path, f"each index once, from 0 to {int(np.prod(OPENKBP_SHAPE)) - 1}")
     return index, table[:, -1]
 
 

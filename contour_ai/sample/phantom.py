@@ -10,7 +10,7 @@ import numpy as np
 from contour_ai.errors import InputError
 from contour_ai.grid import Grid
 from contour_ai.sample import headneck, pelvis
-from contour_ai.sample.shapes import Canvas, Dice, Points
+from contour_ai.sample.shapes import Canvas, Points, RandomDraws
 from contour_ai.volume import Structures, Volume
 
 
@@ -29,7 +29,7 @@ class BodyRegion:
         sex: PatientSex.
     """
 
-    draw: Callable[[Points, Canvas, Dice], None]
+    draw: Callable[[Points, Canvas, RandomDraws], None]
     rois: tuple[str, ...]
     key: int
     extent_mm: tuple[float, float]
@@ -94,11 +94,11 @@ def draw_phantom(region: str, seed: int, *, missing: float = 0.0) -> Phantom:
             "A phantom needs a seed of 0 or more and a probability from 0 to 1.", found=f"{seed}, {missing}"
         )
     part = REGIONS[region]
-    dice = Dice(np.random.RandomState([part.key, seed]))
-    grid, points = _scan(part, dice)
+    draws = RandomDraws(np.random.RandomState([part.key, seed]))
+    grid, points = _scan(part, draws)
     canvas = Canvas(points, softness_mm=(grid.spacing_mm[0] + grid.spacing_mm[1]) / 2)
-    part.draw(points, canvas, dice)
-    canvas.add_noise(dice, dice.between(8, 14))
+    part.draw(points, canvas, draws)
+    canvas.add_noise(draws, draws.between(8, 14))
     hu = np.clip(np.rint(canvas.hu), -1024, 3071).astype(np.int16)
     left_out = np.random.RandomState([part.key, seed, 1]).random_sample(len(part.rois)) < missing
     left_out[seed % len(part.rois)] &= not left_out.all()
@@ -108,19 +108,19 @@ def draw_phantom(region: str, seed: int, *, missing: float = 0.0) -> Phantom:
     )
 
 
-def _scan(part: BodyRegion, dice: Dice) -> tuple[Grid, Points]:
+def _scan(part: BodyRegion, draws: RandomDraws) -> tuple[Grid, Points]:
     """The CT's grid, and where its voxel centres lie in the standard patient."""
-    pixel_mm = round(dice.between(*part.pixel_mm), 3)
-    slice_mm = dice.pick(SLICE_MM)
-    low, high = (end + dice.about(0, 3) for end in part.extent_mm)
+    pixel_mm = round(draws.between(*part.pixel_mm), 3)
+    slice_mm = draws.pick(SLICE_MM)
+    low, high = (end + draws.about(0, 3) for end in part.extent_mm)
     shape = (int((high - low) / slice_mm) + 1, *part.pixels)
     steps = (slice_mm, pixel_mm, pixel_mm)
     middle = [(n - 1) / 2 * step for n, step in zip(shape[1:], steps[1:], strict=True)]
-    first = (low, part.middle_y_mm - middle[0] + dice.about(0, 4), -middle[1] + dice.about(0, 5))
+    first = (low, part.middle_y_mm - middle[0] + draws.about(0, 4), -middle[1] + draws.about(0, 5))
     z, y, x = (
         start + step * index
         for start, step, index in zip(first, steps, np.indices(shape, dtype=np.float64), strict=True)
     )
     # Where the scanner has its origin is another matter than where the patient lies.
-    origin = (-middle[1], round(-middle[0] - dice.between(100, 160), 1), round(dice.between(-900, -200), 1))
+    origin = (-middle[1], round(-middle[0] - draws.between(100, 160), 1), round(draws.between(-900, -200), 1))
     return Grid.axial(shape, steps, origin), Points(x, y, z)

@@ -86,7 +86,7 @@ def ramp(z: Field, *stops: tuple[float, float]) -> Field:
 
 
 @dataclass(frozen=True)
-class Dice:
+class RandomDraws:
     """Random numbers for one phantom.
 
     `RandomState` and not the newer generator: NumPy promises that its stream never changes, and a sample patient
@@ -136,9 +136,9 @@ class Dice:
         return total * (amplitude_mm * np.sqrt(2 / count))
 
 
-def sheets(p: Points, dice: Dice, thickness_mm: float, distance_mm: float) -> Field:
+def sheets(p: Points, draws: RandomDraws, thickness_mm: float, distance_mm: float) -> Field:
     """Curved sheets like the fat planes between muscles, about `distance_mm` apart."""
-    wave = dice.waves(p, 1, (2 * distance_mm, 3.5 * distance_mm))
+    wave = draws.waves(p, 1, (2 * distance_mm, 3.5 * distance_mm))
     # A wave of amplitude 1 changes by about pi / distance a millimetre where it crosses zero.
     return np.abs(wave) * (distance_mm / np.pi) - thickness_mm / 2
 
@@ -171,14 +171,14 @@ class Canvas:
         if roi is not None:
             self.rois[roi] = shape < 0
 
-    def add_noise(self, dice: Dice, sd_hu: float) -> None:
+    def add_noise(self, draws: RandomDraws, sd_hu: float) -> None:
         """Adds scanner noise of `sd_hu`, correlated over about one voxel as a reconstruction filter leaves it."""
-        white = dice.state.normal(size=self.hu.shape)
+        white = draws.state.normal(size=self.hu.shape)
         grain = ndimage.gaussian_filter(white, (0.3, 0.6, 0.6))
         self.hu += grain * (sd_hu / grain.std())
 
 
-def moved(p: Points, dice: Dice, *, bend_mm: float, turn_deg: Triple, scale: float) -> Points:
+def moved(p: Points, draws: RandomDraws, *, bend_mm: float, turn_deg: Triple, scale: float) -> Points:
     """The coordinates of a standard patient at each point of this one.
 
     Turns by up to `turn_deg` about x, y and z, scales by about 1 ± `scale` in each direction, and bends smoothly by
@@ -186,8 +186,8 @@ def moved(p: Points, dice: Dice, *, bend_mm: float, turn_deg: Triple, scale: flo
     """
     from scipy.spatial.transform import Rotation
 
-    angles = [dice.about(0, t / 2) for t in turn_deg]
+    angles = [draws.about(0, t / 2) for t in turn_deg]
     matrix = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-    stretch = dice.about(1, scale) * np.array([dice.about(1, scale / 2) for _ in range(3)])
+    stretch = draws.about(1, scale) * np.array([draws.about(1, scale / 2) for _ in range(3)])
     turned = [sum(matrix[r, c] * p[c] for c in range(3)) / stretch[r] for r in range(3)]
-    return Points(*(a + dice.waves(p, bend_mm, (170.0, 400.0)) for a in turned))
+    return Points(*(a + draws.waves(p, bend_mm, (170.0, 400.0)) for a in turned))

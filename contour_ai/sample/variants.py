@@ -20,7 +20,7 @@ from contour_ai.grid import Grid
 from contour_ai.holes import fill_slices
 from contour_ai.preprocess import axis_weights, body_mask
 from contour_ai.sample.devices import DEVICES, Space, draw_devices
-from contour_ai.sample.shapes import Dice
+from contour_ai.sample.shapes import RandomDraws
 from contour_ai.volume import Structures, Volume
 
 Bool = NDArray[np.bool_]
@@ -112,7 +112,7 @@ def scanned(volume: Volume, structures: Structures, scan: Scan, *, seed: int) ->
         ConfigError: unknown couch or position, or cuts that leave nothing.
     """
     _refuse_unknown(scan)
-    dice = Dice(np.random.RandomState(seed))
+    draws = RandomDraws(np.random.RandomState(seed))
     source = _without_ends(volume, scan)
     body = volume.hu[source] > volume.hu.min()
     grid, ways = _finer(volume.grid.crop(source), body, scan)
@@ -125,11 +125,11 @@ def scanned(volume: Volume, structures: Structures, scan: Scan, *, seed: int) ->
     plain = np.where(outline, hu, AIR_HU)
     body = body_mask(Volume(np.rint(plain).astype(np.int16), grid))
     masks = {name: finer(mask) >= 0.5 for name, mask in structures.masks()}
-    _paint_outside(hu, outline, grid, scan, dice)
+    _paint_outside(hu, outline, grid, scan, draws)
     if scan.streaks_hu:
-        hu += scan.streaks_hu * _streaks(grid, masks.get("Bone_Mandible", outline), dice)
+        hu += scan.streaks_hu * _streaks(grid, masks.get("Bone_Mandible", outline), draws)
     if scan.noise_hu:
-        hu += _noise(hu.shape, scan.noise_hu, dice)
+        hu += _noise(hu.shape, scan.noise_hu, draws)
     if scan.field_of_view_mm is not None:
         hu[:, ~_circle(grid, scan.field_of_view_mm)] = scan.padding_hu
         seen = _circle(grid, scan.field_of_view_mm)
@@ -238,11 +238,11 @@ def _turned_grid(grid: Grid, position: str) -> Grid:
 # -- what is around the patient -----------------------------------------------------------------------------
 
 
-def _paint_outside(hu: Float32, body: Bool, grid: Grid, scan: Scan, dice: Dice) -> None:
+def _paint_outside(hu: Float32, body: Bool, grid: Grid, scan: Scan, draws: RandomDraws) -> None:
     """Devices, couch, head-rest and mask, in place and never inside the body."""
     mm = grid.spacing_mm
     y = np.arange(grid.shape_kij[1]) * mm[1]
-    x = (np.arange(grid.shape_kij[2]) - (grid.shape_kij[2] - 1) / 2) * mm[2] - dice.between(-15, 15)
+    x = (np.arange(grid.shape_kij[2]) - (grid.shape_kij[2] - 1) / 2) * mm[2] - draws.between(-15, 15)
     lying = {"HFP": -1, "FFP": -1}.get(scan.position, 1)
     rows = np.flatnonzero(body.sum(axis=(0, 2)) * mm[0] * mm[2] > LYING_MM2)
     lowest = rows[-1] if lying > 0 else rows[0]
@@ -330,7 +330,7 @@ def _head_slices(body: Bool, mm: tuple[float, float, float]) -> range:
     return range(int(shoulders[-1]) + 1 if shoulders.size else 0, len(widths))
 
 
-def _streaks(grid: Grid, jaw: Bool, dice: Dice) -> Float32:
+def _streaks(grid: Grid, jaw: Bool, draws: RandomDraws) -> Float32:
     """Bright and dark rays, within the slices of the teeth, that fade with distance."""
     field = np.zeros(grid.shape_kij, np.float32)
     found = np.argwhere(jaw)
@@ -345,16 +345,16 @@ def _streaks(grid: Grid, jaw: Bool, dice: Dice) -> Float32:
         row = np.median(front[:, 1])
         angle = np.arctan2(i - row, j - column)
         away = np.hypot((i - row) * grid.spacing_mm[1], (j - column) * grid.spacing_mm[2])
-        rays = sum(np.cos(n * angle + dice.between(0, 6)) for n in (3, 7, 12, 19)) / 2
+        rays = sum(np.cos(n * angle + draws.between(0, 6)) for n in (3, 7, 12, 19)) / 2
         plane = (rays / (1 + away / 40)).astype(np.float32)
         for k in range(grid.shape_kij[0]):
             field[k] += plane * np.exp(-(((k - top) * grid.spacing_mm[0] / 6) ** 2))
     return field
 
 
-def _noise(shape: tuple[int, ...], sd_hu: float, dice: Dice) -> Float32:
+def _noise(shape: tuple[int, ...], sd_hu: float, draws: RandomDraws) -> Float32:
     """White noise, a little smoothed within the slice as a reconstruction kernel does, of the wanted strength."""
-    noise = dice.state.standard_normal(shape).astype(np.float32)
+    noise = draws.state.standard_normal(shape).astype(np.float32)
     noise = ndimage.gaussian_filter(noise, (0, 0.7, 0.7))
     scaled: Float32 = noise * (sd_hu / float(noise[0].std()))
     return scaled

@@ -37,7 +37,7 @@ from contour_ai.structures.words import plain_text, side_words, word_list, words
 MAX_PRV_MARGIN_MM = 30
 """A planning organ at risk volume with a larger margin is more likely a misread number."""
 
-LONGEST_NAME = 128
+LONGEST_SENSIBLE_NAME = 128
 """DICOM allows 64; what is much longer is no name."""
 
 LONGEST_OLD_NAME = 16
@@ -72,7 +72,7 @@ def classify(name: str) -> NameClass:
     An organ is only told where every part of its name is understood; a name that may be two organs, that leaves the
     side open, or that counts copies (Parotid_R_1) is left to a person. So is everything that no rule knows.
     """
-    if len(name) > LONGEST_NAME:
+    if len(name) > LONGEST_SENSIBLE_NAME:
         return NameClass(name=name, kind=Kind.UNKNOWN, rule=f"has {len(name)} characters")
     plain = plain_text(name)
     parts = NameParts(name=name, text=plain.lower().strip(), words=words_of(name))

@@ -72,7 +72,7 @@ FORMER_NAMES = {
 """Names that version 0.1 proposed, and the ones that TG-263 lists; models and maps may still have them."""
 
 
-MOST_CHARACTERS = 1024
+LONGEST_KEPT_NAME = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +96,9 @@ class RoiInfo:
     mirror: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.name.strip() or self.name != self.name.strip() or len(self.name) > MOST_CHARACTERS:
+        if not self.name.strip() or self.name != self.name.strip() or len(self.name) > LONGEST_KEPT_NAME:
             raise ConfigError(
-                f"A ROI name must have 1-{MOST_CHARACTERS} characters without spaces at its ends.",
+                f"A ROI name must have 1-{LONGEST_KEPT_NAME} characters without spaces at its ends.",
                 found=repr(self.name[:80]),
             )
         object.__setattr__(self, "color", tuple(int(c) for c in self.color))

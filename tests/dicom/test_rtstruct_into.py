@@ -16,12 +16,17 @@ from synthetic import axial, write_stack
 
 from contour_ai.dicom.byte_elements import items, open_bytes
 from contour_ai.dicom.check import check_structure_set
-from contour_ai.dicom.copied import CONTOURS, NUMBER_OF, OBSERVATIONS, ROIS
+from contour_ai.dicom.copied import NUMBER_OF
 from contour_ai.dicom.ct import CTSeries, read_ct
 from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_into import add_to_copy
 from contour_ai.dicom.rtstruct_read import load_structure_set, read_structures
 from contour_ai.dicom.rtstruct_write import RoiContours, contours_of_mask, write_structures
+from contour_ai.dicom.tags import (
+    ROI_CONTOUR_SEQUENCE,
+    RT_ROI_OBSERVATIONS_SEQUENCE,
+    STRUCTURE_SET_ROI_SEQUENCE,
+)
 from contour_ai.errors import InputError, OutputError, VerificationError
 from contour_ai.structures import roi_info
 from contour_ai.volume import Structures
@@ -156,7 +161,7 @@ def test_a_roi_of_the_same_name_is_replaced_and_a_stopped_one_left_out(
     made = load_structure_set(tmp_path / "out.dcm")
     assert made.names == ("PTV", "cord")
     assert np.array_equal(read_structures(made, ct).mask("cord"), mask(ct, 8))
-    for tag in (ROIS, CONTOURS, OBSERVATIONS):
+    for tag in (STRUCTURE_SET_ROI_SEQUENCE, ROI_CONTOUR_SEQUENCE, RT_ROI_OBSERVATIONS_SEQUENCE):
         assert item_bytes(tmp_path / "out.dcm", tag)[0] in item_bytes(existing, tag)
 
 

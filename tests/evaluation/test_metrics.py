@@ -16,11 +16,11 @@ from contour_ai.evaluation.metrics import (
     REFERENCE_MISSING,
     added_path_mm,
     centroid_lps,
-    dice,
     roi_metrics,
     volume_cm3,
 )
 from contour_ai.grid import Grid
+from contour_ai.mask_agreement import dice
 
 GRID = Grid.axial((10, 20, 20), (2, 1, 1), (-5.0, 100.0, 7.0))
 
@@ -33,10 +33,11 @@ def boxed(*box: tuple[int, int]) -> np.ndarray:
 
 def test_dice() -> None:
     a, b = boxed((0, 2), (0, 2), (0, 2)), boxed((1, 3), (0, 2), (0, 2))
-    assert dice(a, b) == 0.5
-    assert dice(a, a) == 1
-    assert dice(a, ~a & b) == 0
-    assert math.isnan(dice(a & ~a, a & ~a))
+    assert dice(a, b, neither=0.0) == 0.5
+    assert dice(a, a, neither=0.0) == 1
+    assert dice(a, ~a & b, neither=0.0) == 0
+    nothing = a & ~a
+    assert math.isnan(dice(nothing, nothing, neither=math.nan)) and dice(nothing, nothing, neither=1.0) == 1
 
 
 def test_a_box_moved_by_known_steps() -> None:

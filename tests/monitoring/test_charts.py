@@ -7,7 +7,7 @@ import pytest
 
 from contour_ai.monitoring.charts import (
     FALSE_ALARM_EVERY,
-    FEWEST,
+    FEWEST_FOR_LIMITS,
     ControlLimits,
     SimulatedRuns,
     control_chart,
@@ -45,7 +45,7 @@ def test_limits_from_few_patients_are_wider() -> None:
 
 
 def test_too_few_patients_have_no_chart() -> None:
-    assert control_chart([0.8] * (FEWEST - 1), "dsc") is None
+    assert control_chart([0.8] * (FEWEST_FOR_LIMITS - 1), "dsc") is None
     assert control_chart([], "dsc", [0.8] * 30) is None
 
 

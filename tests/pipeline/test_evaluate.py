@@ -18,9 +18,9 @@ from contour_ai.dicom.ct_write import PatientIdentity, write_ct
 from contour_ai.dicom.rtstruct_header import Provenance
 from contour_ai.dicom.rtstruct_write import write_structures
 from contour_ai.errors import InputError
-from contour_ai.evaluation.metrics import dice
 from contour_ai.files import MANIFEST
 from contour_ai.grid import Grid
+from contour_ai.mask_agreement import dice
 from contour_ai.pipeline._evaluate import evaluate, evaluate_versus
 from contour_ai.pipeline.report import reports_of_evaluation
 from contour_ai.volume import Structures, Volume
@@ -81,7 +81,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_files_with_the_ct_beside_one_of_them(root: Path) -> None:
     result = evaluate(root / "out" / "A" / "RS.x.dcm", root / "data" / "A" / "RS.dcm")
     assert [row.roi for row in result.rows] == ["SpinalCord", "Parotid_L"]
-    assert result.rows[0].dsc == pytest.approx(dice(CORD, CORD_PREDICTED))
+    assert result.rows[0].dsc == pytest.approx(dice(CORD, CORD_PREDICTED, neither=0.0))
     assert result.rows[0].missed_slices == 1
     assert result.rows[1].dsc == 1
     assert result.notes == ("in the reference, in no prediction, and not compared: PTV (1 patient)",)
@@ -271,7 +271,10 @@ def test_two_cts_of_one_patient_are_told_apart(tmp_path: Path) -> None:
     result = evaluate(tmp_path / "out", tmp_path / "data")
     labels = [pair.patient for pair in result.pairs]
     assert len(set(labels)) == 2 and all(label.startswith("P (CT ...") for label in labels)
-    assert sorted(row.dsc for row in result.rows) == [pytest.approx(dice(CORD, CORD_PREDICTED)), 1]
+    assert sorted(row.dsc for row in result.rows) == [
+        pytest.approx(dice(CORD, CORD_PREDICTED, neither=0.0)),
+        1,
+    ]
     both = evaluate_versus(tmp_path / "out", tmp_path / "out", tmp_path / "data")
     assert [(c.n, c.equal) for c in both.comparison if c.figure == "dsc"] == [(2, 2)]
     (tmp_path / "pages").mkdir()

@@ -33,8 +33,8 @@ TWO = replace(CONFIG, second_reader=SecondReaderConfig(steps=STEPS, base_filters
 
 @pytest.fixture(autouse=True)
 def short_trainings_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(second_reader, "FEWEST_STEPS", 1)
-    monkeypatch.setattr(second_reader, "LEAST_DICE", -1.0)
+    monkeypatch.setattr(second_reader, "FEWEST_READER_STEPS", 1)
+    monkeypatch.setattr(second_reader, "LEAST_MEAN_DICE", -1.0)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_training_gives_a_second_reader_of_its_own(
     assert network.masks(hu, (6.0, 5.0, 5.0), hu > -500) == {}, (
         "what it finds too poorly it has no opinion on"
     )
-    monkeypatch.setattr(second_reading, "LEAST_DICE", 0.0)
+    monkeypatch.setattr(second_reading, "LEAST_ROI_DICE", 0.0)
     masks = network.masks(hu, (6.0, 5.0, 5.0), hu > -500)
     assert set(masks) == {"Brainstem", "Parotid_L"} and not any(
         mask[hu < -500].any() for mask in masks.values()
@@ -94,7 +94,7 @@ def test_stopped_in_the_second_training_it_goes_on_there(archive: Path, tmp_path
 def test_there_is_none_where_it_is_off_or_the_training_short(
     archive: Path, tmp_path: Path, config: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(second_reader, "FEWEST_STEPS", 100)
+    monkeypatch.setattr(second_reader, "FEWEST_READER_STEPS", 100)
     bundle = train(archive, tmp_path, config)  # type: ignore[arg-type]
     assert bundle.second_reader is None and not (tmp_path / second_reader.FOLDER).exists()
     assert "second_reader" not in (tmp_path / "bundle" / "model.yaml").read_text(encoding="utf-8")
@@ -111,7 +111,7 @@ def test_its_share_of_a_time_budget() -> None:
 def test_one_that_finds_too_little_is_not_kept(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(second_reader, "LEAST_DICE", 1.1)
+    monkeypatch.setattr(second_reader, "LEAST_MEAN_DICE", 1.1)
     assert train(archive, tmp_path, TWO).second_reader is None
     assert "The second reader is not kept: mean Dice" in caplog.text
 

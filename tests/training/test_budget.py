@@ -17,7 +17,14 @@ from contour_ai.pipeline._train.budget import plan_for_budget, shortage
 from contour_ai.pipeline._train.options import TrainOptions
 from contour_ai.training import arithmetic, step_time
 from contour_ai.training.arithmetic import fewest_samples
-from contour_ai.training.budget import FEWEST_STEPS, BudgetPlan, Machine, filters_to_try, fitted, wanted_steps
+from contour_ai.training.budget import (
+    FEWEST_TO_FIND_ORGANS,
+    BudgetPlan,
+    Machine,
+    filters_to_try,
+    fitted,
+    wanted_steps,
+)
 from contour_ai.training.config import InputConfig, NetworkChoice, PreprocessConfig, RunConfig, TrainConfig
 from contour_ai.training.threads import STEPS_EACH, WAIT_POLICY, ThreadChoice, let_waiting_threads_sleep
 
@@ -75,7 +82,13 @@ def test_what_is_configured_stays() -> None:
 
 
 def test_steps_wanted_grow_with_the_patients() -> None:
-    assert wanted_steps(3, 4000) == FEWEST_STEPS < wanted_steps(60, 4000) < wanted_steps(1000, 4000) == 4000
+    assert (
+        wanted_steps(3, 4000)
+        == FEWEST_TO_FIND_ORGANS
+        < wanted_steps(60, 4000)
+        < wanted_steps(1000, 4000)
+        == 4000
+    )
     assert wanted_steps(1000, RunConfig(steps=50).steps) == 50
 
 
@@ -84,7 +97,7 @@ def test_where_single_samples_are_slow_a_step_has_two() -> None:
     machine = Machine(seconds_per_voxel={16: 5e-6, 8: 2e-6}, left_s=200, fewest_samples=2)
     found = fitted(TrainConfig(), SPACING, SIZES, 24, machine, spacing_is_open=True, filters_are_open=True)
     assert found.config.input.batch_size == 2 and found.steps >= found.wanted
-    assert FEWEST_STEPS / 2 < found.wanted < FEWEST_STEPS
+    assert FEWEST_TO_FIND_ORGANS / 2 < found.wanted < FEWEST_TO_FIND_ORGANS
     one = replace(TrainConfig(), input=InputConfig(batch_size=1))
     alone = fitted(one, SPACING, SIZES, 24, machine, spacing_is_open=True, filters_are_open=True)
     assert alone.config.input.batch_size == 1, "what is configured stays"

@@ -17,6 +17,7 @@ from contour_ai.evaluation.limits import Limits
 from contour_ai.evaluation.metrics import volume_cm3
 from contour_ai.faults import patient_boundary
 from contour_ai.files import is_whole
+from contour_ai.mask_agreement import dice
 from contour_ai.pipeline._commission.options import PREDICTIONS, RECORD
 from contour_ai.pipeline._commission.record import RunSettings, read_commissioning_record
 from contour_ai.pipeline.summary import SUMMARY, read_summary
@@ -162,15 +163,16 @@ def _compared(patient: str, before: Path, now: Path, ct: CTSeriesFiles) -> tuple
     for name in differ:
         a, b = masks[0].get(name), masks[1].get(name)
         sizes = [None if mask is None else round(volume_cm3(mask, scan.grid), 3) for mask in (a, b)]
-        dice = None
+        alike = None
         what = "not there now" if b is None else "not there then"
         if a is not None and b is not None:
             voxels = int(np.count_nonzero(a ^ b))
-            total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
-            dice = 1.0 if not total else round(2 * int(np.count_nonzero(a & b)) / total, 6)
+            alike = round(dice(a, b, neither=1.0), 6)
             what = f"{voxels} voxels differ" if voxels else "points differ by less than a voxel"
         found.append(
-            ChangedRoi(patient=patient, roi=name, what=what, dice=dice, before_cm3=sizes[0], now_cm3=sizes[1])
+            ChangedRoi(
+                patient=patient, roi=name, what=what, dice=alike, before_cm3=sizes[0], now_cm3=sizes[1]
+            )
         )
     return found, len(names)
 

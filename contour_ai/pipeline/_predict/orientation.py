@@ -31,7 +31,7 @@ T = TypeVar("T", bound=np.generic)
 
 SUSPICIOUS = 0.4
 """Mean implausibility of a patient's ROIs from which the image is looked at turned, too."""
-PLAUSIBLE = 0.3
+PLAUSIBLE_WHEN_TURNED = 0.3
 """In the turned image it is at most this,"""
 BETTER = 0.3
 """and lower by this."""
@@ -131,7 +131,7 @@ def orientation_finding(
         return None
     found = {turn: _when_turned(patient, turn, model, options, organs) for turn in _possible(bundle)}
     best = min(found, key=lambda turn: found[turn])
-    if found[best] > min(PLAUSIBLE, as_it_stands - BETTER):
+    if found[best] > min(PLAUSIBLE_WHEN_TURNED, as_it_stands - BETTER):
         return None
     position = str(patient.ct.header.get("PatientPosition") or "none")
     reason = (

@@ -23,7 +23,7 @@ from contour_ai.training.plan import plan_network, plan_settings
 
 PATIENTS_MEASURED = 3
 """Bodies that are measured, and timed: from them the time of preparing all patients is known."""
-COARSE_MM = 8.0
+MEASURED_VOXEL_MM = 8.0
 """Voxel size for measuring bodies."""
 KEPT_FRACTION = 0.05
 """Of the budget, for choosing rules and writing the model."""
@@ -57,7 +57,7 @@ def plan_for_budget(
     settings = plan_settings(config, [] if fixed_size else typical_grids(sources.own.patients, on_progress))
     # Where the sample is fixed, bodies decide nothing, and preparation of so small patients is quick.
     fixed = config.input.patch_kij is not None and fixed_size
-    sizes, seconds = ([(COARSE_MM,) * 3], 0.0) if fixed else _bodies(sources.own.patients, config)
+    sizes, seconds = ([(MEASURED_VOXEL_MM,) * 3], 0.0) if fixed else _bodies(sources.own.patients, config)
     least = least_patients(config.data.min_patients, len(sources.own.patients))
     rois, _ = choose_rois(sources.counts(), config.data.rois, least)
     per_voxel = {}
@@ -116,7 +116,7 @@ def _bodies(patients: Sequence[PatientSource], config: TrainConfig) -> tuple[lis
     Raises:
         InputError: no CT can be read.
     """
-    coarse = replace(config, preprocess=replace(config.preprocess, spacing_mm_kij=(COARSE_MM,) * 3))
+    coarse = replace(config, preprocess=replace(config.preprocess, spacing_mm_kij=(MEASURED_VOXEL_MM,) * 3))
     settings = plan_settings(coarse, [])
     sizes: list[tuple[float, ...]] = []
     times: list[float] = []
@@ -134,7 +134,7 @@ def _bodies(patients: Sequence[PatientSource], config: TrainConfig) -> tuple[lis
         except (InputError, UnforeseenError):
             continue
         times.append(time.monotonic() - began)
-        sizes.append(tuple(float(n) * COARSE_MM for n in shape))
+        sizes.append(tuple(float(n) * MEASURED_VOXEL_MM for n in shape))
     if not sizes:
         raise InputError("No CT of the archive can be read.", fix="`contour-ai inspect` says why")
     return sizes, math.fsum(times) / len(times)

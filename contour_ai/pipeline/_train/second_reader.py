@@ -40,10 +40,10 @@ FOLDER = "second_reader"
 """In the run folder: its checkpoints, its figures, its patients."""
 PATIENTS = "patients"
 PRESET: Literal["resunet3d"] = "resunet3d"
-FEWEST_STEPS = 100
-"""A training of fewer steps, or of less time than `FEWEST_S`, is not begun: such a network knows nothing."""
-FEWEST_S = 10.0
-LEAST_DICE = 0.3
+FEWEST_READER_STEPS = 100
+"""A training of fewer steps, or of less time than `FEWEST_READER_S`, is not begun: such a network knows nothing."""
+FEWEST_READER_S = 10.0
+LEAST_MEAN_DICE = 0.3
 """Mean over the ROIs in validation: a second reader that finds less is not kept."""
 MOST_VALIDATED = 20
 """Patients that it is validated on, at most, evenly picked."""
@@ -80,7 +80,7 @@ def budget_share(config: TrainConfig, budget_s: float | None) -> float:
     if budget_s is None or not config.second_reader.enabled:
         return 0.0
     seconds = config.second_reader.budget_share * budget_s
-    return seconds if seconds >= FEWEST_S else 0.0
+    return seconds if seconds >= FEWEST_READER_S else 0.0
 
 
 def train_second_reader(
@@ -106,7 +106,7 @@ def train_second_reader(
     wanted = job.config.second_reader
     seconds = budget_share(job.config, whole_budget_s)
     steps = second_steps(job.config)
-    if not wanted.enabled or (seconds == 0.0 if whole_budget_s is not None else steps < FEWEST_STEPS):
+    if not wanted.enabled or (seconds == 0.0 if whole_budget_s is not None else steps < FEWEST_READER_STEPS):
         return None
     second = processes.run_on_main(lambda: second_job(job, steps, on_progress))
     if whole_budget_s is not None and not second.resume:
@@ -211,11 +211,11 @@ def _kept(
 ) -> TrainedReader | None:
     """The second reader as it goes into the bundle; None where it finds too little."""
     score = progress.shipped
-    if score.mean < LEAST_DICE:
+    if score.mean < LEAST_MEAN_DICE:
         logger.warning(
             "The second reader is not kept: mean Dice %.2f in validation, expected at least %.2f.",
             score.mean,
-            LEAST_DICE,
+            LEAST_MEAN_DICE,
         )
         return None
     described = SecondReader(

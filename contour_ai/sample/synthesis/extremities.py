@@ -10,49 +10,49 @@ from contour_ai.sample.synthesis.tissues import Tissue
 
 def draw_genitals(scene: Scene) -> None:
     """Bulb and shaft of the penis, scrotum and testes, from the height of the hip bones' lower end on."""
-    dice, (mk, mi, mj) = scene.dice, scene.spacing_mm
+    draws, (mk, mi, mj) = scene.draws, scene.spacing_mm
     end, middle = scene.hips_end_mm, scene.midline * mj
     centre = float(scene.heads_mm[0][1] + scene.heads_mm[1][1]) / 2
     soft = scene.mask(Tissue.FAT, Tissue.VISCERAL_FAT, Tissue.STRAND, Tissue.SEPTUM, Tissue.LOOSE_MUSCLE, Tissue.AIR,
                       Tissue.SKIN)  # fmt: skip
-    bulb = (end + dice.between(0, 12), centre + dice.between(2, 14), middle)
-    root = (end + dice.between(8, 20), centre - dice.between(35, 55), middle)
+    bulb = (end + draws.between(0, 12), centre + draws.between(2, 14), middle)
+    root = (end + draws.between(8, 20), centre - draws.between(35, 55), middle)
     tip = (
-        root[0] - dice.between(-50, 70),
-        root[1] - dice.between(15, 45),
-        middle + dice.between(-35, 35),
+        root[0] - draws.between(-50, 70),
+        root[1] - draws.between(15, 45),
+        middle + draws.between(-35, 35),
     )
-    radius = dice.between(9, 15)
+    radius = draws.between(9, 15)
     shape = scene.capsule(bulb, root, radius * 0.9) | scene.capsule(root, tip, radius)
-    height, thick = end - dice.between(20, 50), dice.between(20, 32)
+    height, thick = end - draws.between(20, 50), draws.between(20, 32)
     k = int(np.clip(round(height / mk), 0, scene.codes.shape[0] - 1))
     near = slice(max(scene.midline - int(45 / mj), 0), scene.midline + int(45 / mj))
     rows = np.flatnonzero((scene.codes[k, :, near] != Tissue.AIR).any(axis=1))
     front = float(rows[0] * mi) if rows.size else centre - 40
-    sac = (height, front + dice.between(-0.2, 0.9) * thick, middle + dice.between(-6, 6))
-    scrotum = scene.ellipsoid(sac, (dice.between(28, 45), thick, dice.between(28, 42)))
+    sac = (height, front + draws.between(-0.2, 0.9) * thick, middle + draws.between(-6, 6))
+    scrotum = scene.ellipsoid(sac, (draws.between(28, 45), thick, draws.between(28, 42)))
     scene.codes[(shape | scrotum) & soft] = Tissue.GENITAL
     for side in (-1, 1):
-        testis = scene.ellipsoid((sac[0] + dice.between(-6, 6), sac[1], sac[2] + side * 16), (19, 12, 12))
+        testis = scene.ellipsoid((sac[0] + draws.between(-6, 6), sac[1], sac[2] + side * 16), (19, 12, 12))
         ring = scene.ellipsoid((sac[0], sac[1], sac[2] + side * 16), (23, 15, 15)) & ~testis
         scene.codes[ring & (scene.codes == Tissue.GENITAL)] = Tissue.SEPTUM
 
 
 def draw_hands(scene: Scene) -> None:
     """Hands that lie on the belly or beside the hips."""
-    dice, mm = scene.dice, scene.spacing_mm
+    draws, mm = scene.draws, scene.spacing_mm
     body = scene.codes != Tissue.AIR
     for side in (-1, 1):
-        k = dice.between(0, (scene.codes.shape[0] - 1) * mm[0])
-        j = scene.midline + int(side * dice.between(40, 170) / mm[2])
+        k = draws.between(0, (scene.codes.shape[0] - 1) * mm[0])
+        j = scene.midline + int(side * draws.between(40, 170) / mm[2])
         if not 0 <= j < scene.codes.shape[2]:
             continue
         rows = np.flatnonzero(body[int(k / mm[0]), :, j])
         if not rows.size:
             continue
-        thick = dice.between(11, 17)
+        thick = draws.between(11, 17)
         centre = (k, float(rows[0] * mm[1]) - thick, j * mm[2])
-        hand = scene.ellipsoid(centre, (dice.between(25, 60), thick, dice.between(25, 60)))
+        hand = scene.ellipsoid(centre, (draws.between(25, 60), thick, draws.between(25, 60)))
         air = scene.codes == Tissue.AIR
         scene.codes[hand & air] = Tissue.FAT
         for n in range(4):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, spatial
 
-from contour_ai.sample.shapes import Dice
+from contour_ai.sample.shapes import RandomDraws
 from contour_ai.sample.synthesis.recipe import BodyConfig
 from contour_ai.sample.synthesis.tissues import LUNGS, VISCERA, Tissue
 
@@ -50,21 +50,21 @@ class Hulls:
     cavity: Float32
 
 
-def draw_build(body: BodyConfig, dice: Dice) -> Build:
+def draw_build(body: BodyConfig, draws: RandomDraws) -> Build:
     """A random build."""
     low, high = body.fat_mm
-    fat = float(np.exp(dice.between(np.log(low), np.log(high))))
-    belly = dice.between(*body.belly_mm) * (0.3 + 0.7 * min(fat / 25, 1.0))
+    fat = float(np.exp(draws.between(np.log(low), np.log(high))))
+    belly = draws.between(*body.belly_mm) * (0.3 + 0.7 * min(fat / 25, 1.0))
     return Build(
         fat=(
-            fat * dice.between(0.5, 1.6),
-            fat * dice.between(0.5, 1.3),
-            fat * dice.between(0.4, 1.1),
+            fat * draws.between(0.5, 1.6),
+            fat * draws.between(0.5, 1.3),
+            fat * draws.between(0.4, 1.1),
         ),
         belly=belly,
-        wall=dice.between(*body.wall_mm),
-        thigh=dice.between(*body.thigh_mm),
-        gap=dice.between(4.0, 40.0),
+        wall=draws.between(*body.wall_mm),
+        thigh=draws.between(*body.thigh_mm),
+        gap=draws.between(4.0, 40.0),
     )
 
 

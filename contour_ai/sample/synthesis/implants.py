@@ -19,7 +19,7 @@ Float32 = NDArray[np.float32]
 ANGLES = 72
 """Projections from which streaks are computed."""
 STREAK_PIXEL_MM = 4.0
-METAL_MM, METAL_HU = 40.0, 2600.0
+METAL_MM, IMPLANT_HU = 40.0, 2600.0
 """Lengths of metal along a line are counted in so many mm, of so many HU."""
 HARDENING = (0.04, 0.22)
 """Share of such a length that beam hardening takes away; it grows with the square of the length."""
@@ -39,56 +39,56 @@ class Implants:
 
 def draw_implants(scene: Scene, hu: Float32, wanted: ImplantConfig) -> Implants:
     """Puts metal into the image `hu` (changed in place)."""
-    dice = scene.dice
+    draws = scene.draws
     large, small = np.zeros(hu.shape, bool), np.zeros(hu.shape, bool)
     replaced = [False, False]
-    if dice.between(0, 1) < wanted.prosthesis_probability:
-        first = int(dice.between(0, 2))
+    if draws.between(0, 1) < wanted.prosthesis_probability:
+        first = int(draws.between(0, 2))
         replaced[min(first, 1)] = True
-        if dice.between(0, 1) < wanted.both_hips_probability:
+        if draws.between(0, 1) < wanted.both_hips_probability:
             replaced = [True, True]
     for side in (0, 1):
         if replaced[side]:
             large |= _draw_prosthesis(scene, hu, side)
     prostate = scene.mask(Tissue.PROSTATE)
-    if dice.between(0, 1) < wanted.seeds_probability:
-        small |= _draw_seeds(scene, prostate, 2 + int(dice.between(0, 3)))
-    elif dice.between(0, 1) < wanted.brachytherapy_probability:
-        small |= _draw_seeds(scene, prostate, int(dice.between(40, 100)))
-    hu[small] = np.maximum(hu[small], dice.between(900, 3000))
-    if dice.between(0, 1) < wanted.skin_markers_probability:
+    if draws.between(0, 1) < wanted.seeds_probability:
+        small |= _draw_seeds(scene, prostate, 2 + int(draws.between(0, 3)))
+    elif draws.between(0, 1) < wanted.brachytherapy_probability:
+        small |= _draw_seeds(scene, prostate, int(draws.between(40, 100)))
+    hu[small] = np.maximum(hu[small], draws.between(900, 3000))
+    if draws.between(0, 1) < wanted.skin_markers_probability:
         _draw_skin_markers(scene, hu)
     return Implants(large=large, small=small, replaced=(replaced[0], replaced[1]))
 
 
 def _draw_prosthesis(scene: Scene, hu: Float32, side: int) -> Bool:
     """Head, neck and stem of metal; a cup of metal or plastic. Returns the metal."""
-    dice = scene.dice
+    draws = scene.draws
     head = scene.heads_mm[side]
     outwards = 1.0 if side == 0 else -1.0
-    tilt = dice.between(35, 48)
-    neck = (head[0] - tilt * 0.8, head[1] + dice.between(0, 8), head[2] + outwards * tilt)
+    tilt = draws.between(35, 48)
+    neck = (head[0] - tilt * 0.8, head[1] + draws.between(0, 8), head[2] + outwards * tilt)
     tip = (
-        neck[0] - dice.between(70, 130),
-        neck[1] + dice.between(-4, 8),
-        neck[2] + outwards * dice.between(-6, 10),
+        neck[0] - draws.between(70, 130),
+        neck[1] + draws.between(-4, 8),
+        neck[2] + outwards * draws.between(-6, 10),
     )
     centre = (float(head[0]), float(head[1]), float(head[2]))
-    radius = dice.between(11, 18)
+    radius = draws.between(11, 18)
     metal = scene.ellipsoid(centre, (radius, radius, radius))
-    metal |= scene.capsule(centre, neck, dice.between(5, 8))
-    metal |= scene.capsule(neck, tip, dice.between(5, 9))
-    outer = dice.between(24, 29)
+    metal |= scene.capsule(centre, neck, draws.between(5, 8))
+    metal |= scene.capsule(neck, tip, draws.between(5, 9))
+    outer = draws.between(24, 29)
     shell = scene.ellipsoid(centre, (outer, outer, outer)) & ~scene.ellipsoid(centre, (outer - 4,) * 3)
     k, _, j = scene.points_mm(tuple(slice(0, n) for n in hu.shape))  # type: ignore[arg-type]
     shell &= (k - centre[0]) - outwards * (j - centre[2]) > -5
     liner = scene.ellipsoid(centre, (outer - 4,) * 3) & ~metal & ~shell
-    hu[liner] = dice.between(-80, 150)
-    if dice.between(0, 1) < 0.75:
+    hu[liner] = draws.between(-80, 150)
+    if draws.between(0, 1) < 0.75:
         metal |= shell
     else:
-        hu[shell] = dice.between(100, 1600)
-    hu[metal] = dice.between(2600, 3071)
+        hu[shell] = draws.between(100, 1600)
+    hu[metal] = draws.between(2600, 3071)
     return metal
 
 
@@ -97,15 +97,15 @@ def _draw_seeds(scene: Scene, prostate: Bool, number: int) -> Bool:
     places = np.argwhere(prostate)
     seeds = np.zeros(prostate.shape, bool)
     if len(places):
-        for k, i, j in places[scene.dice.state.randint(len(places), size=number)]:
-            seeds[k : k + 1 + int(scene.dice.between(0, 1.6)), i, j] = True
+        for k, i, j in places[scene.draws.state.randint(len(places), size=number)]:
+            seeds[k : k + 1 + int(scene.draws.between(0, 1.6)), i, j] = True
     return seeds
 
 
 def _draw_skin_markers(scene: Scene, hu: Float32) -> None:
     """A bead in front and one on each side, in one slice."""
-    dice = scene.dice
-    k = int(dice.between(0, hu.shape[0] - 1))
+    draws = scene.draws
+    k = int(draws.between(0, hu.shape[0] - 1))
     body = scene.codes[k] != Tissue.AIR
     if not body.any():
         return
@@ -115,7 +115,7 @@ def _draw_skin_markers(scene: Scene, hu: Float32) -> None:
     middle = int((rows[0] + rows[-1]) / 2)
     for i, j in ((rows[0] - 1, scene.midline), (middle, columns[0] - 1), (middle, columns[-1] + 1)):
         if 0 <= i < hu.shape[1] and 0 <= j < hu.shape[2]:
-            hu[k, i, j] = dice.between(300, 2500)
+            hu[k, i, j] = draws.between(300, 2500)
 
 
 def add_streaks(scene: Scene, hu: Float32, implants: Implants, strength: float) -> None:
@@ -124,7 +124,7 @@ def add_streaks(scene: Scene, hu: Float32, implants: Implants, strength: float) 
     The metal of a slice is projected along `ANGLES` directions; what is missing in the projections (beam hardening: the
     square of the metal along the line; and noise that grows with it) is projected back through a ramp filter.
     """
-    dice = scene.dice
+    draws = scene.draws
     weight = implants.large.astype(np.float32) + 0.25 * implants.small
     shown = np.flatnonzero(weight.any(axis=(1, 2)))
     if not shown.size or strength <= 0:
@@ -135,12 +135,12 @@ def add_streaks(scene: Scene, hu: Float32, implants: Implants, strength: float) 
     pixel_mm = step[0] * scene.spacing_mm[1]
     path = (projector @ coarse.reshape(len(coarse), -1).T) * (pixel_mm / METAL_MM)
     path = np.ascontiguousarray(path.T, np.float32).reshape(len(coarse), ANGLES, detectors)
-    error = -dice.between(*HARDENING) * path**2
-    error += dice.between(*STARVATION) * path * dice.state.standard_normal(path.shape)
+    error = -draws.between(*HARDENING) * path**2
+    error += draws.between(*STARVATION) * path * draws.state.standard_normal(path.shape)
     ramp = np.abs(np.fft.rfftfreq(2 * detectors))
     filtered = np.fft.irfft(np.fft.rfft(error, 2 * detectors) * ramp, 2 * detectors)[..., :detectors]
     back = projector.T @ filtered.reshape(len(coarse), -1).T.astype(np.float32)
-    back = back.T.reshape(coarse.shape) * (np.pi / ANGLES * METAL_MM * METAL_HU / pixel_mm * strength)
+    back = back.T.reshape(coarse.shape) * (np.pi / ANGLES * METAL_MM * IMPLANT_HU / pixel_mm * strength)
     streaks = linear_upsampled(
         np.ascontiguousarray(back), (len(shown), hu.shape[1], hu.shape[2]), (1, step[0], step[1])
     )

@@ -34,13 +34,13 @@ def draw_organs(scene: Scene, organs: OrganConfig, *, prostate: bool) -> None:
         _remove_prostate(scene)
     _fill_bladder(scene, organs, lowered=not prostate)
     if prostate:
-        if scene.dice.between(0, 1) < organs.median_lobe_probability:
+        if scene.draws.between(0, 1) < organs.median_lobe_probability:
             _draw_median_lobe(scene)
         _draw_seminal_vesicles(scene, organs)
     if scene.female:
         _draw_female(scene)
     chance = organs.female_mass_probability if scene.female else organs.mass_probability
-    if scene.dice.between(0, 1) < chance:
+    if scene.draws.between(0, 1) < chance:
         _draw_mass(scene, organs)
 
 
@@ -72,7 +72,7 @@ def resized(
     sampling = [mm / s for mm, s in zip(scene.spacing_mm, stretch, strict=True)]
     level = ndimage.distance_transform_edt(~inside, sampling=sampling)
     level -= ndimage.distance_transform_edt(inside, sampling=sampling)
-    level += roughness_mm * scene.noise(scene.dice.between(16, 34))[box]
+    level += roughness_mm * scene.noise(scene.draws.between(16, 34))[box]
     voxels = target_cm3 * 1000 / float(np.prod(scene.spacing_mm))
     values = np.sort(level[free])
     limit = values[min(int(voxels), len(values) - 1)] if len(values) else 0.0
@@ -121,7 +121,7 @@ def _largest(mask: Bool) -> Bool:
 
 
 def _log_between(scene: Scene, low: float, high: float) -> float:
-    return float(np.exp(scene.dice.between(np.log(low), np.log(high))))
+    return float(np.exp(scene.draws.between(np.log(low), np.log(high))))
 
 
 def _replace(scene: Scene, old: Bool, new: Bool, tissue: Tissue, left: Tissue = Tissue.NONE) -> None:
@@ -141,8 +141,8 @@ def _resize_rectum(scene: Scene, organs: OrganConfig) -> None:
         old,
         scene.mask(*YIELDING),
         target,
-        roughness_mm=scene.dice.between(0.3, 2.0),
-        stretch=(0.35, 1.0, scene.dice.between(0.9, 1.3)),
+        roughness_mm=scene.draws.between(0.3, 2.0),
+        stretch=(0.35, 1.0, scene.draws.between(0.9, 1.3)),
         reach_mm=25,
     )
     if new.any():
@@ -163,8 +163,8 @@ def _resize_prostate(scene: Scene, organs: OrganConfig) -> None:
         old,
         scene.mask(*YIELDING, Tissue.BLADDER) & behind_pubis(scene),
         target,
-        roughness_mm=scene.dice.between(0.3, 1.8) * min(1.0, growth + 0.3),
-        stretch=(scene.dice.between(0.8, 1.3), 0.85, scene.dice.between(0.9, 1.2)),
+        roughness_mm=scene.draws.between(0.3, 1.8) * min(1.0, growth + 0.3),
+        stretch=(scene.draws.between(0.8, 1.3), 0.85, scene.draws.between(0.9, 1.2)),
         reach_mm=35,
     )
     if new.any():
@@ -179,7 +179,7 @@ def _remove_prostate(scene: Scene) -> None:
         return
     scene.codes[old] = Tissue.NONE
     neck = old.copy()
-    neck[: ks[0] + int(len(ks) * scene.dice.between(0.35, 0.8))] = False
+    neck[: ks[0] + int(len(ks) * scene.draws.between(0.35, 0.8))] = False
     if scene.mask(Tissue.BLADDER).any():
         scene.codes[neck] = Tissue.BLADDER
 
@@ -188,31 +188,31 @@ def _fill_bladder(scene: Scene, organs: OrganConfig, *, lowered: bool) -> None:
     old = scene.mask(Tissue.BLADDER)
     if not old.any():
         return
-    dice = scene.dice
+    draws = scene.draws
     full = ndimage.binary_closing(np.pad(old, 4), iterations=3)[4:-4, 4:-4, 4:-4]
     old |= full & scene.mask(*YIELDING)
     volume = volume_cm3(scene, old)
     target = _log_between(scene, *organs.bladder_cm3)
-    if dice.between(0, 1) < organs.bladder_empty_probability:
-        target = dice.between(20, 60)
+    if draws.between(0, 1) < organs.bladder_empty_probability:
+        target = draws.between(20, 60)
     if is_cut(scene, old):
         target = volume * float(np.clip(target / 150.0, 0.6, 2.0))
     free = scene.mask(*YIELDING) & behind_pubis(scene)
     free[: np.flatnonzero(old.any(axis=(1, 2)))[0]] = False  # it fills upwards, not down beside the prostate
-    upwards = dice.between(1.0, 2.2) if target > volume else dice.between(0.8, 1.2)
+    upwards = draws.between(1.0, 2.2) if target > volume else draws.between(0.8, 1.2)
     new = resized(
         scene,
         old,
         free,
         target,
-        roughness_mm=dice.between(0.5, 4.0),
-        stretch=(upwards, dice.between(0.8, 1.3), dice.between(0.9, 1.5)),
+        roughness_mm=draws.between(0.5, 4.0),
+        stretch=(upwards, draws.between(0.8, 1.3), draws.between(0.9, 1.5)),
         reach_mm=75,
     )
     if not new.any():
         return
     # Bowel comes down where the bladder was, in some; in others there is fat.
-    left = Tissue.SMALL_BOWEL if dice.between(0, 1) < 0.5 and not lowered else Tissue.NONE
+    left = Tissue.SMALL_BOWEL if draws.between(0, 1) < 0.5 and not lowered else Tissue.NONE
     gone = old & ~new
     _replace(scene, old, new, Tissue.BLADDER)
     if left != Tissue.NONE and volume_cm3(scene, gone) > 20:
@@ -221,25 +221,25 @@ def _fill_bladder(scene: Scene, organs: OrganConfig, *, lowered: bool) -> None:
 
 
 def _draw_median_lobe(scene: Scene) -> None:
-    dice, mm = scene.dice, scene.spacing_mm
+    draws, mm = scene.draws, scene.spacing_mm
     prostate = scene.mask(Tissue.PROSTATE)
     ks = np.flatnonzero(prostate.any(axis=(1, 2)))
     if not ks.size or ks[-1] >= scene.codes.shape[0] - 2:
         return
     rows, columns = np.nonzero(prostate[ks[-1] - min(2, len(ks) - 1)])
-    height = dice.between(6, 20)
+    height = draws.between(6, 20)
     centre = (
         ks[-1] * mm[0] + 0.3 * height,
         rows.mean() * mm[1],
-        columns.mean() * mm[2] + dice.between(-5, 5),
+        columns.mean() * mm[2] + draws.between(-5, 5),
     )
-    lobe = scene.ellipsoid(centre, (height, dice.between(8, 17), dice.between(8, 18)))
+    lobe = scene.ellipsoid(centre, (height, draws.between(8, 17), draws.between(8, 18)))
     scene.codes[lobe & scene.mask(Tissue.BLADDER, Tissue.NONE)] = Tissue.PROSTATE
 
 
 def _draw_seminal_vesicles(scene: Scene, organs: OrganConfig) -> None:
     """Two curved sacs that run from the back of the prostate's base outwards and up, behind the bladder."""
-    dice, mm = scene.dice, scene.spacing_mm
+    draws, mm = scene.draws, scene.spacing_mm
     prostate = scene.mask(Tissue.PROSTATE)
     ks = np.flatnonzero(prostate.any(axis=(1, 2)))
     if not ks.size or ks[-1] >= scene.codes.shape[0] - 3:
@@ -248,14 +248,14 @@ def _draw_seminal_vesicles(scene: Scene, organs: OrganConfig) -> None:
     rows, columns = np.nonzero(base)
     start = (ks[-1] * mm[0] - 5, (rows.max() - 2) * mm[1] - 2, columns.mean() * mm[2])
     bladder, rectum = scene.mask(Tissue.BLADDER), scene.mask(Tissue.RECTUM)
-    rise = dice.between(4, 20)
+    rise = draws.between(4, 20)
     drawn = np.zeros_like(prostate)
     for side in (-1, 1):
-        length, radius = dice.between(*organs.seminal_vesicles_mm), dice.between(3.2, 7.0)
-        middle = (start[0] + 0.6 * rise, start[1] + dice.between(-3, 3), start[2] + side * length * 0.5)
+        length, radius = draws.between(*organs.seminal_vesicles_mm), draws.between(3.2, 7.0)
+        middle = (start[0] + 0.6 * rise, start[1] + draws.between(-3, 3), start[2] + side * length * 0.5)
         end = (
-            start[0] + rise + dice.between(-3, 8),
-            start[1] + dice.between(-4, 8),
+            start[0] + rise + draws.between(-3, 8),
+            start[1] + draws.between(-4, 8),
             start[2] + side * length,
         )
         first = (start[0], start[1], start[2] + side * 3)
@@ -270,13 +270,13 @@ def _draw_seminal_vesicles(scene: Scene, organs: OrganConfig) -> None:
 
 def _draw_female(scene: Scene) -> None:
     """A vagina between urethra and rectum; mostly a uterus behind and above the bladder, at times ovaries."""
-    dice, mm = scene.dice, scene.spacing_mm
+    draws, mm = scene.draws, scene.spacing_mm
     rectum, bladder = scene.mask(Tissue.RECTUM), scene.mask(Tissue.BLADDER)
     ks = np.flatnonzero(rectum.any(axis=(1, 2)))
     if not ks.size:
         return
     low, high = int(ks[0]), int(min(ks[0] + 75 / mm[0], scene.codes.shape[0] - 1))
-    half, thin = dice.between(10, 19), dice.between(4, 9)
+    half, thin = draws.between(10, 19), draws.between(4, 9)
     free = scene.mask(Tissue.NONE, Tissue.COLON, Tissue.SMALL_BOWEL)
     top = (low * mm[0], 0.0, scene.midline * mm[2])
     for k in range(max(low - int(25 / mm[0]), 0), high):
@@ -287,20 +287,20 @@ def _draw_female(scene: Scene) -> None:
         section = scene.ellipsoid(centre, (1.2 * mm[0], thin, half))
         scene.codes[section & free] = Tissue.VAGINA
         top = centre
-    if dice.between(0, 1) < 0.72:
-        size = dice.between(0.6, 1.3)
-        forwards = dice.between(-10, 45)
-        fundus = (top[0] + dice.between(15, 45), top[1] - forwards, top[2] + dice.between(-18, 18))
+    if draws.between(0, 1) < 0.72:
+        size = draws.between(0.6, 1.3)
+        forwards = draws.between(-10, 45)
+        fundus = (top[0] + draws.between(15, 45), top[1] - forwards, top[2] + draws.between(-18, 18))
         womb = scene.capsule((top[0] - 8, top[1], top[2]), fundus, 15 * size)
         womb |= scene.ellipsoid(fundus, (26 * size, 24 * size, 32 * size))
         scene.codes[womb & (free | (scene.codes == Tissue.VAGINA)) & ~bladder] = Tissue.UTERUS
     for side in (-1, 1):
-        if dice.between(0, 1) < 0.6:
-            radius = dice.between(8, 20)
+        if draws.between(0, 1) < 0.6:
+            radius = draws.between(8, 20)
             place = (
-                top[0] + dice.between(0, 45),
-                top[1] + dice.between(-15, 20),
-                top[2] + side * dice.between(25, 55),
+                top[0] + draws.between(0, 45),
+                top[1] + draws.between(-15, 20),
+                top[2] + side * draws.between(25, 55),
             )
             ovary = scene.ellipsoid(place, (radius, radius * 0.8, radius))
             scene.codes[ovary & scene.mask(*YIELDING)] = Tissue.MASS
@@ -308,9 +308,9 @@ def _draw_female(scene: Scene) -> None:
 
 def _draw_mass(scene: Scene, organs: OrganConfig) -> None:
     """A lumpy tumour in front of the spine, above the bladder or beside it."""
-    dice, mm = scene.dice, scene.spacing_mm
+    draws, mm = scene.draws, scene.spacing_mm
     radius = _log_between(scene, *organs.mass_mm) / 2
-    height = scene.heads_k * mm[0] + dice.between(-5, 130) + 0.5 * radius
+    height = scene.heads_k * mm[0] + draws.between(-5, 130) + 0.5 * radius
     free = scene.mask(*YIELDING, Tissue.STOMACH, Tissue.UTERUS)
     k = int(height / mm[0])
     if not 0 <= k < scene.codes.shape[0]:
@@ -318,12 +318,12 @@ def _draw_mass(scene: Scene, organs: OrganConfig) -> None:
     bowel = scene.mask(Tissue.SMALL_BOWEL, Tissue.COLON, Tissue.BLADDER)[k]
     rows = np.flatnonzero(bowel.any(axis=1))
     i = float(rows.mean() * mm[1]) if rows.size else float(scene.heads_mm[0][1]) - 30
-    j = scene.midline * mm[2] + dice.between(-40, 40)
-    radii = [radius * dice.between(0.7, 1.2) for _ in range(3)]
+    j = scene.midline * mm[2] + draws.between(-40, 40)
+    radii = [radius * draws.between(0.7, 1.2) for _ in range(3)]
     mass = scene.ellipsoid((height, i, j), (radii[0], radii[1] * 0.85, radii[2]))
     if radius > 25:
         mass |= scene.ellipsoid(
-            (height + dice.between(-1, 1) * radius, i, j + dice.between(-1, 1) * radius),
+            (height + draws.between(-1, 1) * radius, i, j + draws.between(-1, 1) * radius),
             (0.6 * radius, 0.6 * radius, 0.6 * radius),
         )
     scene.codes[mass & free] = Tissue.MASS

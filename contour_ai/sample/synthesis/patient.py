@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from contour_ai.box import bounding_box
 from contour_ai.errors import InputError
 from contour_ai.grid import Grid
-from contour_ai.sample.shapes import Dice
+from contour_ai.sample.shapes import RandomDraws
 from contour_ai.sample.synthesis.anatomy import HEAD_RADIUS_MM, Anatomy
 from contour_ai.sample.synthesis.chest import draw_effusions
 from contour_ai.sample.synthesis.hulls import Hulls, Landmarks, draw_build, hulls_of
@@ -29,9 +29,9 @@ from contour_ai.volume import Structures, Volume
 
 Bool = NDArray[np.bool_]
 
-KEY = 7341
+PATIENT_KEY = 7341
 """Keeps these random numbers apart from those of phantoms; never change it."""
-MARGIN_MM = (18.0, 14.0, 60.0)
+AIR_AROUND_MM = (18.0, 14.0, 60.0)
 """Air in front of, beside and behind the body; the couch lies behind it."""
 LEAST_CM3 = 0.3
 """Less of an organ is not contoured, and not absent either."""
@@ -57,7 +57,7 @@ TORSO_ORGANS = {
     "A_Aorta": Tissue.AORTA,
 }
 """What a label map lacks of these is neither contoured nor absent."""
-BODY = "External"
+OUTLINE = "External"
 """Always contoured: a structure set must not be empty, and a scan may show none of the organs."""
 HEADS = (("Femur_Head_L", 0, Tissue.FEMUR_LEFT), ("Femur_Head_R", 1, Tissue.FEMUR_RIGHT))
 
@@ -92,33 +92,33 @@ def draw_patient(anatomies: Sequence[Anatomy], recipe: SynthesisRecipe, seed: in
             "A synthetic patient needs a label map and a seed of 0 or more.",
             found=f"{len(anatomies)} maps, seed {seed}",
         )
-    dice = Dice(np.random.RandomState([KEY, seed]))
-    anatomy = anatomies[int(dice.state.randint(len(anatomies)))]
-    female = dice.between(0, 1) < recipe.organs.female_probability
-    has_prostate = not female and dice.between(0, 1) >= recipe.organs.prostatectomy_probability
-    wide = dice.between(1.0, 1.1) if female else 1.0
-    pose = draw_pose(anatomy, recipe, dice, wide=wide)
-    pose, hulls = _with_hulls(pose, recipe, dice)
+    draws = RandomDraws(np.random.RandomState([PATIENT_KEY, seed]))
+    anatomy = anatomies[int(draws.state.randint(len(anatomies)))]
+    female = draws.between(0, 1) < recipe.organs.female_probability
+    has_prostate = not female and draws.between(0, 1) >= recipe.organs.prostatectomy_probability
+    wide = draws.between(1.0, 1.1) if female else 1.0
+    pose = draw_pose(anatomy, recipe, draws, wide=wide)
+    pose, hulls = _with_hulls(pose, recipe, draws)
     scene = Scene(
         codes=pose.codes(),
         spacing_mm=pose.spacing_mm,
         heads_mm=pose.heads_mm,
         hips_end_mm=pose.hips_end_mm,
         female=female,
-        dice=dice,
+        draws=draws,
     )
     draw_organs(scene, recipe.organs, prostate=has_prostate)
     draw_effusions(scene, recipe.content)
     draw_surroundings(scene, hulls, recipe.body)
     hu = painted(scene, recipe)
     implants = draw_implants(scene, hu, recipe.implants)
-    add_streaks(scene, hu, implants, dice.between(*recipe.implants.streaks))
-    masks = {BODY: scene.codes != Tissue.AIR, **_rois(scene, recipe, implants.replaced)}
-    grid = _grid(pose, dice)
+    add_streaks(scene, hu, implants, draws.between(*recipe.implants.streaks))
+    masks = {OUTLINE: scene.codes != Tissue.AIR, **_rois(scene, recipe, implants.replaced)}
+    grid = _grid(pose, draws)
     values = scanned(scene, hu, recipe, pose.averaged)
     masks = {name: _averaged(mask, pose.averaged)[: values.shape[0]] for name, mask in masks.items()}
-    if dice.between(0, 1) < recipe.view.truncation_probability:
-        seen = field_of_view(scene, dice.between(330, 480))
+    if draws.between(0, 1) < recipe.view.truncation_probability:
+        seen = field_of_view(scene, draws.between(330, 480))
         values[:, ~seen] = LOWEST_HU
         masks = {name: mask & seen for name, mask in masks.items()}
     voxel_cm3 = float(np.prod(grid.spacing_mm)) / 1000
@@ -136,7 +136,7 @@ def draw_patient(anatomies: Sequence[Anatomy], recipe: SynthesisRecipe, seed: in
     )
 
 
-def _with_hulls(pose: Pose, recipe: SynthesisRecipe, dice: Dice) -> tuple[Pose, Hulls]:
+def _with_hulls(pose: Pose, recipe: SynthesisRecipe, draws: RandomDraws) -> tuple[Pose, Hulls]:
     """The outlines of the body, and the pose cropped to the box around it."""
     coarse = pose.coarse_codes()
     step = tuple(COARSE * mm for mm in pose.spacing_mm)
@@ -144,11 +144,14 @@ def _with_hulls(pose: Pose, recipe: SynthesisRecipe, dice: Dice) -> tuple[Pose, 
         coarse,
         (step[0], step[1], step[2]),
         Landmarks(heads_height=pose.heads_height_mm, hips_end=pose.hips_end_mm, midline=pose.midline_mm),
-        draw_build(recipe.body, dice),
+        draw_build(recipe.body, draws),
     )
     body = bounding_box(hulls.skin < 0)
     box = [slice(0, pose.shape[0])]
-    for axis, (before, after) in ((1, (MARGIN_MM[0], MARGIN_MM[2])), (2, (MARGIN_MM[1], MARGIN_MM[1]))):
+    for axis, (before, after) in (
+        (1, (AIR_AROUND_MM[0], AIR_AROUND_MM[2])),
+        (2, (AIR_AROUND_MM[1], AIR_AROUND_MM[1])),
+    ):
         low, end = (0, hulls.skin.shape[axis]) if body is None else (body[axis].start, body[axis].stop)
         start = max(int(low - before / step[axis]), 0) * COARSE
         stop = min(int(end - 1 + after / step[axis] + 1) * COARSE + 1, pose.shape[axis])
@@ -187,13 +190,13 @@ def _averaged(mask: Bool, number: int) -> Bool:
     return together
 
 
-def _grid(pose: Pose, dice: Dice) -> Grid:
+def _grid(pose: Pose, draws: RandomDraws) -> Grid:
     k, i, j = pose.shape
     slice_mm = pose.spacing_mm[0] * pose.averaged
     mm = (slice_mm, pose.spacing_mm[1], pose.spacing_mm[2])
     origin = (
         round(-(j - 1) / 2 * mm[2], 1),
-        round(-(i - 1) / 2 * mm[1] - dice.between(50, 160), 1),
-        round(dice.between(-900, -200), 1),
+        round(-(i - 1) / 2 * mm[1] - draws.between(50, 160), 1),
+        round(draws.between(-900, -200), 1),
     )
     return Grid.axial((k // pose.averaged, i, j), mm, origin)

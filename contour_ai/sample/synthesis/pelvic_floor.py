@@ -32,7 +32,7 @@ def draw_pelvic_floor(scene: Scene, medial: Bool, body: BodyConfig) -> None:
 def _draw_side_wall(scene: Scene, medial: Bool, body: BodyConfig) -> None:
     """The internal obturator muscles along the hip bones; the piriformis in front of the sacrum's sides."""
     hips = scene.mask(Tissue.HIP_LEFT, Tissue.HIP_RIGHT)
-    thickness = scene.dice.between(*body.side_wall_mm)
+    thickness = scene.draws.between(*body.side_wall_mm)
     k = np.arange(scene.codes.shape[0]) * scene.spacing_mm[0]
     above = k - scene.heads_k * scene.spacing_mm[0]
     profile = thickness * np.clip(1.2 - np.abs(above + 5) / 75, 0, 1)
@@ -55,8 +55,8 @@ def _draw_floor(scene: Scene, body: BodyConfig) -> None:
     rectum[top + 1 :] = False
     core |= rectum
     away = scene.away_from(core, 18.0)
-    gap = scene.dice.between(0.5, 3.5)
-    thickness = scene.dice.between(*body.floor_mm)
+    gap = scene.draws.between(0.5, 3.5)
+    thickness = scene.draws.between(*body.floor_mm)
     front = np.full(scene.codes.shape[0], scene.codes.shape[1])
     for n in np.flatnonzero(core.any(axis=(1, 2))):
         rows = np.flatnonzero(core[n].any(axis=1))
@@ -74,11 +74,11 @@ def _draw_sphincter(scene: Scene) -> None:
     ks = np.flatnonzero(mask.any(axis=(1, 2)))
     if not ks.size or ks[0] == 0:
         return
-    dice, (k, i, j) = scene.dice, scene.spacing_mm
+    draws, (k, i, j) = scene.draws, scene.spacing_mm
     rows, columns = np.nonzero(mask[ks[0] : ks[0] + 2].any(axis=0))
     start = (float((ks[0] + 1) * k), float(rows.mean() * i), float(columns.mean() * j))
-    end = (start[0] - dice.between(12, 32), start[1] + dice.between(-8, 6), start[2])
-    tube = scene.capsule(start, end, dice.between(6, 12))
+    end = (start[0] - draws.between(12, 32), start[1] + draws.between(-8, 6), start[2])
+    tube = scene.capsule(start, end, draws.between(6, 12))
     scene.codes[tube & scene.mask(*SOFT)] = Tissue.LEVATOR
 
 
@@ -87,10 +87,10 @@ def _draw_veins(scene: Scene, body: BodyConfig) -> None:
     prostate = scene.mask(Tissue.PROSTATE)
     if not prostate.any():
         return
-    dice = scene.dice
-    reach, share = dice.between(2.0, 10.0), dice.between(*body.plexus)
+    draws = scene.draws
+    reach, share = draws.between(2.0, 10.0), draws.between(*body.plexus)
     away = scene.away_from(prostate, 12.0)
-    field = scene.noise(dice.between(7, 14))
+    field = scene.noise(draws.between(7, 14))
     rows: Bool = prostate.max(axis=2)
     front = np.where(rows.max(axis=1), rows.argmax(axis=1), 0)
     anterior = np.arange(prostate.shape[1])[None, :] < (front + 2)[:, None]
@@ -108,10 +108,10 @@ def draw_anal_canal(scene: Scene) -> None:
     k, i, j = scene.spacing_mm
     rows, columns = np.nonzero(rectum[ks[0]])
     start = (float(ks[0] * k), float(rows.mean() * i), float(columns.mean() * j))
-    length = scene.dice.between(22, 42)
-    end = (start[0] - length, start[1] + scene.dice.between(0, 14), start[2])
-    tube = scene.capsule(start, end, scene.dice.between(8, 13))
+    length = scene.draws.between(22, 42)
+    end = (start[0] - length, start[1] + scene.draws.between(0, 14), start[2])
+    tube = scene.capsule(start, end, scene.draws.between(8, 13))
     soft = scene.mask(*SOFT)
     scene.codes[tube & soft] = Tissue.LEVATOR
-    if scene.dice.between(0, 1) < 0.4:
+    if scene.draws.between(0, 1) < 0.4:
         scene.codes[scene.capsule(start, end, 2.0) & (scene.codes == Tissue.LEVATOR)] = Tissue.VISCERAL_FAT

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from contour_ai.box import Box
-from contour_ai.sample.shapes import Dice
+from contour_ai.sample.shapes import RandomDraws
 from contour_ai.sample.synthesis.anatomy import Anatomy
 from contour_ai.sample.synthesis.noise import linear_upsampled, smooth_noise
 from contour_ai.sample.synthesis.recipe import VIEWS, PoseConfig, SynthesisRecipe
@@ -26,7 +26,7 @@ CANVAS_MM = (330.0, 500.0)
 """Depth and width in which a body of scale 1 is drawn before it is cropped."""
 CANVAS_BACK = 0.42
 """Share of the depth that lies behind the femoral heads."""
-THICK_MM = 3.5
+AVERAGED_ABOVE_MM = 3.5
 LONGEST_MM = 560.0
 BEND_WAVES_MM = ((70.0, 110.0), (28.0, 45.0))
 
@@ -119,16 +119,16 @@ class Stature(NamedTuple):
     """(3, 3) rotation."""
 
 
-def draw_stature(wanted: PoseConfig, dice: Dice) -> Stature:
+def draw_stature(wanted: PoseConfig, draws: RandomDraws) -> Stature:
     """A random size and rotation of the whole body."""
-    scale = dice.between(*wanted.scale)
-    stretch = scale * np.array([1 + dice.between(-wanted.stretch, wanted.stretch) for _ in range(3)])
-    turn = rotation([dice.between(-wanted.rotation_deg, wanted.rotation_deg) for _ in range(3)])
+    scale = draws.between(*wanted.scale)
+    stretch = scale * np.array([1 + draws.between(-wanted.stretch, wanted.stretch) for _ in range(3)])
+    turn = rotation([draws.between(-wanted.rotation_deg, wanted.rotation_deg) for _ in range(3)])
     return Stature(scale, stretch, turn)
 
 
 def draw_bend(
-    positions_mm: Float32, spacing_mm: tuple[float, float, float], wanted: PoseConfig, dice: Dice
+    positions_mm: Float32, spacing_mm: tuple[float, float, float], wanted: PoseConfig, draws: RandomDraws
 ) -> None:
     """Adds smooth random movements to positions, in place: added up apart from them, they would be rounded otherwise.
 
@@ -136,43 +136,43 @@ def draw_bend(
         positions_mm: (3, K, I, J).
         spacing_mm: of the positions along k, i and j.
         wanted: how far they move.
-        dice: random numbers.
+        draws: random numbers.
     """
     _, k, i, j = positions_mm.shape
     for strength, waves in zip(wanted.bend_mm, BEND_WAVES_MM, strict=False):
         for axis in range(3):
-            size, sd = dice.between(*waves), dice.between(*strength)
-            positions_mm[axis] += sd * smooth_noise(dice.state, (k, i, j), spacing_mm, size)
+            size, sd = draws.between(*waves), draws.between(*strength)
+            positions_mm[axis] += sd * smooth_noise(draws.state, (k, i, j), spacing_mm, size)
 
 
-def draw_pose(anatomy: Anatomy, recipe: SynthesisRecipe, dice: Dice, *, wide: float = 1.0) -> Pose:
+def draw_pose(anatomy: Anatomy, recipe: SynthesisRecipe, draws: RandomDraws, *, wide: float = 1.0) -> Pose:
     """A random scan of the anatomy.
 
     Args:
         anatomy: what is scanned.
         recipe: ranges.
-        dice: random numbers.
+        draws: random numbers.
         wide: further stretch from left to right.
     """
     wanted = recipe.pose
-    if dice.between(0, 1) < wanted.mirror_probability:
+    if draws.between(0, 1) < wanted.mirror_probability:
         anatomy = mirrored(anatomy)
-    stature = draw_stature(wanted, dice)
+    stature = draw_stature(wanted, draws)
     scale, stretch = stature.scale, stature.stretch * (1.0, 1.0, wide)
     hip_turns = tuple(
-        rotation([dice.between(-1, 1) * wanted.hip_rotation_deg for _ in range(3)]) for _ in SIDES
+        rotation([draws.between(-1, 1) * wanted.hip_rotation_deg for _ in range(3)]) for _ in SIDES
     )
-    pixel_mm = round(dice.between(*recipe.grid.pixel_mm), 2)
-    slice_mm = dice.pick(recipe.grid.slice_mm)
-    averaged = 2 if slice_mm > THICK_MM else 1
-    low, high = _view_mm(anatomy, recipe, dice, stretch[0])
+    pixel_mm = round(draws.between(*recipe.grid.pixel_mm), 2)
+    slice_mm = draws.pick(recipe.grid.slice_mm)
+    averaged = 2 if slice_mm > AVERAGED_ABOVE_MM else 1
+    low, high = _view_mm(anatomy, recipe, draws, stretch[0])
     spacing = (slice_mm / averaged, pixel_mm, pixel_mm)
     depth, width = (mm * scale for mm in CANVAS_MM)
     size = (high - low, depth, width * wide)
     shape = tuple(int(mm / step / COARSE) * COARSE + 1 for mm, step in zip(size, spacing, strict=True))
     centre = np.array([-low, depth * (1 - CANVAS_BACK), size[2] / 2])
     backward = np.diag(1 / stretch) @ stature.turn
-    source, bend = _source(anatomy, backward, centre, (shape[0], shape[1], shape[2]), spacing, dice, recipe)
+    source, bend = _source(anatomy, backward, centre, (shape[0], shape[1], shape[2]), spacing, draws, recipe)
     heads = [_seen_at(c, anatomy.centre_mm, backward, centre, bend, spacing) for c in anatomy.heads_mm]
     return Pose(
         anatomy=anatomy,
@@ -210,16 +210,18 @@ def rotation(degrees: list[float]) -> Float:
     return result
 
 
-def _view_mm(anatomy: Anatomy, recipe: SynthesisRecipe, dice: Dice, scale: float) -> tuple[float, float]:
+def _view_mm(
+    anatomy: Anatomy, recipe: SynthesisRecipe, draws: RandomDraws, scale: float
+) -> tuple[float, float]:
     """Lowest and highest point of the scan, from the femoral heads."""
     view = recipe.view
     weights = np.array([getattr(view, kind) for kind in VIEWS], np.float64)
-    drawn = np.searchsorted(np.cumsum(weights / weights.sum()), dice.between(0, 1))
+    drawn = np.searchsorted(np.cumsum(weights / weights.sum()), draws.between(0, 1))
     kind = VIEWS[min(int(drawn), len(VIEWS) - 1)]
     top = anatomy.above_heads_mm * scale - 8
-    below = (anatomy.hips_end_mm - anatomy.centre_mm[0]) * scale - dice.between(*view.below_hips_mm)
+    below = (anatomy.hips_end_mm - anatomy.centre_mm[0]) * scale - draws.between(*view.below_hips_mm)
     below = max(below, 15 - anatomy.centre_mm[0] * scale)
-    above, length, start = dice.between(*view.above_heads_mm), dice.between(0, 1), dice.between(0, 1)
+    above, length, start = draws.between(*view.above_heads_mm), draws.between(0, 1), draws.between(0, 1)
     if kind == "pelvis":
         low, high = below, above
     elif kind == "trunk":
@@ -243,7 +245,7 @@ def _source(
     centre: Float,
     shape: tuple[int, int, int],
     spacing: tuple[float, float, float],
-    dice: Dice,
+    draws: RandomDraws,
     recipe: SynthesisRecipe,
 ) -> tuple[Float32, Float32]:
     """(3, K, I, J) positions in the map of every `COARSE`-th voxel, and the bend alone."""
@@ -253,7 +255,7 @@ def _source(
     grid = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
     source = np.tensordot(backward.astype(np.float32), grid, axes=1) + _column(anatomy.centre_mm)
     bend = np.zeros_like(source)
-    draw_bend(bend, (step[0], step[1], step[2]), recipe.pose, dice)
+    draw_bend(bend, (step[0], step[1], step[2]), recipe.pose, draws)
     return np.asarray(source + bend, np.float32), bend
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from contour_ai.box import Box, bounding_box, with_margin
-from contour_ai.sample.shapes import Dice
+from contour_ai.sample.shapes import RandomDraws
 from contour_ai.sample.synthesis.noise import smooth_noise
 from contour_ai.sample.synthesis.tissues import Tissue
 
@@ -27,7 +27,7 @@ class Scene:
     heads_mm: tuple[NDArray[np.float64], NDArray[np.float64]]
     hips_end_mm: float
     female: bool
-    dice: Dice
+    draws: RandomDraws
 
     @property
     def midline(self) -> int:
@@ -51,7 +51,7 @@ class Scene:
     def noise(self, size_mm: float) -> Float32:
         """Smooth noise on the scan's grid."""
         shape = self.codes.shape
-        return smooth_noise(self.dice.state, (shape[0], shape[1], shape[2]), self.spacing_mm, size_mm)
+        return smooth_noise(self.draws.state, (shape[0], shape[1], shape[2]), self.spacing_mm, size_mm)
 
     def box_around(self, mask: Bool, margin_mm: float) -> Box | None:
         """The box of a mask with a margin; None for an empty mask."""

@@ -22,7 +22,7 @@ SKIN_MM = 2.0
 
 def draw_surroundings(scene: Scene, hulls: Hulls, body: BodyConfig) -> None:
     """Fills everything that is not labelled; what lies outside the skin becomes air."""
-    dice, codes = scene.dice, scene.codes
+    draws, codes = scene.draws, scene.codes
     wave = scene.noise(60.0)
     skin = hulls.skin + 1.5 * wave
     muscle = hulls.muscle + 2.5 * np.roll(wave, 17, axis=2)
@@ -50,10 +50,10 @@ def draw_surroundings(scene: Scene, hulls: Hulls, body: BodyConfig) -> None:
     else:
         draw_genitals(scene)
     draw_arms(scene, body)
-    if dice.between(0, 1) < body.ascites_probability:
-        fluid = (cavity < -3) & (scene.noise(70.0) > dice.between(-2, 1))
+    if draws.between(0, 1) < body.ascites_probability:
+        fluid = (cavity < -3) & (scene.noise(70.0) > draws.between(-2, 1))
         codes[fluid & (codes == Tissue.VISCERAL_FAT)] = Tissue.ASCITES
-    if dice.between(0, 1) < body.hands_probability:
+    if draws.between(0, 1) < body.hands_probability:
         draw_hands(scene)
 
 
@@ -73,40 +73,40 @@ def _between_hips(scene: Scene) -> Bool:
 
 def _draw_septa(scene: Scene, body: BodyConfig) -> None:
     """Fat between the muscles."""
-    share = scene.dice.between(*body.septa)
-    field = np.abs(scene.noise(scene.dice.between(18, 34)))
+    share = scene.draws.between(*body.septa)
+    field = np.abs(scene.noise(scene.draws.between(18, 34)))
     muscle = scene.codes == Tissue.LOOSE_MUSCLE
     if muscle.any():
         limit = float(np.quantile(field[muscle][::7], share))
         scene.codes[muscle & (field < limit)] = Tissue.SEPTUM
         # Fat around the gluteal muscles and between them and the hips.
         around = scene.away_from(scene.mask(Tissue.GLUTEUS, Tissue.MUSCLE), 8.0)
-        gap = scene.dice.between(-1.0, 5.0) + 2.5 * scene.noise(40.0)
+        gap = scene.draws.between(-1.0, 5.0) + 2.5 * scene.noise(40.0)
         scene.codes[muscle & (around < gap)] = Tissue.SEPTUM
 
 
 def _draw_strands(scene: Scene, body: BodyConfig) -> None:
     """Vessels and nerves in fat, as tubes where two smooth fields vanish; fasciae as sheets."""
-    dice = scene.dice
+    draws = scene.draws
     fat = scene.mask(Tissue.FAT, Tissue.VISCERAL_FAT)
     if not fat.any():
         return
-    size = dice.between(14, 28)
+    size = draws.between(14, 28)
     tubes = np.hypot(scene.noise(size), scene.noise(size))
-    share = np.where(scene.codes == Tissue.VISCERAL_FAT, 1.0, 0.4) * dice.between(*body.strands)
+    share = np.where(scene.codes == Tissue.VISCERAL_FAT, 1.0, 0.4) * draws.between(*body.strands)
     order = np.sort(tubes[fat][::7])
     limit = np.interp(share, np.linspace(0, 1, len(order)), order)
     scene.codes[fat & (tubes < limit)] = Tissue.STRAND
-    if dice.between(0, 1) < 0.6:
-        sheets = np.abs(scene.noise(dice.between(25, 50)))
-        thin = float(np.quantile(sheets[fat][::7], dice.between(0.01, 0.05)))
+    if draws.between(0, 1) < 0.6:
+        sheets = np.abs(scene.noise(draws.between(25, 50)))
+        thin = float(np.quantile(sheets[fat][::7], draws.between(0.01, 0.05)))
         scene.codes[(scene.codes == Tissue.FAT) & (sheets < thin)] = Tissue.SEPTUM
 
 
 def _draw_cleft(scene: Scene, skin: Float32) -> None:
     """The natal cleft: `skin` is changed in place."""
-    dice, mm = scene.dice, scene.spacing_mm
-    depth, width = dice.between(8, 38), dice.between(1.0, 5.0)
+    draws, mm = scene.draws, scene.spacing_mm
+    depth, width = draws.between(8, 38), draws.between(1.0, 5.0)
     k = np.arange(scene.codes.shape[0]) * mm[0]
     lowered = np.clip((scene.heads_k * mm[0] + 35 - k) / 40, 0, 1) * depth
     column = np.abs(np.arange(scene.codes.shape[2]) - scene.midline) * mm[2]

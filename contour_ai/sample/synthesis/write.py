@@ -15,7 +15,7 @@ from contour_ai.files import atomic_file, atomic_folder
 from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.sample.synthesis.anatomy import Anatomy, anatomy_of
 from contour_ai.sample.synthesis.label_maps import LabelMap
-from contour_ai.sample.synthesis.patient import BODY, SyntheticPatient, draw_patient
+from contour_ai.sample.synthesis.patient import OUTLINE, SyntheticPatient, draw_patient
 from contour_ai.sample.synthesis.recipe import SynthesisRecipe, print_recipe
 from contour_ai.settings import to_mapping, to_yaml
 from contour_ai.structures.roi_map import RoiMap
@@ -197,5 +197,5 @@ def _absent_before(out_dir: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _save_map(out_dir: Path, recipe: SynthesisRecipe, absent: dict[str, tuple[str, ...]]) -> None:
-    roi_map = RoiMap(rois=dict.fromkeys((BODY, *recipe.rois), ()), absent=dict(sorted(absent.items())))
+    roi_map = RoiMap(rois=dict.fromkeys((OUTLINE, *recipe.rois), ()), absent=dict(sorted(absent.items())))
     roi_map.save(out_dir / MAP_FILE, overwrite=True)

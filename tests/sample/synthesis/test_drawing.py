@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from contour_ai.sample.shapes import Dice
+from contour_ai.sample.shapes import RandomDraws
 from contour_ai.sample.synthesis.hulls import Build, Landmarks, hulls_of
 from contour_ai.sample.synthesis.implants import Implants, add_streaks
 from contour_ai.sample.synthesis.noise import linear_upsampled, smooth_noise
@@ -25,7 +25,7 @@ def scene(shape: tuple[int, int, int] = (24, 40, 50)) -> Scene:
         heads_mm=heads,
         hips_end_mm=0.0,
         female=False,
-        dice=Dice(np.random.RandomState(1)),
+        draws=RandomDraws(np.random.RandomState(1)),
     )
 
 

@@ -10,7 +10,7 @@ from drawn_label_map import drawn_label_map
 
 from contour_ai.errors import InputError
 from contour_ai.sample.synthesis.anatomy import HEAD_RADIUS_MM, Anatomy, anatomy_of
-from contour_ai.sample.synthesis.patient import BODY, SyntheticPatient, draw_patient
+from contour_ai.sample.synthesis.patient import OUTLINE, SyntheticPatient, draw_patient
 from contour_ai.sample.synthesis.recipe import (
     ROIS,
     ContentConfig,
@@ -74,7 +74,7 @@ def test_a_seed_gives_the_same_patient_and_another_another(
 
 
 def test_all_organs_are_there_with_the_volumes_asked_for(patient: SyntheticPatient) -> None:
-    assert patient.structures.contoured() == (BODY, *ROIS)
+    assert patient.structures.contoured() == (OUTLINE, *ROIS)
     assert patient.absent == () and patient.sex == "M"
     assert volume_cm3(patient, "Bladder") == pytest.approx(200, rel=0.15)
     assert volume_cm3(patient, "Prostate") == pytest.approx(45, rel=0.25)
@@ -86,8 +86,8 @@ def test_densities_are_those_of_the_tissues(patient: SyntheticPatient) -> None:
     assert -40 < np.median(hu[patient.structures.mask("Bladder")]) < 60
     assert 0 < np.median(hu[patient.structures.mask("Prostate")]) < 90
     assert np.median(hu[patient.structures.mask("Femur_Head_L")]) > 100
-    assert np.median(hu[~patient.structures.mask(BODY)]) < -950
-    body = hu[patient.structures.mask(BODY)]
+    assert np.median(hu[~patient.structures.mask(OUTLINE)]) < -950
+    body = hu[patient.structures.mask(OUTLINE)]
     assert 0.05 < np.mean((body > -160) & (body < -40)) < 0.7  # fat, which no label map has
 
 
@@ -117,9 +117,9 @@ def test_a_woman_has_no_prostate(anatomy: Anatomy) -> None:
 
 def test_above_the_pelvis_nothing_is_there(anatomy: Anatomy) -> None:
     above = draw_patient([anatomy], replace(PLAIN, view=replace(PLAIN.view, pelvis=0, above=1)), 12)
-    assert set(above.absent) | set(above.structures.contoured()) <= {BODY, *ROIS}
+    assert set(above.absent) | set(above.structures.contoured()) <= {OUTLINE, *ROIS}
     assert {"Prostate", "Femur_Head_L", "Femur_Head_R"} <= set(above.absent)
-    assert above.structures.contoured()[0] == BODY
+    assert above.structures.contoured()[0] == OUTLINE
 
 
 def test_a_prosthesis_is_metal_and_no_head(anatomy: Anatomy) -> None:
@@ -133,7 +133,7 @@ def test_a_prosthesis_is_metal_and_no_head(anatomy: Anatomy) -> None:
 
 def test_what_the_recipe_leaves_out_is_not_written(anatomy: Anatomy) -> None:
     patient = draw_patient([anatomy], replace(PLAIN, rois=("Bladder",)), 3)
-    assert patient.structures.contoured() == (BODY, "Bladder")
+    assert patient.structures.contoured() == (OUTLINE, "Bladder")
 
 
 def test_thick_slices_are_averages(anatomy: Anatomy) -> None:
