@@ -59,7 +59,7 @@ OUTLIER_NOTED = 2.5
 """Robust standard deviations from the median. Of 900 normal values one lies beyond the first by chance, eleven beyond
 the second."""
 
-LEAST_SPREAD = 0.05
+LEAST_SPREAD_SHARE = 0.05
 """The spread of a figure is at least this share of its median: an archive of nearly equal organs has no outliers."""
 
 WRONG_SIDE_MM = 5.0
@@ -287,7 +287,7 @@ def robust_deviations(
     median = float(np.median(of))
     absolute = 1.4826 * float(np.median(np.abs(of - median)))
     low, high = np.percentile(of, (10, 90))
-    spread = max(absolute, float(high - low) / 2.563, LEAST_SPREAD * abs(median), least_spread, 1e-9)
+    spread = max(absolute, float(high - low) / 2.563, LEAST_SPREAD_SHARE * abs(median), least_spread, 1e-9)
     return (values - median) / spread
 
 

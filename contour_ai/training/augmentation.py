@@ -25,7 +25,7 @@ from contour_ai.volume import CONTOURED, PSEUDO_LABEL
 Triple = tuple[int, int, int]
 Triplet = tuple[float, float, float]
 
-BONE_HU = 500.0
+METAL_PLACED_ABOVE_HU = 500.0
 """Metal is put where it is brighter."""
 
 STREAKS = 12
@@ -278,7 +278,7 @@ def streaked(image_hu: Tensor, spacing_mm_kij: Sequence[float], strength_hu: flo
         seed: of the place and the pattern.
     """
     rng = np.random.default_rng(seed)
-    place, found = _chosen_voxel(image_hu > BONE_HU, float(rng.random()))
+    place, found = _chosen_voxel(image_hu > METAL_PLACED_ABOVE_HU, float(rng.random()))
     k, i, j = (
         (torch.arange(n, device=image_hu.device, dtype=torch.float32) - centre) * mm
         for n, centre, mm in zip(image_hu.shape, place, spacing_mm_kij, strict=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-NEAR_MM = 12.0
+NEAR_CONTOUR_MM = 12.0
 """Within this distance of a contour, in its slice, an image may only be there because of the contour."""
 
 NEAR_SHARE = 0.8
@@ -65,7 +65,7 @@ def _blank(
     slices = np.flatnonzero((area > 0) & contoured.any(axis=(1, 2)))
     near = contoured[slices]
     for axis in (1, 2):
-        width = 2 * int(NEAR_MM / spacing_mm_kij[axis]) + 1
+        width = 2 * int(NEAR_CONTOUR_MM / spacing_mm_kij[axis]) + 1
         near = ndimage.maximum_filter1d(near.view(np.uint8), width, axis=axis, mode="constant").view(np.bool_)
     blank = np.zeros(area.shape, np.bool_)
     blank[slices] = np.count_nonzero(here[slices] & near, axis=(1, 2)) >= NEAR_SHARE * area[slices]

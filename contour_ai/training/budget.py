@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from contour_ai.training.config import NetworkChoice, TrainConfig
-from contour_ai.training.plan import BATCH_LIMIT, STEP_VOXELS, WHOLE_VOXELS
+from contour_ai.training.plan import BATCH_LIMIT, MOST_VOXELS_A_STEP, WHOLE_VOXELS
 
 EPOCHS_WANTED = 20
-FEWEST_STEPS = 300
+FEWEST_TO_FIND_ORGANS = 300
 """A network of 16 filters needs about so many steps before it finds organs at all; 24 phantoms were learnt in 400."""
 
 COARSER = (1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
@@ -72,7 +72,7 @@ def wanted_steps(training_patients: int, most: int, samples: int = 1) -> int:
         samples: a step; of several, the steps are steadier, and somewhat fewer are enough.
     """
     epochs = math.ceil(EPOCHS_WANTED * training_patients / samples)
-    return min(max(epochs, math.ceil(FEWEST_STEPS / math.sqrt(samples))), most)
+    return min(max(epochs, math.ceil(FEWEST_TO_FIND_ORGANS / math.sqrt(samples))), most)
 
 
 def fitted(
@@ -108,7 +108,7 @@ def fitted(
         )
         if config.input.patch_kij is not None:
             sample = float(math.prod(config.input.patch_kij))
-        most = min(max(int(STEP_VOXELS[machine.device_type] / sample), 1), BATCH_LIMIT)
+        most = min(max(int(MOST_VOXELS_A_STEP[machine.device_type] / sample), 1), BATCH_LIMIT)
         filters_here = list(machine.seconds_per_voxel) if filters_are_open else [config.network.base_filters]
         fewest = machine.fewest_samples if machine.fewest_samples <= most else 1
         for filters, batch in itertools.product(filters_here, _batches(config, most, factor, fewest)):

@@ -22,7 +22,7 @@ IN_WORDS: Mapping[Limit, str] = {
     "contours": "contradicting contours",
 }
 
-GOOD_DICE = 0.9
+UNLIMITED_DICE = 0.9
 """A ROI as good as this, and as alike between patients, is limited by nothing that can be told here."""
 STILL_RISING = 0.01
 """Dice gained in the last third of the training: more steps would give more."""
@@ -30,7 +30,7 @@ ENOUGH_PATIENTS = 40
 """With as many, what is different between patients is hardly that too few were shown."""
 WIDE_SPREAD = 0.12
 """Standard deviation of Dice between validation patients: two observers of one organ differ by 0.03 to 0.06."""
-FEW_EPOCHS = 10.0
+SEEN_SELDOM_EPOCHS = 10.0
 NOT_FOUND = 0.05
 """Below, the network does not find the ROI yet."""
 
@@ -84,11 +84,11 @@ def what_limits(
         spread = float(np.std(list(values.values()))) if len(values) > 1 else 0.0
         gained, number = gain_of_last_third(scores, roi), patients.get(roi, 0)
         text = f"{roi} {dice:.3f}"
-        if dice >= GOOD_DICE and spread < WIDE_SPREAD:
+        if dice >= UNLIMITED_DICE and spread < WIDE_SPREAD:
             continue
         if gained > STILL_RISING:
             found.append(RoiLimit(roi=roi, limit="time", reason=f"{text}, +{gained:.3f} in the last third"))
-        elif epochs < FEW_EPOCHS or dice < NOT_FOUND:
+        elif epochs < SEEN_SELDOM_EPOCHS or dice < NOT_FOUND:
             found.append(RoiLimit(roi=roi, limit="time", reason=f"{text} after {epochs:.1f} epochs"))
         elif number < ENOUGH_PATIENTS or spread < WIDE_SPREAD:
             found.append(RoiLimit(roi=roi, limit="patients", reason=f"{text}, {number} patients"))

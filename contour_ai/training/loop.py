@@ -22,6 +22,7 @@ from contour_ai.training.config import TrainConfig
 from contour_ai.training.distributed import Processes
 from contour_ai.training.job import Job, Progress
 from contour_ai.training.loss_watch import LossWatch
+from contour_ai.training.memory import freed_memory_kept
 from contour_ai.training.progress_page import write_progress_page
 from contour_ai.training.pseudo_labels import draw_pseudo_labels, load_pseudo_labels, pseudo_label_counts
 from contour_ai.training.reporting import NoWriter, progress_facts, score_facts, tensorboard_writer
@@ -92,7 +93,7 @@ def train_network(
     watch = LossWatch(at.loss)
     writer = tensorboard_writer(job.run_dir, at.step) if processes.is_main_process else NoWriter()
     try:
-        with stop_requests() as stop:  # held back until it is saved
+        with freed_memory_kept(processes.device), stop_requests() as stop:  # held back until it is saved
             try:
                 _take_steps(job, stepper, at, clock, watch, writer, on_progress, stop)
             except TrainingStoppedError:

@@ -26,7 +26,7 @@ SIZE_PERCENTILE = 75
 WHOLE_VOXELS = {"cpu": 1_000_000, "cuda": 6_000_000}
 """A body of up to this many voxels is one sample; larger ones are cut into patches of half as many."""
 
-STEP_VOXELS = {"cpu": 1_200_000, "cuda": 24_000_000}
+MOST_VOXELS_A_STEP = {"cpu": 1_200_000, "cuda": 24_000_000}
 """Most voxels in one step: more would make steps few, and on a GPU no faster a voxel."""
 
 BYTES_PER_VOXEL_AND_FILTER = 80
@@ -201,11 +201,11 @@ def plan_input(
     voxels = math.prod(patch)
     batch_size = config.input.batch_size
     if batch_size is None:
-        most = STEP_VOXELS[device_type]
+        most = MOST_VOXELS_A_STEP[device_type]
         if memory_bytes is not None:
             most = min(most, int(0.6 * memory_bytes / (BYTES_PER_VOXEL_AND_FILTER * network.base_filters)))
         batch_size = min(max(most // voxels, 1), BATCH_LIMIT)
-        if fewest * voxels <= STEP_VOXELS[device_type]:
+        if fewest * voxels <= MOST_VOXELS_A_STEP[device_type]:
             batch_size = max(batch_size, fewest)
     if config.network.norm is None and batch_size >= BATCH_NORM_SAMPLES:
         network = replace(network, norm="batch")

@@ -18,7 +18,7 @@ from contour_ai.progress import OnProgress, ProgressEvent, no_progress
 from contour_ai.training.cache import Case, contoured_cm3
 from contour_ai.volume import UNKNOWN
 
-PLAUSIBLE = (5.0, 95.0)
+PLAUSIBLE_PERCENTILES = (5.0, 95.0)
 """Percentiles of a ROI's volume where it is contoured; what is drawn smaller or larger is not taken."""
 
 FEWEST_FOR_VOLUMES = 5
@@ -123,6 +123,6 @@ def _plausible_cm3(cases: Sequence[Case]) -> dict[str, tuple[float, float]]:
     limits = {}
     for roi, volumes in contoured_cm3(cases, cases[0].rois).items():
         if len(volumes) >= FEWEST_FOR_VOLUMES:
-            low, high = np.percentile(volumes, PLAUSIBLE)
+            low, high = np.percentile(volumes, PLAUSIBLE_PERCENTILES)
             limits[roi] = (float(low), float(high))
     return limits

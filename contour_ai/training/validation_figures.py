@@ -15,6 +15,7 @@ from contour_ai.evaluation.confusion import Accuracies, Confusion
 from contour_ai.evaluation.surface import surface_distances, surface_of
 from contour_ai.evaluation.tolerances import load_tolerances
 from contour_ai.grid import Grid
+from contour_ai.mask_agreement import dice
 from contour_ai.training.cache import Case
 from contour_ai.volume import ABSENT, roi_voxels
 
@@ -92,7 +93,7 @@ def roi_figures(
     grid = Grid.axial((a.shape[0], a.shape[1], a.shape[2]), spacing_mm_kij)
     distances = surface_distances(surface_of(a, grid), surface_of(b, grid), grid)
     return {
-        "dice": 2 * int((a & b).sum()) / (int(a.sum()) + int(b.sum())),
+        "dice": dice(a, b, neither=math.nan),
         "surface_dice": distances.surface_dsc(load_tolerances().of(roi)),
         "hd95_mm": distances.percentile(95),
     }
