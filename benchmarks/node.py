@@ -12,7 +12,7 @@ answer quickly, so that many states are met; with --contour they contour.
 times: from the last slice acknowledged to the structure set at the destination, against `predict` as a process on the
 same patients, in turns; then four at once: four senders, against four processes. CTs of 512 x 512 pixels.
 
-memory: resident memory of node and worker after every patient, small CTs of different lengths.
+memory: resident memory of the node, and of its workers together, after every patient, small CTs of different lengths.
 """
 
 from __future__ import annotations
@@ -68,15 +68,17 @@ def main() -> None:
     )
     parser.add_argument("--timed", type=int, default=12, help="patients for the times")
     parser.add_argument("--slices", type=int, default=150, help="of each, for the times")
-    parser.add_argument("--model", default="phantom-headneck", help="for the times")
-    parser.add_argument("--devices", default="auto", help="of the node, for the times: auto, cpu,cpu, ...")
+    parser.add_argument("--model", default="phantom-headneck", help="of the node, for times and memory")
+    parser.add_argument(
+        "--devices", default="auto", help="of the node, for times and memory: auto, cpu,cpu, ..."
+    )
     parser.add_argument("--patients", type=int, default=300, help="for the memory")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="the memory: stop after so many")
     options = parser.parse_args()
     actions: dict[str, Callable[[Path], None]] = {
         "kills": lambda place: kills(place, options),
         "times": lambda place: times(place, options),
-        "memory": lambda place: memory(place, options.patients, options.minutes),
+        "memory": lambda place: memory(place, options),
     }
     for part in options.parts:
         if part not in actions:
@@ -211,22 +213,22 @@ def at_once(action: Callable[[Sequence[Path]], float], cts: Sequence[Sequence[Pa
 # -- memory -------------------------------------------------------------------------------------------------
 
 
-def memory(folder: Path, count: int, minutes: float) -> None:
-    """Prints the resident memory of node and worker over many patients, a third of them at a time."""
-    end = time.monotonic() + 60 * minutes
-    sizes: dict[str, list[float]] = {"node": [], "worker": []}
-    with a_node(folder, "phantom-headneck") as (node, arrived):
-        for number in range(count):
+def memory(folder: Path, options: argparse.Namespace) -> None:
+    """Prints the resident memory of node and workers over many patients, a third of them at a time."""
+    end = time.monotonic() + 60 * options.minutes
+    sizes: dict[str, list[float]] = {"node": [], "workers": []}
+    with a_node(folder, options) as (node, arrived):
+        for number in range(options.patients):
             (ct,) = small_patients(folder / f"cts{number}", 1, first=number)
             _through_node(node.port, [ct], arrived)
             sizes["node"].append(_resident_mb(node.process.pid))
-            sizes["worker"].append(max(map(_resident_mb, node.worker_ids())))
+            sizes["workers"].append(sum(map(_resident_mb, node.worker_ids())))
             shutil.rmtree(folder / f"cts{number}")
             if time.monotonic() > end:
                 break
             if (number + 1) % 50 == 0:
                 print(f"  {number + 1} patients: node {sizes['node'][-1]:.0f} MB, "
-                      f"worker {sizes['worker'][-1]:.0f} MB", flush=True)  # fmt: skip
+                      f"workers {sizes['workers'][-1]:.0f} MB", flush=True)  # fmt: skip
     third = max(len(sizes["node"]) // 3, 1)
     rows = []
     for who, found in sizes.items():
