@@ -17,6 +17,7 @@ from contour_ai.dicom.frames import drawn_on
 from contour_ai.dicom.notes import prefixed
 from contour_ai.dicom.rtstruct_read import StructureSet, iter_masks, load_structure_set
 from contour_ai.dicom.scan import PatientFiles, find_patient
+from contour_ai.dicom.scan_facts import facts_of_scan
 from contour_ai.dicom.structure_set_choice import choose_structure_set
 from contour_ai.errors import InputError
 from contour_ai.files import atomic_folder, private_file, write_text
@@ -47,6 +48,7 @@ from contour_ai.quality.flag import EXTERNAL, Evidence, Flag, ImageEvidence
 from contour_ai.quality.flags import find_flags
 from contour_ai.quality.judging import INFORMATION, MOST_STOPPED_SHARE
 from contour_ai.quality.reviewing import Contoured, Judge, duplicates, judge_known, judge_unknown
+from contour_ai.quality.suitability import organs_of_other_sex
 from contour_ai.quality.verdict import PatientVerdict, RoiVerdict, worst
 from contour_ai.quality.verdict_record import summary_flags
 from contour_ai.render import CAUTION
@@ -250,6 +252,10 @@ def _judge(
     for name, flag in duplicates(rois).items():
         mine = verdicts[name]
         verdicts[name] = replace(mine, verdict=worst([mine.verdict, "look"]), findings=(*mine.findings, flag))
+    contoured = [roi.name for roi in rois if roi.mask.any()]
+    for name, flag in organs_of_other_sex(facts_of_scan(opened.ct.header), contoured).items():
+        mine = verdicts[name]  # a person drew it, who may know better than the header
+        verdicts[name] = replace(mine, verdict=worst([mine.verdict, "look"]), findings=(flag, *mine.findings))
     found = _of_patient({roi.name: verdicts[roi.name] for roi in rois}, known)
     unlike = header_flags(opened, bundle) if known else []
     if any(flag.code not in INFORMATION for flag in unlike):

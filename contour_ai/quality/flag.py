@@ -57,6 +57,7 @@ CODES: Mapping[str, str] = {
     "input_tilt": "a gantry tilt that no training patient had",
     "other_region": "most of the model's ROIs are empty or grossly wrong: another region of the body, or another body",
     "needs_correction": "the model's figures together make it probable that the contour needs correction",
+    "other_sex": "an organ that patients of the header's PatientSex do not have",
     "other_organ": "the contour of another organ than its name says, by what the model finds",
     "duplicate": "the same voxels as another ROI",
     "outside_body": "outside the body",

@@ -32,6 +32,7 @@ FEWEST_SHOWN = 3
 
 IMPORTANCE: Sequence[str] = (
     "other_region",
+    "other_sex",
     "empty",
     "speck",
     "wrong_side",
@@ -139,6 +140,8 @@ def judge_roi(flags: Sequence[Flag], opinion: Opinion | None = None) -> RoiVerdi
 def is_gross(flag: Flag) -> bool:
     """Whether a finding says that the contour is of something else, not that it is imprecise."""
     value, low, high = flag.value, flag.low, flag.high
+    if flag.code == "other_sex":
+        return True
     if value is None:
         return False
     if flag.code == "speck":
@@ -171,6 +174,8 @@ def _beyond_scan(roi: RoiVerdict) -> bool:
 
 
 def _counts_against_region(roi: RoiVerdict) -> bool:
+    if any(flag.code == "other_sex" for flag in roi.findings):
+        return False  # says who the patient is, not what the scan shows
     return roi.verdict == "stop" or any(flag.code == "empty" for flag in roi.findings)
 
 

@@ -116,11 +116,23 @@ def suitability_flags(facts: ScanFacts, known: TrainedOn | None, rois: Sequence[
     return [flag for flag in found if flag is not None]
 
 
+def organs_of_other_sex(facts: ScanFacts, rois: Sequence[str]) -> dict[str, Flag]:
+    """{ROI: finding} of the organs that patients of the header's PatientSex do not have; none where it is not known.
+
+    A header can be wrong, and there are people whose organs are not those of the sex in it: who knows better writes
+    the contour all the same.
+    """
+    if not facts.sex:
+        return {}
+    theirs, whose = (MALE, "men") if facts.sex == "F" else (FEMALE, "women")
+    reason = f"PatientSex is {facts.sex}, and this is an organ of {whose}"
+    return {roi: Flag(code="other_sex", reason=reason) for roi in rois if (tg263_name(roi) or roi) in theirs}
+
+
 def _sex(facts: ScanFacts, known: TrainedOn, rois: Sequence[str]) -> Flag | None:
     if not facts.sex:
         return None
-    theirs = MALE if facts.sex == "F" else FEMALE
-    organs = [roi for roi in rois if (tg263_name(roi) or roi) in theirs]
+    organs = organs_of_other_sex(facts, rois)
     other = "M" if facts.sex == "F" else "F"
     if organs:
         why = f"the model contours organs of {'men' if facts.sex == 'F' else 'women'} ({', '.join(organs)})"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
@@ -92,6 +93,19 @@ def test_contours_that_belong_elsewhere_stop(tmp_path: Path, model_dir: Path, ma
     assert "may belong to another CT" in content["findings"][0]["reason"]
     assert content["rois"]["Brighter"]["findings"][0]["code"] == "other_organ"
     assert "stop" in done.stdout and "general ones are used" in done.stderr
+
+
+def test_an_organ_of_the_other_sex_is_looked_at(
+    tmp_path: Path, model_dir: Path, masks: dict[str, Bool]
+) -> None:
+    patient = patient_with(tmp_path / "in", {"Brighter": masks["Brighter"], "prostata": masks["Bright"]})
+    for path in (patient / "ct").iterdir():
+        slice_file = pydicom.dcmread(path)
+        slice_file.PatientSex = "F"
+        slice_file.save_as(path)
+    found = contour_ai.review(patient, model_dir, tmp_path / "out").record.rois
+    assert found["Brighter"].verdict == "clear" and found["prostata"].verdict == "look"
+    assert found["prostata"].findings[0].reason == "PatientSex is F, and this is an organ of men"
 
 
 def test_a_cohort_is_judged_to_its_end_the_worst_first(

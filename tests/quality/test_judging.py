@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from contour_ai.dicom.scan_facts import ScanFacts
+from contour_ai.pipeline._predict.contouring import with_sex
 from contour_ai.quality.flag import Flag, PatientFlags
 from contour_ai.quality.judging import is_gross, judge, judge_roi
 from contour_ai.quality.ranges import ROI_FIGURES
@@ -132,3 +134,13 @@ def test_a_number_never_reads_like_the_limit_that_it_exceeds(
     name: str, value: float, limits: tuple[float, float], words: str
 ) -> None:
     assert words in range_reason(ROI_FIGURES[name], value, limits)
+
+
+def test_an_organ_of_the_other_sex_is_not_written_and_says_nothing_of_the_region() -> None:
+    rois = {"Prostate": (), "SeminalVes": (), "PenileBulb": (EMPTY,), "Bladder": (), "Rectum": (LENGTH,)}
+    woman = with_sex(rois, ScanFacts(sex="F"))
+    found = judge(PatientFlags(rois=woman), list(rois))
+    assert list(found.stopped) == ["Prostate", "SeminalVes"] and found.verdict == "look"
+    assert found.rois["PenileBulb"].verdict == "clear", "nothing is there, as it should be"
+    assert found.rois["Rectum"].findings == (LENGTH,)
+    assert with_sex(rois, ScanFacts(sex="M")) == rois == with_sex(rois, ScanFacts())

@@ -7,7 +7,13 @@ from pydicom.dataset import Dataset
 
 from contour_ai.dicom.scan_facts import ScanFacts, facts_of_scan
 from contour_ai.quality.flag import CODES
-from contour_ai.quality.suitability import TrainedOn, posture, suitability_flags, trained_on
+from contour_ai.quality.suitability import (
+    TrainedOn,
+    organs_of_other_sex,
+    posture,
+    suitability_flags,
+    trained_on,
+)
 from contour_ai.settings import from_mapping, to_mapping
 
 
@@ -100,3 +106,12 @@ def test_postures() -> None:
         "S": "",
         "SITTING": "",
     }
+
+
+def test_organs_that_the_patient_of_the_header_does_not_have() -> None:
+    rois = ["Prostate", "SeminalVes", "Uterus", "Bladder", "Ovary_L"]
+    assert list(organs_of_other_sex(ScanFacts(sex="F"), rois)) == ["Prostate", "SeminalVes"]
+    assert list(organs_of_other_sex(ScanFacts(sex="M"), rois)) == ["Uterus", "Ovary_L"]
+    assert organs_of_other_sex(ScanFacts(), rois) == {}
+    flag = organs_of_other_sex(ScanFacts(sex="F"), rois)["Prostate"]
+    assert flag.code in CODES and flag.reason == "PatientSex is F, and this is an organ of men"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from contour_ai.box import bounding_box
 from contour_ai.bundle import ModelBundle
 from contour_ai.bundle.poor_models import POOR_DICE, poor_rois
-from contour_ai.dicom.scan_facts import facts_of_scan
+from contour_ai.dicom.scan_facts import ScanFacts, facts_of_scan
 from contour_ai.errors import ConfigError
 from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
@@ -27,7 +27,7 @@ from contour_ai.quality.flag import EXTERNAL, Flag, ImageEvidence, PatientFlags,
 from contour_ai.quality.flags import find_flags, measured
 from contour_ai.quality.own_judging import own_opinions
 from contour_ai.quality.part_places import PartPlaces
-from contour_ai.quality.suitability import suitability_flags
+from contour_ai.quality.suitability import organs_of_other_sex, suitability_flags
 from contour_ai.quality.verdict import Opinion
 from contour_ai.structures import roi_info
 
@@ -114,8 +114,18 @@ def findings_of(
     if bundle.own_contour_model is not None:
         opinions = own_opinions(evidence, image, known, second, bundle.ranges, bundle.own_contour_model)
     flags = find_flags(evidence, image, bundle.ranges, known)
-    flags = replace(flags, image=(*flags.image, *header_flags(patient, bundle)))
+    by_roi = with_sex(flags.rois, facts_of_scan(patient.ct.header))
+    flags = replace(flags, image=(*flags.image, *header_flags(patient, bundle)), rois=by_roi)
     return Findings(flags=flags, opinions=opinions)
+
+
+def with_sex(flags: Mapping[str, tuple[Flag, ...]], facts: ScanFacts) -> dict[str, tuple[Flag, ...]]:
+    """Organs of the other sex: a contour is grossly wrong, none is as it should be."""
+    found = dict(flags)
+    for name, flag in organs_of_other_sex(facts, list(flags)).items():
+        nothing = any(one.code in ("empty", "beyond_scan") for one in flags[name])
+        found[name] = () if nothing else (flag, *flags[name])
+    return found
 
 
 def header_flags(patient: Opened, bundle: ModelBundle) -> list[Flag]:
