@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "contour_ai"
 
 LAYERS = (
     (
+        "cores",
         "errors",
         "faults",
         "files",

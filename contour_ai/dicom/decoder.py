@@ -26,6 +26,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.cores import available_cores
 from contour_ai.dicom.shared_buffer import SharedBuffer
 
 PLACE = str(Path(__file__).parents[2])
@@ -238,7 +239,7 @@ class DecoderPool:
 @cache
 def shared_decoder() -> DecoderPool:
     """The decoders of this program, for all threads; no process is started before there is something to decode."""
-    pool = DecoderPool(min(MOST_PROCESSES, os.cpu_count() or 1))
+    pool = DecoderPool(min(MOST_PROCESSES, available_cores()))
     atexit.register(pool.close)
     return pool
 

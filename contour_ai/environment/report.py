@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import shutil
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from contour_ai import __version__
+from contour_ai.cores import available_cores
 from contour_ai.dicom.seg_write import how_to_install_seg
 
 Outcome = Literal["ok", "note", "problem"]
@@ -151,7 +151,7 @@ def _processor() -> Iterator[EnvironmentCheck]:
 
     from contour_ai.inference import autocast_dtype
 
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = available_cores()
     yield _ok("processor", "cores", f"{allowed} usable, {torch.get_num_threads()} threads in torch")
     yield _ok("processor", "vector units", torch.backends.cpu.get_cpu_capability())
     half = autocast_dtype(torch.device("cpu"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from contour_ai.cores import available_cores
 from contour_ai.errors import ContourAIError, OutputError
 from contour_ai.node.alerts import alert
 from contour_ai.node.audit import AuditLog
@@ -121,7 +121,7 @@ class Node:
 
     def _second_on_processor(self, device: str, computes_on: str) -> None:
         """`auto` on the processor is two workers: much of the work on a patient uses one core."""
-        alone = sum(worker.device == AUTO for worker in self.workers) == 1 < (os.cpu_count() or 1)
+        alone = sum(worker.device == AUTO for worker in self.workers) == 1 < available_cores()
         if device == AUTO and computes_on == CPU and alone and not self._ending.is_set():
             self._start_worker(AUTO)
 
@@ -323,7 +323,7 @@ def _threads_each(devices: tuple[str, ...]) -> int | None:
 
     Workers on the processor wait for each other in much of their work: two of them are quicker with all cores each.
     """
-    cores = os.cpu_count() or 1
+    cores = available_cores()
     on_processor = sum(device in (AUTO, CPU) for device in devices)
     shares = len(devices) if on_processor < len(devices) else (on_processor + 1) // 2
     return None if shares < 2 else max(1, cores // shares)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.cores import available_cores
 from contour_ai.dicom.archive import CTSeriesFiles
 from contour_ai.dicom.classify import StructureSetFile
 from contour_ai.dicom.ct import CTSeries, read_ct
@@ -252,7 +252,7 @@ def _compare(
         ), mask_notes
 
     # Most of the work happens outside the interpreter's lock: threads are enough.
-    with ThreadPoolExecutor(min(EVALUATION_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(EVALUATION_THREADS, available_cores())) as pool:
         results = list(pool.map(figures, wanted))
     remarks += [remark for _, mask_notes in results for remark in mask_notes]
     remarks += [_ends_elsewhere(m) for m, _ in results if m.ends_elsewhere]

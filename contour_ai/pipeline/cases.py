@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from contour_ai.cores import available_cores
 from contour_ai.errors import InputError, UnforeseenError, listed
 from contour_ai.faults import patient_boundary
 from contour_ai.files import clear_left_behind, private_folder
@@ -87,7 +87,7 @@ def prepare_cases(
         except (InputError, UnforeseenError) as error:
             return str(error).replace("\n", ";")
 
-    pool = ThreadPoolExecutor(min(PREPARING_THREADS, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(min(PREPARING_THREADS, available_cores()))
     try:
         waiting = [pool.submit(one, patient) for patient in patients]
         for done, _ in enumerate(as_completed(waiting), start=1):

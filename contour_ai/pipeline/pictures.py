@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.cores import available_cores
 from contour_ai.files import private_file, private_folder
 from contour_ai.pipeline.result import PredictedRoi
 from contour_ai.polygons import Polygon, stack_to_polygons
@@ -107,7 +107,7 @@ def _draw_overlays(
         )
 
     # Resizing and compressing happen outside the interpreter's lock: threads are enough.
-    with ThreadPoolExecutor(min(PICTURE_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(PICTURE_THREADS, available_cores())) as pool:
         for done, _ in enumerate(pool.map(draw, slices, paths), start=1):
             on_progress(ProgressEvent(stage="overlays", done=done, total=len(slices)))
     return paths

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from contour_ai.box import bounding_box, with_margin
+from contour_ai.cores import available_cores
 from contour_ai.holes import fill_slice
 from contour_ai.preprocess.axes import patient_order
 from contour_ai.preprocess.devices import LIMB_CM3, device_mask, is_limb, sampled_hu
@@ -323,7 +323,7 @@ def _fill(mask: Bool) -> None:
 
 def _in_threads(work: Callable[[int], None], slices: Iterable[int]) -> None:
     """Slices are independent, and almost all of the work is outside the interpreter's lock."""
-    with ThreadPoolExecutor(min(BODY_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(BODY_THREADS, available_cores())) as pool:
         deque(pool.map(work, slices), maxlen=0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.cores import available_cores
 from contour_ai.polygons import Polygon
 from contour_ai.surfaces import Mesh
 
@@ -189,7 +189,7 @@ def _packed(image: NDArray[np.generic], step_hu: float, binning: int) -> PackedV
     group = max(1, STREAM_VOXELS // (i * j))
     parts = [image[start : start + group] for start in range(0, k, group)]
     # Compressing happens outside the interpreter's lock: threads are enough.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, available_cores())) as pool:
         streams = tuple(pool.map(lambda part: _stream(part, edges), parts))
     return PackedVolume(
         streams=streams,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from contour_ai.cores import available_cores
 from contour_ai.csv_files import write_csv
 from contour_ai.evaluation.confusion import Accuracies
 from contour_ai.inference import Predictor
@@ -105,7 +105,7 @@ def validate(
             distances of surfaces otherwise, and none on the CPU.
     """
     if threads is None:
-        threads = 0 if predictor.device.type == "cpu" else min(FIGURE_THREADS, os.cpu_count() or 1)
+        threads = 0 if predictor.device.type == "cpu" else min(FIGURE_THREADS, available_cores())
     figures = CaseFigures()
     coming: deque[Future[CaseFigures]] = deque()
     with ThreadPoolExecutor(max(threads, 1), "figures") as pool:

@@ -15,7 +15,7 @@ from contour_ai.node import service
 
 
 def test_auto_on_the_processor_is_two_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("contour_ai.node.service.available_cores", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with running(config_for(tmp_path, devices=("auto",))) as node:
         wait_for(lambda: len(node.workers) == 2)
@@ -34,7 +34,7 @@ def test_auto_on_the_processor_is_two_workers(tmp_path: Path, monkeypatch: pytes
 def test_a_named_number_of_workers_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("contour_ai.node.service.available_cores", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     told: list[str] = []
     heard = service.Node._second_on_processor
@@ -83,5 +83,5 @@ def test_workers_of_one_device_share_the_jobs_and_never_a_patient(
 def test_cores_are_shared(
     monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], threads: int | None
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("contour_ai.node.service.available_cores", lambda: 8)
     assert service._threads_each(devices) == threads

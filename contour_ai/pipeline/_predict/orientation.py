@@ -9,7 +9,7 @@ patient can lie, and where the contours become plausible in one of them, the hea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +20,6 @@ from contour_ai.bundle import ModelBundle
 from contour_ai.grid import Grid
 from contour_ai.pipeline._predict.model import LoadedModel
 from contour_ai.pipeline._predict.opening import Opened
-from contour_ai.pipeline._predict.options import PredictOptions
 from contour_ai.pipeline.model_grid import after_rules
 from contour_ai.quality.flag import EXTERNAL, Evidence, Flag, ImageEvidence, make_flag
 from contour_ai.quality.flags import find_flags
@@ -39,6 +38,9 @@ FEWEST_ROIS = 3
 """A model of fewer ROIs cannot tell."""
 SQUARE = 0.02
 """Pixels of the model whose sides differ by less can be turned by 90 degrees."""
+TURNED_OVERLAP = 0.1
+"""Where the network runs in windows, those of turned images overlap by this: whether organs lie where they should does
+not need the eightfold cover of contours, and there are five images."""
 
 DOUBTFUL = frozenset(
     {"position_to_rois", "position_in_body", "wrong_side", "volume", "low_confidence", "mean_hu", "speck"}
@@ -96,7 +98,8 @@ def turned(array: NDArray[T], turn: str) -> NDArray[T]:
 def implausible(flags: Mapping[str, Sequence[Flag]], organs: Sequence[str]) -> float:
     """Mean over the organs: 1 where one is empty or grossly wrong, 0.5 where it is doubtful, else 0."""
     total = 0.0
-    organs = [name for name in organs if all(flag.code != "beyond_scan" for flag in flags.get(name, ()))]
+    left_out = frozenset({"beyond_scan", "other_sex"})
+    organs = [name for name in organs if all(flag.code not in left_out for flag in flags.get(name, ()))]
     for name in organs:
         found = flags.get(name, ())
         if any(flag.code == "empty" or is_gross(flag) for flag in found):
@@ -111,7 +114,6 @@ def orientation_finding(
     logits: NDArray[np.float32],
     model: LoadedModel,
     flags: Mapping[str, Sequence[Flag]] | None = None,
-    options: PredictOptions | None = None,
 ) -> Flag | None:
     """The finding on a patient who lies otherwise than the header says; None where nothing speaks for that.
 
@@ -129,7 +131,7 @@ def orientation_finding(
     as_it_stands = implausible(flags, organs)
     if as_it_stands < SUSPICIOUS:
         return None
-    found = {turn: _when_turned(patient, turn, model, options, organs) for turn in _possible(bundle)}
+    found = {turn: _when_turned(patient, turn, model, organs) for turn in _possible(bundle)}
     best = min(found, key=lambda turn: found[turn])
     if found[best] > min(PLAUSIBLE_WHEN_TURNED, as_it_stands - BETTER):
         return None
@@ -147,16 +149,15 @@ def _possible(bundle: ModelBundle) -> list[str]:
     return [turn for turn in TURNS if TURNS[turn] is not ON_A_SIDE or abs(i - j) <= SQUARE * min(i, j)]
 
 
-def _when_turned(
-    patient: Opened, turn: str, model: LoadedModel, options: PredictOptions | None, organs: Sequence[str]
-) -> float:
+def _when_turned(patient: Opened, turn: str, model: LoadedModel, organs: Sequence[str]) -> float:
     """How implausible the contours are when the image is turned; judged on the model's grid alone."""
     from contour_ai.inference import Predictor
 
     bundle = model.bundle
     hu, body = turned(patient.prepared.hu, turn), turned(patient.prepared.body, turn)
-    tta = None if options is None else options.tta
-    logits = Predictor.of(bundle, model.network, model.device, model.autocast, tta=tta).logits(hu)
+    predictor = Predictor.of(bundle, model.network, model.device, model.autocast, tta=False)
+    overlap = min(TURNED_OVERLAP, bundle.inference.overlap)
+    logits = replace(predictor, inference=replace(bundle.inference, overlap=overlap)).logits(hu)
     return implausible(_flags(logits, hu, body, bundle), organs)
 
 

@@ -102,7 +102,7 @@ def finish(
     with clock.stage("flags"):
         found = findings_of(patient, rois, model.bundle, second)
     with clock.stage("position"):
-        lies = orientation_finding(patient, logits, model, found.flags.rois, options)
+        lies = orientation_finding(patient, logits, model, found.flags.rois)
         del logits
         if lies is not None:
             found = replace(found, flags=replace(found.flags, image=(lies, *found.flags.image)))
