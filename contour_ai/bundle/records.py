@@ -37,6 +37,8 @@ class DataRecord:
     """Whether the synthetic ones are relatives of the training patients, not drawn from label maps."""
     saw_no_patient: bool = False
     """Whether all patients were drawn, as by `synthesize` or `sample`."""
+    rois_of_drawings: tuple[str, ...] = ()
+    """ROIs that were contoured in drawn patients alone, where other ROIs were contoured in real ones, too."""
     patients_cut_where_blank: int = 0
     """Patients in whom slices that are blank but around contours were cut off."""
     rois: Mapping[str, RoiData] = field(default_factory=dict)

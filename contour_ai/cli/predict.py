@@ -197,6 +197,8 @@ def _say_which(bundle: ModelBundle, *, chosen: bool) -> None:
         )
     if bundle.data.saw_no_patient and bundle.kind != "phantom":
         console.print_warning("this model never saw a patient; its contours are not for treatment")
+    if drawings := bundle.data.rois_of_drawings:
+        console.print_warning(f"learnt from drawings alone, not for treatment: {', '.join(drawings)}")
     if bundle.kind == "phantom":
         console.print_warning("a phantom model: it knows drawn phantoms only, never use it on a patient")
     for sentence in weaknesses(bundle):

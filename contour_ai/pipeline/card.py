@@ -266,6 +266,12 @@ def _use(bundle: ModelBundle) -> str:
             "For research. It has never seen a patient: what it learnt from was drawn. Its contours on a patient are "
             "not for treatment, and it is never the default of `contour-ai predict`."
         )
+    if drawings := bundle.data.rois_of_drawings:
+        return (
+            f"For research. {', '.join(drawings)} it has learnt from drawings alone: their contours on a patient are "
+            "not for treatment. For the others, compare its contours with your own on a sample of your patients "
+            "before use (`contour-ai evaluate`), and again after every change of scanner or protocol."
+        )
     return (
         "Contours on CT like that of its training patients. Before use, compare its contours with your own on a "
         "sample of your patients (`contour-ai evaluate`), and again after every change of scanner or protocol."

@@ -6,13 +6,17 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pydicom
 import pytest
+from click.testing import CliRunner
 from tiny_patients import write_patient
 
+from contour_ai.cli.main import cli
 from contour_ai.errors import ConfigError
 from contour_ai.pipeline._train import TrainOptions, train
-from contour_ai.pipeline._train.drawn_sources import drawn_patients
+from contour_ai.pipeline._train.drawn_sources import drawn_ids, drawn_patients
 from contour_ai.pipeline.archive import find_sources
+from contour_ai.sample.synthesis.write import SYNTHETIC_STUDY
 from contour_ai.training.config import (
     DataConfig,
     InputConfig,
@@ -53,3 +57,32 @@ def test_a_phantom_among_patients_makes_a_phantom_model(archive: Path, tmp_path:
     assert "phantom" in plans[0]["kind"]
     with pytest.raises(ConfigError, match="phantom model cannot be the default"):
         replace(bundle, default=True)
+
+
+def test_rois_that_only_drawn_patients_have_are_named(archive: Path, tmp_path: Path) -> None:
+    write_patient(archive / "p3", 3, {"Brainstem": (2, 8, 10), "Larynx": (2, 12, 12)})
+    for path in (archive / "p3").rglob("*.dcm"):
+        data_set = pydicom.dcmread(path)
+        if data_set.Modality == "CT":
+            data_set.Manufacturer, data_set.StudyDescription = "contour-ai", SYNTHETIC_STUDY
+            data_set.save_as(path)
+    sources = find_sources(archive)
+    assert drawn_patients(sources) == "" and drawn_ids(sources) == {"P3"}
+    both = replace(CONFIG, data=replace(CONFIG.data, rois=("Brainstem", "Larynx")))
+    bundle = train(archive, tmp_path / "run", both, TrainOptions(device="cpu"))
+    assert not bundle.data.saw_no_patient and bundle.data.rois_of_drawings == ("Larynx",)
+    card = (tmp_path / "run" / "bundle" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "Larynx it has learnt from drawings alone" in card
+    predicted = CliRunner().invoke(
+        cli,
+        [
+            "predict",
+            str(archive / "p1"),
+            "--model",
+            str(bundle.folder),
+            "--out",
+            str(tmp_path / "out"),
+            "--allow-poor",
+        ],
+    )
+    assert "learnt from drawings alone, not for treatment: Larynx" in predicted.stderr

@@ -22,6 +22,11 @@ def drawn_patients(sources: Sources) -> Drawn:
     return "synthetic" if studies == {SYNTHETIC_STUDY} else ""
 
 
+def drawn_ids(sources: Sources) -> frozenset[str]:
+    """IDs of the patients that were drawn."""
+    return frozenset(patient.patient_id for patient in sources.patients if _study(patient))
+
+
 def _study(patient: PatientSource) -> str:
     """What contour-ai calls the study that it drew; empty for any other CT."""
     try:

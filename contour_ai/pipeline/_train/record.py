@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,18 +17,36 @@ from contour_ai.pipeline.archive import spread
 from contour_ai.pipeline.pseudonym_file import pseudonyms
 from contour_ai.structures import roi_info
 from contour_ai.structures.colors import told_apart
+from contour_ai.volume import CONTOURED
 
 if TYPE_CHECKING:
+    from contour_ai.training.cache import Case
     from contour_ai.training.job import Job, Progress
 
 
+def rois_of_drawings(cases: Sequence[Case], drawn_ids: Collection[str]) -> tuple[str, ...]:
+    """ROIs that are contoured in drawn patients and in no real one."""
+    contoured: dict[bool, set[str]] = {True: set(), False: set()}
+    for case in cases:
+        found = (roi for roi, state in zip(case.rois, case.states, strict=True) if state == CONTOURED)
+        contoured[case.patient_id in drawn_ids].update(found)
+    rois = dict.fromkeys(roi for case in cases for roi in case.rois)
+    return tuple(roi for roi in rois if roi in contoured[True] - contoured[False])
+
+
 def describe_model(
-    job: Job, progress: Progress, facts: Mapping[str, str], processes: int, drawn: Drawn = ""
+    job: Job,
+    progress: Progress,
+    facts: Mapping[str, str],
+    processes: int,
+    drawn: Drawn = "",
+    drawn_ids: Collection[str] = frozenset(),
 ) -> ModelBundle:
     """The bundle's description, without its weights.
 
     Args:
         drawn: what the patients of the archive are, where they are none.
+        drawn_ids: IDs of those that were drawn.
     """
     import torch
 
@@ -63,6 +81,7 @@ def describe_model(
             synthetic_patients=job.synthetic,
             relatives=job.synthetic > 0 and not (config.data.synthetic and config.data.synthetic.label_maps),
             saw_no_patient=bool(drawn),
+            rois_of_drawings=() if drawn else rois_of_drawings(job.own_training, drawn_ids),
             patients_cut_where_blank=patients_cut_where_blank(job),
             rois=spread(job.own_training, plan.rois),
             flip_pairs=tuple(plan.flip_pairs),

@@ -15,7 +15,7 @@ from contour_ai.bundle import ModelBundle, save_bundle
 from contour_ai.errors import ConfigError, ModelError, OutputError
 from contour_ai.files import clear_left_behind, only_one, private_folder, restrict
 from contour_ai.pipeline._train.budget import plan_for_budget, shortage, steps_in_words
-from contour_ai.pipeline._train.drawn_sources import Drawn, drawn_patients
+from contour_ai.pipeline._train.drawn_sources import Drawn, drawn_ids, drawn_patients
 from contour_ai.pipeline._train.options import BUNDLE, CONFIG_FILE, MAP_FILE, TrainOptions
 from contour_ai.pipeline._train.preparing import named_sources, prepared_job
 from contour_ai.pipeline._train.record import describe_model
@@ -119,6 +119,8 @@ class _Begun:
     headers: TrainedOn
     drawn: Drawn = ""
     """What the patients are, where they are none."""
+    drawn_ids: frozenset[str] = frozenset()
+    """IDs of the patients that were drawn."""
     seen: tuple[SeenSeries, ...] = ()
     """The CT series that were learnt from."""
 
@@ -165,7 +167,7 @@ def _train_with(
         limits = limits_of(job, progress, processes.size)
         options.on_limits(limits)
         write_progress_page(job, progress, processes.size, advice=in_sentences(limits))
-        described = describe_model(job, progress, begun.facts, processes.size, begun.drawn)
+        described = describe_model(job, progress, begun.facts, processes.size, begun.drawn, begun.drawn_ids)
         data = replace(described.data, trained_on=begun.headers, seen_series=begun.seen)
         bundle = replace(described, ranges=begun.ranges, data=data)
         return _finished(bundle, network, weights, second, job, on_progress, progress.whole_budget_s)
@@ -227,7 +229,15 @@ def _begin(
     seen = seen_series(job, sources.own, options.init, on_progress)
     trained = {case.patient_id for case in job.own_training}
     headers = headers_say([patient for patient in sources.own.patients if patient.patient_id in trained])
-    return _Begun(job=job, facts=facts, ranges=ranges, headers=headers, drawn=drawn, seen=seen)
+    return _Begun(
+        job=job,
+        facts=facts,
+        ranges=ranges,
+        headers=headers,
+        drawn=drawn,
+        drawn_ids=drawn_ids(sources.own),
+        seen=seen,
+    )
 
 
 def _finished(
