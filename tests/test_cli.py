@@ -101,3 +101,22 @@ def test_interrupting_says_how_to_go_on() -> None:
     result = CliRunner().invoke(group, ["slow"])
     assert result.exit_code == 130
     assert "no partial file" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "status"), [(False, 1), (True, 130)], ids=["fault", "after an interrupt"]
+)
+def test_an_error_that_comes_of_an_interrupt_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch, interrupted: bool, status: int
+) -> None:
+    def command() -> None:
+        raise TypeError("expected a message argument")
+
+    module = sys.modules["contour_ai.cli.main"]
+    monkeypatch.setattr(module, "_interrupted_at", [1.0] if interrupted else [])
+    group = LazyGroup(commands={"broken": click.Command("broken", callback=command)})
+    monkeypatch.setattr(LazyGroup, "get_command", lambda self, _ctx, name: self.commands[name])
+    done = CliRunner().invoke(group, ["broken"])
+    assert done.exit_code == status
+    assert ("fault of contour-ai" in done.stderr) is not interrupted
+    assert done.stderr.startswith("interrupted: no partial file") is interrupted

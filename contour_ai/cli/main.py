@@ -120,16 +120,25 @@ class LazyGroup(click.Group):
             _echo_error(str(error))
             status = exit_status(error)
         except (KeyboardInterrupt, click.Abort) as error:
-            advice = str(error) or "no partial file was left. Run the same command again to continue."
-            click.echo(f"interrupted: {visible(advice)}", err=True)
-            status = INTERRUPTED
+            status = _interrupted(str(error) or _NOTHING_LEFT)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001 - the last resort: shown in full, with exit status 1
-            status = _unforeseen(error)
+            status = _interrupted(_NOTHING_LEFT) if _interrupted_at else _unforeseen(error)
         if isinstance(status, int) and status:
             ctx.exit(status)
         return status
+
+
+_NOTHING_LEFT = "no partial file was left. Run the same command again to continue."
+_interrupted_at: list[float] = []
+"""When an interrupt was raised. Where that happens within Python's own work, as in the middle of an import, another
+error can come of it: that is the interrupt's, not a fault."""
+
+
+def _interrupted(advice: str) -> int:
+    click.echo(f"interrupted: {visible(advice)}", err=True)
+    return INTERRUPTED
 
 
 def _echo_error(text: str) -> None:
@@ -215,13 +224,12 @@ def _interrupt_once() -> None:
 
     Without a handler SIGTERM (on Windows Ctrl-Break) would end the process with its half-written files left behind.
     """
-    first: list[float] = []
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        if not first:
-            first.append(time.monotonic())
+        if not _interrupted_at:
+            _interrupted_at.append(time.monotonic())
             raise KeyboardInterrupt
-        if time.monotonic() - first[0] > SECONDS_TO_TIDY_UP:
+        if time.monotonic() - _interrupted_at[0] > SECONDS_TO_TIDY_UP:
             os._exit(INTERRUPTED)
 
     for name in INTERRUPTS:
