@@ -38,6 +38,7 @@ def answers(settings: dict[str, Any], rows: list[Row]) -> None:
     from contour_ai import read_ct, read_structures
     from contour_ai.bundle import load_bundle
     from contour_ai.inference import Predictor, autocast_dtype
+    from contour_ai.mask_agreement import dice as mask_dice
     from contour_ai.preprocess import prepare, resample_logits_to_ct
 
     device = device_of(settings)
@@ -67,7 +68,7 @@ def answers(settings: dict[str, Any], rows: list[Row]) -> None:
             if restored is not None:
                 found[restored[0]] = restored[1] > 0
             masks[name][roi.name] = found
-            dice[name][roi.name] = _dice(found, contoured)
+            dice[name][roi.name] = mask_dice(found, contoured, neither=1.0)
     first = next(iter(dice))
     row(
         rows,
@@ -86,13 +87,8 @@ def answers(settings: dict[str, Any], rows: list[Row]) -> None:
             goal=f"below {DICE_DIFFERENCE}",
             met=differences[worst] < DICE_DIFFERENCE,
         )
-        least = min(_dice(masks[name][roi], masks[first][roi]) for roi in masks[first])
+        least = min(mask_dice(masks[name][roi], masks[first][roi], neither=1.0) for roi in masks[first])
         row(rows, f"least Dice of {name} and {first} with each other", f"{least:.5f}")
-
-
-def _dice(a: Any, b: Any) -> float:
-    total = int(a.sum()) + int(b.sum())
-    return 2 * int((a & b).sum()) / total if total else 1.0
 
 
 def predict(settings: dict[str, Any], rows: list[Row]) -> None:

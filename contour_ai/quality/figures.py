@@ -28,7 +28,7 @@ MEDIAN_TAKEN_OF_HU = (-150, 200)
 """What counts as fat, muscle or organ: its median moves with the calibration, not with anatomy."""
 AIR_IN_BODY_BELOW_HU = -300
 BONE_SHARE_ABOVE_HU = 250
-METAL_SHARE_ABOVE_HU = 2500
+METAL_HU = 2500
 
 SEEN_SHARE = 0.1
 """A slice shows the body where its cross-section is at least this share of the large ones (their 90 %): some images
@@ -183,7 +183,7 @@ def image_figures(hu: NDArray[np.int16], body: Body) -> InputFigures:
         soft_tissue_hu=float(np.median(soft)) if soft.size else 0.0,
         air_share=np.count_nonzero(values < AIR_IN_BODY_BELOW_HU) / total,
         bone_share=np.count_nonzero(values > BONE_SHARE_ABOVE_HU) / total,
-        metal_cm3=np.count_nonzero(values > METAL_SHARE_ABOVE_HU) * voxel_cm3,
+        metal_cm3=np.count_nonzero(values > METAL_HU) * voxel_cm3,
     )
 
 

@@ -189,19 +189,21 @@ def _of_model(
     usual: RoiRanges | None,
 ) -> tuple[float | None, list[Flag]]:
     predicted = judge.scene.predicted.get(known_as)
-    dice = 1 - figures.disagreement
+    agreed = 1 - figures.disagreement
     slices = different_slices(on_model_grid, predicted, judge.image)
     where = f", most in {numbers_text(slices, judge.image.grid)}" if slices else ""
     found: list[Flag] = []
-    if figures.other_organ > OTHER_ORGAN or (dice < NO_AGREEMENT and _is_confident(predicted, judge, usual)):
+    if figures.other_organ > OTHER_ORGAN or (
+        agreed < NO_AGREEMENT and _is_confident(predicted, judge, usual)
+    ):
         other = _most_like(on_model_grid, judge.scene, known_as)
         what = f"agrees with the model's {other}" if other else "lies where the model finds nothing of it"
-        reason = f"{what} (Dice {dice:.2f} with the model's {known_as})"
-        found.append(make_flag("other_organ", reason, dice, NO_AGREEMENT, None, "", slices))
+        reason = f"{what} (Dice {agreed:.2f} with the model's {known_as})"
+        found.append(make_flag("other_organ", reason, agreed, NO_AGREEMENT, None, "", slices))
     if judge.model is None:
         if figures.disagreement > UNLIKE_DICE:
-            reason = f"Dice {dice:.2f} with the model's own contour, expected at least {1 - UNLIKE_DICE:.2f}{where}"
-            found.append(make_flag("needs_correction", reason, dice, 1 - UNLIKE_DICE, None, "", slices))
+            reason = f"Dice {agreed:.2f} with the model's own contour, expected at least {1 - UNLIKE_DICE:.2f}{where}"
+            found.append(make_flag("needs_correction", reason, agreed, 1 - UNLIKE_DICE, None, "", slices))
         return None, found
     probability, limit = judge.model.probability(known_as, figures), judge.model.limit(known_as)
     if probability > limit:

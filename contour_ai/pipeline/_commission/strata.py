@@ -16,7 +16,7 @@ from contour_ai.dicom.values import text
 from contour_ai.errors import ConfigError, InputError
 from contour_ai.evaluation.metrics import BOTH, PREDICTION_MISSING, Row
 from contour_ai.evaluation.report import quantile
-from contour_ai.quality.figures import METAL_SHARE_ABOVE_HU
+from contour_ai.quality.figures import METAL_HU
 from contour_ai.text_files import read_text_file, table_rows
 
 STRATA_FILE = "strata.csv"
@@ -91,7 +91,7 @@ def groups_of_ct(ct: CTSeries) -> dict[str, str]:
     found = {SLICES: f"{ct.grid.spacing_mm[0]:.3g} mm"}
     if ct.volume is not None:
         voxel_cm3 = float(np.prod(ct.grid.spacing_mm)) / 1000
-        metal_cm3 = int(np.count_nonzero(np.greater(ct.volume.hu, METAL_SHARE_ABOVE_HU))) * voxel_cm3
+        metal_cm3 = int(np.count_nonzero(np.greater(ct.volume.hu, METAL_HU))) * voxel_cm3
         found[METAL] = "metal" if metal_cm3 >= METAL_FROM_CM3 else "no metal"
     found[CONTRAST] = "contrast agent named" if header.get(CONTRAST) else "none named"
     scanner = " ".join(filter(None, (header.get("Manufacturer"), header.get("ManufacturerModelName"))))
