@@ -91,7 +91,7 @@ def show(name: str) -> None:
         "version": bundle.version,
         "kind": bundle.kind
         + KIND_NOTES.get(bundle.kind, " (never saw a patient)" if bundle.data.saw_no_patient else ""),
-        **({"drawings alone": ", ".join(drawings)} if (drawings := bundle.data.rois_of_drawings) else {}),
+        **({"only drawn": ", ".join(drawings)} if (drawings := bundle.data.rois_of_drawings) else {}),
         "default": "yes" if bundle.default else "no",
         "ROIs": ", ".join(bundle.roi_names),
         "spacing": " x ".join(f"{s:g}" for s in bundle.preprocess.spacing_mm_kij) + " mm (k, i, j)",
