@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import itertools
 import json
@@ -199,6 +200,7 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
+@functools.cache  # to find a class in its module, Python parses the whole of it
 def _docs_in_source(cls: type) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     docs: dict[str, str] = {}

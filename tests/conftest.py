@@ -1,1 +1,13 @@
-"""Lets the tests in subfolders import what lies here (`import synthetic`): pytest puts this folder on the path."""
+"""What holds for all tests. Its being here puts this folder on the path of those in subfolders (`import synthetic`)."""
+
+from __future__ import annotations
+
+import os
+
+from contour_ai.cores import available_cores
+
+# pytest-xdist runs one process a core: with threads of their own in each of them, and in what they start, the threads
+# wait for each other most of the time. torch and OpenMP read this when they are first imported.
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _workers > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // _workers)))

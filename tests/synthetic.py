@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import Tag
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
@@ -284,7 +286,11 @@ def _contour(points_lps: ArrayLike) -> Dataset:
     contour = Dataset()
     contour.ContourGeometricType = "CLOSED_PLANAR"
     contour.NumberOfContourPoints = len(points)
-    contour.ContourData = [_ds(v) for v in points.ravel()]
+    # As in a file of which nobody has read this element yet: to make an object of each number takes pydicom seconds.
+    numbers = "\\".join(map(_ds, points.ravel().tolist())).encode()
+    numbers += b" " * (len(numbers) % 2)
+    tag = Tag("ContourData")
+    contour[tag] = RawDataElement(tag, "DS", len(numbers), numbers, 0, False, True)
     return contour
 
 

@@ -57,6 +57,8 @@ from contour_ai.structures import RoiInfo
 from contour_ai.volume import Structures, Volume
 
 GRID = Grid.axial((24, 72, 90), (3.0, 2.0, 1.6), (-71.2, -60.0, -300.0))
+MONTAGE_ONLY = PredictOptions(overlays=False)
+"""Pictures of every slice take most of the time of so small a patient."""
 ROIS = (
     RoiInfo(name="Bright", color=(255, 80, 0)),
     RoiInfo(name="Brighter", color=(0, 160, 255)),
@@ -183,8 +185,8 @@ def test_a_contour_where_the_patients_expected_dice_is_highest(tmp_path: Path, m
         calm.state_dict(),
         model_card="For tests.",
     )
-    plain = predict(patient, replace(unsure, postprocess={}), tmp_path / "plain")
-    larger = predict(patient, unsure, tmp_path / "larger")
+    plain = predict(patient, replace(unsure, postprocess={}), tmp_path / "plain", MONTAGE_ONLY)
+    larger = predict(patient, unsure, tmp_path / "larger", MONTAGE_ONLY)
     volumes = [{r.name: r.volume_cm3 for r in result.rois} for result in (plain, larger)]
     assert (
         volumes[1]["Brighter"] > 1.02 * volumes[0]["Brighter"]
@@ -200,7 +202,7 @@ def test_a_contour_where_the_patients_expected_dice_is_highest(tmp_path: Path, m
 
 def test_the_summary(tmp_path: Path, model_dir: Path) -> None:
     patient = make_patient(tmp_path / "in", truth=True)
-    result = predict(patient, load_bundle(model_dir), tmp_path / "out")
+    result = predict(patient, load_bundle(model_dir), tmp_path / "out", MONTAGE_ONLY)
     summary = json.loads((result.folder / "summary.json").read_text(encoding="utf-8"))
     bundle = load_bundle(model_dir)
     assert summary["patient_id"] == "Doe^1"
@@ -235,7 +237,7 @@ def test_the_summary(tmp_path: Path, model_dir: Path) -> None:
 
 
 def test_the_structure_set_says_where_it_comes_from(tmp_path: Path, model_dir: Path) -> None:
-    result = predict(make_patient(tmp_path / "in"), load_bundle(model_dir), tmp_path / "out")
+    result = predict(make_patient(tmp_path / "in"), load_bundle(model_dir), tmp_path / "out", MONTAGE_ONLY)
     file = pydicom.dcmread(result.path)
     assert file.ApprovalStatus == "UNAPPROVED"
     assert "not for patients" in file.SeriesDescription and "bright 1.2" in file.StructureSetDescription
@@ -304,7 +306,7 @@ def test_contours_are_added_to_a_copy_and_withheld_ones_stay_out(tmp_path: Path,
 
 def test_nothing_is_written_or_derived_of_what_is_withheld(tmp_path: Path, model_dir: Path) -> None:
     patient = make_patient(tmp_path / "in", truth=True)
-    result = predict(patient, load_bundle(model_dir), tmp_path / "out", PredictOptions(overlays=False))
+    result = predict(patient, load_bundle(model_dir), tmp_path / "out", MONTAGE_ONLY)
     assert result.in_memory is not None
     recipe = tmp_path / "r.yaml"
     recipe.write_text(DERIVE, encoding="utf-8")
@@ -365,7 +367,7 @@ def turned(x: float, y: float, z: float) -> Grid:
     ],
 )
 def test_left_stays_left_in_every_position(name: str, grid: Grid, tmp_path: Path, model_dir: Path) -> None:
-    options = PredictOptions(overlays=False)
+    options = MONTAGE_ONLY
     result = predict(
         make_patient(tmp_path / "in", grid=grid), load_bundle(model_dir), tmp_path / "out", options
     )
@@ -384,14 +386,16 @@ def test_a_tilted_stack_with_unequal_slices(tmp_path: Path, model_dir: Path) -> 
         step_i_lps=GRID.step_i_lps,
         step_j_lps=GRID.step_j_lps,
     )
-    result = predict(make_patient(tmp_path / "in", grid=grid), load_bundle(model_dir), tmp_path / "out")
+    result = predict(
+        make_patient(tmp_path / "in", grid=grid), load_bundle(model_dir), tmp_path / "out", MONTAGE_ONLY
+    )
     structures = read_structures(result.path, read_ct(tmp_path / "in"))
     assert dice(structures.mask("Bright"), drawn(grid)[1]["Bright"]) > 0.92
 
 
 def test_the_same_input_gives_the_same_contours(tmp_path: Path, model_dir: Path) -> None:
     patient, model = make_patient(tmp_path / "in"), load_model(load_bundle(model_dir), "cpu")
-    options = PredictOptions(overlays=False)
+    options = MONTAGE_ONLY
     contours = []
     for n in (1, 2):
         result = predict(patient, model, tmp_path / f"out{n}", options)
@@ -404,7 +408,9 @@ def test_flags_where_the_scan_cuts_an_organ(tmp_path: Path, model_dir: Path) -> 
     grid = GRID.crop(
         (slice(0, 14), slice(0, 72), slice(0, 63))
     )  # ends inside both balls, and at the left one's side
-    result = predict(make_patient(tmp_path / "in", grid=grid), load_bundle(model_dir), tmp_path / "out")
+    result = predict(
+        make_patient(tmp_path / "in", grid=grid), load_bundle(model_dir), tmp_path / "out", MONTAGE_ONLY
+    )
     codes = {roi.name: [flag.code for flag in roi.flags] for roi in result.rois}
     assert codes["Bright"] == ["touches_scan_end", "touches_field_of_view", "parts"], (
         "two balls, one cut at the side"
@@ -421,7 +427,7 @@ def test_what_a_rule_leaves_out_is_flagged(tmp_path: Path, model_dir: Path) -> N
     patient, bundle = make_patient(tmp_path / "in"), load_bundle(model_dir)
     strict = replace(bundle, postprocess={"Bright": RoiPostprocess(largest_component=True)})
     found = {
-        name: predict(patient, one, tmp_path / name, PredictOptions(overlays=False))
+        name: predict(patient, one, tmp_path / name, MONTAGE_ONLY)
         for name, one in (("plain", bundle), ("strict", strict))
     }
     flags = {name: {flag.code: flag for flag in found[name].rois[0].flags} for name in found}
@@ -477,7 +483,7 @@ def test_unknown_profile_and_device(tmp_path: Path, model_dir: Path) -> None:
 
 def test_existing_output_is_kept_unless_told_otherwise(tmp_path: Path, model_dir: Path) -> None:
     patient, bundle = make_patient(tmp_path / "in"), load_bundle(model_dir)
-    first = predict(patient, bundle, tmp_path / "out", PredictOptions(overlays=False))
+    first = predict(patient, bundle, tmp_path / "out", MONTAGE_ONLY)
     with pytest.raises(OutputError) as caught:
         predict(patient, bundle, tmp_path / "out")
     assert "exists already" in str(caught.value) and first.path.exists()
@@ -492,7 +498,7 @@ def test_existing_output_is_kept_unless_told_otherwise(tmp_path: Path, model_dir
 
 def test_results_below_the_patient_never_become_input(tmp_path: Path, model_dir: Path) -> None:
     patient, bundle = make_patient(tmp_path / "in", truth=True), load_bundle(model_dir)
-    options = PredictOptions(overlays=False)
+    options = MONTAGE_ONLY
     first = predict(patient, bundle, patient / "ai", options)
     again = predict(patient, bundle, patient / "again", options)
     assert again.reference == first.reference == patient / "rs.dcm"
@@ -556,7 +562,7 @@ def test_progress_is_one_bar_from_0_to_100(tmp_path: Path, model_dir: Path) -> N
         make_patient(tmp_path / "in"),
         load_bundle(model_dir),
         tmp_path / "out",
-        PredictOptions(overlays=False),
+        MONTAGE_ONLY,
         events.append,
     )
     done = [event.done for event in events]
@@ -646,7 +652,7 @@ def test_a_model_that_cannot_be_loaded_is_one_error_and_not_that_of_a_patient(
 def test_several_patients_stop_early(tmp_path: Path, model_dir: Path) -> None:
     model = load_model(load_bundle(model_dir), "cpu")
     patients = [make_patient(tmp_path / f"in{n}", patient_id=f"p{n}") for n in range(5)]
-    options = PredictOptions(overlays=False)
+    options = MONTAGE_ONLY
     outcomes = predict_patients(patients, model, tmp_path / "out", options)
     assert next(outcomes).prediction is not None
     outcomes.close()

@@ -35,9 +35,8 @@ def centre(p: Phantom, roi: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("region", REGIONS)
-@pytest.mark.parametrize("seed", [3, 4])
-def test_anatomy(region: str, seed: int) -> None:
-    p = phantom(region, seed)
+def test_anatomy(region: str) -> None:
+    p = phantom(region, 3)
     assert p.structures.contoured() == REGIONS[region].rois
     assert p.volume.hu.dtype == np.int16
     assert p.volume.hu.nbytes < 1.5e6
@@ -51,9 +50,8 @@ def test_anatomy(region: str, seed: int) -> None:
             assert low < mask.sum() * volume < high, roi
 
 
-@pytest.mark.parametrize("seed", [3, 4])
-def test_organs_are_on_their_side_and_level(seed: int) -> None:
-    head, pelvis = phantom("headneck", seed), phantom("pelvis", seed)
+def test_organs_are_on_their_side_and_level() -> None:
+    head, pelvis = phantom("headneck", 3), phantom("pelvis", 3)
     for p, left, right in ((head, "Parotid_L", "Parotid_R"), (pelvis, "Femur_Head_L", "Femur_Head_R")):
         assert centre(p, left)[0] > centre(p, right)[0] + 50, "the patient's left is at larger x"
     assert centre(head, "Brainstem")[2] > centre(head, "Larynx")[2] + 50

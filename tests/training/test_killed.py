@@ -11,7 +11,7 @@ from pathlib import Path
 
 from test_loop import CONFIG, assert_same, job, last, run
 
-STEPS = 24
+STEPS = 12
 ALWAYS = replace(
     CONFIG, run=replace(CONFIG.run, steps=STEPS, validate_every=5, checkpoint_minutes=1e-9), network=replace(
         CONFIG.network, dropout=0.3))  # fmt: skip
