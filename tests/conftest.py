@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import settings
+
 from contour_ai.cores import available_cores
 
 # pytest-xdist runs one process a core: with threads of their own in each of them, and in what they start, the threads
@@ -11,3 +13,7 @@ from contour_ai.cores import available_cores
 _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _workers > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // _workers)))
+
+# How long one example takes says more about the machine than about the program.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")

@@ -24,7 +24,7 @@ from contour_ai.cli.main import cli
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-PATIENCE_S = 120
+PATIENCE_S = 300
 
 SHORT_TRAINING = """\
 preprocess: {spacing_mm_kij: [9, 8, 8], windows_hu: [[-160, 240]]}

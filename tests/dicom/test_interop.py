@@ -279,7 +279,7 @@ def orthanc(tmp_path: Path) -> Iterator[tuple[str, int]]:
 
 
 def fetched(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=120) as answer:
         return answer.read()
 
 

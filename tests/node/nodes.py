@@ -19,7 +19,7 @@ from contour_ai.node.sending import settle
 from contour_ai.node.service import Node
 
 CALLER = "MODALITY"
-WAIT_S = 90.0
+WAIT_S = 300.0
 
 
 class Peer:

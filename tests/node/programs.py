@@ -42,7 +42,7 @@ def dcmtk_program(name: str) -> str:
     own = os.environ.get(f"CONTOUR_AI_{name.upper()}")
     found = [own] if own else [str(Path(d) / name) for d in os.get_exec_path() if (Path(d) / name).is_file()]
     for path in found:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30)
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=120)
         if "dcmtk" in said.stdout:
             return path
     pytest.skip(f"dcmtk's {name} is not on the PATH (apt install dcmtk)")
@@ -51,7 +51,7 @@ def dcmtk_program(name: str) -> str:
 def dcmtk(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Runs one of dcmtk's tools to its end."""
     command = [dcmtk_program(name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 @contextmanager
@@ -87,7 +87,7 @@ class Orthanc:
 
     def bytes(self, path: str) -> bytes:
         """What the REST interface gives."""
-        with urllib.request.urlopen(self.address + path, timeout=30) as answer:
+        with urllib.request.urlopen(self.address + path, timeout=120) as answer:
             content: bytes = answer.read()
             return content
 

@@ -98,7 +98,7 @@ def test_what_is_left_of_a_time_budget_is_told_and_bounds_the_end(
     with monkeypatch.context() as patch:
         patch.setattr("contour_ai.training.loop._take_steps", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(archive, tmp_path, config, options=TrainOptions(time_budget_s=15.0))
+            train(archive, tmp_path, config, options=TrainOptions(time_budget_s=20.0))
     seconds: list[float] = []
     tuned = run.tuned
     monkeypatch.setattr(run, "tuned", lambda *a, seconds: seconds_of(seconds) or tuned(*a, seconds=seconds))
@@ -107,10 +107,9 @@ def test_what_is_left_of_a_time_budget_is_told_and_bounds_the_end(
     options = TrainOptions(resume=True, on_plan=lambda facts: plans.append(dict(facts)))
     began = time.monotonic()
     train(archive, tmp_path, config, options=options)
-    assert plans[0]["steps"].startswith("as many as fit the 1") and plans[0]["steps"].endswith(
-        "s that are left"
-    )
-    assert time.monotonic() - began < 60 and seconds == [pytest.approx(0.225)]
+    left = re.fullmatch(r"as many as fit the (\d+) s that are left", plans[0]["steps"])
+    assert left is not None and 0 < int(left[1]) < 20
+    assert time.monotonic() - began < 300 and seconds == [pytest.approx(0.3)]
 
 
 def test_a_second_training_in_the_folder_is_refused_and_names_the_first(

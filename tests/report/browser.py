@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 def find_browser() -> str | None:

@@ -156,7 +156,7 @@ def two_processes(program: str) -> list[tuple[int, str]]:
         )
         for rank in range(2)
     ]
-    said = [process.communicate(timeout=240)[0] for process in both]
+    said = [process.communicate(timeout=600)[0] for process in both]
     return [(process.returncode, text) for process, text in zip(both, said, strict=True)]
 
 
