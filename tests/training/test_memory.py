@@ -32,8 +32,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 with freed_memory_kept(torch.device("cpu")) as kept:
-    faults()
-    within = faults()
+    within = min(faults() for _ in range(5))  # the heap takes a few of them to grow
 print(kept, within, faults())
 """
 
