@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "contour_ai"
 LAYERS = (
     (
         "cores",
+        "interrupts",
         "errors",
         "faults",
         "files",

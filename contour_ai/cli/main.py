@@ -24,6 +24,7 @@ from contour_ai.errors import (
     VerificationError,
 )
 from contour_ai.faults import FILE_FAULTS, as_known
+from contour_ai.interrupts import INTERRUPTS, ignore_interrupts
 from contour_ai.visible_text import visible
 
 COMMANDS = {
@@ -60,7 +61,6 @@ EXIT_STATUS: tuple[tuple[type[ContourAIError], int], ...] = (
 """Error class to exit status; 1 is for anything unforeseen. Documented in README.md."""
 
 INTERRUPTED = 130
-INTERRUPTS = ("SIGINT", "SIGTERM", "SIGBREAK")
 SECONDS_TO_TIDY_UP = 10.0
 """After an interrupt, further ones are held back so long: they would end the removal of half-written files."""
 
@@ -192,19 +192,12 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):  # before or after the command itself
         click.echo("interrupted", err=True)
         status = INTERRUPTED
-    _ignore_interrupts()  # what comes now is Python's own tidying up, which an interrupt would turn into a traceback
+    ignore_interrupts()  # what comes now is Python's own tidying up, which an interrupt would turn into a traceback
     # Python remembers an interrupt within an `exec` of text (every named tuple and dataclass is made by one), although
     # it was caught, and ends a module that was started by `-m` with the signal instead of its status; the next `exec`
     # makes it forget.
     exec("")
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _ignore_interrupts() -> None:
-    for name in INTERRUPTS:
-        number = getattr(signal, name, None)
-        if number is not None:
-            signal.signal(number, signal.SIG_IGN)
 
 
 def _make_streams_tolerant() -> None:
@@ -232,8 +225,7 @@ def _interrupt_once() -> None:
         if time.monotonic() - _interrupted_at[0] > SECONDS_TO_TIDY_UP:
             os._exit(INTERRUPTED)
 
-    for name in INTERRUPTS:
-        number = getattr(signal, name, None)
+    for number in INTERRUPTS:
         # Not where they are ignored (nohup).
-        if number is not None and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
             signal.signal(number, interrupt)

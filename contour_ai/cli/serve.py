@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +24,12 @@ NODE_PACKAGES = (
     "python_multipart",
     "itsdangerous",
 )
+
+
+LOOK_S = 0.1
+"""How often to look for what signals asked for."""
+END_S = 80.0
+"""Within so many seconds the node ends; service managers kill after 90. What it has promised is on disk anyway."""
 
 
 @click.command("serve")
@@ -141,20 +150,39 @@ def _check(config: NodeConfig) -> int:
     return worst
 
 
-def _serve(config: NodeConfig, config_path: Path) -> int:
+class _Asked:
+    """What signals asked for. Not events: their locks may be held by the thread that a signal interrupts."""
+
+    end = False
+    reload = False
+
+
+def _listen_for_signals(asked: _Asked) -> None:
     import signal
-    import threading
+
+    from contour_ai.interrupts import INTERRUPTS
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        asked.end = True
+
+    def reload(_number: int, _frame: FrameType | None) -> None:
+        asked.reload = True
+
+    for number in INTERRUPTS:
+        signal.signal(number, end)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, reload)
+
+
+def _serve(config: NodeConfig, config_path: Path) -> int:
+    import time
 
     from contour_ai.node.config import load_node_config
     from contour_ai.node.service import Node
     from contour_ai.node.web.app import PageServer
 
-    ending = threading.Event()
-    again = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ending.set())
-    signal.signal(signal.SIGINT, lambda *_: ending.set())
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda *_: again.set())
+    asked = _Asked()
+    _listen_for_signals(asked)
     node = Node(config, reload=lambda: load_node_config(config_path))
     page = None
     try:
@@ -162,13 +190,29 @@ def _serve(config: NodeConfig, config_path: Path) -> int:
         page = PageServer(node) if config.web.port else None
         shown = f"; page at {page.address}" if page else ""
         console.err().print(f"{config.ae_title} listens on {config.host}:{node.port}{shown}", markup=False)
-        while not ending.wait(0.2):
-            if again.is_set():
-                again.clear()
+        while not asked.end:
+            time.sleep(LOOK_S)
+            if asked.reload:
+                asked.reload = False
                 console.err().print(f"configuration {node.reload()}", markup=False)
     finally:
-        if page is not None:
-            page.stop()
-        node.stop()
+        with _at_most(END_S):
+            if page is not None:
+                page.stop()
+            node.stop()
     console.err().print("ended; what waits is taken up at the next start", markup=False)
     return 0
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Ends the process, with status 1, where the block takes longer; what its threads were at goes to stderr."""
+    import faulthandler
+    import sys
+
+    if sys.__stderr__ is not None:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import signal
 import sys
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from contour_ai.dicom.decoder import CHECK_BYTES, exactly, receive, send
 from contour_ai.dicom.header import UNREADABLE
 from contour_ai.dicom.shared_buffer import attached
+from contour_ai.interrupts import ignore_interrupts
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     # Whatever a decoder prints must not come between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program; it closes stdin when it ends
+    ignore_interrupts()  # they are for the program; it closes stdin when it ends
     questions = sys.stdin.buffer
     address, shared = "", None
     while (question := receive(questions)) is not None:

@@ -77,6 +77,7 @@ class Node:
         self._threads: list[threading.Thread] = []
         self._senders: dict[str, threading.Thread] = {}
         self._ending = threading.Event()
+        self._starting = threading.Lock()
         self._results = threading.Condition()
         self.reload_error = ""
 
@@ -121,17 +122,19 @@ class Node:
 
     def _second_on_processor(self, device: str, computes_on: str) -> None:
         """`auto` on the processor is two workers: much of the work on a patient uses one core."""
-        alone = sum(worker.device == AUTO for worker in self.workers) == 1 < available_cores()
-        if device == AUTO and computes_on == CPU and alone and not self._ending.is_set():
-            self._start_worker(AUTO)
+        with self._starting:  # so that `stop` misses none
+            alone = sum(worker.device == AUTO for worker in self.workers) == 1 < available_cores()
+            if device == AUTO and computes_on == CPU and alone and not self._ending.is_set():
+                self._start_worker(AUTO)
 
     def stop(self) -> None:
         """Ends every part; jobs that are worked on are taken up at the next start."""
-        self._ending.set()
-        self._wake_senders()
-        self.receiver.stop()
+        with self._starting:
+            self._ending.set()
         for worker in self.workers:
             worker.stop()
+        self._wake_senders()
+        self.receiver.stop()
         for thread in [*self._threads, *self._senders.values(), *self.workers]:
             thread.join(timeout=30)
         self.audit.write("node", "stopped")

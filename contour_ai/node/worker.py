@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from contour_ai.errors import ContourAIError
+from contour_ai.interrupts import ignore_interrupts
 from contour_ai.settings import from_mapping
 
 if TYPE_CHECKING:
@@ -311,6 +312,7 @@ def _say(answers: TextIO, content: Mapping[str, object]) -> None:
 
 def main() -> None:
     """Entry point of `python -m contour_ai.node.worker DEVICE`."""
+    ignore_interrupts()  # they are for the node, which ends this process
     answers = sys.stdout
     sys.stdout = sys.stderr  # what a library prints must not stand among the answers
     models = Models(sys.argv[1])

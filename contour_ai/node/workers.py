@@ -27,6 +27,12 @@ logger = logging.getLogger(__name__)
 LOG_TAIL_BYTES = 20_000
 START_LIMIT_S = 300
 PAUSE_S = 1.0
+OWN_GROUP = (
+    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    if sys.platform == "win32"
+    else {"start_new_session": True}
+)
+"""Ctrl-C in the node's terminal is for the node."""
 COMMAND = (sys.executable, "-m", "contour_ai.node.worker")
 """Starts a worker; the device is added."""
 
@@ -71,6 +77,7 @@ class Worker(threading.Thread):
             self.environment["OMP_NUM_THREADS"] = str(threads)
         self.wake = threading.Event()
         self._ending = threading.Event()
+        self._changing = threading.RLock()
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[Mapping[str, object] | None] = queue.Queue()
         self._begun, self._begun_at = "", 0.0
@@ -85,15 +92,20 @@ class Worker(threading.Thread):
                     self.wake.wait(PAUSE_S)
                     self.wake.clear()
             except Exception:
-                logger.exception("worker %s could not take up a job", self.title)
-                self._ending.wait(PAUSE_S)
+                if not self._ends():
+                    logger.exception("worker %s could not take up a job", self.title)
         self._end_process()
 
     def stop(self) -> None:
         """Ends the process; a job that it works on goes back to waiting at the next start."""
-        self._ending.set()
+        with self._changing:  # so that no process starts unnoticed
+            self._ending.set()
+            self._end_process()
         self.wake.set()
-        self._end_process()
+
+    def _ends(self) -> bool:
+        """Whether the node ends, asked when the process is gone: what ends both may reach the process first."""
+        return self._ending.wait(PAUSE_S)
 
     @property
     def process_id(self) -> int | None:
@@ -102,7 +114,8 @@ class Worker(threading.Thread):
         return None if process is None or process.poll() is not None else process.pid
 
     def _work_once(self) -> bool:
-        self._ensure_process()
+        if not self._has_process():
+            return False
         job = self.book.take(leave=self.beginnings.of_others(self.title))
         if job is None:
             self._begin_next()
@@ -115,7 +128,7 @@ class Worker(threading.Thread):
         answer = self._ask(_order(job, self.book, self.images))
         self._keep_log(job["id"], log_start)
         if answer is None:
-            if not self._ending.is_set():
+            if not self._ends():
                 logger.error("worker %s died or hung during job %d", self.title, job["id"])
                 self.book.worker_died(job["id"], "the worker process ended or did not finish in time")
                 self._end_process()
@@ -152,7 +165,7 @@ class Worker(threading.Thread):
         )
         answer = self._next_answer(self.job_limit_s)
         if answer is None:
-            if not self._ending.is_set():
+            if not self._ends():
                 logger.error("worker %s died or hung at the report of job %d", self.title, job["id"])
             self._end_process()
         elif not answer.get("reported"):
@@ -174,31 +187,48 @@ class Worker(threading.Thread):
 
     # -- the process ----------------------------------------------------------------------------------------
 
-    def _ensure_process(self) -> None:
-        if self.process_id is not None or self._ending.is_set():
-            return
-        self._end_process()
-        self._log = self.log_path.open("ab")
-        self.log_path.chmod(0o600)
-        self._answers = queue.Queue()
-        process = subprocess.Popen(
-            [*COMMAND, self.device],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            encoding="utf-8",
-            bufsize=1,
-            env={**os.environ, **self.environment},
-        )
-        self._process = process
-        threading.Thread(target=_read, args=(process, self._answers), daemon=True).start()
+    def _has_process(self) -> bool:
+        """Starts a process where there is none; False where the node ends.
+
+        Raises:
+            RuntimeError: it did not start.
+        """
+        if self.process_id is not None:
+            return True
+        if not self._start_process():
+            return False
         ready = self._next_answer(START_LIMIT_S)
         if ready is None:
+            if self._ends():
+                return False
             raise RuntimeError(f"the process of worker {self.title} did not start; see {self.log_path}")
         if self.warm:
             self._write({"warm": list(self.warm)})
         self.on_ready(str(ready.get("device", "")))
+        return True
+
+    def _start_process(self) -> bool:
+        """False where the node ends."""
+        with self._changing:
+            self._end_process()
+            if self._ending.is_set():
+                return False
+            self._log = self.log_path.open("ab")
+            self.log_path.chmod(0o600)
+            self._answers = queue.Queue()
+            self._process = subprocess.Popen(
+                [*COMMAND, self.device],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+                encoding="utf-8",
+                bufsize=1,
+                env={**os.environ, **self.environment},
+                **OWN_GROUP,
+            )
+            threading.Thread(target=_read, args=(self._process, self._answers), daemon=True).start()
+        return True
 
     def _ask(self, order: Order) -> Answer | None:
         """The answer to an order; None where the process ended, or took longer than the limit."""
@@ -223,19 +253,19 @@ class Worker(threading.Thread):
         process.stdin.flush()
 
     def _end_process(self) -> None:
-        process, self._process = self._process, None
-        self._begun = ""
-        self.beginnings.free(self.title)
-        if process is not None:
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
+        with self._changing:
+            process, self._process = self._process, None
+            self._begun = ""
+            self.beginnings.free(self.title)
+            if process is not None:
+                process.kill()
+                process.wait()
+                if process.stdin is not None:
                     with contextlib.suppress(OSError):  # it holds an order that the process did not read
-                        stream.close()
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+                        process.stdin.close()
+            if self._log is not None:
+                self._log.close()
+                self._log = None
 
     def _keep_log(self, job: int, start: int) -> None:
         """What the process said during a job, beside its result."""
@@ -252,13 +282,14 @@ class Worker(threading.Thread):
 
 
 def _read(process: subprocess.Popen[str], answers: queue.Queue[Mapping[str, object] | None]) -> None:
-    """Hands on the answers of a process; None when it has ended."""
+    """Hands on the answers of a process; None when it has ended. Its output is read, and closed, by this alone."""
     assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            answers.put(json.loads(line))
-    except ValueError:
-        logger.error("the worker process wrote a line that is no answer")
+    with process.stdout as output:
+        try:
+            for line in output:
+                answers.put(json.loads(line))
+        except ValueError:
+            logger.error("the worker process wrote a line that is no answer")
     answers.put(None)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from contour_ai.interrupts import INTERRUPTS
 from contour_ai.training.distributed import is_launched
 
 IMPATIENT = 3
@@ -83,9 +84,8 @@ def stop_requests() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGBREAK")]
     # A signal that is ignored stays ignored: nohup ignores some on purpose.
-    wanted = [n for n in numbers if n is not None and signal.getsignal(n) is not signal.SIG_IGN]
+    wanted = [number for number in INTERRUPTS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, stop.request) for number in wanted}
     try:
         yield stop

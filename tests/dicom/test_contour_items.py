@@ -21,7 +21,7 @@ STACK = axial(8)
 DECIMALS = st.decimals(-(10**6), 10**6, allow_nan=False, allow_infinity=False, places=6).map(str)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.lists(DECIMALS | st.from_regex(r"-?[0-9]{1,6}\.?", fullmatch=True), min_size=3, max_size=9).map(
@@ -36,7 +36,6 @@ def test_plain_decimals_are_what_float_makes_of_them(contours: list[list[str]]) 
     assert not any(v.wrong or v.repair for v in found)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("01289.-+e \\_n,", max_size=8).map(str.encode), max_size=3))
 @example([b"."])
 @example([b".-7", b"1.5"])

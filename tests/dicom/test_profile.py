@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contour_ai.dicom.profile import Profile, load_profile, profile_names
@@ -96,7 +96,6 @@ def test_no_name_of_tg263_is_changed(profile: str) -> None:
 SIDES = st.sampled_from(["_L", "_R", " left", " right", "_L_PRV05", "_R_PRV05", "-li", "-re"])
 
 
-@settings(deadline=None)
 @given(
     stems=st.lists(st.text(st.characters(codec="utf-8"), max_size=40), min_size=1, max_size=6),
     sides=st.lists(SIDES, min_size=1, max_size=4, unique=True),

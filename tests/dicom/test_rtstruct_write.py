@@ -95,7 +95,7 @@ def test_no_voxel_changes_on_any_geometry(geometry: str, tmp_path: Path) -> None
     assert np.array_equal(streamed["Noise"], masks["Noise"])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     mask=hnp.arrays(np.bool_, (5, 12, 10)),
     outline=st.sampled_from([0.4, 0.5, 0.7]),
@@ -112,7 +112,7 @@ def test_no_mask_changes(
     assert np.array_equal(back, mask)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     level=hnp.arrays(np.float32, (4, 9, 8), elements=st.floats(-100, 100, width=32)),
     geometry=st.sampled_from(["not square", "small voxels", "oblique", "gantry tilt"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -15,7 +15,6 @@ SHAPE = (5, 6, 7)
 SPANS = [st.tuples(st.integers(0, n), st.integers(0, n)).map(sorted) for n in SHAPE]
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.bool_, SHAPE), hnp.arrays(np.bool_, SHAPE), st.tuples(*SPANS), st.booleans())
 def test_wrong_voxels(read: np.ndarray, meant: np.ndarray, spans: tuple, right: bool) -> None:
     k, i, j = (slice(a, b) for a, b in spans)

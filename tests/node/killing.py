@@ -82,7 +82,9 @@ class KilledNode:
 
     def start(self) -> None:
         """Starts it and waits until it listens."""
-        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(
+            self.command, stdout=self.log, stderr=self.log, start_new_session=True
+        )
         wait_for(lambda: answers(self.port) or self.process.poll() is not None, 120)
         assert self.process.poll() is None, "the node did not start"
 

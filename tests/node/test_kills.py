@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,14 +25,29 @@ def test_nothing_is_lost_whatever_is_killed_when(tmp_path: Path, monkeypatch: py
     assert tally.node_kills == 3
 
 
-def test_the_running_node_reads_its_configuration_anew_on_sighup_and_ends_on_sigterm(tmp_path: Path) -> None:
-    import signal
-
+@contextmanager
+def killed_node(folder: Path) -> Iterator[KilledNode]:
     tps = Peer()
-    node = KilledNode(
-        tmp_path, tps.port, (sys.executable, str(Path(__file__).with_name("killed_node.py"))), {}
-    )
+    command = (sys.executable, str(Path(__file__).with_name("killed_node.py")))
+    node = KilledNode(folder, tps.port, command, {})
     try:
+        yield node
+    finally:
+        if node.process.poll() is None:
+            node.process.kill()
+        tps.close()
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process runs; one that ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_the_running_node_reads_its_configuration_anew_on_sighup_and_ends_on_sigterm(tmp_path: Path) -> None:
+    with killed_node(tmp_path) as node:
         said = tmp_path / "node.log"
         config = tmp_path / "node.yaml"
         good = config.read_text(encoding="utf-8")
@@ -45,8 +66,54 @@ def test_the_running_node_reads_its_configuration_anew_on_sighup_and_ends_on_sig
         assert node.process.returncode == 0 and "taken up at the next start" in said.read_text(
             encoding="utf-8"
         )
-        wait_for(lambda: not any(Path(f"/proc/{w}").exists() for w in workers))
-    finally:
-        if node.process.poll() is None:
-            node.process.kill()
-        tps.close()
+        wait_for(lambda: not any(map(is_alive, workers)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_ends_the_node_and_its_workers_at_once_is_no_fault_of_a_job(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal sends Ctrl-C to every process of its group, a service manager SIGTERM to every one of the service."""
+    monkeypatch.setenv("CONTOUR_AI_TEST_WORK_S", "600")
+    (ct,) = make_studies(tmp_path / "cts", 1)
+    with killed_node(tmp_path) as node:
+        send_until_taken(node.port, ct)
+        wait_for(lambda: node.rows("SELECT attempts FROM jobs WHERE state = 'working'") == [(1,)])
+        (worker,) = node.worker_ids()
+        os.kill(worker, number)
+        time.sleep(1.0)
+        assert is_alive(worker)
+        os.killpg(node.process.pid, number)
+        node.process.wait(60)
+        assert node.process.returncode == 0
+        assert "error" not in (tmp_path / "node.log").read_text(encoding="utf-8")
+        assert node.rows("SELECT state, attempts FROM jobs") == [("working", 1)]  # the next start takes it up
+        wait_for(lambda: not is_alive(worker))
+
+
+HANGS = """
+import sys, threading
+from contour_ai.cli import serve
+from contour_ai.cli.main import cli
+from contour_ai.node.service import Node
+
+def hang(node):
+    threading.Event().wait()
+
+Node.stop = hang
+serve.END_S = 1.0
+cli(["serve", "--config", sys.argv[1]])
+"""
+
+
+def test_an_end_that_hangs_is_cut_short_and_says_where(tmp_path: Path) -> None:
+    with killed_node(tmp_path) as node:
+        node.end()
+        said = tmp_path / "hangs.log"
+        with said.open("wb") as log:
+            command = [sys.executable, "-c", HANGS, str(tmp_path / "node.yaml")]
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_for(lambda: "listens on" in said.read_text(encoding="utf-8"), 120)
+        process.terminate()
+        assert process.wait(60) == 1
+        assert "in hang" in said.read_text(encoding="utf-8")

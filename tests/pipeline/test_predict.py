@@ -367,9 +367,8 @@ def turned(x: float, y: float, z: float) -> Grid:
     ],
 )
 def test_left_stays_left_in_every_position(name: str, grid: Grid, tmp_path: Path, model_dir: Path) -> None:
-    options = MONTAGE_ONLY
     result = predict(
-        make_patient(tmp_path / "in", grid=grid), load_bundle(model_dir), tmp_path / "out", options
+        make_patient(tmp_path / "in", grid=grid), load_bundle(model_dir), tmp_path / "out", MONTAGE_ONLY
     )
     found = {roi.name: roi for roi in result.rois}
     assert found["Brighter"].centroid_lps_mm == pytest.approx((-30, 8, -262), abs=0.3), name
@@ -395,10 +394,9 @@ def test_a_tilted_stack_with_unequal_slices(tmp_path: Path, model_dir: Path) -> 
 
 def test_the_same_input_gives_the_same_contours(tmp_path: Path, model_dir: Path) -> None:
     patient, model = make_patient(tmp_path / "in"), load_model(load_bundle(model_dir), "cpu")
-    options = MONTAGE_ONLY
     contours = []
     for n in (1, 2):
-        result = predict(patient, model, tmp_path / f"out{n}", options)
+        result = predict(patient, model, tmp_path / f"out{n}", MONTAGE_ONLY)
         rois = pydicom.dcmread(result.path).ROIContourSequence
         contours.append([[c.ContourData for c in roi.ContourSequence] for roi in rois])
     assert contours[0] == contours[1]
@@ -498,12 +496,11 @@ def test_existing_output_is_kept_unless_told_otherwise(tmp_path: Path, model_dir
 
 def test_results_below_the_patient_never_become_input(tmp_path: Path, model_dir: Path) -> None:
     patient, bundle = make_patient(tmp_path / "in", truth=True), load_bundle(model_dir)
-    options = MONTAGE_ONLY
-    first = predict(patient, bundle, patient / "ai", options)
-    again = predict(patient, bundle, patient / "again", options)
+    first = predict(patient, bundle, patient / "ai", MONTAGE_ONLY)
+    again = predict(patient, bundle, patient / "again", MONTAGE_ONLY)
     assert again.reference == first.reference == patient / "rs.dcm"
     with pytest.raises(OutputError, match=r"(?s)lies in an input.*choose another --out"):
-        predict(patient, bundle, patient / "ai", replace(options, overwrite=True))
+        predict(patient, bundle, patient / "ai", replace(MONTAGE_ONLY, overwrite=True))
     scores = evaluate(patient / "ai", patient, rois=["Bright"])
     assert [row.dsc for row in scores.rows] == [pytest.approx(first.rois[0].dice)]
 
@@ -652,8 +649,7 @@ def test_a_model_that_cannot_be_loaded_is_one_error_and_not_that_of_a_patient(
 def test_several_patients_stop_early(tmp_path: Path, model_dir: Path) -> None:
     model = load_model(load_bundle(model_dir), "cpu")
     patients = [make_patient(tmp_path / f"in{n}", patient_id=f"p{n}") for n in range(5)]
-    options = MONTAGE_ONLY
-    outcomes = predict_patients(patients, model, tmp_path / "out", options)
+    outcomes = predict_patients(patients, model, tmp_path / "out", MONTAGE_ONLY)
     assert next(outcomes).prediction is not None
     outcomes.close()
     left = sorted(p.name for p in (tmp_path / "out").iterdir())

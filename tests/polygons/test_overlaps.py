@@ -156,7 +156,7 @@ def unchanged(polygons: list[Polygon], shape: tuple[int, int]) -> bool:
     return counts == (0, 0, 0) and all(a is b for a, b in zip(found.polygons, polygons, strict=True))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     arrays(np.bool_, st.tuples(st.integers(1, 14), st.integers(1, 14))),
     st.sampled_from([0.05, 0.4, 0.5, 0.95]),
@@ -166,7 +166,7 @@ def test_polygons_of_any_mask_stay_as_they_are(mask: np.ndarray, outline: float)
         assert unchanged(mask_to_polygons(mask, outline=outline, holes=holes), mask.shape)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.floats(-3, 3, width=32))
 )

@@ -36,7 +36,7 @@ def filled_one_by_one(polygons, shape):
     return mask
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(MASKS, st.sampled_from([0.05, 0.4, 0.5, 0.95]), st.sampled_from(["keyhole", "separate"]))
 def test_no_mask_changes(mask, outline, holes):
     polygons = mask_to_polygons(mask, outline=outline, holes=holes)
@@ -48,13 +48,13 @@ def test_no_mask_changes(mask, outline, holes):
         assert not np.array_equal(p[0], p[-1])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(MASKS)
 def test_keyholes_need_no_even_odd_rule(mask):
     assert np.array_equal(filled_one_by_one(mask_to_polygons(mask), mask.shape), mask)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     hnp.arrays(
         np.float32,

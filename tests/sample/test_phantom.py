@@ -35,8 +35,9 @@ def centre(p: Phantom, roi: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("region", REGIONS)
-def test_anatomy(region: str) -> None:
-    p = phantom(region, 3)
+@pytest.mark.parametrize("seed", [3, 4])
+def test_anatomy(region: str, seed: int) -> None:
+    p = phantom(region, seed)
     assert p.structures.contoured() == REGIONS[region].rois
     assert p.volume.hu.dtype == np.int16
     assert p.volume.hu.nbytes < 1.5e6
@@ -50,8 +51,9 @@ def test_anatomy(region: str) -> None:
             assert low < mask.sum() * volume < high, roi
 
 
-def test_organs_are_on_their_side_and_level() -> None:
-    head, pelvis = phantom("headneck", 3), phantom("pelvis", 3)
+@pytest.mark.parametrize("seed", [3, 4])
+def test_organs_are_on_their_side_and_level(seed: int) -> None:
+    head, pelvis = phantom("headneck", seed), phantom("pelvis", seed)
     for p, left, right in ((head, "Parotid_L", "Parotid_R"), (pelvis, "Femur_Head_L", "Femur_Head_R")):
         assert centre(p, left)[0] > centre(p, right)[0] + 50, "the patient's left is at larger x"
     assert centre(head, "Brainstem")[2] > centre(head, "Larynx")[2] + 50

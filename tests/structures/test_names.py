@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contour_ai.structures import flip_pairs, split_side, tg263_name, tg263_table
@@ -112,7 +112,6 @@ def test_every_alias_means_its_structure() -> None:
             assert tg263_name(f"Right_{alias}") == f"{name}_R", alias
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_has_a_proposal_from_the_table_or_none(name: str) -> None:
     proposal = tg263_name(name)
@@ -136,7 +135,6 @@ WORDS = [
 ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4), st.integers(0, 4), st.sampled_from("_ -."))
 def test_the_other_side_is_the_mirror(words: list[str], place: int, separator: str) -> None:
     left, right = (

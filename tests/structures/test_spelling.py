@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contour_ai.structures.spelling import edits, letter_set
@@ -26,7 +26,6 @@ def test_edits(a: str, b: str, most: int, expected: int) -> None:
     assert edits(a, b, most) == expected
 
 
-@settings(deadline=None)
 @given(st.text("abcd", min_size=1, max_size=9), st.text("abcd", min_size=1, max_size=9), st.integers(1, 4))
 def test_a_limit_changes_no_smaller_distance(a: str, b: str, most: int) -> None:
     assert edits(a, b, most) == min(edits(a, b, 20), most + 1)

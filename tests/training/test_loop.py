@@ -215,8 +215,8 @@ def test_a_time_budget_is_kept_and_ends_with_a_validation(tmp_path: Path) -> Non
     config = replace(CONFIG, run=replace(CONFIG.run, steps=10**6, validate_every=10**6))
     started = time.monotonic()
     _, at = run(job(tmp_path, config, time_budget_s=8.0))
-    assert time.monotonic() - started < 300  # without the budget it would take days
-    assert 1 < at.step < 10**5 and at.scores[-1].step == at.step
+    assert time.monotonic() - started < 40  # without the budget it would take days
+    assert 1 <= at.step < 10**5 and at.scores[-1].step == at.step
 
 
 def test_a_budget_that_was_interrupted_goes_on_in_the_time_given_now(tmp_path: Path) -> None:
@@ -228,17 +228,18 @@ def test_a_budget_that_was_interrupted_goes_on_in_the_time_given_now(tmp_path: P
         if event.stage == "training" and event.facts["step"] == 10:
             raise InterruptedHereError
 
+    started = time.monotonic()
     with pytest.raises(InterruptedHereError):
         run(job(tmp_path, config, time_budget_s=600.0), interrupt)
     before = last(tmp_path)
-    assert 0 < before["done"] < 0.5 and 0 < before["budget_left_s"] < 600
+    assert 0 < before["done"] < 0.5 and 600 - (time.monotonic() - started) < before["budget_left_s"] < 600
     shares: list[float] = []
     started = time.monotonic()
     _, at = run(
         job(tmp_path, config, resume=True, time_budget_s=9.0),
         lambda event: shares.append(event.done) if event.stage == "training" else None,
     )
-    assert time.monotonic() - started < 300  # without the budget it would take days
+    assert time.monotonic() - started < 40  # without the budget it would take days
     assert shares == sorted(shares) and shares[0] >= before["done"] and shares[-1] == 1.0
     assert at.step > before["step"] and at.scores[-1].step == at.step
 
