@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 from contour_ai.cores import available_cores
@@ -17,3 +18,8 @@ if _workers > 1:
 # How long one example takes says more about the machine than about the program.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow ones first: what several processes share out at the end is short."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

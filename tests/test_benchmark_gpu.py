@@ -119,6 +119,7 @@ def test_synthetic_patients_of_several_processes_become_one_archive(
     assert merged.absent == {"p-1": ("Prostate",), "p-2": ("Bladder", "Prostate")}
 
 
+@pytest.mark.slow
 def test_every_part_runs_on_a_cpu_as_a_small_version(tmp_path: Path) -> None:
     """About 25 s of one core; the long time allowed is for machines that do other work."""
     command = [sys.executable, str(BENCHMARK), "--device", "cpu", "--small", "--minutes", "80"]

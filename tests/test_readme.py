@@ -109,6 +109,7 @@ def replaced(text: str, old: str, new: str) -> str:
 @pytest.mark.skipif(
     shutil.which("bash") is None or os.name == "nt", reason="README.md's commands are for bash"
 )
+@pytest.mark.slow
 def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()

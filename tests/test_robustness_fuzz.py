@@ -18,6 +18,7 @@ CASES = 35
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the worker measures its memory as POSIX tells it")
+@pytest.mark.slow
 def test_no_case_raises_dies_hangs_or_changes_its_input() -> None:
     result = fuzzer.fuzz(CASES, seed=20)
     assert [(f.case, f.what, f.command, f.output[-800:]) for f in result.faults] == []

@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import robustness_kill as bench
+from robustness_kill_processes import Warm
 
 SIGNALS = {
     "to-masks": (1.5, ["KILL", "TERM"]),
@@ -23,13 +24,23 @@ SIGNALS = {
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.slow
 def test_signals_at_random_moments_lose_nothing(tmp_path: Path) -> None:
-    commands = bench.make_commands(tmp_path, list(SIGNALS))
+    Warm.server = Warm()
+    try:
+        bombard_all(tmp_path)
+    finally:
+        Warm.server.close()
+        Warm.server = None
+
+
+def bombard_all(folder: Path) -> None:
+    commands = bench.make_commands(folder, list(SIGNALS))
     assert [c.name for c in commands] == list(SIGNALS)
     chance = random.Random()
     for command in commands:
         lasts_s, signals = SIGNALS[command.name]
-        tally = bench.bombard(tmp_path, command, signals, chance, lasts_s)
+        tally = bench.bombard(folder, command, signals, chance, lasts_s)
         assert not tally.faults, "\n".join(tally.faults)
         assert sum(tally.sent.values()) == len(signals)
     assert "| 0 |" in bench.table({"all": tally})

@@ -52,6 +52,7 @@ def press(tab: Tab, key: str, code: int, text: str = "") -> None:
 
 
 @needs_browser
+@pytest.mark.slow
 def test_the_page_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick_workers(monkeypatch)
     pictures = Path(os.environ.get("CONTOUR_AI_PICTURES", tmp_path))

@@ -144,6 +144,7 @@ def test_the_configuration_says_what_becomes_of_blank_slices(tmp_path: Path) -> 
         assert expected in " ".join(result.stderr.split())
 
 
+@pytest.mark.slow
 def test_a_training_with_blank_slices_fills_in_and_goes_on(tmp_path: Path) -> None:
     for n in range(1, 7):
         rois = {"Brainstem": (3, 8, 10), **({"Parotid_L": (5, 8, 15)} if n != 2 else {})}

@@ -159,6 +159,7 @@ def test_what_another_run_has_done_in_the_meantime_is_done(
     assert third.exit_code == 2 and "changed since contour-ai wrote it" in third.stderr
 
 
+@pytest.mark.slow
 def test_the_command_in_two_processes(
     tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

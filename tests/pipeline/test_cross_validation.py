@@ -49,6 +49,7 @@ def rows(run: Path) -> dict[tuple[str, str], float]:
         return {(row["patient"], row["roi"]): float(row["dice"]) for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_every_patient_is_held_out_once(runs: Path, tmp_path: Path) -> None:
     model = shutil.copytree(runs / "all" / "bundle", tmp_path / "model")
     weights = (model / "weights.safetensors").read_bytes()

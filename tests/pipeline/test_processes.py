@@ -63,6 +63,7 @@ def losses(run: Path) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_two_processes_learn_as_one_with_twice_the_samples(archive: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     run_command(command(archive, one, batch_size=2, steps=4, validate_every=2))

@@ -23,6 +23,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.dcm")}
 
 
+@pytest.mark.slow
 def test_sample_data_comes_out_again_bit_for_bit(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["sample", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output

@@ -244,6 +244,7 @@ def test_a_budget_that_was_interrupted_goes_on_in_the_time_given_now(tmp_path: P
     assert at.step > before["step"] and at.scores[-1].step == at.step
 
 
+@pytest.mark.slow
 def test_a_compiled_training_is_the_same_and_leaves_the_same_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
