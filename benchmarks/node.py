@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=150, help="of each, for the times")
     parser.add_argument("--model", default="phantom-headneck", help="of the node, for times and memory")
     parser.add_argument(
-        "--devices", default="auto", help="of the node, for times and memory: auto, cpu,cpu, ..."
+        "--devices", default="auto", help="of the node: auto (two workers on a processor), cpu, cpu,cpu, ..."
     )
     parser.add_argument("--patients", type=int, default=300, help="for the memory")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="the memory: stop after so many")
@@ -125,6 +125,7 @@ def kills(folder: Path, options: argparse.Namespace) -> None:
         slices=20,
         command=SERVE if options.contour else QUICK,
         cts=cts,
+        devices=options.devices.split(","),
     )
     table([f.name.replace("_", " ") for f in fields(Tally)], astuple(tally))
 

@@ -148,7 +148,7 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
     finally:
         os.killpg(running.pid, signal.SIGINT)
         output, _ = running.communicate(timeout=PATIENCE_S)
-    assert "phantom-headneck" in output
+    assert running.returncode == 0 and "phantom-headneck" in output, output
 
 
 def free_port() -> int:

@@ -28,8 +28,9 @@ NODE_PACKAGES = (
 
 LOOK_S = 0.1
 """How often to look for what signals asked for."""
-END_S = 80.0
-"""Within so many seconds the node ends; service managers kill after 90. What it has promised is on disk anyway."""
+END_S = 50.0
+"""Within so many seconds the node ends; deploy/contour-ai-node.service has it killed after 60. What it has promised is
+on disk at any moment."""
 
 
 @click.command("serve")

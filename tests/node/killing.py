@@ -195,6 +195,7 @@ def kill_while_sending(
     slices: int = 5,
     command: Sequence[str] = (sys.executable, str(HERE / "killed_node.py")),
     cts: Sequence[Sequence[Path]] | None = None,
+    devices: Sequence[str] = ("cpu",),
 ) -> Tally:
     """Sends studies and kills meanwhile; waits until everything is done, then counts.
 
@@ -205,11 +206,12 @@ def kill_while_sending(
         slices: of each study.
         command: starts the node; default: with quick workers.
         cts: the studies; default: small ones are made.
+        devices: of the node, a worker each.
     """
     rng = random.Random(seed)
     cts = cts or make_studies(folder / "cts", studies, slices)
     tps = Peer()
-    node = KilledNode(folder, tps.port, command, {})
+    node = KilledNode(folder, tps.port, command, {"devices": list(devices)})
     hits: Counter[str] = Counter()
     given = 0
     try:
