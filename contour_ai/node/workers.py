@@ -27,12 +27,7 @@ logger = logging.getLogger(__name__)
 LOG_TAIL_BYTES = 20_000
 START_LIMIT_S = 300
 PAUSE_S = 1.0
-OWN_GROUP = (
-    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    if sys.platform == "win32"
-    else {"start_new_session": True}
-)
-"""Ctrl-C in the node's terminal is for the node."""
+OWN_GROUP_ON_WINDOWS = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 COMMAND = (sys.executable, "-m", "contour_ai.node.worker")
 """Starts a worker; the device is added."""
 
@@ -225,7 +220,8 @@ class Worker(threading.Thread):
                 encoding="utf-8",
                 bufsize=1,
                 env={**os.environ, **self.environment},
-                **OWN_GROUP,
+                start_new_session=True,  # Ctrl-C in the node's terminal is for the node
+                creationflags=OWN_GROUP_ON_WINDOWS,
             )
             threading.Thread(target=_read, args=(self._process, self._answers), daemon=True).start()
         return True
