@@ -37,13 +37,12 @@ TESTS = HERE.parent / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "node"), str(HERE)]
 
 import pydicom  # noqa: E402
-from killing import KilledNode, Tally, kill_while_sending, send_until_taken  # noqa: E402
-from nodes import Peer, wait_for  # noqa: E402
+from killing import QUICK, KilledNode, Tally, kill_while_sending, killed_node, send_until_taken  # noqa: E402
+from nodes import wait_for  # noqa: E402
 from pydicom.uid import generate_uid  # noqa: E402
 
 SAMPLE = HERE.parent / "sample_data" / "phantom-headneck-01" / "ct"
 SERVE = (sys.executable, "-m", "contour_ai", "serve", "--config")
-QUICK = (sys.executable, str(TESTS / "node" / "killed_node.py"))
 AT_ONCE = 4
 LIMIT = 0.6
 """Promised: the node takes at most this share of the time of `predict` as a process."""
@@ -251,19 +250,12 @@ def _resident_mb(process: int) -> float:
 @contextlib.contextmanager
 def a_node(folder: Path, options: argparse.Namespace) -> Iterator[tuple[KilledNode, dict[str, float]]]:
     """A node that contours, and when each patient's structure set arrived at its destination."""
-    tps = Peer()
     arrived: dict[str, float] = {}
-    tps.received = _Arrivals(arrived)  # type: ignore[assignment]
     rules = [{"model": options.model, "send_to": ["TPS"]}]
-    changes = {"rules": rules, "devices": options.devices.split(",")}
-    node = KilledNode(folder, tps.port, SERVE, changes)
-    try:
+    with killed_node(folder, SERVE, rules=rules, devices=options.devices.split(",")) as (node, tps):
+        tps.received = _Arrivals(arrived)  # type: ignore[assignment]
         yield node, arrived
         node.end()
-    finally:
-        if node.process.poll() is None:
-            node.process.kill()
-        tps.close()
 
 
 class _Arrivals(list):  # type: ignore[type-arg]

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -322,9 +323,7 @@ def main() -> int:
             part.write_text(text, encoding="utf-8")
             part.replace(options.state)
 
-    if options.warm:
-        Warm.server = Warm()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Warm.running() if options.warm else nullcontext():
         commands = make_commands(Path(folder), options.commands)
         each = np.diff(np.linspace(0, options.signals, len(commands) + 1).round()).astype(int)
         for command, number in zip(commands, each, strict=True):
@@ -342,8 +341,6 @@ def main() -> int:
                     on_signal=partial(keep, command.name),
                 )
             print(f"{command.name}: {number} signals", file=sys.stderr, flush=True)
-    if Warm.server is not None:
-        Warm.server.close()
     print(table(tallies))
     faults = [fault for tally in tallies.values() for fault in tally.faults]
     print("\n".join(faults), file=sys.stderr)

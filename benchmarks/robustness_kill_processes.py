@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -67,6 +67,17 @@ class Warm:
             stdout=subprocess.PIPE,
             text=True,
         )
+
+    @classmethod
+    @contextlib.contextmanager
+    def running(cls) -> Iterator[None]:
+        """Within the block one runs all commands."""
+        cls.server = cls()
+        try:
+            yield
+        finally:
+            cls.server.close()
+            cls.server = None
 
     def fork(self, arguments: Sequence[str], output: Path) -> int:
         """Starts a command; gives its process."""

@@ -26,12 +26,8 @@ SIGNALS = {
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.slow
 def test_signals_at_random_moments_lose_nothing(tmp_path: Path) -> None:
-    Warm.server = Warm()
-    try:
+    with Warm.running():
         bombard_all(tmp_path)
-    finally:
-        Warm.server.close()
-        Warm.server = None
 
 
 def bombard_all(folder: Path) -> None:

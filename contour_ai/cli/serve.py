@@ -24,10 +24,6 @@ NODE_PACKAGES = (
     "python_multipart",
     "itsdangerous",
 )
-
-
-LOOK_S = 0.1
-"""How often to look for what signals asked for."""
 END_S = 50.0
 """Within so many seconds the node ends; deploy/contour-ai-node.service has it killed after 60. What it has promised is
 on disk at any moment."""
@@ -179,7 +175,7 @@ def _serve(config: NodeConfig, config_path: Path) -> int:
     import time
 
     from contour_ai.node.config import load_node_config
-    from contour_ai.node.service import Node
+    from contour_ai.node.service import LOOK_S, Node
     from contour_ai.node.web.app import PageServer
 
     asked = _Asked()

@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from contour_ai.files import is_temporary
 from contour_ai.node.sending import settle
 from contour_ai.settings import to_yaml
 
-HERE = Path(__file__).parent
+QUICK = (sys.executable, str(Path(__file__).with_name("killed_node.py")))
+"""Starts a node with quick workers; its configuration is added."""
 RESEND_S = 0.3
 
 
@@ -122,6 +124,28 @@ class KilledNode:
             connection.close()
 
 
+@contextmanager
+def killed_node(
+    folder: Path, command: Sequence[str] = QUICK, **extra: object
+) -> Iterator[tuple[KilledNode, Peer]]:
+    """A node and its destination; what is still there at the end is ended.
+
+    Args:
+        command: starts the node.
+        extra: keys of its configuration.
+    """
+    tps = Peer()
+    try:
+        node = KilledNode(folder, tps.port, command, extra)
+        try:
+            yield node, tps
+        finally:
+            if node.process.poll() is None:
+                node.process.kill()
+    finally:
+        tps.close()
+
+
 def make_studies(folder: Path, count: int, slices: int = 5) -> list[list[Path]]:
     """Patients of small slices, each with a study of its own."""
     return [
@@ -193,7 +217,7 @@ def kill_while_sending(
     pause_s: tuple[float, float],
     seed: int = 1,
     slices: int = 5,
-    command: Sequence[str] = (sys.executable, str(HERE / "killed_node.py")),
+    command: Sequence[str] = QUICK,
     cts: Sequence[Sequence[Path]] | None = None,
     devices: Sequence[str] = ("cpu",),
 ) -> Tally:
@@ -210,11 +234,9 @@ def kill_while_sending(
     """
     rng = random.Random(seed)
     cts = cts or make_studies(folder / "cts", studies, slices)
-    tps = Peer()
-    node = KilledNode(folder, tps.port, command, {"devices": list(devices)})
     hits: Counter[str] = Counter()
     given = 0
-    try:
+    with killed_node(folder, command, devices=list(devices)) as (node, tps):
         sending = Senders(node.port, senders)
         for number in range(kills):
             while given < min(studies, senders + round(studies * (number + 1) / kills)):
@@ -234,10 +256,6 @@ def kill_while_sending(
         wait_for(lambda: len(set(tps.uids)) >= len(node.rows("SELECT id FROM jobs WHERE state = 'sent'")), 60)
         node.end()
         return _tally(node, tps, studies, hits, failed)
-    finally:
-        if node.process.poll() is None:
-            node.process.kill()
-        tps.close()
 
 
 def _at_work(node: KilledNode) -> bool:

@@ -7,13 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from killing import KilledNode, kill_while_sending, make_studies, send_until_taken
-from nodes import Peer, wait_for
+from killing import kill_while_sending, killed_node, make_studies, send_until_taken
+from nodes import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc, sends POSIX signals")
 
@@ -21,22 +19,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds workers i
 @pytest.mark.slow
 def test_nothing_is_lost_whatever_is_killed_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTOUR_AI_TEST_WORK_S", "0.3")
-    tally = kill_while_sending(tmp_path, studies=5, senders=3, kills=4, pause_s=(0.2, 2.0))
+    tally = kill_while_sending(tmp_path, studies=6, senders=3, kills=5, pause_s=(0.2, 2.0))
     assert (tally.lost, tally.twice, tally.changed, tally.half) == (0, 0, 0, 0)
-    assert tally.node_kills == 2
-
-
-@contextmanager
-def killed_node(folder: Path) -> Iterator[KilledNode]:
-    tps = Peer()
-    command = (sys.executable, str(Path(__file__).with_name("killed_node.py")))
-    node = KilledNode(folder, tps.port, command, {})
-    try:
-        yield node
-    finally:
-        if node.process.poll() is None:
-            node.process.kill()
-        tps.close()
+    assert tally.node_kills == 3
 
 
 def is_alive(process: int) -> bool:
@@ -48,7 +33,7 @@ def is_alive(process: int) -> bool:
 
 
 def test_the_running_node_reads_its_configuration_anew_on_sighup_and_ends_on_sigterm(tmp_path: Path) -> None:
-    with killed_node(tmp_path) as node:
+    with killed_node(tmp_path) as (node, _):
         said = tmp_path / "node.log"
         config = tmp_path / "node.yaml"
         good = config.read_text(encoding="utf-8")
@@ -67,7 +52,7 @@ def test_the_running_node_reads_its_configuration_anew_on_sighup_and_ends_on_sig
         assert node.process.returncode == 0 and "taken up at the next start" in said.read_text(
             encoding="utf-8"
         )
-        wait_for(lambda: not any(map(is_alive, workers)))
+        wait_for(lambda: not any(Path(f"/proc/{w}").exists() for w in workers))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -77,7 +62,7 @@ def test_what_ends_the_node_and_its_workers_at_once_is_no_fault_of_a_job(
     """A terminal sends Ctrl-C to every process of its group, a service manager SIGTERM to every one of the service."""
     monkeypatch.setenv("CONTOUR_AI_TEST_WORK_S", "600")
     (ct,) = make_studies(tmp_path / "cts", 1)
-    with killed_node(tmp_path) as node:
+    with killed_node(tmp_path) as (node, _):
         send_until_taken(node.port, ct)
         wait_for(lambda: node.rows("SELECT attempts FROM jobs WHERE state = 'working'") == [(1,)])
         (worker,) = node.worker_ids()
@@ -89,7 +74,7 @@ def test_what_ends_the_node_and_its_workers_at_once_is_no_fault_of_a_job(
         assert node.process.returncode == 0
         assert "error" not in (tmp_path / "node.log").read_text(encoding="utf-8")
         assert node.rows("SELECT state, attempts FROM jobs") == [("working", 1)]  # the next start takes it up
-        wait_for(lambda: not is_alive(worker))
+        wait_for(lambda: not Path(f"/proc/{worker}").exists())
 
 
 HANGS = """
@@ -108,7 +93,7 @@ cli(["serve", "--config", sys.argv[1]])
 
 
 def test_an_end_that_hangs_is_cut_short_and_says_where(tmp_path: Path) -> None:
-    with killed_node(tmp_path) as node:
+    with killed_node(tmp_path) as (node, _):
         node.end()
         said = tmp_path / "hangs.log"
         with said.open("wb") as log:

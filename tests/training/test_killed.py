@@ -47,7 +47,7 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(tmp_path: Path) ->
         process.kill()
         assert process.wait() != 0
     assert 0 < last(parts)["step"] < STEPS
-    run(job(parts, ALWAYS, resume=True))
+    assert start(parts, "resume").wait() == 0
     assert_same(last(tmp_path / "whole"), last(parts))
     names = [
         sorted(p.name for p in (folder / "checkpoints").iterdir()) for folder in (tmp_path / "whole", parts)

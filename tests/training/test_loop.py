@@ -214,9 +214,9 @@ def test_it_learns_left_from_right(tmp_path: Path) -> None:
 def test_a_time_budget_is_kept_and_ends_with_a_validation(tmp_path: Path) -> None:
     config = replace(CONFIG, run=replace(CONFIG.run, steps=10**6, validate_every=10**6))
     started = time.monotonic()
-    _, at = run(job(tmp_path, config, time_budget_s=8.0))
+    _, at = run(job(tmp_path, config, time_budget_s=20.0))
     assert time.monotonic() - started < 40  # without the budget it would take days
-    assert 1 <= at.step < 10**5 and at.scores[-1].step == at.step
+    assert 1 < at.step < 10**5 and at.scores[-1].step == at.step
 
 
 def test_a_budget_that_was_interrupted_goes_on_in_the_time_given_now(tmp_path: Path) -> None:
