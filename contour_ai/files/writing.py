@@ -69,6 +69,8 @@ def atomic_folder(
 ) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; moves it into place if the block succeeds, removes it if not.
 
+    Folders above it are made where they are missing, and stay only if something is written into them.
+
     The folder gets a manifest of its files. With `overwrite` an existing folder is replaced as a whole, if all in it is
     listed in its manifest and unchanged; it stays as it was if the block fails. At every moment one whole folder stands
     under the name, or the next run puts it there.
@@ -88,9 +90,11 @@ def atomic_folder(
     with _naming(path):
         clear_left_behind(path.parent, now=not owned)
         refuse_folder(path, overwrite=overwrite, inputs=inputs, owned=owned or set_aside)
+        missing = _missing_parents(path)
         temporary = _temporary_beside(path)
     try:
-        temporary.mkdir(mode=OWNER_FOLDER if private else 0o777)
+        # With parents: another process may have removed them again.
+        temporary.mkdir(mode=OWNER_FOLDER if private else 0o777, parents=True)
         yield temporary
         if record is not None and not owned:
             write_manifest(temporary, record)
@@ -101,6 +105,7 @@ def atomic_folder(
         raise _unwritable(path, error) from error
     finally:
         remove(temporary, unless_in_use=True)
+        _remove_empty(missing)
 
 
 def check_target(path: Path, *, overwrite: bool = False, inputs: Sequence[Path] = ()) -> None:
@@ -113,9 +118,13 @@ def check_target(path: Path, *, overwrite: bool = False, inputs: Sequence[Path] 
     with _naming(path):
         clear_left_behind(path.parent)
         refuse_folder(path, overwrite=overwrite, inputs=inputs)
-        temporary = _temporary_beside(path)
-        temporary.mkdir()
-        temporary.rmdir()
+        missing = _missing_parents(path)
+        try:
+            temporary = _temporary_beside(path)
+            temporary.mkdir(parents=True)
+            temporary.rmdir()
+        finally:
+            _remove_empty(missing)
 
 
 # -- what must not be replaced ----------------------------------------------------------------------------------
@@ -316,6 +325,18 @@ def _temporary_beside(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix if len(path.suffix) < MOST_SUFFIX else ""
     return path.with_name(temporary_name(suffix))
+
+
+def _missing_parents(path: Path) -> list[Path]:
+    """The folders above a path that do not exist yet, the lowest first."""
+    return [parent for parent in path.parents if not os.path.lexists(parent)]
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Removes folders that were made for an output, the lowest first, up to one that holds something."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _retrying(move: Callable[[], object], attempts: int = 5) -> None:

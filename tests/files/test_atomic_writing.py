@@ -95,6 +95,23 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_no_empty_folder_is_left_where_nothing_was_written(tmp_path: Path) -> None:
+    """Folders that were missing go again; those that were there, and those that hold something, stay."""
+    (tmp_path / "there").mkdir()
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "there" / "new" / "newer" / "out") as folder:
+        (folder / "a.txt").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "new" / "out"):
+        (tmp_path / "new" / "theirs.txt").write_text("of another process")
+        raise RuntimeError
+    assert sorted(tmp_path.rglob("*.txt")) == [tmp_path / "new" / "theirs.txt"]
+
+    check_target(tmp_path / "later" / "out")
+    assert not (tmp_path / "later").exists()
+
+
 def test_overwrite_is_not_advised_where_it_would_be_refused(tmp_path: Path) -> None:
     target = make(tmp_path / "out", one="1")
     with pytest.raises(OutputError, match="give --overwrite"):
