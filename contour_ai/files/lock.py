@@ -27,7 +27,7 @@ SILENT_S = 300.0
 """A holder on another host that was silent for so long no longer runs."""
 
 BEING_WRITTEN_S = 10.0
-"""A lock that cannot be read is younger than this only while its holder writes it."""
+"""A lock that cannot be read is younger than this only while its holder writes it, on a disk without hard links."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,10 @@ def only_one(folder: Path, *, what: str, fix: str) -> Iterator[None]:
 
 
 def _taken(path: Path) -> bool:
-    """Whether this process has made the lock; False where it is there already."""
-    try:
-        number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return False
+    """Whether this process has made the lock; False where it is there already.
+
+    It appears with its content: an interrupt in between would leave a lock of which nobody knows whose it is.
+    """
     me = this_process()
     content = {
         "host": me.host,
@@ -86,9 +85,40 @@ def _taken(path: Path) -> bool:
         "computer": platform.node(),
         "since": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    with os.fdopen(number, "w", encoding="ascii") as file:
-        json.dump(content, file)
+    text = json.dumps(content)
+    temporary = path.with_name(temporary_name())
+    try:
+        _write_new(temporary, text)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        return _taken_in_place(path, text)
+    finally:
+        temporary.unlink(missing_ok=True)
     return True
+
+
+def _taken_in_place(path: Path, text: str) -> bool:
+    try:
+        _write_new(path, text)
+    except FileExistsError:
+        return False
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+    return True
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Writes a file that only its owner may read.
+
+    Raises:
+        FileExistsError: it is there already.
+    """
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+        file.write(text)
 
 
 def _read(path: Path) -> Holder | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -66,3 +67,36 @@ def test_a_damaged_lock_is_taken_over_once_it_is_old(tmp_path: Path) -> None:
         enter(tmp_path)
     os.utime(tmp_path / LOCK, (time.time() - 60,) * 2)
     enter(tmp_path)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_lock_that_was_interrupted_while_it_was_written_locks_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """Ctrl-C there left an empty lock, and for ten seconds the next training was refused."""
+    with monkeypatch.context() as patched:
+        if not links:
+            patched.setattr(os, "link", no_links)
+        patched.setattr(os, "fdopen", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            enter(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    enter(tmp_path)
+
+
+def test_a_lock_on_a_disk_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", no_links)
+    with only_one(tmp_path, what="", fix=""):
+        with pytest.raises(OutputError, match=f"Busy.(?s:.*)process {os.getpid()} on "):
+            enter(tmp_path)
+        assert (tmp_path / LOCK).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def no_links(*paths: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, "no hard links")
+
+
+def interrupted(number: int, *arguments: object, **options: object) -> None:
+    os.close(number)
+    raise KeyboardInterrupt
