@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from contour_ai.errors import OutputError
+from contour_ai.files.private import OWNER_FILE
 from contour_ai.files.process import ProcessId, this_process
 from contour_ai.files.temporary import temporary_name
 
@@ -117,7 +118,8 @@ def _write_new(path: Path, text: str) -> None:
     Raises:
         FileExistsError: it is there already.
     """
-    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+    number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, OWNER_FILE)
+    with os.fdopen(number, "w", encoding="ascii") as file:
         file.write(text)
 
 
